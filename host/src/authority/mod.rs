@@ -1,0 +1,1 @@
+//! The AS role: issue keys, answer VERIFY.

@@ -1,0 +1,4 @@
+//! `addrauth demo`: the whole exchange on loopback, in one process.
+
+pub mod mta;
+pub mod zone;

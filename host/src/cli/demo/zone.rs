@@ -1,0 +1,1 @@
+//! A DNS server on loopback with a few TXT and address records.

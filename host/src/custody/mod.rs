@@ -1,0 +1,1 @@
+//! What we took responsibility for, durable before the MTA hears of it.

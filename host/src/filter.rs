@@ -1,0 +1,1 @@
+//! Examine a message, keep what is owed.

@@ -1,0 +1,49 @@
+//! Address Authentication for e-mail.
+//!
+//! SPF, DKIM and DMARC vouch for domains; this crate vouches for a single address. A domain's Authentication Server
+//! (AS) gives each address a secret key; the sender's server puts it into the header as `X-Auth-Key`; the recipient's
+//! server asks the AS whether key and address belong together, removes the key, and treats the message by a policy
+//! that runs as a sandboxed WebAssembly component.
+//!
+//! # The flow
+//!
+//! ```text
+//! MTA → mta → Mail → verify → Finding → policy → Decision → settle → Reply → mta → MTA
+//!             custody keeps what we owe, outbox sends it;  authority is the AS role
+//! ```
+//!
+//! # The map
+//!
+//! | room | what happens there | may name |
+//! | --- | --- | --- |
+//! | [`proto`] | addresses, keys, header blocks, `AS=` records, VERIFY lines: bytes in, values out, no I/O | nothing |
+//! | [`case`] | `Mail`, `Finding`, `Decision`, `Reply` and the `Case` that holds all four | proto |
+//! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto |
+//! | [`settle`] | many decisions into one reply, pure | proto, case |
+//! | [`store`] | verbs over SQLite | proto, case |
+//! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store |
+//! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
+//! | [`outbox`] | compose notices and send them | proto, case, config, store |
+//! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, store, outbox |
+//! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox |
+//! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
+//! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, config, filter |
+//! | [`cli`] | one file per verb | anything |
+//!
+//! The table is held against the sources by a test (`tests/tests/house.rs`).
+
+#![forbid(unsafe_code)]
+
+pub mod authority;
+pub mod case;
+pub mod cli;
+pub mod config;
+pub mod custody;
+pub mod filter;
+pub mod mta;
+pub mod outbox;
+pub mod policy;
+pub mod proto;
+pub mod settle;
+pub mod store;
+pub mod verify;

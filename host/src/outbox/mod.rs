@@ -1,0 +1,1 @@
+//! What we still have to send: composed here, sent over SMTP.

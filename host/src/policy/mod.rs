@@ -1,0 +1,1 @@
+//! Load components, bind them to results, decide in the sandbox.

@@ -1,0 +1,89 @@
+//! The mark on our own mail: an HMAC that says "this installation wrote it", so that our notices and re-injections pass.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Mac;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::key::hmac;
+
+/// The field that carries the mark; it is removed before delivery, so that no recipient learns one.
+pub const MARK_FIELD: &str = "X-Addrauth-Mark";
+/// How long a mark is good: Postfix keeps mail in its queue for 5 days.
+const GOOD_FOR: Duration = Duration::from_secs(7 * 86_400);
+/// How far ahead of ours the clock that wrote a mark may be.
+const AHEAD: Duration = Duration::from_secs(300);
+
+/// The secret of this installation's marks.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MarkKey([u8; 32]);
+
+impl std::fmt::Debug for MarkKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MarkKey(…)")
+    }
+}
+
+impl MarkKey {
+    /// The secret as it was stored.
+    pub fn from_octets(octets: [u8; 32]) -> MarkKey {
+        MarkKey(octets)
+    }
+
+    /// The value of the mark field of one message to one recipient.
+    pub fn write(&self, at: SystemTime, reverse_path: &str, recipient: &str, message_id: &str) -> String {
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        format!("v1 {seconds} {}", self.sum(seconds, reverse_path, recipient, message_id))
+    }
+
+    /// Whether `value` is the mark that we wrote on this message: not over 7 days ago, for this envelope and Message-ID.
+    pub fn checks(&self, value: &str, now: SystemTime, reverse_path: &str, recipient: &str, message_id: &str) -> bool {
+        let mut words = value.split_ascii_whitespace();
+        let (Some("v1"), Some(seconds), Some(sum), None) = (words.next(), words.next(), words.next(), words.next())
+        else {
+            return false;
+        };
+        let Ok(seconds) = seconds.parse::<u64>() else { return false };
+        let Some(at) = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)) else { return false };
+        let fresh = match now.duration_since(at) {
+            Ok(age) => age <= GOOD_FOR,
+            Err(early) => early.duration() <= AHEAD,
+        };
+        let ours = self.sum(seconds, reverse_path, recipient, message_id);
+        fresh && bool::from(ours.as_bytes().ct_eq(sum.as_bytes()))
+    }
+
+    fn sum(&self, seconds: u64, reverse_path: &str, recipient: &str, message_id: &str) -> String {
+        let mut mac = hmac(&self.0);
+        mac.update(b"addrauth-mark-v1");
+        for part in [&seconds.to_string(), reverse_path, recipient, message_id] {
+            mac.update(b"\0");
+            mac.update(part.as_bytes());
+        }
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_good_for_its_message_and_time_alone() {
+        let key = MarkKey::from_octets([7; 32]);
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let mark = key.write(now, "", "bob@example.com", "<1@mx>");
+        let day = Duration::from_secs(86_400);
+        assert!(key.checks(&mark, now + day, "", "bob@example.com", "<1@mx>"));
+        assert!(!key.checks(&mark, now + 8 * day, "", "bob@example.com", "<1@mx>"));
+        assert!(!key.checks(&mark, now - day, "", "bob@example.com", "<1@mx>"));
+        assert!(!key.checks(&mark, now, "x@y.example", "bob@example.com", "<1@mx>"));
+        assert!(!key.checks(&mark, now, "", "eve@example.com", "<1@mx>"));
+        assert!(!key.checks(&mark, now, "", "bob@example.com", "<2@mx>"));
+        assert!(!MarkKey::from_octets([8; 32]).checks(&mark, now, "", "bob@example.com", "<1@mx>"));
+        assert!(!key.checks("v1 99999999999999999999 x", now, "", "bob@example.com", "<1@mx>"));
+    }
+}

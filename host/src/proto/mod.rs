@@ -1,0 +1,8 @@
+//! The formats: bytes in, values out, no I/O.
+
+pub mod address;
+pub mod header;
+pub mod key;
+pub mod mark;
+pub mod record;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! Many decisions into one reply, pure.

@@ -1,0 +1,1 @@
+//! Locate the AS in DNS, ask it, remember the answer.
