@@ -2,6 +2,24 @@
 
 use std::fmt;
 
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
+mod mailbox;
+
+/// The longest local part, in octets, quotes included (RFC 5321 §4.5.3.1.1).
+pub const LOCAL_MAX: usize = 64;
+/// The longest domain, in octets: what fits into the 255 of a DNS name (RFC 1035 §2.3.4).
+pub const DOMAIN_MAX: usize = 253;
+/// The longest address, in octets: a path of 256 without its angle brackets (RFC 5321 §4.5.3.1.3).
+pub const ADDRESS_MAX: usize = 254;
+/// The longest text that is read as an address, in octets: escapes and normalisation shorten at most this much.
+const TEXT_MAX: usize = 4 * ADDRESS_MAX;
+/// The longest From value that is read, in octets: real ones stay below 1,000, and nobody shows more to a reader.
+pub const FROM_MAX: usize = 8 * 1024;
+
 /// An addr-spec (RFC 5322 §3.4.1): the local part as written, the domain in lower case and A-labels.
 ///
 /// Domain literals, single labels and over-long parts are no addresses.
@@ -28,17 +46,37 @@ pub enum BadFrom {
 }
 
 impl Address {
-    /// Reads an addr-spec without angle brackets. 8-bit octets are read as UTF-8 where `utf8` allows them (SMTPUTF8).
+    /// Reads an addr-spec without angle brackets, comments or white space around it. 8-bit octets are read as UTF-8 where
+    /// `utf8` allows them (SMTPUTF8).
+    ///
+    /// The result is canonical: the local part in NFC, without quotes where it can stand without them and with as few
+    /// escapes as it needs; the domain in lower-case A-labels (UTS 46, non-transitional).
     pub fn parse(text: &[u8], utf8: bool) -> Result<Address, BadAddress> {
-        let _ = (text, utf8);
-        Err(BadAddress)
+        if text.len() > TEXT_MAX || !(utf8 || text.is_ascii()) {
+            return Err(BadAddress);
+        }
+        let text = std::str::from_utf8(text).map_err(|_| BadAddress)?;
+        let (local, domain) = text.rsplit_once('@').ok_or(BadAddress)?;
+        let address = Address { local: canonical_local(local)?, domain: canonical_domain(domain)? };
+        let long = address.local.len() > LOCAL_MAX
+            || address.domain.len() > DOMAIN_MAX
+            || address.local.len() + 1 + address.domain.len() > ADDRESS_MAX;
+        if long { Err(BadAddress) } else { Ok(address) }
     }
 
     /// The one address of a From field's value (raw, folds included): exactly one mailbox, on which our strict reading and
     /// mail-parser's agree.
+    ///
+    /// A value over [`FROM_MAX`] octets is [`BadFrom::Bad`].
     pub fn from_field(value: &[u8], utf8: bool) -> Result<Address, BadFrom> {
-        let _ = (value, utf8);
-        Err(BadFrom::Bad)
+        let value = mailbox::text(value).ok_or(BadFrom::Bad)?;
+        let spec = mailbox::addr_spec(value)?;
+        let address = Address::parse(spec.as_bytes(), utf8).map_err(|_| BadFrom::Bad)?;
+        let second = mailbox::second_opinion(value).ok_or(BadFrom::Bad)?;
+        match Address::parse(second.as_bytes(), utf8) {
+            Ok(second) if second == address => Ok(address),
+            _ => Err(BadFrom::Bad),
+        }
     }
 
     /// The local part, as written; a quoted string keeps its quotes unless it equals a dot-atom.
@@ -53,7 +91,14 @@ impl Address {
 
     /// The address as it stands in a VERIFY line: SP, CTL, DEL and `%` percent-encoded (VERIFY §1).
     pub fn wire(&self) -> String {
-        String::new()
+        let mut wire = String::with_capacity(ADDRESS_MAX);
+        for c in self.local.chars().chain(['@']).chain(self.domain.chars()) {
+            match c {
+                '\0'..=' ' | '%' | '\x7f' => wire.push_str(&format!("%{:02X}", u32::from(c))),
+                _ => wire.push(c),
+            }
+        }
+        wire
     }
 }
 
@@ -62,3 +107,82 @@ impl fmt::Display for Address {
         write!(f, "{}@{}", self.local, self.domain)
     }
 }
+
+/// The local part in its one spelling.
+fn canonical_local(raw: &str) -> Result<String, BadAddress> {
+    let content = match raw.strip_prefix('"') {
+        Some(rest) => unquoted(rest)?,
+        None if is_dot_atom(raw) => raw.to_owned(),
+        None => return Err(BadAddress),
+    };
+    // Normalised without its escapes: a letter and its escaped accent belong together. Composition can also make an atom
+    // of what was none, and the other way round, hence the second look at the result.
+    let content: String = content.nfc().collect();
+    if content.chars().next().is_some_and(is_combining_mark) || !content.chars().all(is_quotable) {
+        return Err(BadAddress);
+    }
+    if is_dot_atom(&content) {
+        return Ok(content);
+    }
+    if !raw.starts_with('"') {
+        return Err(BadAddress);
+    }
+    let mut quoted = String::from('"');
+    for c in content.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    Ok(quoted)
+}
+
+/// What a quoted string means, given what follows its opening quote; it ends with the closing one.
+fn unquoted(rest: &str) -> Result<String, BadAddress> {
+    let mut content = String::with_capacity(rest.len());
+    let mut chars = rest.chars();
+    loop {
+        match chars.next().ok_or(BadAddress)? {
+            '"' if chars.as_str().is_empty() => return Ok(content),
+            '"' => return Err(BadAddress),
+            '\\' => content.push(chars.next().ok_or(BadAddress)?),
+            c => content.push(c),
+        }
+    }
+}
+
+fn canonical_domain(raw: &str) -> Result<String, BadAddress> {
+    let domain = Uts46::new()
+        .to_ascii(raw.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
+        .map_err(|_| BadAddress)?;
+    // Top-level domains begin with a letter (RFC 1123 §2.1); others would be read as an IP address by some.
+    match domain.rsplit_once('.') {
+        Some((_, last)) if last.starts_with(|c: char| c.is_ascii_alphabetic()) => Ok(domain.into_owned()),
+        _ => Err(BadAddress),
+    }
+}
+
+/// dot-atom-text (RFC 5322 §3.2.3, RFC 6532 §3.2).
+fn is_dot_atom(text: &str) -> bool {
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
+}
+
+/// atext: ASCII letters, digits and the signs that need no quotes, and all but ASCII.
+fn is_atext(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii()
+}
+
+/// What may stand in a quoted local part: ASCII that prints and SP (RFC 5321 §4.1.2), and beyond ASCII whatever a reader
+/// can see: no control, no blank, no mark that turns the writing direction or takes no room.
+fn is_quotable(c: char) -> bool {
+    match c {
+        ' '..='~' => true,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => false,
+        '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}' | '\u{e0000}'..='\u{e0fff}' => false,
+        _ => !c.is_ascii() && !c.is_control() && !c.is_whitespace(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(text: &str) -> Option<String> {
+    Address::parse(text.as_bytes(), true).ok().map(|a| a.to_string())
+}
+
+fn from(value: &str) -> Result<String, BadFrom> {
+    Address::from_field(value.as_bytes(), true).map(|a| a.to_string())
+}
+
+#[test]
+fn g1_every_spelling_of_an_address_is_one_address() {
+    for spelling in ["alice@example.com", "\"alice\"@EXAMPLE.com", "\"\\a\\lice\"@Example.Com"] {
+        assert_eq!(read(spelling).as_deref(), Some("alice@example.com"), "{spelling}");
+    }
+    assert_eq!(read("u@b\u{fc}cher.example").as_deref(), Some("u@xn--bcher-kva.example"));
+    assert_eq!(read("u@BU\u{308}CHER.example").as_deref(), Some("u@xn--bcher-kva.example"));
+    assert_eq!(read("u@fa\u{df}.example").as_deref(), Some("u@xn--fa-hia.example"), "non-transitional");
+    assert_eq!(read("e\u{301}@example.com"), read("\u{e9}@example.com"));
+    assert_eq!(read("\"e\\\u{301}\"@example.com"), read("\u{e9}@example.com"));
+    assert_ne!(read("Alice@example.com"), read("alice@example.com"), "the local part's case is the AS's affair");
+}
+
+#[test]
+fn quotes_keep_only_the_escapes_they_need() {
+    assert_eq!(read(r#""a\ b\"c\\d"@example.com"#).as_deref(), Some(r#""a b\"c\\d"@example.com"#));
+    assert_eq!(read(r#""a@b"@example.com"#).as_deref(), Some(r#""a@b"@example.com"#));
+    assert_eq!(read(r#"""@example.com"#).as_deref(), Some(r#"""@example.com"#));
+}
+
+#[test]
+fn raw_utf8_needs_smtputf8() {
+    assert!(Address::parse("\u{e9}@example.com".as_bytes(), false).is_err());
+    assert!(Address::parse("e@b\u{fc}cher.example".as_bytes(), false).is_err());
+    assert!(Address::parse(b"e@xn--bcher-kva.example", false).is_ok());
+    assert!(Address::parse(b"\xe9@example.com", true).is_err());
+}
+
+#[test]
+fn composition_makes_no_address_of_what_is_none() {
+    assert_eq!(read("a<\u{338}b@example.com"), None, "composes to an atom, but is none as written");
+    assert_eq!(read("a\u{37e}b@example.com"), None, "an atom as written, but means a semicolon");
+    assert_eq!(read("\"a\u{37e}b\"@example.com").as_deref(), Some("\"a;b\"@example.com"));
+    assert_eq!(read("\u{338}a@example.com"), None);
+}
+
+#[test]
+fn parts_end_at_their_limits() {
+    let label = "d".repeat(63);
+    let domain = format!("{label}.{label}.{label}");
+    assert!(read(&format!("{}@example.com", "l".repeat(64))).is_some());
+    assert!(read(&format!("{}@example.com", "l".repeat(65))).is_none());
+    assert!(read(&format!("{}@{domain}", "l".repeat(62))).is_some());
+    assert!(read(&format!("{}@{domain}", "l".repeat(63))).is_none(), "255 octets");
+    assert!(read(&format!("a@{label}d.example")).is_none());
+}
+
+#[test]
+fn the_wire_form_encodes_space_and_percent_alone() {
+    let wire = |text: &str| Address::parse(text.as_bytes(), true).unwrap().wire();
+    assert_eq!(wire("a%b@example.com"), "a%25b@example.com");
+    assert_eq!(wire("\"a b\"@example.com"), "\"a%20b\"@example.com");
+    assert_eq!(wire("\u{e9}@example.com"), "\u{e9}@example.com");
+}
+
+#[test]
+fn ordinary_from_fields_are_read() {
+    for value in [
+        " alice@example.com",
+        " <alice@example.com>",
+        " Alice <alice@example.com>\r\n",
+        " \"Alice, the first\" <alice@example.com>",
+        " \"eve@evil.test\" <alice@example.com>",
+        " Alice Q. Public <alice@example.com> (home)",
+        " alice@example.com (Alice (really))",
+        " =?utf-8?Q?Al=C3=ADce?= <alice@example.com>",
+        " Al\u{ed}ce <alice@example.com>",
+        " Alice with a long name\r\n <alice@example.com>",
+        "\n\talice@example.com",
+        " \"Alice\n Public\"\n\t<alice@example.com>",
+        " <\"alice\"@Example.com>",
+    ] {
+        assert_eq!(from(value).as_deref(), Ok("alice@example.com"), "{value:?}");
+    }
+}
+
+#[test]
+fn several_mailboxes_and_groups_are_told_apart_from_bad_ones() {
+    for value in ["a@x.test, b@y.test", "A <a@x.test>, B <b@y.test>", "Us: a@x.test;", "none:;", "Doe, J <a@x.test>"] {
+        assert_eq!(from(value), Err(BadFrom::Several), "{value:?}");
+    }
+    for value in [
+        "",
+        " ",
+        "Alice",
+        "\"a@one.test\"@two.test",
+        "a(@evil)@one.test",
+        "<a@x.test> <b@y.test>",
+        "<<a@x.test>>",
+        "a@x.test <b@y.test>",
+        "a@x.test b@y.test",
+        "<@r.test:a@x.test>",
+        "<a@x.test",
+        "\"Alice <a@x.test>",
+        "(Alice <a@x.test>",
+        "A\r\nB: <a@x.test>",
+        "A\r <a@x.test>",
+        "A\r\n \r\n <a@x.test>",
+        "A\0 <a@x.test>",
+        "A\u{2028} <a@x.test>",
+        "=?utf-8?Q?a?=@x.test",
+        "<=?utf-8?Q?a?=@x.test>",
+        "a@[127.0.0.1]",
+        "a@127.0.0.1",
+        "a@localhost",
+        "a.@x.test",
+        "a@x.test.",
+    ] {
+        assert_eq!(from(value), Err(BadFrom::Bad), "{value:?}");
+    }
+    assert_eq!(Address::from_field("<\u{e9}@x.test>".as_bytes(), false), Err(BadFrom::Bad));
+    assert_eq!(from(&format!("{} <a@x.test>", "x ".repeat(FROM_MAX))), Err(BadFrom::Bad));
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_reads_the_same(text in "[\"\\\\ -~\u{e9}e\u{301}\u{37e}<@.]{1,12}@[a-zA-Z0-9\u{fc}\u{df}-]{1,6}\\.[a-z]{2,4}") {
+        if let Ok(address) = Address::parse(text.as_bytes(), true) {
+            prop_assert_eq!(Address::parse(address.to_string().as_bytes(), true), Ok(address.clone()));
+            prop_assert!(address.wire().bytes().all(|o| o > b' ' && o != 0x7f));
+        }
+    }
+
+    #[test]
+    fn quoted_local_parts_survive_printing(local in "[ -~\u{e9}\u{301}]{0,20}") {
+        let escaped = local.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(address) = Address::parse(format!("\"{escaped}\"@example.com").as_bytes(), true) {
+            prop_assert_eq!(Address::parse(address.to_string().as_bytes(), true), Ok(address));
+        } else {
+            let accent_first = local.starts_with('\u{301}');
+            prop_assert!(accent_first || escaped.len() > 50);
+        }
+    }
+
+    #[test]
+    fn no_octets_upset_a_reader(octets in prop::collection::vec(any::<u8>(), 0..300), utf8: bool) {
+        let _ = Address::parse(&octets, utf8);
+        let _ = Address::from_field(&octets, utf8);
+    }
+
+    #[test]
+    fn a_from_field_that_is_read_names_its_address(value in "[ab\"\\\\(),:;<>@. \r\n\t=?\u{e9}]{0,24}") {
+        if let Ok(address) = Address::from_field(value.as_bytes(), true) {
+            prop_assert!(value.to_ascii_lowercase().contains(address.domain()));
+        }
+    }
+}
