@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Every bound of the program, each with its reason. Not configurable, unless a setting of the same name says so.
@@ -40,6 +41,22 @@ pub struct Limits {
     pub failures_per_second: f64,
     /// The burst above [`Limits::failures_per_second`].
     pub failures_burst: f64,
+    /// How long finding an AS in DNS may take: what `verify` leaves beside the 3 s of a question.
+    pub locate: Duration,
+    /// DNS answers kept, and failures of DNS remembered: a busy server's daily domains, at a few hundred octets each.
+    pub dns_kept: u64,
+    /// How long a DNS answer is believed at most, whatever its TTL: a withdrawn AS must not live on for a week.
+    pub dns_kept_for: Duration,
+    /// How long the absence of a record is believed at most: how soon a domain that joins is noticed.
+    pub dns_absence_kept_for: Duration,
+    /// Addresses of a domain's AS that one question goes to (VERIFY §3: the first four count).
+    pub endpoints: usize,
+    /// Timeouts in a row after which an endpoint is left alone.
+    pub breaker_timeouts: u32,
+    /// How long it is left alone before one probe.
+    pub breaker_open_for: Duration,
+    /// Endpoints, and domains with failures, that are remembered at once; the least used are forgotten first.
+    pub peers_known: usize,
     /// `AS=` records of one name; more, and the domain counts as unverified.
     pub as_records: usize,
     /// `AS=` records that are used, in order of priority.
@@ -97,6 +114,14 @@ impl Default for Limits {
             questions_per_endpoint: 8,
             failures_per_second: 10.0,
             failures_burst: 20.0,
+            locate: Duration::from_secs(2),
+            dns_kept: 10_000,
+            dns_kept_for: Duration::from_secs(3_600),
+            dns_absence_kept_for: Duration::from_secs(300),
+            endpoints: 4,
+            breaker_timeouts: 5,
+            breaker_open_for: Duration::from_secs(30),
+            peers_known: 10_000,
             as_records: 16,
             as_used: 8,
             cache_valid: 100_000,
@@ -262,13 +287,38 @@ pub struct Verify {
     pub timeout: Duration,
     /// Ports below 1024 that an `AS=` record may name.
     pub low_ports: Vec<u16>,
+    /// Networks whose addresses may be asked although they are internal, as ADDRESS/PREFIX: where an AS of one's own, found
+    /// through DNS, is inside. Everything in them is within reach of whoever publishes an `AS=` record: keep them narrow.
+    #[serde(with = "networks")]
+    pub allow_targets: Vec<IpNet>,
     /// Fixed endpoints per domain, exempt from the guard against internal addresses.
     pub domain: BTreeMap<String, FixedAs>,
 }
 
 impl Default for Verify {
     fn default() -> Verify {
-        Verify { dns: Vec::new(), timeout: Duration::from_secs(5), low_ports: Vec::new(), domain: BTreeMap::new() }
+        Verify {
+            dns: Vec::new(),
+            timeout: Duration::from_secs(5),
+            low_ports: Vec::new(),
+            allow_targets: Vec::new(),
+            domain: BTreeMap::new(),
+        }
+    }
+}
+
+/// Networks as their text: the library's own serde support would come with more than that.
+mod networks {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(networks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(networks.iter().map(IpNet::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+        let wrong = |text| format!("`{text}` is no network: write 192.0.2.0/24 or 2001:db8::/32");
+        let parse = |text: String| text.parse().map_err(|_| serde::de::Error::custom(wrong(text)));
+        Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
     }
 }
 

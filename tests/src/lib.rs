@@ -1,1 +1,3 @@
-//! x
+//! What the tests play against the daemon: servers that misbehave as told.
+
+pub mod authority;

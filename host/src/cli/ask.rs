@@ -1,1 +1,200 @@
-//! `addrauth ask`
+//! `addrauth ask`: what a domain publishes, and what its AS says of an address and a key.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Context, exit};
+use crate::case::{Found, KeyStatus};
+use crate::config::Limits;
+use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
+use crate::proto::record::{BadRecord, Record};
+use crate::verify::{Endpoints, Published, Verifier};
+
+/// Octets read in search of a key: the longest key is 128.
+const KEY_FILE_MAX: u64 = 4_096;
+
+/// Look an address's Authentication Server up and ask it about a key
+///
+/// The key is read from a file or from standard input, never from the command line, where other users could see it. Without a
+/// key, only what the domain publishes is shown.
+///
+/// Exit code: 0 the key is valid (without a key: the domain publishes a usable AS), 1 the key is invalid (the domain publishes
+/// no AS), 2 could not tell.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The address, as it stands in From: alice@example.com
+    pub address: String,
+    /// A file that holds the key; otherwise it is read from standard input, unless that is a terminal
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Only show what the domain publishes
+    #[arg(long, conflicts_with = "key_file")]
+    pub no_key: bool,
+}
+
+/// All that was found out.
+struct Report {
+    address: Address,
+    published: Published,
+    endpoints: Endpoints,
+    found: Option<Found>,
+    took: Duration,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> ExitCode {
+    match investigate(&args, context).await {
+        Ok(report) => {
+            let text = if context.json { format!("{:#}\n", report.json()) } else { report.text() };
+            // A reader that went away wants no answer.
+            let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+            report.exit()
+        }
+        Err(text) => {
+            eprintln!("addrauth ask: {text}");
+            exit::unknown()
+        }
+    }
+}
+
+async fn investigate(args: &Args, context: &Context) -> Result<Report, String> {
+    let address = Address::parse(args.address.as_bytes(), true).map_err(|e| format!("`{}`: {e}", args.address))?;
+    let key = read_key(args)?;
+    let config = context.read_config().map_err(|e| e.to_string())?;
+    let verifier = Verifier::new(&config.verify, &config.hostname, &Arc::new(Limits::default()));
+    let verifier = verifier.map_err(|e| e.to_string())?;
+    let (published, endpoints) = verifier.locate(address.domain()).await;
+    let start = Instant::now();
+    let found = match key {
+        Some(key) => Some(verifier.question(&address, &key).await),
+        None => None,
+    };
+    Ok(Report { address, published, endpoints, found, took: start.elapsed() })
+}
+
+fn read_key(args: &Args) -> Result<Option<AuthKey>, String> {
+    let (mut source, name): (Box<dyn Read>, _) = match &args.key_file {
+        _ if args.no_key => return Ok(None),
+        Some(path) => {
+            let file = std::fs::File::open(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+            (Box::new(file), path.display().to_string())
+        }
+        None if io::stdin().is_terminal() => return Ok(None),
+        None => (Box::new(io::stdin()), "standard input".to_owned()),
+    };
+    // Room from the beginning, so that no half-read copy stays behind where the buffer grew.
+    let mut octets = Zeroizing::new(Vec::with_capacity(KEY_FILE_MAX as usize + 1));
+    source.by_ref().take(KEY_FILE_MAX).read_to_end(&mut octets).map_err(|e| format!("cannot read {name}: {e}"))?;
+    let key = AuthKey::parse(octets.trim_ascii());
+    key.map(Some).map_err(|e| format!("{name} holds no key: {e} (--no-key shows what the domain publishes)"))
+}
+
+impl Report {
+    fn exit(&self) -> ExitCode {
+        match self.found.as_ref().map(|found| found.status) {
+            Some(KeyStatus::Valid) => exit::YES,
+            Some(KeyStatus::Invalid) => exit::no(),
+            Some(_) => exit::unknown(),
+            None => match self.published {
+                Published::Nothing => exit::no(),
+                _ if self.endpoints.usable.is_empty() => exit::unknown(),
+                _ => exit::YES,
+            },
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        let domain = self.address.domain();
+        match &self.published {
+            Published::Nothing => lines.push(format!("{domain} publishes no AS: it does not take part")),
+            Published::Failed(failure) => lines.push(failure.to_string()),
+            Published::Fixed(_) => lines.push(format!("the configuration fixes the AS of {domain}")),
+            Published::Records(records) => {
+                lines.push(format!("AS records at {}, claim {}:", records.name, records.claim.word()));
+                lines.extend(records.used.iter().map(|record| format!("  {}", record_text(record))));
+                lines.extend(records.bad.iter().map(|bad| format!("  not usable: {bad}")));
+            }
+        }
+        lines.extend(self.endpoints.usable.iter().map(|e| format!("endpoint {} ({})", e.address, e.authority)));
+        lines.extend(self.endpoints.refused.iter().map(|(host, why)| format!("endpoint of {host} refused: {why}")));
+        lines.extend(self.endpoints.failed.iter().map(|failure| format!("no endpoint: {failure}")));
+        if let Some(found) = &self.found {
+            lines.push(answer_text(&self.address, found, self.took));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn json(&self) -> Value {
+        let (name, records, bad, failure) = match &self.published {
+            Published::Records(r) => (Some(&r.name), &r.used[..], &r.bad[..], None),
+            Published::Failed(failure) => (None, &[][..], &[][..], Some(failure.to_string())),
+            Published::Nothing | Published::Fixed(_) => (None, &[][..], &[][..], None),
+        };
+        let texts = |all: &[BadRecord]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let usable = self.endpoints.usable.iter().map(|e| json!({"authority": e.authority, "address": e.address}));
+        let refused =
+            self.endpoints.refused.iter().map(|(host, why)| json!({"authority": host, "why": why.to_string()}));
+        json!({
+            "address": self.address.to_string(),
+            "name": name,
+            "fixed": matches!(self.published, Published::Fixed(_)),
+            "records": records.iter().map(record_json).collect::<Vec<_>>(),
+            "not_usable": texts(bad),
+            "failure": failure,
+            "endpoints": usable.collect::<Vec<_>>(),
+            "refused": refused.collect::<Vec<_>>(),
+            "no_address": self.endpoints.failed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "found": self.found,
+            "milliseconds": self.found.as_ref().map(|_| self.took.as_secs_f64() * 1_000.0),
+        })
+    }
+}
+
+fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
+    let mut text = match found.status {
+        KeyStatus::Valid => format!("VALIDKEY: the key belongs to {address}"),
+        KeyStatus::Invalid => format!("INVALIDKEY: the key does not belong to {address}"),
+        KeyStatus::None => "NOSERVER: there is nobody to ask".to_owned(),
+        status => format!("{}: could not tell", status.status_word()),
+    };
+    // Writing to a string does not fail.
+    if let Some(why) = found.why {
+        let _ = write!(text, " ({})", why.word());
+    }
+    if let Some(authority) = &found.authority {
+        let _ = write!(text, ", says {authority}");
+    }
+    let _ = write!(text, ", after {:.1} ms", took.as_secs_f64() * 1_000.0);
+    text
+}
+
+fn transports(record: &Record) -> Vec<&'static str> {
+    [(record.udp, "udp"), (record.tls, "tls")].into_iter().filter_map(|(on, word)| on.then_some(word)).collect()
+}
+
+fn record_text(record: &Record) -> String {
+    let proof = if record.h1 { "h1" } else { "none" };
+    let transports = transports(record).join(",");
+    let claim = record.claim.word();
+    format!("{}:{} p={} t={transports} h={proof} m={claim}", record.host, record.port, record.priority)
+}
+
+fn record_json(record: &Record) -> Value {
+    json!({
+        "host": record.host,
+        "port": record.port,
+        "priority": record.priority,
+        "transports": transports(record),
+        "proof": record.h1.then_some("h1"),
+        "claim": record.claim,
+    })
+}

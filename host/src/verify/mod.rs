@@ -1,1 +1,292 @@
 //! Locate the AS in DNS, ask it, remember the answer.
+//!
+//! Questions go over UDP, with a proof and never with the key. TLS is not spoken: an AS that asks for it (`e=stream`) or takes
+//! nothing else leaves the result at `unverified`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::case::{Found, KeyStatus, Mail, Why};
+use crate::config::{self, Limits};
+use crate::proto::address::{Address, BadFrom};
+use crate::proto::key::AuthKey;
+use crate::proto::record::{Claim, Record};
+
+use ask::{Asker, Inquiry, Said, Verdict};
+use cache::{Mark, Memory};
+use flight::Flights;
+use locate::Locator;
+pub use locate::{Endpoint, Endpoints, Failure, Published, Records};
+
+pub use guard::Refused;
+
+mod ask;
+mod cache;
+mod flight;
+mod guard;
+mod locate;
+mod peers;
+mod schedule;
+
+/// How long after a question's own deadline its outcome is still awaited: it ends by itself, a little late at worst.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// Why verification cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No resolver can be made of the configuration.
+    #[error("cannot set the DNS resolver up ({0}): name servers in `verify.dns`, or see /etc/resolv.conf")]
+    Resolver(String),
+}
+
+/// Finds out whether key and sender address of a message belong together.
+pub struct Verifier {
+    works: Arc<Works>,
+    timeout: Duration,
+    locations: Flights<String, Published>,
+    questions: Flights<Mark, Verdict>,
+    confirmations: Flights<Mark, Verdict>,
+}
+
+/// What questions in flight share with those to come.
+struct Works {
+    locator: Locator,
+    asker: Asker,
+    memory: Memory,
+    limits: Arc<Limits>,
+}
+
+impl Verifier {
+    /// `hostname` is our own name, told to the AS for its log. Fails where no name server is known.
+    pub fn new(config: &config::Verify, hostname: &str, limits: &Arc<Limits>) -> Result<Verifier, Error> {
+        let works = Works {
+            locator: Locator::new(config, limits).map_err(|error| Error::Resolver(error.to_string()))?,
+            asker: Asker::new(hostname, limits),
+            memory: Memory::new(limits),
+            limits: limits.clone(),
+        };
+        Ok(Verifier {
+            works: Arc::new(works),
+            timeout: config.timeout,
+            locations: Flights::new(),
+            questions: Flights::new(),
+            confirmations: Flights::new(),
+        })
+    }
+
+    /// What is to be found out about an inbound message: always one of the six results, within `verify.timeout`.
+    ///
+    /// They are decided in the order of the list in the manual: `unusable` first, so that a bad key is one whether the domain
+    /// takes part or not. DNS is asked for every message with a usable From, since policies want the domain's claim.
+    pub async fn verify(&self, mail: &Mail) -> Found {
+        let deadline = Instant::now() + self.timeout;
+        let sender = match sender(mail) {
+            Ok(sender) => sender,
+            Err(why) => return Found::bare(KeyStatus::Unusable, Some(why), None),
+        };
+        let published = self.published(sender.domain(), deadline).await;
+        match key(mail) {
+            Ok(_) if mail.malformed => unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published),
+            Err(why) => unknown(KeyStatus::Unusable, Some(why), sender, &published),
+            Ok(key) => self.judge(sender, key, published, deadline).await,
+        }
+    }
+
+    /// Asks about an address and a key without a message; the cache is not looked into.
+    pub async fn question(&self, address: &Address, key: &AuthKey) -> Found {
+        let deadline = Instant::now() + self.timeout;
+        let published = self.published(address.domain(), deadline).await;
+        if let Some((status, why)) = hindrance(&published) {
+            return unknown(status, why, address.clone(), &published);
+        }
+        let verdict = self.ask(address, key, &published, deadline).await;
+        told(address.clone(), &published, verdict)
+    }
+
+    /// What a domain publishes about its AS, and the addresses that would be asked.
+    pub async fn locate(&self, domain: &str) -> (Published, Endpoints) {
+        let deadline = Instant::now() + self.timeout;
+        let published = self.published(domain, deadline).await;
+        let endpoints = self.works.endpoints(&published, deadline).await.unwrap_or_default();
+        (published, endpoints)
+    }
+
+    /// Asks once more, before a message is dropped in silence: with a new sequence number, past the cache, and at another
+    /// endpoint where there is one. Whatever is not INVALIDKEY again becomes `unverified`; other results stay as they are.
+    pub async fn confirm(&self, mail: &Mail, found: &Found) -> Found {
+        let (KeyStatus::Invalid, Some(sender), Ok(Some(key))) = (found.status, &found.sender, key(mail)) else {
+            return found.clone();
+        };
+        // A question's own time and no more: with the first one it must stay below the MTA's patience.
+        let deadline = Instant::now() + self.timeout.min(schedule::END + self.works.limits.locate);
+        let published = self.published(sender.domain(), deadline).await;
+        if hindrance(&published).is_some() {
+            return unknown(KeyStatus::Unverified, Some(Why::Dns), sender.clone(), &published);
+        }
+        let mark = self.works.memory.mark(sender, &key.verify_key());
+        let job = Job { address: sender.clone(), key: key.clone(), published: published.clone(), deadline };
+        let work = || self.works.clone().ask_another(job, found.authority.clone());
+        let verdict = within(deadline, self.confirmations.join(mark, work)).await;
+        let second = told(sender.clone(), &published, verdict);
+        match second.status {
+            // A key that either answer calls expired was a right one once.
+            KeyStatus::Invalid if found.why == Some(Why::Expired) => Found { why: found.why, ..second },
+            KeyStatus::Invalid | KeyStatus::Unverified => second,
+            _ => Found { status: KeyStatus::Unverified, why: None, ..second },
+        }
+    }
+
+    async fn judge(&self, sender: Address, key: Option<&AuthKey>, published: Published, deadline: Instant) -> Found {
+        if let Some((status, why)) = hindrance(&published) {
+            return unknown(status, why, sender, &published);
+        }
+        let Some(key) = key else { return unknown(KeyStatus::Missing, None, sender, &published) };
+        if let Some((said, authority)) = self.works.memory.recall(&sender, &key.verify_key(), Instant::now()) {
+            let found = told(sender, &published, Verdict { said, endpoint: None });
+            return Found { authority: Some(authority).filter(|name| !name.is_empty()), cached: true, ..found };
+        }
+        let verdict = self.ask(&sender, key, &published, deadline).await;
+        told(sender, &published, verdict)
+    }
+
+    /// What a domain publishes, looked up once for all who want to know at the same time.
+    async fn published(&self, domain: &str, deadline: Instant) -> Published {
+        let (works, name) = (self.works.clone(), domain.to_owned());
+        let work = || async move { works.locator.published(&name, deadline).await };
+        let published = timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), work)).await;
+        published.unwrap_or_else(|_| Published::Failed(Failure::Timeout(domain.to_owned())))
+    }
+
+    /// Asks, once for all who want to know the same at the same time.
+    async fn ask(&self, address: &Address, key: &AuthKey, published: &Published, deadline: Instant) -> Verdict {
+        let mark = self.works.memory.mark(address, &key.verify_key());
+        let job = Job { address: address.clone(), key: key.clone(), published: published.clone(), deadline };
+        let work = || self.works.clone().ask_and_remember(job);
+        within(deadline, self.questions.join(mark, work)).await
+    }
+}
+
+/// All that a question needs once it is on its own.
+struct Job {
+    address: Address,
+    key: AuthKey,
+    published: Published,
+    deadline: Instant,
+}
+
+impl Works {
+    async fn ask_and_remember(self: Arc<Works>, job: Job) -> Verdict {
+        let Job { address, key, published, deadline } = job;
+        let endpoints = match self.endpoints(&published, deadline).await {
+            Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
+            Ok(endpoints) => endpoints.usable,
+            Err(why) => return Verdict::unverified(why),
+        };
+        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+        let verdict = self.asker.ask(inquiry).await;
+        self.memory.remember(&address, &key.verify_key(), &verdict, Instant::now());
+        verdict
+    }
+
+    /// The same question to somebody other than who denied it first, where there is one.
+    async fn ask_another(self: Arc<Works>, job: Job, authority: Option<String>) -> Verdict {
+        let Job { address, key, published, deadline } = job;
+        let mut endpoints = match self.endpoints(&published, deadline).await {
+            Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
+            Ok(endpoints) => endpoints.usable,
+            Err(why) => return Verdict::unverified(why),
+        };
+        let denier = self.memory.who_denied(&address, &key.verify_key());
+        let denied = |endpoint: &Endpoint| match denier {
+            Some(denier) => endpoint.address == denier,
+            None => authority.as_ref() == Some(&endpoint.authority),
+        };
+        if endpoints.iter().any(|endpoint| !denied(endpoint)) {
+            endpoints.retain(|endpoint| !denied(endpoint));
+        }
+        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+        let verdict = self.asker.ask(inquiry).await;
+        if !matches!(verdict.said, Said::Invalid(_)) {
+            self.memory.forget(&address, &key.verify_key());
+        }
+        verdict
+    }
+
+    /// Who may be asked over UDP with a proof; the reason where the records name nobody.
+    async fn endpoints(&self, published: &Published, deadline: Instant) -> Result<Endpoints, Why> {
+        match published {
+            Published::Fixed(address) => {
+                let usable = vec![Endpoint { authority: address.to_string(), address: *address }];
+                Ok(Endpoints { usable, ..Endpoints::default() })
+            }
+            Published::Records(records) => {
+                let askable = |record: &&Record| record.udp && record.h1;
+                let askable: Vec<Record> = records.used.iter().filter(askable).cloned().collect();
+                // `h=none` or TLS alone: on UDP the key itself would have to go out.
+                if askable.is_empty() {
+                    return Err(Why::NoProof);
+                }
+                Ok(self.locator.endpoints(&askable, deadline).await)
+            }
+            Published::Nothing | Published::Failed(_) => Err(Why::Dns),
+        }
+    }
+}
+
+/// The sender address: that of exactly one From field with exactly one mailbox.
+fn sender(mail: &Mail) -> Result<Address, Why> {
+    let mut fields = mail.named("From");
+    let field = fields.next().ok_or(Why::NoFrom)?;
+    if fields.next().is_some() {
+        return Err(Why::SeveralFrom);
+    }
+    Address::from_field(&field.value, mail.smtputf8).map_err(|bad| match bad {
+        BadFrom::Several => Why::SeveralFrom,
+        BadFrom::Bad => Why::BadAddress,
+    })
+}
+
+/// The message's one key: equal copies are one, a good and a bad one differ.
+fn key(mail: &Mail) -> Result<Option<&AuthKey>, Why> {
+    let mut keys = mail.keys.iter();
+    let Some(first) = keys.next() else { return Ok(None) };
+    match first {
+        Some(key) if keys.all(|other| other.as_ref() == Some(key)) => Ok(Some(key)),
+        None if mail.keys.iter().all(Option::is_none) => Err(Why::BadKey),
+        _ => Err(Why::SeveralKeys),
+    }
+}
+
+/// The result where what is published rules every question out.
+fn hindrance(published: &Published) -> Option<(KeyStatus, Option<Why>)> {
+    match published {
+        Published::Nothing => Some((KeyStatus::None, None)),
+        Published::Failed(_) => Some((KeyStatus::Unverified, Some(Why::Dns))),
+        Published::Fixed(_) | Published::Records(_) => None,
+    }
+}
+
+fn unknown(status: KeyStatus, why: Option<Why>, sender: Address, published: &Published) -> Found {
+    let claim = match published {
+        Published::Records(records) => Some(records.claim),
+        Published::Fixed(_) => Some(Claim::Some),
+        Published::Nothing | Published::Failed(_) => None,
+    };
+    Found { claim, ..Found::bare(status, why, Some(sender)) }
+}
+
+fn told(sender: Address, published: &Published, verdict: Verdict) -> Found {
+    let (status, why) = match verdict.said {
+        Said::Valid { .. } => (KeyStatus::Valid, None),
+        Said::Invalid(why) => (KeyStatus::Invalid, Some(why)),
+        Said::Unverified(why) => (KeyStatus::Unverified, Some(why)),
+    };
+    let authority = verdict.endpoint.map(|endpoint| endpoint.authority);
+    Found { authority, ..unknown(status, why, sender, published) }
+}
+
+async fn within(deadline: Instant, question: impl Future<Output = Verdict>) -> Verdict {
+    timeout_at(deadline + GRACE, question).await.unwrap_or_else(|_| Verdict::unverified(Why::Timeout))
+}

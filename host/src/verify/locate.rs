@@ -1,0 +1,308 @@
+//! From a domain to its AS: TXT records, then addresses, each checked by the guard (VERIFY §4). The one user of a resolver.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use quick_cache::sync::Cache;
+use tokio::time::{Instant, timeout_at};
+
+use super::guard::{Guard, Refused};
+use crate::config::{self, Limits};
+use crate::proto::record::{BadRecord, Claim, Record};
+
+/// One address of a domain's AS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The AS as its record names it, as host:port; for fixed endpoints the address itself.
+    pub authority: String,
+    /// Where it is asked.
+    pub address: SocketAddr,
+}
+
+/// What a domain publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// No record that begins `AS=`: the domain does not take part.
+    Nothing,
+    /// The configuration names its AS; DNS is not asked.
+    Fixed(SocketAddr),
+    /// Records, of which at least one is usable.
+    Records(Records),
+    /// DNS failed, or what it said is unusable.
+    Failed(Failure),
+}
+
+/// The `AS=` records of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Records {
+    /// The name that holds them: the domain, or `_addrauth.` and the domain.
+    pub name: String,
+    /// Those that are used, in order of priority, host name and port.
+    pub used: Vec<Record>,
+    /// Those that cannot be used, and why.
+    pub bad: Vec<BadRecord>,
+    /// The weakest claim of those that are used.
+    pub claim: Claim,
+}
+
+/// Why a domain's AS is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The resolver's words.
+    #[error("DNS failed for {name}: {text}")]
+    Dns {
+        /// What was looked up.
+        name: String,
+        /// Why that failed.
+        text: String,
+    },
+    /// DNS took too long.
+    #[error("DNS did not answer for {0} in time")]
+    Timeout(String),
+    /// More `AS=` records than anybody needs.
+    #[error("{name} holds {count} records that begin AS=, and at most {most} are read")]
+    TooMany {
+        /// The name.
+        name: String,
+        /// How many.
+        count: usize,
+        /// How many would be read.
+        most: usize,
+    },
+    /// Not one usable record.
+    #[error("{name} holds no usable AS= record: {}", .bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoneUsable {
+        /// The name.
+        name: String,
+        /// What is wrong with each.
+        bad: Vec<BadRecord>,
+    },
+    /// The domain cannot be a name in DNS.
+    #[error("{0} is no domain name")]
+    BadName(String),
+}
+
+/// The addresses of a domain's AS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Those that may be asked, in the order in which they are.
+    pub usable: Vec<Endpoint>,
+    /// Targets that the guard refused, as host:port, and why.
+    pub refused: Vec<(String, Refused)>,
+    /// Host names whose look-up failed or found nothing.
+    pub failed: Vec<Failure>,
+}
+
+/// Finds Authentication Servers.
+pub(super) struct Locator {
+    resolver: TokioResolver,
+    guard: Guard,
+    fixed: BTreeMap<String, SocketAddr>,
+    failures: Cache<String, (Instant, Failure)>,
+    limits: Arc<Limits>,
+}
+
+impl Locator {
+    pub(super) fn new(config: &config::Verify, limits: &Arc<Limits>) -> Result<Locator, NetError> {
+        let fixed = config.domain.iter().map(|(domain, fixed)| (domain.to_ascii_lowercase(), fixed.endpoint)).collect();
+        Ok(Locator {
+            resolver: resolver(&config.dns, limits)?,
+            guard: Guard::new(config),
+            fixed,
+            failures: Cache::new(usize::try_from(limits.dns_kept).unwrap_or(usize::MAX)),
+            limits: limits.clone(),
+        })
+    }
+
+    /// What a domain publishes: this exact domain, no tree walk. Within [`Limits::locate`] and before `deadline`.
+    pub(super) async fn published(&self, domain: &str, deadline: Instant) -> Published {
+        if let Some(address) = self.fixed.get(domain) {
+            return Published::Fixed(*address);
+        }
+        if let Some((until, failure)) = self.failures.get(domain)
+            && Instant::now() < until
+        {
+            return Published::Failed(failure);
+        }
+        let deadline = deadline.min(Instant::now() + self.limits.locate);
+        let published = self.both_names(domain, deadline).await;
+        if let Published::Failed(failure) = &published {
+            // The resolver remembers absence, but no failure: without this each message would wait for a dead server anew.
+            let until = Instant::now() + self.limits.cache_unverified_for;
+            self.failures.insert(domain.to_owned(), (until, failure.clone()));
+        }
+        published
+    }
+
+    /// Both names are asked at once, the second wins; a failure of either is never taken for an absence.
+    async fn both_names(&self, domain: &str, deadline: Instant) -> Published {
+        let special = format!("_addrauth.{domain}");
+        let (plain_texts, special_texts) = tokio::join!(self.texts(domain, deadline), self.texts(&special, deadline));
+        match (plain_texts, special_texts) {
+            (Err(failure), _) | (_, Err(failure)) => Published::Failed(failure),
+            (Ok(plain), Ok(texts)) if texts.is_empty() => self.read(domain, &plain),
+            (Ok(_), Ok(texts)) => self.read(&special, &texts),
+        }
+    }
+
+    fn read(&self, name: &str, texts: &[Vec<u8>]) -> Published {
+        let name = name.to_owned();
+        if texts.is_empty() {
+            return Published::Nothing;
+        }
+        if texts.len() > self.limits.as_records {
+            let most = self.limits.as_records;
+            return Published::Failed(Failure::TooMany { name, count: texts.len(), most });
+        }
+        let (mut used, mut bad) = (Vec::new(), Vec::new());
+        for text in texts {
+            match Record::parse(text) {
+                Ok(record) => used.push(record),
+                Err(why) => bad.push(why),
+            }
+        }
+        used.sort_by(|a, b| (a.priority, &a.host, a.port).cmp(&(b.priority, &b.host, b.port)));
+        used.truncate(self.limits.as_used);
+        match used.iter().map(|record| record.claim).min() {
+            Some(claim) => Published::Records(Records { name, used, bad, claim }),
+            None => Published::Failed(Failure::NoneUsable { name, bad }),
+        }
+    }
+
+    /// The TXT records of a name that begin `AS=`, the strings of each joined.
+    async fn texts(&self, name: &str, deadline: Instant) -> Result<Vec<Vec<u8>>, Failure> {
+        let answers = self.lookup(name, RecordType::TXT, deadline).await?;
+        let joined = answers.into_iter().filter_map(|answer| match answer {
+            RData::TXT(txt) => Some(txt.txt_data.concat()),
+            _ => None,
+        });
+        Ok(joined.filter(|text| Record::begins(text)).collect())
+    }
+
+    /// The addresses of these records that may be asked over UDP, in their order: the first [`Limits::endpoints`] count.
+    pub(super) async fn endpoints(&self, records: &[Record], deadline: Instant) -> Endpoints {
+        let deadline = deadline.min(Instant::now() + self.limits.locate);
+        let most = self.limits.endpoints.max(1);
+        let mut found = Endpoints::default();
+        // One host has mostly one address or more, so the later ones are looked up only where the first do not suffice.
+        for some in records.chunks(most) {
+            let lookups = some.iter().map(|record| self.addresses(&record.host, deadline));
+            for (record, addresses) in some.iter().zip(futures_util::future::join_all(lookups).await) {
+                self.admit(record, addresses, &mut found);
+            }
+            if found.usable.len() >= most {
+                break;
+            }
+        }
+        found.usable.truncate(most);
+        found
+    }
+
+    fn admit(&self, record: &Record, addresses: Result<Vec<IpAddr>, Failure>, found: &mut Endpoints) {
+        let authority = format!("{}:{}", record.host, record.port);
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(failure) => return found.failed.push(failure),
+        };
+        for address in addresses {
+            match self.guard.check(address, record.port) {
+                Ok(address) if found.usable.iter().all(|known| known.address != address) => {
+                    found.usable.push(Endpoint { authority: authority.clone(), address });
+                }
+                Ok(_) => {}
+                Err(refused) => found.refused.push((authority.clone(), refused)),
+            }
+        }
+    }
+
+    /// The addresses of a host: IPv4 and IPv6 in turn, IPv4 first. One family's failure leaves the other's.
+    async fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+        let (a, aaaa) =
+            tokio::join!(self.lookup(host, RecordType::A, deadline), self.lookup(host, RecordType::AAAA, deadline));
+        let (a, aaaa) = match (a, aaaa) {
+            (Err(failure), Err(_)) => return Err(failure),
+            (Err(failure), Ok(some)) | (Ok(some), Err(failure)) if some.is_empty() => return Err(failure),
+            (a, aaaa) => (a.unwrap_or_default(), aaaa.unwrap_or_default()),
+        };
+        if a.is_empty() && aaaa.is_empty() {
+            return Err(Failure::Dns { name: host.to_owned(), text: "it has no address".into() });
+        }
+        let most = self.limits.endpoints;
+        let (mut a, mut aaaa) = (a.iter().filter_map(RData::ip_addr), aaaa.iter().filter_map(RData::ip_addr));
+        let in_turn = (0..most).flat_map(|_| [a.next(), aaaa.next()]).flatten();
+        Ok(in_turn.collect())
+    }
+
+    /// The records of this type at the end of the name's CNAMEs; none where the name or the type does not exist.
+    async fn lookup(&self, name: &str, kind: RecordType, deadline: Instant) -> Result<Vec<RData>, Failure> {
+        let mut full = Name::from_ascii(name).map_err(|_| Failure::BadName(name.to_owned()))?;
+        full.set_fqdn(true);
+        let failed = |text: String| Failure::Dns { name: name.to_owned(), text };
+        let slow = |_| Failure::Timeout(name.to_owned());
+        match timeout_at(deadline, self.resolver.lookup(full.clone(), kind)).await.map_err(slow)? {
+            Ok(found) => {
+                let right = found.answers().iter().filter(|record| record.record_type() == kind);
+                Ok(right.map(|record| record.data.clone()).collect())
+            }
+            Err(NetError::Dns(DnsError::NoRecordsFound(absence))) => {
+                let certain = absence.soa.is_some() || absence.response_code == ResponseCode::NXDomain;
+                if certain || !self.is_alias(full, deadline).await {
+                    return Ok(Vec::new());
+                }
+                Err(failed("its chain of CNAME records has no end".into()))
+            }
+            Err(NetError::Timeout) => Err(Failure::Timeout(name.to_owned())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+
+    /// Whether a name is an alias. The resolver gives a chain of more than 8 aliases up as if nothing were there, but without
+    /// the SOA record that a true absence brings along (RFC 2308 §3); so this is asked only when that is missing.
+    async fn is_alias(&self, name: Name, deadline: Instant) -> bool {
+        match timeout_at(deadline, self.resolver.lookup(name, RecordType::CNAME)).await {
+            Ok(Ok(found)) => found.answers().iter().any(|record| record.record_type() == RecordType::CNAME),
+            Ok(Err(error)) => !error.is_no_records_found(),
+            Err(_) => true,
+        }
+    }
+}
+
+fn resolver(servers: &[SocketAddr], limits: &Limits) -> Result<TokioResolver, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = if servers.is_empty() {
+        TokioResolver::builder(provider)?
+    } else {
+        let servers = servers.iter().map(|server| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = server.port();
+                connection
+            });
+            NameServerConfig::new(server.ip(), true, connections.into())
+        });
+        TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers.collect()), provider)
+    };
+    set_options(builder.options_mut(), limits);
+    builder.build()
+}
+
+/// Two tries within [`Limits::locate`]; answers are kept within bounds; /etc/hosts is not what a domain publishes.
+fn set_options(options: &mut ResolverOpts, limits: &Limits) {
+    options.timeout = limits.locate.mul_f64(0.45).max(Duration::from_millis(1));
+    options.attempts = 1;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.cache_size = limits.dns_kept;
+    options.positive_max_ttl = Some(limits.dns_kept_for);
+    options.negative_max_ttl = Some(limits.dns_absence_kept_for);
+    options.preserve_intermediates = false;
+}

@@ -1,0 +1,590 @@
+//! The verifier against a real DNS server and a real, misbehaving AS, over real packets on loopback.
+
+// What a test needs to go on may panic: that is how a test fails.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use addrauth::case::{Client, Field, Found, KeyStatus, Mail, ReversePath, Why};
+use addrauth::cli::demo::zone::{Fault, Records, Zone};
+use addrauth::config::{FixedAs, Limits, Verify};
+use addrauth::proto::key::AuthKey;
+use addrauth::proto::record::Claim;
+use addrauth::proto::wire::{Reason, Status};
+use addrauth::verify::{Failure, Published, Verifier};
+use addrauth_tests::authority::{Act, Authority};
+
+const GOOD: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+const JUNK: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const ALICE: &str = " Alice <alice@example.com>";
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+fn key(text: &str) -> AuthKey {
+    AuthKey::parse(text.as_bytes()).unwrap()
+}
+
+fn mail(from: &[&str], keys: &[&str]) -> Mail {
+    let field = |value: &&str| Field { name: "From".into(), value: value.as_bytes().to_vec() };
+    Mail {
+        received: SystemTime::now(),
+        queue_id: None,
+        client: Client::default(),
+        daemon: String::new(),
+        login: None,
+        reverse_path: ReversePath::Null,
+        smtputf8: false,
+        size: None,
+        recipients: Vec::new(),
+        fields: from.iter().map(field).collect(),
+        keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
+        malformed: false,
+    }
+}
+
+fn junk(number: usize) -> String {
+    format!("{number:0>64}")
+}
+
+/// Records that lead example.com to these servers, in order of priority.
+fn leading_to(servers: &[&Authority], rest: &str) -> Records {
+    servers.iter().enumerate().fold(Records::default(), |records, (index, server)| {
+        let host = format!("as{index}.example.com");
+        let text = format!("AS={host}:{}; p={index}{rest}", server.addr.port());
+        records.txt("example.com", &text).address(&host, LOOPBACK)
+    })
+}
+
+fn config(zone: &Zone) -> Verify {
+    Verify { dns: vec![zone.addr], allow_targets: vec!["127.0.0.0/8".parse().unwrap()], ..Verify::default() }
+}
+
+fn verifier(config: &Verify) -> Verifier {
+    Verifier::new(config, "mx.example.net", &Arc::new(Limits::default())).unwrap()
+}
+
+async fn world(servers: &[&Authority], rest: &str) -> (Zone, Verifier) {
+    let zone = Zone::start(leading_to(servers, rest)).await.unwrap();
+    let verifier = verifier(&config(&zone));
+    (zone, verifier)
+}
+
+async fn saying(act: Act) -> Authority {
+    Authority::start([act]).await.unwrap()
+}
+
+fn result(found: &Found) -> (KeyStatus, Option<Why>) {
+    (found.status, found.why)
+}
+
+#[tokio::test]
+async fn the_six_results_are_told_apart() {
+    let server = saying(Act::Check(key(GOOD))).await;
+    let (_zone, verifier) = world(&[&server], "; m=all").await;
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Valid, None));
+    assert_eq!(found.claim, Some(Claim::All));
+    assert_eq!(found.authority, Some(format!("as0.example.com:{}", server.addr.port())));
+    assert_eq!(found.sender.as_ref().unwrap().to_string(), "alice@example.com");
+    let wrong = verifier.verify(&mail(&[ALICE], &[JUNK])).await;
+    assert_eq!(result(&wrong), (KeyStatus::Invalid, Some(Why::Wrong)));
+    let missing = verifier.verify(&mail(&[ALICE], &[])).await;
+    assert_eq!((result(&missing), missing.claim), ((KeyStatus::Missing, None), Some(Claim::All)));
+    for keys in [&[][..], &[GOOD]] {
+        let none = verifier.verify(&mail(&["bob@elsewhere.example"], keys)).await;
+        assert_eq!((result(&none), none.claim), ((KeyStatus::None, None), None));
+    }
+    server.now_does(Act::Say(Status::Invalid, None, Some(Reason::Expired)));
+    let expired = verifier.verify(&mail(&[ALICE], &[&junk(1)])).await;
+    assert_eq!(result(&expired), (KeyStatus::Invalid, Some(Why::Expired)));
+    let subdomain = verifier.verify(&mail(&["alice@sub.example.com"], &[GOOD])).await;
+    assert_eq!(subdomain.status, KeyStatus::None, "no tree walk");
+}
+
+#[tokio::test]
+async fn what_is_unusable_is_so_before_anything_else() {
+    let server = saying(Act::valid()).await;
+    let (_zone, verifier) = world(&[&server], "; m=testing").await;
+    let cases: [(&[&str], &[&str], Why); 9] = [
+        (&[], &[GOOD], Why::NoFrom),
+        (&[ALICE, ALICE], &[GOOD], Why::SeveralFrom),
+        (&["alice@example.com, bob@example.com"], &[GOOD], Why::SeveralFrom),
+        (&["alice"], &[GOOD], Why::BadAddress),
+        (&[ALICE], &[GOOD, JUNK], Why::SeveralKeys),
+        (&[ALICE], &[GOOD, "short"], Why::SeveralKeys),
+        (&[ALICE], &["short", GOOD], Why::SeveralKeys),
+        (&[ALICE], &["short"], Why::BadKey),
+        (&["bob@elsewhere.example"], &["short"], Why::BadKey),
+    ];
+    for (from, keys, why) in cases {
+        let found = verifier.verify(&mail(from, keys)).await;
+        assert_eq!(result(&found), (KeyStatus::Unusable, Some(why)), "{from:?}");
+    }
+    let malformed = Mail { malformed: true, ..mail(&[ALICE], &[GOOD]) };
+    let found = verifier.verify(&malformed).await;
+    assert_eq!(result(&found), (KeyStatus::Unusable, Some(Why::MalformedHeader)));
+    assert_eq!(found.claim, Some(Claim::Testing), "the domain's claim is looked up all the same");
+    assert_eq!(server.count(), 0);
+    let copies = verifier.verify(&mail(&[ALICE], &[GOOD, GOOD])).await;
+    assert_eq!(copies.status, KeyStatus::Valid, "equal copies are one key");
+}
+
+#[tokio::test]
+async fn the_second_name_wins_and_the_weakest_claim_counts() {
+    let server = saying(Act::valid()).await;
+    let port = server.addr.port();
+    let records = Records::default()
+        .txt("example.com", "AS=other.example.com:4410; m=all")
+        .txt("_addrauth.example.com", "unrelated")
+        .txt("_addrauth.example.com", &format!("AS=as.example.com:{port}; m=all"))
+        .txt("_addrauth.example.com", "AS=nowhere.example.com:4410; p=20; m=testing")
+        .txt("_addrauth.example.com", "AS=as.example.com:0")
+        .address("as.example.com", LOOPBACK);
+    let zone = Zone::start(records).await.unwrap();
+    let verifier = verifier(&config(&zone));
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Testing)));
+    let (Published::Records(records), endpoints) = verifier.locate("example.com").await else { panic!("records") };
+    assert_eq!((records.name.as_str(), records.used.len(), records.bad.len()), ("_addrauth.example.com", 2, 1));
+    assert_eq!((endpoints.usable.len(), endpoints.failed.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_failure_of_either_name_is_unverified_and_never_a_fall_to_the_other() {
+    let server = saying(Act::valid()).await;
+    for fault in [Fault::ServFail, Fault::Silence] {
+        for name in ["example.com", "_addrauth.example.com"] {
+            for records in [leading_to(&[&server], ""), Records::default()] {
+                let zone = Zone::start(records.fault(name, fault)).await.unwrap();
+                let verifier = verifier(&config(&zone));
+                let start = Instant::now();
+                let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+                assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)), "{fault:?} of {name}");
+                assert!(start.elapsed() < Duration::from_millis(2_500), "{fault:?} took {:?}", start.elapsed());
+                let again = Instant::now();
+                assert_eq!(verifier.verify(&mail(&[ALICE], &[])).await.status, KeyStatus::Unverified);
+                assert!(again.elapsed() < Duration::from_millis(50), "failures are remembered");
+            }
+        }
+    }
+    assert_eq!(server.count(), 0);
+}
+
+/// A DNS server whose answers a forger races: his come first, with another id, another question or from another port.
+async fn forged_zone() -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let stranger = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1_500];
+        while let Ok((length, to)) = socket.recv_from(&mut buffer).await {
+            let query = &buffer[..length];
+            let name_end = 12 + query[12..].iter().position(|octet| *octet == 0).unwrap() + 1;
+            let question = &query[12..name_end + 4];
+            let reply = |id: [u8; 2], flags: [u8; 2], question: &[u8], text: Option<&[u8]>| {
+                let counts = [0, 1, 0, u8::from(text.is_some()), 0, 0, 0, 0];
+                let mut octets = [&id[..], &flags, &counts, question].concat();
+                if let Some(text) = text {
+                    octets.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, text.len() as u8 + 1, text.len() as u8]);
+                    octets.extend(text);
+                }
+                octets
+            };
+            let (id, ok, absent) = ([query[0], query[1]], [0x81, 0x80], [0x81, 0x83]);
+            let lie = Some(&b"AS=evil.example:4410"[..]);
+            let mut other = question.to_vec();
+            other[1] ^= 1;
+            socket.send_to(&reply([!id[0], id[1]], ok, question, lie), to).await.unwrap();
+            socket.send_to(&reply(id, ok, &other, lie), to).await.unwrap();
+            stranger.send_to(&reply(id, ok, question, lie), to).await.unwrap();
+            socket.send_to(&reply(id, absent, question, None), to).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn d1_a_forged_dns_answer_is_not_believed() {
+    let dns = forged_zone().await;
+    let verifier = verifier(&Verify { dns: vec![dns], ..Verify::default() });
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_ne!(found.status, KeyStatus::Valid);
+    assert!(found.claim.is_none() && !matches!(verifier.locate("example.com").await.0, Published::Records(_)));
+}
+
+#[tokio::test]
+async fn the_first_four_endpoints_by_priority_host_and_port_count() {
+    let text = |host: &str, port: u16, p: u16| format!("AS={host}.example.com:{port}; p={p}");
+    let records = Records::default()
+        .txt("example.com", &text("b", 5_000, 5))
+        .txt("example.com", &text("a", 6_001, 5))
+        .txt("example.com", &text("a", 6_000, 5))
+        .txt("example.com", &text("late", 4_410, 9))
+        .txt("example.com", &text("first", 4_410, 1))
+        .address("first.example.com", "::1".parse().unwrap())
+        .address("first.example.com", "127.0.0.2".parse().unwrap())
+        .address("a.example.com", "127.0.0.3".parse().unwrap())
+        .address("b.example.com", "127.0.0.4".parse().unwrap())
+        .address("late.example.com", "127.0.0.5".parse().unwrap());
+    let zone = Zone::start(records).await.unwrap();
+    let mut config = config(&zone);
+    config.allow_targets.push("::1/128".parse().unwrap());
+    let (_, endpoints) = verifier(&config).locate("example.com").await;
+    let order: Vec<String> = endpoints.usable.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(order, ["127.0.0.2:4410", "[::1]:4410", "127.0.0.3:6000", "127.0.0.3:6001"]);
+}
+
+#[tokio::test]
+async fn at_most_eight_questions_are_in_flight_to_one_endpoint() {
+    let server = saying(Act::Late(Duration::from_millis(250), Box::new(Act::valid()))).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let verifier = Arc::new(verifier);
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let verifier = verifier.clone();
+        asking.spawn(async move { verifier.verify(&mail(&[ALICE], &[&junk(number)])).await });
+    }
+    assert!(asking.join_all().await.iter().all(|found| found.status == KeyStatus::Valid));
+    let received = server.received();
+    let early = received.iter().filter(|one| one.at < received[0].at + Duration::from_millis(240)).count();
+    assert_eq!((early, received.len()), (8, 16));
+}
+
+#[tokio::test]
+async fn d2_a_reply_with_another_seq_or_address_or_more_octets_is_ignored() {
+    let lies = [Act::OtherSeq, Act::OtherAddress, Act::Extra, Act::Huge].map(|lie| lie(Status::Valid));
+    let noise = [b"".to_vec(), b"\r\n".to_vec(), vec![0xff; 512], vec![b'A'; 1_400]].map(Act::Raw);
+    let all = lies.into_iter().chain(noise).chain([Act::invalid()]).collect();
+    let server = saying(Act::All(all)).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Invalid, Some(Why::Wrong)));
+    assert_eq!(server.count(), 1);
+}
+
+#[tokio::test]
+async fn d2_the_first_of_two_replies_counts() {
+    for (acts, status) in
+        [([Act::valid(), Act::invalid()], KeyStatus::Valid), ([Act::invalid(), Act::valid()], KeyStatus::Invalid)]
+    {
+        let server = saying(Act::All(acts.into())).await;
+        let (_zone, verifier) = world(&[&server], "").await;
+        assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn d3_a_reply_from_another_port_is_ignored() {
+    let late = Act::Late(Duration::from_millis(60), Box::new(Act::invalid()));
+    let server = saying(Act::All(vec![Act::OtherPort(Status::Valid), late])).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Invalid);
+}
+
+#[tokio::test]
+async fn d4_a_slow_answer_is_waited_for() {
+    let server = saying(Act::Late(Duration::from_secs(1), Box::new(Act::valid()))).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let start = Instant::now();
+    assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Valid);
+    assert!(start.elapsed() >= Duration::from_secs(1) && start.elapsed() < Duration::from_millis(1_300));
+    assert_eq!(server.count(), 3);
+}
+
+#[tokio::test]
+async fn d7_a_closed_port_ends_the_question_at_once() {
+    let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let records = Records::default()
+        .txt("example.com", &format!("AS=as.example.com:{}", closed.port()))
+        .address("as.example.com", LOOPBACK);
+    let zone = Zone::start(records).await.unwrap();
+    let verifier = verifier(&config(&zone));
+    let start = Instant::now();
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn d8_d9_a_bare_word_and_an_unknown_verb_are_ignored() {
+    for line in ["INVALIDKEY\r\n", "VERIFY_REPLY INVALIDKEY\r\n", "VERDICT 0 alice@example.com INVALIDKEY\r\n"] {
+        let server = saying(Act::Raw(line.into())).await;
+        let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
+        let verifier = verifier(&Verify { timeout: Duration::from_millis(300), ..config(&zone) });
+        let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+        assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn e_no_record_leads_to_an_internal_address() {
+    let server = saying(Act::valid()).await;
+    let port = server.addr.port();
+    for address in ["127.0.0.1", "127.1.2.3", "0.0.0.0", "::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1"] {
+        let text = format!("AS=as.example.com:{port}");
+        let records = Records::default().txt("example.com", &text).address("as.example.com", address.parse().unwrap());
+        expect_no_contact(records, &server, address).await;
+    }
+    for host in ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "[::1]", "localhost", "as.localhost"] {
+        let records = Records::default().txt("example.com", &format!("AS={host}:{port}"));
+        expect_no_contact(records, &server, host).await;
+    }
+    let alias = Records::default()
+        .txt("example.com", &format!("AS=as.example.com:{port}"))
+        .alias("as.example.com", "inside.example.com")
+        .address("inside.example.com", LOOPBACK);
+    expect_no_contact(alias, &server, "an alias").await;
+}
+
+async fn expect_no_contact(records: Records, server: &Authority, what: &str) {
+    let zone = Zone::start(records).await.unwrap();
+    let verifier = verifier(&Verify { dns: vec![zone.addr], ..Verify::default() });
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)), "{what}");
+    assert_eq!(server.count(), 0, "{what}");
+}
+
+#[tokio::test]
+async fn a_fixed_endpoint_needs_neither_dns_nor_the_guard() {
+    let server = saying(Act::Check(key(GOOD))).await;
+    let zone = Zone::start(Records::default().fault("example.com", Fault::ServFail)).await.unwrap();
+    let mut config = Verify { dns: vec![zone.addr], ..Verify::default() };
+    config.domain.insert("Example.COM".into(), FixedAs { endpoint: server.addr });
+    let found = verifier(&config).verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Some)));
+    assert_eq!(found.authority, Some(server.addr.to_string()));
+}
+
+#[tokio::test]
+async fn f1_mail_that_names_a_victims_domain_reaches_its_as_in_drops() {
+    let server = saying(Act::Check(key(GOOD))).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let start = Instant::now();
+    let mut limited = 0;
+    for number in 0..100 {
+        let found = verifier.verify(&mail(&[ALICE], &[&junk(number)])).await;
+        limited += usize::from(result(&found) == (KeyStatus::Unverified, Some(Why::Limit)));
+    }
+    let allowed = 21.0 + 10.0 * start.elapsed().as_secs_f64();
+    assert!(server.count() as f64 <= allowed && server.count() >= 20, "{} questions", server.count());
+    assert!(limited > 50 && limited + server.count() == 100);
+}
+
+#[tokio::test]
+async fn f3_a_huge_txt_set_comes_over_tcp_and_too_many_as_records_are_refused() {
+    let server = saying(Act::valid()).await;
+    let huge = (0..40).fold(leading_to(&[&server], ""), |records, n| {
+        records.txt("example.com", &format!("{n} {}", "x".repeat(1_000)))
+    });
+    let zone = Zone::start(huge).await.unwrap();
+    assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Valid);
+    for (count, status) in [(16, KeyStatus::Missing), (17, KeyStatus::Unverified)] {
+        let many = (0..count)
+            .fold(Records::default(), |records, n| records.txt("example.com", &format!("AS=as{n}.example.com:4410")));
+        let zone = Zone::start(many).await.unwrap();
+        assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[])).await.status, status, "{count}");
+    }
+}
+
+#[tokio::test]
+async fn f4_a_cname_loop_is_a_failure_and_an_alias_is_followed() {
+    let server = saying(Act::valid()).await;
+    let loops = [
+        Records::default().alias("example.com", "example.com"),
+        Records::default().alias("example.com", "a.example").alias("a.example", "example.com"),
+        (0..20).fold(Records::default().alias("example.com", "c0.example"), |records, n| {
+            records.alias(&format!("c{n}.example"), &format!("c{}.example", n + 1))
+        }),
+    ];
+    for records in loops {
+        let zone = Zone::start(records).await.unwrap();
+        let verifier = verifier(&config(&zone));
+        let found = verifier.verify(&mail(&[ALICE], &[])).await;
+        assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)));
+        assert!(matches!(verifier.locate("example.com").await.0, Published::Failed(Failure::Dns { .. })));
+    }
+    let records =
+        leading_to(&[&server], "").alias("alias.example", "example.com").alias("dead.example", "gone.example");
+    let zone = Zone::start(records).await.unwrap();
+    let verifier = verifier(&config(&zone));
+    assert_eq!(verifier.verify(&mail(&["x@alias.example"], &[GOOD])).await.status, KeyStatus::Valid);
+    assert_eq!(verifier.verify(&mail(&["x@dead.example"], &[GOOD])).await.status, KeyStatus::None);
+}
+
+#[tokio::test]
+async fn a_silent_server_is_sent_to_at_the_moments_of_the_protocol() {
+    let (first, second) = (saying(Act::Silence).await, saying(Act::Silence).await);
+    let (_zone, verifier) = world(&[&first, &second], "").await;
+    let start = Instant::now();
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
+    assert!(start.elapsed() >= Duration::from_secs(3) && start.elapsed() < Duration::from_millis(3_300));
+    let (a, b) = (first.received(), second.received());
+    let zero = a.first().unwrap().at;
+    for (got, wanted) in [(&a, &[0, 400, 1_200, 1_600][..]), (&b, &[800, 2_000])] {
+        assert_eq!(got.len(), wanted.len());
+        for (received, wanted) in got.iter().zip(wanted) {
+            let off = received.at.duration_since(zero).as_millis().abs_diff(*wanted);
+            assert!(off <= 80 + 60, "{off} ms off {wanted}");
+        }
+        assert!(got.iter().all(|other| other.line == got[0].line && other.from == got[0].from), "repeats are equal");
+    }
+    assert_ne!(a[0].word(1), b[0].word(1), "each endpoint has its own seq");
+    assert_ne!(a[0].from, b[0].from, "and its own socket");
+}
+
+#[tokio::test]
+async fn an_answer_that_decides_nothing_moves_on_to_the_next_endpoint_at_once() {
+    use Reason::{Domain, Limit, Other, Stream, Syntax, Temp, Version};
+    for reason in [Limit, Temp, Stream, Domain, Version, Syntax, Other] {
+        let (first, second) = (saying(Act::unverified(reason)).await, saying(Act::valid()).await);
+        let (_zone, verifier) = world(&[&first, &second], "").await;
+        let start = Instant::now();
+        assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Valid, "{reason:?}");
+        assert!(start.elapsed() < Duration::from_millis(250), "{reason:?}");
+        assert_eq!((first.count(), second.count()), (1, 1));
+        let (_zone, verifier) = world(&[&first], "").await;
+        let why = match reason {
+            Limit | Stream => Why::Limit,
+            Domain | Version | Syntax => Why::Dns,
+            _ => Why::Timeout,
+        };
+        let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+        assert_eq!(result(&found), (KeyStatus::Unverified, Some(why)), "{reason:?}");
+        assert_eq!(first.count(), 2, "it is not sent to again");
+    }
+}
+
+#[tokio::test]
+async fn equal_questions_at_the_same_time_go_out_once() {
+    let server = saying(Act::Late(Duration::from_millis(100), Box::new(Act::valid()))).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let verifier = Arc::new(verifier);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let verifier = verifier.clone();
+        asking.spawn(async move { verifier.verify(&mail(&[ALICE], &[GOOD])).await });
+    }
+    let all = asking.join_all().await;
+    assert!(all.len() == 50 && all.iter().all(|found| found.status == KeyStatus::Valid));
+    assert_eq!(server.count(), 1);
+}
+
+#[tokio::test]
+async fn after_five_timeouts_an_endpoint_is_left_alone() {
+    let server = saying(Act::Silence).await;
+    let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
+    let verifier = verifier(&Verify { timeout: Duration::from_millis(150), ..config(&zone) });
+    for number in 0..5 {
+        verifier.verify(&mail(&[ALICE], &[&junk(number)])).await;
+    }
+    assert_eq!(server.count(), 5);
+    server.now_does(Act::valid());
+    let start = Instant::now();
+    let found = verifier.verify(&mail(&[ALICE], &[&junk(6)])).await;
+    assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
+    assert!(start.elapsed() < Duration::from_millis(50));
+    assert_eq!(server.count(), 5);
+}
+
+#[tokio::test]
+async fn a_cached_valid_key_is_not_asked_about_and_another_valid_one_replaces_it() {
+    let server = saying(Act::Check(key(GOOD))).await;
+    let (zone, verifier) = world(&[&server], "").await;
+    let ask = async |text: &str| {
+        let found = verifier.verify(&mail(&[ALICE], &[text])).await;
+        (found.status, found.cached, server.count())
+    };
+    assert_eq!(ask(GOOD).await, (KeyStatus::Valid, false, 1));
+    assert_eq!(ask(GOOD).await, (KeyStatus::Valid, true, 1));
+    assert_eq!(ask(JUNK).await, (KeyStatus::Invalid, false, 2));
+    assert_eq!(ask(JUNK).await, (KeyStatus::Invalid, true, 2));
+    assert_eq!(ask(GOOD).await, (KeyStatus::Valid, true, 2), "a wrong key locks nobody out");
+    server.now_does(Act::Check(key(&junk(7))));
+    assert_eq!(ask(&junk(7)).await, (KeyStatus::Valid, false, 3));
+    assert_eq!(ask(&junk(7)).await, (KeyStatus::Valid, true, 3));
+    assert_eq!(ask(GOOD).await, (KeyStatus::Invalid, false, 4), "it was replaced, so it is asked about");
+    let spelled = verifier.verify(&mail(&["<alice@EXAMPLE.com>"], &[&junk(7)])).await;
+    assert!(spelled.cached, "domains are one whatever their case");
+    let other = verifier.verify(&mail(&["Alice@example.com"], &[&junk(7)])).await;
+    assert!(!other.cached, "local parts are not");
+    drop(zone);
+}
+
+#[tokio::test]
+async fn before_a_silent_drop_another_endpoint_has_its_say() {
+    let (first, second) = (saying(Act::invalid()).await, saying(Act::invalid()).await);
+    let (_zone, verifier) = world(&[&first, &second], "").await;
+    let message = mail(&[ALICE], &[JUNK]);
+    let found = verifier.verify(&message).await;
+    assert_eq!((first.count(), second.count()), (1, 0));
+    let again = verifier.confirm(&message, &found).await;
+    assert_eq!(result(&again), (KeyStatus::Invalid, Some(Why::Wrong)));
+    assert_eq!((first.count(), second.count()), (1, 1));
+    assert_ne!(first.received()[0].word(1), second.received()[0].word(1));
+    for act in [Act::valid(), Act::unverified(Reason::Temp)] {
+        second.now_does(act);
+        assert_eq!(verifier.confirm(&message, &found).await.status, KeyStatus::Unverified);
+    }
+    second.now_does(Act::Say(Status::Invalid, None, Some(Reason::Expired)));
+    assert_eq!(result(&verifier.confirm(&message, &found).await), (KeyStatus::Invalid, Some(Why::Expired)));
+}
+
+#[tokio::test]
+async fn before_a_silent_drop_a_lone_endpoint_is_asked_with_a_new_seq() {
+    let server = saying(Act::invalid()).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let message = mail(&[ALICE], &[JUNK]);
+    let found = verifier.verify(&message).await;
+    assert_eq!(verifier.confirm(&message, &found).await.status, KeyStatus::Invalid);
+    let received = server.received();
+    assert_eq!(received.len(), 2);
+    assert_ne!(received[0].word(1), received[1].word(1));
+    let missing = verifier.verify(&mail(&[ALICE], &[])).await;
+    assert_eq!(verifier.confirm(&mail(&[ALICE], &[]), &missing).await, missing, "only an invalid key is confirmed");
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn the_key_never_leaves_and_without_a_proof_nobody_is_asked() {
+    let server = saying(Act::valid()).await;
+    let (_zone, first) = world(&[&server], "").await;
+    first.verify(&mail(&[ALICE], &[GOOD])).await;
+    let line = &server.received()[0].line;
+    assert!(!line.contains(GOOD) && line.contains(" h1.") && line.ends_with(" v=1 from=mx.example.net\r\n"), "{line}");
+    for rest in ["; h=none; t=udp,tls", "; t=tls"] {
+        let (_zone, verifier) = world(&[&server], rest).await;
+        let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+        assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::NoProof)), "{rest}");
+    }
+    assert_eq!(server.count(), 1);
+}
+
+#[tokio::test]
+async fn the_verb_ask_says_yes_no_or_could_not_tell() {
+    let server = saying(Act::Check(key(GOOD))).await;
+    let zone = Zone::start(leading_to(&[&server], "; m=all")).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name)
+    };
+    let dns: SocketAddr = zone.addr;
+    let config = write("c.toml", &format!("[verify]\ndns = [\"{dns}\"]\nallow_targets = [\"127.0.0.0/8\"]\n"));
+    let context = addrauth::cli::Context { config: Some(config), json: true };
+    for (address, text, code) in [
+        ("alice@example.com", Some(GOOD), 0),
+        ("alice@example.com", Some(JUNK), 1),
+        ("alice@elsewhere.example", Some(GOOD), 2),
+        ("alice@example.com", Some("no key"), 2),
+        ("alice", Some(GOOD), 2),
+        ("alice@example.com", None, 0),
+        ("alice@elsewhere.example", None, 1),
+    ] {
+        let key_file = text.map(|text| write("key", &format!("{text}\n")));
+        let args = addrauth::cli::ask::Args { address: address.into(), no_key: key_file.is_none(), key_file };
+        let got = addrauth::cli::ask::run(args, &context).await;
+        assert_eq!(got, std::process::ExitCode::from(code), "{address} {text:?}");
+    }
+}
