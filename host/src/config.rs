@@ -31,6 +31,19 @@ pub struct Limits {
     pub milter_idle: Duration,
     /// How long writing one answer to the MTA may take.
     pub milter_write: Duration,
+    /// How long a new milter connection may take to negotiate: an MTA does so at once, a half-open connection never.
+    pub milter_greeting: Duration,
+    /// Octets of one name, path or macro value that the MTA tells: Postfix's `line_length_limit`.
+    pub milter_text: usize,
+    /// `X-Auth-Key` fields in one message that the MTA is asked to delete. Postfix counts from the top for each of them,
+    /// so its work grows with the square; a message with more is refused for now.
+    pub key_fields: usize,
+    /// How long examining one message may take: more than verification (20 s) and decisions (2 s) together.
+    pub examine: Duration,
+    /// How long our answer may take from the end of the message on: Postfix waits 30 s.
+    pub milter_answer: Duration,
+    /// How long messages in flight may go on when the program stops: the longest answer.
+    pub milter_drain: Duration,
     /// How long verification may take for one message; `verify.timeout`, at most 20 s, since Postfix waits 30 s.
     pub verify: Duration,
     /// VERIFY questions in flight.
@@ -109,6 +122,12 @@ impl Default for Limits {
             messages_in_flight: 500,
             milter_idle: Duration::from_secs(600),
             milter_write: Duration::from_secs(30),
+            milter_greeting: Duration::from_secs(10),
+            milter_text: 2_048,
+            key_fields: 1_000,
+            examine: Duration::from_secs(25),
+            milter_answer: Duration::from_secs(28),
+            milter_drain: Duration::from_secs(30),
             verify: Duration::from_secs(5),
             questions: 256,
             questions_per_endpoint: 8,

@@ -2,6 +2,8 @@
 
 use crate::case::{Case, Mail};
 
+pub mod milter;
+
 /// What stands behind a door. [`crate::filter::Filter`] is the one that ships; tests of a door put their own there.
 pub trait Judge: Send + Sync + 'static {
     /// At the end of the header: find, decide, settle. Total: a failure is a finding or a decision.

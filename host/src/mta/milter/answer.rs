@@ -1,0 +1,214 @@
+//! `Reply` into frames: all of them in one piece, so that one write carries them.
+
+use tokio_util::bytes::BytesMut;
+
+use super::Error;
+use super::frame::{answer, put};
+use super::terms::Terms;
+use crate::case::{Refusal, Reply, Verdict};
+use crate::proto::header::Edit;
+
+/// What a message gets that could not be examined, or whose answer could not be given.
+const LATER: &[u8] = b"451 4.3.0 Temporary failure, please try again later\0";
+/// What a message gets when the house is full.
+const BUSY: &[u8] = b"451 4.3.2 Too many messages at once, please try again later\0";
+/// The longest reply text: an SMTP line is 512 octets (RFC 5321 §4.5.3.1.5), code, status and CRLF among them.
+const TEXT: usize = 480;
+
+/// The frames of one reply; each of at most `limit` octets. Fails where they need what the MTA did not offer.
+pub fn frames(reply: &Reply, terms: &Terms, limit: usize) -> Result<BytesMut, Error> {
+    let mut out = BytesMut::new();
+    match &reply.verdict {
+        Verdict::Accept => {
+            edits(&reply.edits, terms, &mut out, limit)?;
+            put(&mut out, answer::ACCEPT, &[], limit)?;
+        }
+        Verdict::Hold(reason) => {
+            if !terms.may_hold() {
+                return Err(Error::NotOffered("hold messages"));
+            }
+            edits(&reply.edits, terms, &mut out, limit)?;
+            put(&mut out, answer::QUARANTINE, &[line(reason).as_bytes(), b"\0"], limit)?;
+            put(&mut out, answer::ACCEPT, &[], limit)?;
+        }
+        Verdict::Discard => put(&mut out, answer::DISCARD, &[], limit)?,
+        Verdict::Reject(refusal) => refuse(refusal, 5, &mut out, limit)?,
+        Verdict::Defer(refusal) => refuse(refusal, 4, &mut out, limit)?,
+    }
+    Ok(out)
+}
+
+/// Appends the refusal for now that stands for every fault; a full house says so.
+pub fn tempfail(fault: &Error, out: &mut BytesMut) {
+    let text = if matches!(fault, Error::Full(_)) { BUSY } else { LATER };
+    // A frame this short always fits.
+    let _ = put(out, answer::REPLY, &[text], usize::MAX);
+}
+
+/// Deletions first, in the order given, then insertions: an insertion moves what deletions count.
+fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
+    for edit in edits {
+        let Edit::Delete { name, index } = edit else { continue };
+        if !terms.may_delete() {
+            return Err(Error::NotOffered("change header fields"));
+        }
+        if *index == 0 || !is_name(name) {
+            return Err(Error::Edit);
+        }
+        put(out, answer::CHANGE, &[&index.to_be_bytes(), name.as_bytes(), b"\0\0"], limit)?;
+    }
+    for edit in edits {
+        let Edit::Insert { index, name, value } = edit else { continue };
+        if !terms.may_insert() {
+            return Err(Error::NotOffered("add header fields"));
+        }
+        if *index > 1 || !is_name(name) || !is_value(value.as_bytes()) {
+            return Err(Error::Edit);
+        }
+        // Without that agreement the MTA puts the space there itself.
+        let value = if terms.keep_leading_space() { value } else { value.strip_prefix(' ').unwrap_or(value) };
+        let parts = [&index.to_be_bytes(), name.as_bytes(), b"\0", value.as_bytes(), b"\0"];
+        put(out, answer::INSERT, &parts, limit)?;
+    }
+    Ok(())
+}
+
+/// Code and class are of the verdict's kind whatever `refusal` says. 421 would end the SMTP session and all that waits in it.
+fn refuse(refusal: &Refusal, class: u16, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
+    let fitting = refusal.code / 100 == class && refusal.code != 421 && is_status(refusal.status, class);
+    let (code, status) = match class {
+        _ if fitting => (refusal.code, refusal.status),
+        5 => (550, "5.7.1"),
+        _ => (451, "4.3.0"),
+    };
+    put(out, answer::REPLY, &[format!("{code} {status} {}", line(&refusal.text)).as_bytes(), b"\0"], limit)
+}
+
+/// One line of printable ASCII without `%`.
+///
+/// An MTA passes a reply's text on: Postfix 3.7.11 handed a CRLF in it to the SMTP client, and what followed was a reply line
+/// of its own (measured). `%` is an escape in this protocol: `%%` becomes `%`, and a single one vanishes (measured).
+fn line(text: &str) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') && c != '%' { c } else { '?' };
+    text.chars().take(TEXT).map(plain).collect()
+}
+
+/// A field name: octets 33 to 126 without colon (RFC 5322 §2.2).
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_graphic() && octet != b':')
+}
+
+/// A value that stays inside its field: a line ending is LF, and a space or tab follows it.
+fn is_value(value: &[u8]) -> bool {
+    let folded = value.split(|octet| *octet == b'\n').skip(1).all(|line| matches!(line.first(), Some(b' ' | b'\t')));
+    folded && !value.iter().any(|octet| matches!(octet, 0 | b'\r'))
+}
+
+/// An enhanced status code of this class (RFC 3463 §2).
+fn is_status(status: &str, class: u16) -> bool {
+    let parts: Vec<&str> = status.split('.').collect();
+    let number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
+    parts.len() == 3 && parts.iter().all(number) && parts.first() == Some(&class.to_string().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mta::milter::frame::Frame;
+
+    fn terms(actions: u32, protocol: u32) -> Terms {
+        let words = [6, actions, protocol].map(u32::to_be_bytes).concat();
+        Terms::agree(&Frame::new(b'O', &[&words]), &mut BytesMut::new()).unwrap()
+    }
+
+    fn reply(verdict: Verdict, edits: &[Edit]) -> Reply {
+        Reply { verdict, edits: edits.to_vec(), owed: vec![] }
+    }
+
+    fn delete(index: u32) -> Edit {
+        Edit::Delete { name: "X-Auth-Key".into(), index }
+    }
+
+    fn insert(index: u32, name: &str, value: &str) -> Edit {
+        Edit::Insert { index, name: name.into(), value: value.into() }
+    }
+
+    fn refusal(code: u16, status: &'static str, text: &str) -> Refusal {
+        Refusal { code, status, text: text.into() }
+    }
+
+    fn said(verdict: Verdict) -> String {
+        let frames = frames(&reply(verdict, &[]), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+        assert_eq!(usize::try_from(u32::from_be_bytes(frames[..4].try_into().unwrap())).unwrap(), frames.len() - 4);
+        String::from_utf8(frames[4..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn deletions_come_first_in_their_order_then_insertions_then_the_verdict() {
+        let edits = [insert(0, "X-Auth-Key-Status", " NOKEY"), delete(2), insert(1, "B", " c"), delete(1)];
+        let frames = frames(&reply(Verdict::Hold("why".into()), &edits), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+        let expected = b"\0\0\0\x11m\0\0\0\x02X-Auth-Key\0\0\0\0\0\x11m\0\0\0\x01X-Auth-Key\0\0\
+            \0\0\0\x1ei\0\0\0\0X-Auth-Key-Status\0 NOKEY\0\0\0\0\x0ai\0\0\0\x01B\0 c\0\0\0\0\x05qwhy\0\0\0\0\x01a";
+        assert_eq!(frames.as_ref(), expected);
+    }
+
+    #[test]
+    fn without_leading_spaces_agreed_the_mta_writes_them() {
+        let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &terms(0x1ff, 0), 1 << 20).unwrap();
+        assert_eq!(frames.as_ref(), b"\0\0\0\x09i\0\0\0\0A\0b\0\0\0\0\x01a");
+    }
+
+    #[test]
+    fn no_message_is_answered_without_what_its_answer_needs() {
+        let fails = |verdict: Verdict, edits: &[Edit], actions: u32| {
+            matches!(frames(&reply(verdict, edits), &terms(actions, 0), 1 << 20), Err(Error::NotOffered(_)))
+        };
+        assert!(fails(Verdict::Accept, &[delete(1)], 0x1ff & !0x10));
+        assert!(fails(Verdict::Accept, &[insert(0, "A", " b")], 0x1ff & !0x01));
+        assert!(fails(Verdict::Hold(String::new()), &[], 0x1ff & !0x20));
+        assert!(!fails(Verdict::Discard, &[delete(1)], 0));
+        assert!(!fails(Verdict::Accept, &[], 0));
+    }
+
+    #[test]
+    fn k6_a_reply_stays_one_line_of_printable_ascii_without_percent() {
+        let text = "a\r\n250 b\0c%d\u{e9}e\u{7f}";
+        assert_eq!(said(Verdict::Reject(refusal(550, "5.7.1", text))), "y550 5.7.1 a??250 b?c?d?e?\0");
+        assert_eq!(said(Verdict::Hold(text.into())), "qa??250 b?c?d?e?\0\0\0\0\x01a");
+        assert!(said(Verdict::Reject(refusal(550, "5.7.1", &"x".repeat(5000)))).len() < 500);
+    }
+
+    #[test]
+    fn k7_code_and_class_are_of_the_verdicts_kind() {
+        for (code, status) in
+            [(250, "2.0.0"), (451, "4.3.0"), (550, "2.1.1"), (550, "5.7"), (550, "5.7.1\r\n"), (5500, "5.7.1")]
+        {
+            assert_eq!(said(Verdict::Reject(refusal(code, status, "no"))), "y550 5.7.1 no\0");
+        }
+        for (code, status) in [(250, "2.0.0"), (550, "5.7.1"), (421, "4.3.2")] {
+            assert_eq!(said(Verdict::Defer(refusal(code, status, "no"))), "y451 4.3.0 no\0");
+        }
+        assert_eq!(said(Verdict::Reject(refusal(554, "5.6.0", "no"))), "y554 5.6.0 no\0");
+        assert_eq!(said(Verdict::Defer(refusal(450, "4.7.1", "no"))), "y450 4.7.1 no\0");
+    }
+
+    #[test]
+    fn k8_an_edit_that_is_no_field_is_no_answer() {
+        let bad = [
+            insert(0, "A", " b\nBcc: x"),
+            insert(0, "A", " b\r\n c"),
+            insert(0, "A", " b\0"),
+            insert(0, "A", " b\n"),
+            insert(0, "A:", " b"),
+            insert(0, "", " b"),
+            insert(0, "A b", " b"),
+            insert(2, "A", " b"),
+            delete(0),
+        ];
+        for edit in bad {
+            let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &terms(0x1ff, 0), 1 << 20);
+            assert!(matches!(said, Err(Error::Edit)), "{edit:?}");
+        }
+        assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &terms(0x1ff, 0), 1 << 20).is_ok());
+    }
+}
