@@ -102,12 +102,34 @@ pub struct Limits {
     pub policy_queue: usize,
     /// INVALIDKEY answers of our AS to one /24 or /56 in ten seconds; right proofs are always answered.
     pub invalid_answers: u32,
+    /// Networks whose INVALIDKEY answers are counted within one window; more, and the window begins anew: some 3 MB.
+    pub invalid_networks: usize,
+    /// VERIFY questions that one socket of our AS works on at once; beyond it they wait in the kernel's buffer.
+    pub answers_at_once: usize,
     /// How long the AS keeps an ended key, to say `e=expired`.
     pub expired_kept: Duration,
+    /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
+    pub key_sweep: Duration,
+    /// Living keys of one address: each costs every answer a comparison. AGI and AVT by default leave three.
+    pub keys_per_address: usize,
+    /// How long a statement waits for another process's lock on a database.
+    pub store_busy: Duration,
+    /// Connections that read one database; two cores are busy with that.
+    pub store_readers: u32,
+    /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
+    pub keep: Duration,
+    /// How long a journal row is kept.
+    pub journal_kept: Duration,
     /// Tries to submit one notice before it is given up and journalled so.
     pub notice_tries: u32,
     /// Notices to one recipient in an hour.
     pub notices_per_hour: u32,
+    /// Between two notices to one recipient about one sender.
+    pub notice_pair: Duration,
+    /// Between two notices of this installation: one a second at most.
+    pub notice_interval: Duration,
+    /// How long each step of handing a notice to the SMTP server may take.
+    pub notice_step: Duration,
 }
 
 impl Default for Limits {
@@ -157,9 +179,20 @@ impl Default for Limits {
             policy_message: Duration::from_secs(2),
             policy_queue: 1_000,
             invalid_answers: 50,
+            invalid_networks: 65_536,
+            answers_at_once: 8,
             expired_kept: Duration::from_secs(14 * 86_400),
+            key_sweep: Duration::from_secs(3_600),
+            keys_per_address: 64,
+            store_busy: Duration::from_secs(2),
+            store_readers: 4,
+            keep: Duration::from_secs(5),
+            journal_kept: Duration::from_secs(90 * 86_400),
             notice_tries: 20,
             notices_per_hour: 5,
+            notice_pair: Duration::from_secs(86_400),
+            notice_interval: Duration::from_secs(1),
+            notice_step: Duration::from_secs(30),
         }
     }
 }

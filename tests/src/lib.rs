@@ -1,3 +1,4 @@
-//! What the tests play against the daemon: servers that misbehave as told.
+//! What the tests play against the daemon: servers that misbehave as told, and a mailbox.
 
 pub mod authority;
+pub mod mailbox;

@@ -1,1 +1,168 @@
-//! The AS role: issue keys, answer VERIFY.
+//! The AS role: issue keys to addresses of its domains, and answer VERIFY for them.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use addrauth::{authority::Authority, config::{Config, Limits}};
+//!
+//! let config = Config::read("/etc/addrauth/addrauth.toml".as_ref())?;
+//! let authority = Authority::open(&config, &Arc::new(Limits::default())).await?;
+//! let sockets = authority.bind().await?;
+//! authority.serve(sockets, tokio_util::sync::CancellationToken::new()).await;
+//! # Ok(()) }
+//! ```
+
+mod answer;
+mod issue;
+mod rate;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+pub use issue::{Issued, KeyState, Listed};
+
+use crate::config::{Config, Limits};
+use crate::proto::key::VerifyKey;
+use crate::store::{self, KeyTable, Opening};
+use rate::InvalidAnswers;
+
+/// The wall clock, as a seam: keys end by it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Clock {
+        Clock(Arc::new(SystemTime::now))
+    }
+
+    /// Another clock.
+    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
+    }
+
+    /// The time.
+    pub fn now(&self) -> SystemTime {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// What can go wrong in the AS role.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No domain to answer for.
+    #[error(
+        "authority.domains is empty: name the domains whose addresses this server gives keys to, such as domains = [\"example.com\"]"
+    )]
+    NoDomains,
+    /// Nowhere to answer.
+    #[error("authority.listen is empty: name where to answer VERIFY, such as listen = [\"192.0.2.1:4410\"]")]
+    NoListen,
+    /// An address of another domain.
+    #[error(
+        "{address} is in no domain of this Authentication Server ({domains}): add its domain to authority.domains first"
+    )]
+    OtherDomain {
+        /// The address.
+        address: String,
+        /// Those of the configuration.
+        domains: String,
+    },
+    /// A listening address that cannot be had.
+    #[error(
+        "cannot listen on UDP {address}: {source}. Is another server running there, or is the address not this machine's? See authority.listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// No random octets.
+    #[error("the operating system gives no random octets: {0}")]
+    Random(getrandom::Error),
+    /// A lifetime beyond what a clock can say.
+    #[error("authority.agi and authority.avt together are longer than a clock can count")]
+    Lifetime,
+    /// No key of the address has this fingerprint.
+    #[error("{address} has no living key {fingerprint}: `addrauth key show {address}` lists them")]
+    NoSuchKey {
+        /// The address.
+        address: String,
+        /// What was asked for.
+        fingerprint: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// An Authentication Server: its table of keys, and what it needs to answer.
+#[derive(Debug)]
+pub struct Authority {
+    keys: KeyTable,
+    domains: Vec<String>,
+    listen: Vec<SocketAddr>,
+    agi: Duration,
+    avt: Duration,
+    limits: Arc<Limits>,
+    clock: Clock,
+    invalid: Mutex<InvalidAnswers>,
+    /// Stands in where an address has too few keys, so that each question costs the same work.
+    dummy: VerifyKey,
+}
+
+impl Authority {
+    /// Opens the table of keys in `state_dir`; makes it where there is none.
+    pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Authority, Error> {
+        Authority::with_clock(config, limits, Clock::system()).await
+    }
+
+    /// The same, with a clock of the caller's.
+    pub async fn with_clock(config: &Config, limits: &Arc<Limits>, clock: Clock) -> Result<Authority, Error> {
+        let fold = |domain: &String| domain.trim_end_matches('.').to_ascii_lowercase();
+        let domains: Vec<String> = config.authority.domains.iter().map(fold).filter(|d| !d.is_empty()).collect();
+        if domains.is_empty() {
+            return Err(Error::NoDomains);
+        }
+        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        let mut dummy = [0; 32];
+        getrandom::fill(&mut dummy).map_err(Error::Random)?;
+        Ok(Authority {
+            keys: KeyTable::open(&config.state_dir.0, opening).await?,
+            domains,
+            listen: config.authority.listen.clone(),
+            agi: config.authority.agi,
+            avt: config.authority.avt,
+            limits: limits.clone(),
+            clock,
+            invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            dummy: VerifyKey::from_octets(dummy),
+        })
+    }
+
+    /// The domains it answers for, in lower case.
+    pub fn domains(&self) -> &[String] {
+        &self.domains
+    }
+
+    /// Closes the table; from then on every answer is `e=temp`.
+    pub async fn close(&self) {
+        self.keys.close().await;
+    }
+
+    /// The form under which an address is looked up, where its domain is one of ours.
+    fn own(&self, address: &str) -> Option<String> {
+        let folded = store::folded(address)?;
+        let (_, domain) = folded.rsplit_once('@')?;
+        self.domains.iter().any(|own| own == domain).then_some(folded)
+    }
+}

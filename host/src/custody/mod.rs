@@ -1,1 +1,130 @@
 //! What we took responsibility for, durable before the MTA hears of it.
+
+mod journal;
+mod secret;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::case::{Case, Owed, Refusal, Reply, Verdict};
+use crate::config::{Config, Limits};
+use crate::outbox::{self, Outbox};
+use crate::proto::mark::MarkKey;
+use crate::store::{self, JournalRow, Ledger, Opening};
+
+/// What can go wrong when custody begins. Later failures turn into a 451.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The settings of the notices.
+    #[error(transparent)]
+    Outbox(#[from] outbox::Error),
+    /// The file of the mark's key cannot be read or made.
+    #[error("cannot use {path}: {source}. It must belong to the user that runs addrauth, with mode 0600")]
+    MarkFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file of the mark's key is not what we wrote.
+    #[error("{path} {what}")]
+    MarkKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the way out.
+        what: &'static str,
+    },
+}
+
+/// Journal and outbox of the filter.
+#[derive(Debug)]
+pub struct Custody {
+    ledger: Ledger,
+    outbox: Outbox,
+    mark: MarkKey,
+    limits: Arc<Limits>,
+}
+
+impl Custody {
+    /// Opens `filter.db` and `mark.key` in `state_dir`; makes what is not there.
+    pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Custody, Error> {
+        let dir = &config.state_dir.0;
+        store::prepare_dir(dir)?;
+        let mark = secret::read_or_make(&dir.join("mark.key"))?;
+        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        let ledger = Ledger::open(dir, opening).await?;
+        let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
+        Ok(Custody { ledger, outbox, mark, limits: limits.clone() })
+    }
+
+    /// The secret of this installation's marks.
+    pub fn mark(&self) -> &MarkKey {
+        &self.mark
+    }
+
+    /// Makes what the reply owes durable: one transaction with the journal row and the notices. Where that fails, or
+    /// takes longer than `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
+    ///
+    /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
+    /// the message comes again, and the caps hold back a second one.
+    pub async fn keep(&self, case: Case) -> Case {
+        if case.reply.owed.is_empty() {
+            return case;
+        }
+        let failure = match tokio::time::timeout(self.limits.keep, self.record(&case)).await {
+            Ok(Ok(())) => return case,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("not done within {:?}", self.limits.keep),
+        };
+        let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+        warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
+        let text = "Local trouble, try again later".to_owned();
+        let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
+        Case { reply: Reply { verdict, edits: Vec::new(), owed: Vec::new() }, ..case }
+    }
+
+    async fn record(&self, case: &Case) -> Result<(), store::Error> {
+        let (mut drafts, mut notes) = (Vec::new(), Vec::new());
+        for owed in &case.reply.owed {
+            let Owed::Notice(recipient) = owed else { continue };
+            match self.outbox.compose(case, *recipient) {
+                Ok(draft) => drafts.push(draft),
+                Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
+            }
+        }
+        let entry = journal::entry(case, notes.join("; "));
+        let recorded = self.ledger.record(&entry, &drafts, self.outbox.caps(), SystemTime::now()).await?;
+        debug!(row = recorded.journal, owed = recorded.owed, withheld = recorded.withheld.len(), "journalled");
+        if recorded.owed > 0 {
+            self.outbox.wake();
+        }
+        Ok(())
+    }
+
+    /// Sends what is owed until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        self.outbox.run(shutdown).await;
+    }
+
+    /// The newest journal rows, newest first.
+    pub async fn journal(&self, most: u32) -> Result<Vec<JournalRow>, Error> {
+        Ok(self.ledger.journal(most).await?)
+    }
+
+    /// The outbox, for those who drive it by a clock of their own.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Closes the files; from then on what is owed is deferred.
+    pub async fn close(&self) {
+        self.ledger.close().await;
+    }
+}

@@ -1,1 +1,131 @@
-//! Verbs over the database.
+//! Verbs over the database: callers say what they mean, and SQL stays in this room.
+//!
+//! Two SQLite files in the state directory, since two processes with different rights use them: `authority.db` holds
+//! the AS's keys ([`KeyTable`]), `filter.db` the journal and the outbox ([`Ledger`]). Both are durable at commit
+//! (write-ahead log, `synchronous=FULL`), mode 0600, and know the version of their schema.
+
+mod keys;
+mod ledger;
+mod sqlite;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use keys::{KeyRow, KeyTable};
+pub use ledger::{Caps, Draft, Due, Entry, JournalRow, Ledger, OutboxRow, Recorded, Withheld};
+pub use sqlite::prepare_dir;
+
+/// How a database is opened; the numbers come from `config::Limits`.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// How long a statement waits for another process's lock before it fails.
+    pub busy: Duration,
+    /// Connections for reading, beside the one for writing.
+    pub readers: u32,
+}
+
+/// What can go wrong with a database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory is not there, and cannot be made.
+    #[error(
+        "cannot use the directory {path}: {source}. Make it, owned by the user that runs addrauth with mode 0700, or set state_dir"
+    )]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file cannot be opened or created.
+    #[error("cannot open {path}: {text}. It must belong to the user that runs addrauth, with mode 0600")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        text: String,
+    },
+    /// Written by a newer version of this program.
+    #[error(
+        "{path} has schema {found}, this program knows up to {known}: it was written by a newer addrauth. Install that version again, or restore the file from before the upgrade"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The newest version known.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("{path}: {source}")]
+    Statement {
+        /// The file.
+        path: PathBuf,
+        /// The database's reason; values are bound and do not show in it.
+        source: sqlx::Error,
+    },
+    /// An address has as many keys as one may have.
+    #[error("{address} has {count} living keys already: revoke some before another one is issued")]
+    TooManyKeys {
+        /// The address.
+        address: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Seconds since 1970, as the tables keep time; a time before is 0.
+pub fn seconds(at: SystemTime) -> i64 {
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// The time that [`seconds`] wrote down.
+pub fn time(seconds: i64) -> SystemTime {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
+}
+
+/// The form under which an address is looked up (VERIFY §1): ASCII letters in lower case, `local+tag` as `local`.
+///
+/// A quoted local part has no tag. Absent where there is no "@", or nothing beside it.
+pub fn folded(address: &str) -> Option<String> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    if local.is_empty() || domain.is_empty() {
+        return None;
+    }
+    // From the first "+" that is not the first octet; "+" is ASCII, so the cut falls between characters.
+    let tag = local.bytes().skip(1).position(|octet| octet == b'+').map(|at| at + 1);
+    let kept = match tag {
+        Some(at) if !local.starts_with('"') => local.get(..at).unwrap_or(local),
+        _ => local,
+    };
+    Some(format!("{}@{}", kept.to_ascii_lowercase(), domain.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_looked_up_without_case_and_tag() {
+        let cases = [
+            ("Alice@Example.COM", Some("alice@example.com")),
+            ("alice+news+x@example.com", Some("alice@example.com")),
+            ("+alice@example.com", Some("+alice@example.com")),
+            ("+alice+news@example.com", Some("+alice@example.com")),
+            ("\"A+b\"@example.com", Some("\"a+b\"@example.com")),
+            ("\"a@b\"@Example.com.", Some("\"a@b\"@example.com")),
+            ("Ü+x@example.com", Some("Ü@example.com")),
+            ("nobody", None),
+            ("@example.com", None),
+            ("a@", None),
+            ("", None),
+        ];
+        for (address, want) in cases {
+            assert_eq!(folded(address).as_deref(), want, "{address}");
+        }
+    }
+}

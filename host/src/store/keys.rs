@@ -1,0 +1,204 @@
+//! The AS's table: addresses, and the K of their keys.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::sqlite::Database;
+use super::{Error, Opening, folded, seconds, time};
+use crate::proto::key::VerifyKey;
+
+/// The AS's table of keys, `authority.db`. It holds K only, from which no key can be made.
+#[derive(Clone, Debug)]
+pub struct KeyTable(Database);
+
+/// One key of an address, as the table knows it.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// The address, folded.
+    pub address: String,
+    /// Which of the address's keys this is, counted from 1.
+    pub generation: i64,
+    /// K.
+    pub k: VerifyKey,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it ends.
+    pub expires: SystemTime,
+    /// When it was revoked, if it was.
+    pub revoked: Option<SystemTime>,
+}
+
+impl KeyTable {
+    /// Opens the table in this directory, and makes it where there is none.
+    pub async fn open(dir: &Path, opening: Opening) -> Result<KeyTable, Error> {
+        let schema = [include_str!("schema/authority.1.sql")];
+        Ok(KeyTable(Database::open(dir, "authority.db", &schema, opening).await?))
+    }
+
+    /// Adds a key to an address (folded here) and returns its generation. Durable when it returns.
+    ///
+    /// Refused where the address has `most` living keys already: every one of them costs each answer a comparison.
+    pub async fn add(
+        &self,
+        address: &str,
+        k: &VerifyKey,
+        created: SystemTime,
+        expires: SystemTime,
+        most: usize,
+    ) -> Result<i64, Error> {
+        let address = folded(address).unwrap_or_default();
+        let failed = |e| self.0.failed(e);
+        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let living: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM keys WHERE address = ? AND revoked IS NULL AND expires > ?")
+                .bind(&address)
+                .bind(seconds(created))
+                .fetch_one(&mut *work)
+                .await
+                .map_err(failed)?;
+        let count = usize::try_from(living).unwrap_or(usize::MAX);
+        if count >= most {
+            return Err(Error::TooManyKeys { address, count });
+        }
+        let generation: i64 = sqlx::query_scalar(
+            "INSERT INTO addresses (address, generation) VALUES (?, 1)
+             ON CONFLICT (address) DO UPDATE SET generation = generation + 1 RETURNING generation",
+        )
+        .bind(&address)
+        .fetch_one(&mut *work)
+        .await
+        .map_err(failed)?;
+        sqlx::query("INSERT INTO keys (address, generation, k, created, expires) VALUES (?, ?, ?, ?, ?)")
+            .bind(&address)
+            .bind(generation)
+            .bind(k.octets().as_slice())
+            .bind(seconds(created))
+            .bind(seconds(expires))
+            .execute(&mut *work)
+            .await
+            .map_err(failed)?;
+        work.commit().await.map_err(failed)?;
+        Ok(generation)
+    }
+
+    /// All keys of an address (folded here), newest first, ended and revoked ones too, until they are swept.
+    pub async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
+        sqlx::query(
+            "SELECT address, generation, k, created, expires, revoked FROM keys WHERE address = ?
+             ORDER BY generation DESC",
+        )
+        .bind(folded(address).unwrap_or_default())
+        .fetch_all(self.0.readers())
+        .await
+        .and_then(|rows| rows.iter().map(read).collect())
+        .map_err(|e| self.0.failed(e))
+    }
+
+    /// Marks these generations of an address (folded here) as revoked, from now on; those revoked before stay as they
+    /// are. Returns how many it marked.
+    pub async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+        let address = folded(address).unwrap_or_default();
+        let failed = |e| self.0.failed(e);
+        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut marked = 0;
+        for generation in generations {
+            marked +=
+                sqlx::query("UPDATE keys SET revoked = ? WHERE address = ? AND generation = ? AND revoked IS NULL")
+                    .bind(seconds(at))
+                    .bind(&address)
+                    .bind(generation)
+                    .execute(&mut *work)
+                    .await
+                    .map_err(failed)?
+                    .rows_affected();
+        }
+        work.commit().await.map_err(failed)?;
+        Ok(marked)
+    }
+
+    /// Deletes the keys that ended or were revoked before this time; returns how many. Generations go on counting.
+    pub async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
+        sqlx::query("DELETE FROM keys WHERE min(expires, coalesce(revoked, expires)) < ?")
+            .bind(seconds(before))
+            .execute(self.0.writer())
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(|e| self.0.failed(e))
+    }
+
+    /// Closes the file; every later verb fails.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<KeyRow, sqlx::Error> {
+    let k: Vec<u8> = row.try_get("k")?;
+    let k: [u8; 32] =
+        k.try_into().map_err(|_| sqlx::Error::ColumnDecode { index: "k".into(), source: "not 32 octets".into() })?;
+    Ok(KeyRow {
+        address: row.try_get("address")?,
+        generation: row.try_get("generation")?,
+        k: VerifyKey::from_octets(k),
+        created: time(row.try_get("created")?),
+        expires: time(row.try_get("expires")?),
+        revoked: row.try_get::<Option<i64>, _>("revoked")?.map(time),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+
+    fn at(seconds: i64) -> SystemTime {
+        time(seconds)
+    }
+
+    #[tokio::test]
+    async fn generations_go_on_counting_after_a_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = KeyTable::open(dir.path(), OPENING).await.unwrap();
+        let k = VerifyKey::from_octets([7; 32]);
+        assert_eq!(table.add("Alice+x@Example.com", &k, at(100), at(200), 4).await.unwrap(), 1);
+        assert_eq!(table.add("alice@example.com", &k, at(150), at(250), 4).await.unwrap(), 2);
+        assert_eq!(table.sweep(at(200)).await.unwrap(), 0);
+        assert_eq!(table.sweep(at(201)).await.unwrap(), 1);
+        assert_eq!(table.sweep(at(900)).await.unwrap(), 1);
+        assert!(table.of("alice@example.com").await.unwrap().is_empty());
+        assert_eq!(table.add("ALICE@example.com", &k, at(900), at(999), 4).await.unwrap(), 3);
+        let rows = table.of("alice+y@example.com").await.unwrap();
+        assert_eq!((rows.len(), rows[0].generation, rows[0].expires), (1, 3, at(999)));
+        assert!(rows[0].k == k);
+    }
+
+    #[tokio::test]
+    async fn living_keys_are_bounded_and_revoking_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = KeyTable::open(dir.path(), OPENING).await.unwrap();
+        let k = VerifyKey::from_octets([7; 32]);
+        for _ in 0..3 {
+            table.add("a@example.com", &k, at(100), at(200), 3).await.unwrap();
+        }
+        let error = table.add("a@example.com", &k, at(100), at(200), 3).await.unwrap_err();
+        assert!(matches!(error, Error::TooManyKeys { count: 3, .. }), "{error}");
+        assert_eq!(table.revoke("a@example.com", &[2, 9], at(110)).await.unwrap(), 1);
+        assert_eq!(table.revoke("a@example.com", &[2], at(120)).await.unwrap(), 0);
+        assert_eq!(table.of("a@example.com").await.unwrap()[1].revoked, Some(at(110)));
+        table.add("a@example.com", &k, at(120), at(200), 3).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_closed_table_is_an_error_and_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = KeyTable::open(dir.path(), OPENING).await.unwrap();
+        table.close().await;
+        assert!(table.of("a@example.com").await.is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Opening a SQLite file: its rights, its settings, its schema.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
+
+use super::{Error, Opening};
+
+/// An open database: one connection that writes, several that read, so that no writer waits for another of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    path: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// Sees to it that the directory is there: one that is missing is made, for its owner alone (0700).
+pub fn prepare_dir(path: &Path) -> Result<(), Error> {
+    let wrong = |source| Error::Directory { path: path.to_owned(), source };
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) => Err(wrong(e)),
+    }
+}
+
+impl Database {
+    /// Opens `dir/name`, and brings its schema up to date: `schema[n]` leads from version n to n+1.
+    pub(super) async fn open(
+        dir: &Path,
+        name: &str,
+        schema: &[&'static str],
+        opening: Opening,
+    ) -> Result<Database, Error> {
+        prepare_dir(dir)?;
+        let path = dir.join(name);
+        let unopened = |text: String| Error::Open { path: path.clone(), text };
+        // Made by us and not by SQLite, so that nobody else can read it for a moment; its -wal and -shm follow its mode.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(unopened(e.to_string())),
+            _ => {}
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(opening.busy)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        migrate(&path, &options, schema).await?;
+        let pool = |most: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(most.max(1))
+                .acquire_timeout(opening.busy)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .connect_lazy_with(options.clone())
+        };
+        Ok(Database { writer: pool(1), readers: pool(opening.readers), path })
+    }
+
+    /// The connection that writes.
+    pub(super) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// The connections that read.
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// A failed statement as an error that names the file.
+    pub(super) fn failed(&self, source: sqlx::Error) -> Error {
+        Error::Statement { path: self.path.clone(), source }
+    }
+
+    /// Closes the connections; what is asked for later fails.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Two processes that start at once may both find an empty file: switching to the write-ahead log does not wait for
+/// locks, so it is tried again; the schema itself is made under the write lock.
+async fn migrate(path: &Path, options: &SqliteConnectOptions, schema: &[&'static str]) -> Result<(), Error> {
+    let mut tries = 0;
+    let mut connection = loop {
+        match SqliteConnection::connect_with(options).await {
+            Ok(connection) => break connection,
+            Err(e) if tries < 20 && e.to_string().contains("locked") => tries += 1,
+            Err(e) => return Err(Error::Open { path: path.to_owned(), text: e.to_string() }),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let known = i64::try_from(schema.len()).unwrap_or(i64::MAX);
+    let done = async {
+        let mut work = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *work).await?;
+        if found <= known {
+            for step in schema.iter().skip(usize::try_from(found).unwrap_or_default()) {
+                sqlx::raw_sql(*step).execute(&mut *work).await?;
+            }
+            // A pragma takes no bound value; this one is a number of ours.
+            let version = format!("PRAGMA user_version = {known}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(version)).execute(&mut *work).await?;
+        }
+        work.commit().await?;
+        Ok(found)
+    };
+    let found: i64 = done.await.map_err(|e: sqlx::Error| Error::Open { path: path.to_owned(), text: e.to_string() })?;
+    // Not an error of ours to report: everything is committed.
+    let _ = connection.close().await;
+    if found > known { Err(Error::Newer { path: path.to_owned(), found, known }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+    const SCHEMA: &str = "CREATE TABLE t (x INTEGER)";
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn directory_and_files_are_for_their_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/b");
+        let db = Database::open(&state, "x.db", &[SCHEMA], OPENING).await.unwrap();
+        sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+        assert_eq!(mode(&state), 0o700);
+        for name in ["x.db", "x.db-wal", "x.db-shm"] {
+            assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_synced_and_locks_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap();
+        for pool in [db.writer(), db.readers()] {
+            let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+            let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.unwrap();
+            let busy: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(pool).await.unwrap();
+            let keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(pool).await.unwrap();
+            assert_eq!((journal.as_str(), synchronous, busy, keys), ("wal", 2, 2000, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        Database::open(dir.path(), "x.db", &[SCHEMA, "CREATE TABLE u (x INTEGER)"], OPENING)
+            .await
+            .unwrap()
+            .close()
+            .await;
+        let error = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap_err();
+        assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error}");
+        assert!(error.to_string().contains("newer addrauth"));
+        Database::open(dir.path(), "x.db", &[SCHEMA, "not run again"], OPENING).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_older_schema_is_brought_up_to_date() {
+        let dir = tempfile::tempdir().unwrap();
+        Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap().close().await;
+        let steps = [SCHEMA, "ALTER TABLE t ADD COLUMN y INTEGER"];
+        let db = Database::open(dir.path(), "x.db", &steps, OPENING).await.unwrap();
+        sqlx::raw_sql("INSERT INTO t (x, y) VALUES (1, 2)").execute(db.writer()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn several_openers_at_once_make_one_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let path = dir.path().to_owned();
+                tokio::spawn(async move { Database::open(&path, "x.db", &[SCHEMA], OPENING).await.map(|_| ()) })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_named_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.db"), vec![b'x'; 4096]).unwrap();
+        let error = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap_err().to_string();
+        assert!(error.contains("x.db") && error.contains("0600"), "{error}");
+        let error = Database::open(&dir.path().join("x.db"), "y.db", &[SCHEMA], OPENING).await.unwrap_err().to_string();
+        assert!(error.contains("state_dir"), "{error}");
+    }
+}

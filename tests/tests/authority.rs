@@ -1,0 +1,286 @@
+//! The Authentication Server over real UDP sockets and real database files.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use addrauth::authority::{Authority, Clock};
+use addrauth::config::{Config, Limits, StateDir};
+use addrauth::proto::address::Address;
+use addrauth::proto::key::AuthKey;
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const SEQ: &str = "00112233445566778899aabbccddeeff";
+const DAY: u64 = 86_400;
+const START: u64 = 1_800_000_000;
+
+struct Server {
+    authority: Arc<Authority>,
+    client: UdpSocket,
+    clock: Arc<AtomicU64>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn config(dir: &Path) -> Config {
+    let mut config = Config { state_dir: StateDir(dir.to_owned()), ..Config::default() };
+    config.authority.domains = vec!["Example.com".into()];
+    config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    config
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text.as_bytes(), true).unwrap()
+}
+
+impl Server {
+    async fn start(dir: &Path) -> Server {
+        let clock = Arc::new(AtomicU64::new(START));
+        let now = clock.clone();
+        let seam = Clock::new(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)));
+        let limits = Arc::new(Limits::default());
+        let authority = Arc::new(Authority::with_clock(&config(dir), &limits, seam).await.unwrap());
+        let sockets = authority.bind().await.unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.connect(sockets[0].local_addr().unwrap()).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
+        Server { authority, client, clock, shutdown, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+        self.authority.close().await;
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    async fn say(&self, line: &[u8]) -> Option<String> {
+        self.client.send(line).await.unwrap();
+        let mut room = [0; 2048];
+        let length = tokio::time::timeout(Duration::from_secs(5), self.client.recv(&mut room)).await.ok()?.unwrap();
+        assert!(length <= line.len(), "an answer is never longer than its question");
+        Some(String::from_utf8(room[..length].to_vec()).unwrap())
+    }
+
+    /// What follows seq and address in the answer to a question with this credential.
+    async fn ask(&self, address: &str, credential: &str) -> String {
+        let line = format!("VERIFY {SEQ} {address} {credential} v=1 from=example.net\r\n");
+        let answer = self.say(line.as_bytes()).await.expect("an answer");
+        let rest = answer.strip_prefix(&format!("VERIFY_REPLY {SEQ} {address} ")).expect("seq and address echoed");
+        rest.strip_suffix("\r\n").unwrap().to_owned()
+    }
+}
+
+fn proof(key: &AuthKey, address: &str) -> String {
+    key.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net")
+}
+
+async fn with_key() -> (tempfile::TempDir, Server, AuthKey) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let key = server.authority.issue(&address("alice@example.com")).await.unwrap().key;
+    (dir, server, key)
+}
+
+#[tokio::test]
+async fn a_key_is_valid_by_proof_and_as_it_is() {
+    let (_dir, server, key) = with_key().await;
+    let valid = format!("VALIDKEY t={}", 12 * DAY);
+    assert_eq!(server.ask("alice@example.com", &proof(&key, "alice@example.com")).await, valid);
+    assert_eq!(server.ask("alice@example.com", key.expose()).await, valid);
+    // The address is folded for the look-up, and echoed and proved as it stands.
+    for spelling in ["Alice+news@Example.COM", "%61lice@example.com"] {
+        assert_eq!(server.ask(spelling, &proof(&key, spelling)).await, valid, "{spelling}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_wrong_key_and_the_unknown_address_get_the_same_octets() {
+    let (_dir, server, key) = with_key().await;
+    let other = AuthKey::parse(&[b'x'; 64]).unwrap();
+    for (address, credential) in [
+        ("alice@example.com", proof(&other, "alice@example.com")),
+        ("alice@example.com", other.expose().to_owned()),
+        ("nobody@example.com", proof(&key, "nobody@example.com")),
+        ("nobody@example.com", key.expose().to_owned()),
+        // A proof for another address is no proof for this one.
+        ("alice@example.com", proof(&key, "bob@example.com")),
+    ] {
+        assert_eq!(server.ask(address, &credential).await, "INVALIDKEY", "{address}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_living_key_counts_and_each_ends_in_its_time() {
+    let (_dir, server, first) = with_key().await;
+    server.pass(5 * DAY);
+    let second = server.authority.issue(&address("alice@example.com")).await.unwrap();
+    assert_eq!(second.generation, 2);
+    let ask = |key: AuthKey| {
+        let server = &server;
+        async move { server.ask("alice@example.com", &proof(&key, "alice@example.com")).await }
+    };
+    assert_eq!(ask(first.clone()).await, format!("VALIDKEY t={}", 7 * DAY));
+    assert_eq!(ask(second.key.clone()).await, format!("VALIDKEY t={}", 12 * DAY));
+    server.pass(7 * DAY);
+    assert_eq!(ask(first.clone()).await, "INVALIDKEY e=expired");
+    assert_eq!(ask(second.key.clone()).await, format!("VALIDKEY t={}", 5 * DAY));
+    server.pass(14 * DAY);
+    assert_eq!(ask(first.clone()).await, "INVALIDKEY e=expired");
+    server.pass(1);
+    assert_eq!(ask(first.clone()).await, "INVALIDKEY");
+    assert_eq!(server.authority.sweep().await.unwrap(), 1);
+    assert_eq!(ask(second.key).await, "INVALIDKEY e=expired");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn revoking_counts_from_the_next_answer_on_even_from_another_process() {
+    let (dir, server, key) = with_key().await;
+    let keep = server.authority.issue(&address("alice@example.com")).await.unwrap();
+    // The second opener stands for `addrauth key`, which is a process of its own.
+    let other = Authority::open(&config(dir.path()), &Arc::new(Limits::default())).await.unwrap();
+    let fingerprint = key.verify_key().fingerprint();
+    assert!(other.revoke(&address("alice@example.com"), Some("00000000")).await.is_err());
+    // By the real clock, which is behind the server's here: a revoked key is revoked all the same.
+    assert_eq!(other.revoke(&address("alice@example.com"), Some(&fingerprint)).await.unwrap(), 1);
+    assert_eq!(server.ask("alice@example.com", key.expose()).await, "INVALIDKEY");
+    assert!(server.ask("alice@example.com", keep.key.expose()).await.starts_with("VALIDKEY"));
+    assert_eq!(server.authority.revoke(&address("alice@example.com"), None).await.unwrap(), 1);
+    assert_eq!(server.ask("alice@example.com", keep.key.expose()).await, "INVALIDKEY");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_question_of_ours_is_told_so() {
+    let (_dir, server, key) = with_key().await;
+    let key = key.expose();
+    let cases = [
+        (format!("VERIFY {SEQ} a@other.example {key}\r\n"), "UNVERIFIED e=domain"),
+        (format!("VERIFY {SEQ} a@sub.example.com {key}\r\n"), "UNVERIFIED e=domain"),
+        (format!("VERIFY {SEQ} alice {key}\r\n"), "UNVERIFIED e=domain"),
+        (format!("VERIFY {SEQ} alice@example.com {key} v=2 x=1\r\n"), "UNVERIFIED e=version"),
+        (format!("VERIFY {SEQ} alice@example.com {key} a=1 a=2\r\n"), "UNVERIFIED e=syntax"),
+        (format!("VERIFY {SEQ} alice@example.com {key} x=1\n"), "UNVERIFIED e=syntax"),
+        (format!("VERIFY {SEQ} alice@example.com h2.{key} x=1\r\n"), "UNVERIFIED e=syntax"),
+    ];
+    for (line, want) in cases {
+        let answer = server.say(line.as_bytes()).await.expect("an answer");
+        assert!(answer.trim_end().ends_with(want), "{line:?} got {answer:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn some_lines_are_met_with_silence() {
+    let (_dir, server, key) = with_key().await;
+    let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let key = key.expose();
+    let long = format!("VERIFY {SEQ} {}@example.com {key}\r\n", "a".repeat(250));
+    for line in [
+        &b""[..],
+        b"\r\n",
+        b"VERIFY\r\n",
+        b"HELLO world\r\n",
+        b"VERIFY xyz alice@example.com k\r\n",
+        format!("VERIFY {SEQ}00 alice@example.com {key}\r\n").as_bytes(),
+        format!("VERIFY_REPLY {SEQ} alice@example.com VALIDKEY t=1\r\n").as_bytes(),
+        long.as_bytes(),
+        // Too short for any answer: nothing is amplified.
+        format!("VERIFY {SEQ} alice@example.com").as_bytes(),
+    ] {
+        assert_eq!(server.authority.answer(line, from).await, None, "{}", line.escape_ascii());
+    }
+    // A datagram that is too long, over the wire: the next answer is the one to the next question.
+    server.client.send(&[b'x'; 1500]).await.unwrap();
+    assert!(server.ask("alice@example.com", key).await.starts_with("VALIDKEY"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_datagram_is_answered_with_a_longer_one() {
+    let (_dir, server, key) = with_key().await;
+    let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let line = format!("VERIFY {SEQ} alice@example.com {} v=1 from=example.net\r\n", key.expose());
+    let mut answered = 0;
+    for length in 0..=line.len() {
+        for end in ["", "\r\n", " v=9"] {
+            let datagram = [&line.as_bytes()[..length], end.as_bytes()].concat();
+            if let Some(answer) = server.authority.answer(&datagram, from).await {
+                answered += 1;
+                assert!(answer.len() <= datagram.len(), "{}", datagram.escape_ascii());
+            }
+        }
+    }
+    assert!(answered > 50, "{answered}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn guessing_is_limited_and_the_owner_is_not() {
+    let (_dir, server, key) = with_key().await;
+    let alice = proof(&key, "alice@example.com");
+    let guess = "x".repeat(64);
+    server.pass(12 * DAY);
+    let second = server.authority.issue(&address("alice@example.com")).await.unwrap().key;
+    for n in 0..60 {
+        let want = if n < 50 { "INVALIDKEY" } else { "UNVERIFIED e=limit" };
+        assert_eq!(server.ask(&format!("user{n}@example.com"), &guess).await, want, "{n}");
+        // Right but ended: said, and not counted.
+        assert_eq!(server.ask("alice@example.com", &alice).await, "INVALIDKEY e=expired");
+    }
+    assert!(server.ask("alice@example.com", second.expose()).await.starts_with("VALIDKEY"));
+    // Another network is not held by it.
+    let line = format!("VERIFY {SEQ} bob@example.com {guess}\r\n");
+    let answer = server.authority.answer(line.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
+    assert!(answer.ends_with(b" INVALIDKEY\r\n"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_database_is_no_verdict_on_a_key() {
+    let (_dir, server, key) = with_key().await;
+    server.authority.close().await;
+    assert_eq!(server.ask("alice@example.com", key.expose()).await, "UNVERIFIED e=temp");
+    assert_eq!(server.ask("nobody@example.com", key.expose()).await, "UNVERIFIED e=temp");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn keys_outlive_a_restart_and_the_files_hold_none() {
+    let (dir, server, key) = with_key().await;
+    server.stop().await;
+    let server = Server::start(dir.path()).await;
+    assert!(server.ask("alice@example.com", key.expose()).await.starts_with("VALIDKEY"));
+    let mut files = 0;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let octets = std::fs::read(file.unwrap().path()).unwrap();
+        files += 1;
+        let holds = |needle: &[u8]| octets.windows(needle.len()).any(|window| window == needle);
+        assert!(!holds(key.expose().as_bytes()) && !holds(&key.expose().as_bytes()[..24]));
+    }
+    assert!(files >= 2, "the database and its log");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_addresses_of_ours_get_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let error = server.authority.issue(&address("eve@other.example")).await.unwrap_err();
+    assert!(error.to_string().contains("authority.domains"), "{error}");
+    let issued = server.authority.issue(&address("Carol+x@EXAMPLE.com")).await.unwrap();
+    assert_eq!((issued.address.as_str(), issued.key.expose().len()), ("carol@example.com", 64));
+    assert!(!format!("{issued:?}").contains(issued.key.expose()), "a key never prints");
+    server.stop().await;
+}
