@@ -6,7 +6,7 @@
 //! use addrauth::{authority::Authority, config::{Config, Limits}};
 //!
 //! let config = Config::read("/etc/addrauth/addrauth.toml".as_ref())?;
-//! let authority = Authority::open(&config, &Arc::new(Limits::default())).await?;
+//! let authority = Arc::new(Authority::open(&config, &Arc::new(Limits::default())).await?);
 //! let sockets = authority.bind().await?;
 //! authority.serve(sockets, tokio_util::sync::CancellationToken::new()).await;
 //! # Ok(()) }

@@ -130,7 +130,9 @@ impl Report {
         if let Some(found) = &self.found {
             lines.push(answer_text(&self.address, found, self.took));
         }
-        lines.join("\n") + "\n"
+        // What DNS said may hold control characters that a terminal would obey.
+        let tame = |line: &String| line.replace(char::is_control, "\u{fffd}") + "\n";
+        lines.iter().map(tame).collect()
     }
 
     fn json(&self) -> Value {
@@ -197,4 +199,25 @@ fn record_json(record: &Record) -> Value {
         "proof": record.h1.then_some("h1"),
         "claim": record.claim,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::Failure;
+
+    #[test]
+    fn what_dns_said_cannot_steer_a_terminal() {
+        let bad = vec![BadRecord::Syntax("\u{1b}[2J\r\nVALIDKEY".into())];
+        let report = Report {
+            address: Address::parse(b"alice@example.com", false).unwrap(),
+            published: Published::Failed(Failure::NoneUsable { name: "example.com".into(), bad }),
+            endpoints: Endpoints::default(),
+            found: None,
+            took: Duration::ZERO,
+        };
+        let text = report.text();
+        assert!(text.ends_with("VALIDKEY\n") && text.lines().count() == 1, "{text:?}");
+        assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+    }
 }

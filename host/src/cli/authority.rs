@@ -15,14 +15,13 @@ use crate::config::Limits;
 /// Run the Authentication Server in the foreground: answer VERIFY over UDP
 ///
 /// Answers for the domains of `authority.domains` on the addresses of `authority.listen`, from the table of keys in
-/// `state_dir`, which `addrauth key` fills. It stops on SIGTERM or SIGINT. For others to find it, the domain's DNS
-/// needs a TXT record such as
+/// `state_dir`, which `addrauth key` fills. It stops on SIGTERM or SIGINT.
 ///
-///     example.com. TXT "AS=as.example.com:4410; v=1; t=udp; m=some"
+/// For others to find it, the domain's DNS needs a TXT record such as `AS=as.example.com:4410; v=1; t=udp; m=some`,
+/// at the domain itself or at `_addrauth.` below it.
 ///
 /// Exit code: 0 stopped by a signal, 2 it could not start.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
 pub struct Args {}
 
 /// Runs the verb, until a signal ends it.

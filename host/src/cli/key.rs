@@ -93,7 +93,7 @@ async fn issue(authority: &Authority, address: &Address, json: bool) -> Result<E
     let issued = authority.issue(address).await?;
     let [created, expires] = [issued.created, issued.expires].map(text);
     let printed = if json {
-        print(&json!({
+        print(json!({
             "address": issued.address, "key": issued.key.expose(), "generation": issued.generation,
             "created": created, "expires": expires, "fingerprint": issued.fingerprint,
         }))
@@ -116,7 +116,7 @@ async fn show(authority: &Authority, address: &Address, json: bool) -> Result<Ex
     let keys = authority.list(address).await?;
     if json {
         let rows: Vec<_> = keys.iter().map(row).collect();
-        print(&json!({ "address": address.to_string(), "keys": rows }));
+        print(json!({ "address": address.to_string(), "keys": rows }));
     } else if keys.is_empty() {
         note(format_args!("{address} has no keys: `addrauth key issue {address}` makes one"));
     } else {
@@ -144,7 +144,7 @@ async fn revoke(
 ) -> Result<ExitCode, authority::Error> {
     let revoked = authority.revoke(address, only).await?;
     if json {
-        print(&json!({ "address": address.to_string(), "revoked": revoked }));
+        print(json!({ "address": address.to_string(), "revoked": revoked }));
     } else {
         note(format_args!("{address}: {revoked} revoked"));
     }
@@ -178,4 +178,44 @@ fn note(line: impl std::fmt::Display) {
 fn complain(line: impl std::fmt::Display) -> ExitCode {
     note(format_args!("addrauth key: {line}"));
     exit::unknown()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(Command::new("key").no_binary_name(true));
+        Args::from_arg_matches(&command.try_get_matches_from(words.split(' '))?)
+    }
+
+    async fn code(words: &str, dir: &std::path::Path) -> String {
+        let path = dir.join("addrauth.toml");
+        let text = format!("state_dir = {:?}\n[authority]\ndomains = [\"example.com\"]\n", dir.join("state"));
+        std::fs::write(&path, text).unwrap();
+        let context = Context { config: Some(path), json: true };
+        format!("{:?}", run(parse(words).unwrap(), &context).await)
+    }
+
+    #[tokio::test]
+    async fn exit_codes_say_whether_a_key_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let [yes, no, unknown] = [exit::YES, exit::no(), exit::unknown()].map(|code| format!("{code:?}"));
+        for (words, want) in [
+            ("show alice@example.com", &no),
+            ("revoke alice@example.com", &no),
+            ("issue alice@other.example", &no),
+            ("issue nonsense", &unknown),
+            ("issue alice@example.com", &yes),
+            ("show alice@example.com", &yes),
+            ("revoke alice@example.com --only 00000000", &no),
+            ("revoke alice@example.com", &yes),
+            ("show alice@example.com", &no),
+        ] {
+            assert_eq!(&code(words, dir.path()).await, want, "{words}");
+        }
+        assert!(parse("issue").is_err() && parse("burn alice@example.com").is_err());
+    }
 }

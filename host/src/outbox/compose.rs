@@ -121,7 +121,9 @@ impl Sender {
             }
             _ => "Whether the message comes from this address could not be found out.",
         };
-        let reference = case.mail.queue_id.as_deref().map(|id| format!("\r\nReference: {}", printable(id, 64)));
+        let id = case.mail.queue_id.as_deref().unwrap_or_default();
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        let reference = if id.is_empty() { id } else { format!("\r\nReference: {id}") };
         format!(
             "A message to you came in the name of\r\n\r\n    {sender}\r\n\r\non {when}.\r\n\r\n\
              That this address really wrote it could not be proved.\r\n{why}\r\n{fate}\r\n\r\n\
@@ -132,7 +134,6 @@ impl Sender {
              (The sender's address is spelled out above so that nobody opens it by mistake.)\r\n",
             when = when(case.mail.received),
             from = self.from,
-            reference = reference.unwrap_or_default(),
         )
     }
 }

@@ -78,29 +78,30 @@ impl Asker {
         if !self.peers.spend(&domain, Instant::now()) {
             return Verdict::unverified(Why::Limit);
         }
-        let verdict = self.ask_with_token(inquiry).await;
-        if matches!(verdict.said, Said::Valid { .. }) {
+        let outcome = self.ask_with_token(inquiry).await;
+        if matches!(outcome, Err(_) | Ok(Verdict { said: Said::Valid { .. }, .. })) {
             self.peers.refund(&domain);
         }
-        verdict
+        outcome.unwrap_or_else(Verdict::unverified)
     }
 
-    async fn ask_with_token(&self, inquiry: Inquiry) -> Verdict {
+    /// The verdict; the reason where nobody was asked.
+    async fn ask_with_token(&self, inquiry: Inquiry) -> Result<Verdict, Why> {
         let now = Instant::now();
         let peer = |endpoint: &Endpoint| self.peers.endpoint(endpoint.address);
         let open = inquiry.endpoints.iter().map(|endpoint| (endpoint.clone(), peer(endpoint)));
         let targets: Vec<_> = open.filter(|(_, peer)| peer.admits(now)).collect();
-        let Some((_, first)) = targets.first() else { return Verdict::unverified(Why::Timeout) };
+        let Some((_, first)) = targets.first() else { return Err(Why::Timeout) };
         // Waits its turn, in general and with the first endpoint; the others are skipped where they are busy.
         let turn = async { (self.in_flight.acquire().await, first.room.clone().acquire_owned().await) };
         let Ok((Ok(_one_of_all), Ok(room))) = timeout_at(inquiry.deadline, turn).await else {
-            return Verdict::unverified(Why::Limit);
+            return Err(Why::Limit);
         };
         let mut exchange = Exchange::new(&inquiry, targets, &self.from);
         if let Some(target) = exchange.targets.first_mut() {
             target.room = Some(room);
         }
-        exchange.run(inquiry.deadline).await
+        Ok(exchange.run(inquiry.deadline).await)
     }
 }
 

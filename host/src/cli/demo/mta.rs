@@ -1,1 +1,423 @@
 //! An MTA played over the real milter socket: the demonstration and the tests drive the daemon with it.
+//!
+//! It talks as Postfix 3.7 does: the same offer, the same order, macros before each command, values with their leading space
+//! and folds as LF, and its way of counting when fields are deleted.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_util::codec::Framed;
+
+use crate::config::{Limits, Listen};
+use crate::mta::milter::frame::{Frame, FrameCodec, answer, command, strings};
+use crate::proto::header::{self, Bounds, Edit};
+
+/// How long this MTA waits for an answer: Postfix's `milter_command_timeout` as our documentation sets it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A wait that is worth noting: the delayed ACK that two writes meet is 40 ms.
+const PAUSE: Duration = Duration::from_millis(25);
+/// Octets of body in one frame.
+const CHUNK: usize = 65_535;
+
+/// What went wrong between this MTA and its milter.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The milter cannot be reached.
+    #[error("cannot connect to {place}: {source}")]
+    Connect {
+        /// Where it should be.
+        place: Listen,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The connection failed, or a frame is none.
+    #[error("the milter's connection failed: {0}")]
+    Frames(#[from] crate::mta::milter::Error),
+    /// The milter closed the connection.
+    #[error("the milter closed the connection when {0} was said")]
+    Closed(char),
+    /// No answer in time.
+    #[error("the milter did not answer {0} within {PATIENCE:?}")]
+    Silent(char),
+    /// An answer that makes no sense there.
+    #[error("the milter's answer to {said} makes no sense: {answer:?}")]
+    Nonsense {
+        /// What was said.
+        said: char,
+        /// The answer.
+        answer: Frame,
+    },
+}
+
+/// What an MTA knows of a message before its data.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's name; `unknown` where look-ups disagree.
+    pub client_name: String,
+    /// Its HELO.
+    pub helo: String,
+    /// Whether it uses TLS.
+    pub tls: bool,
+    /// Its login.
+    pub login: Option<String>,
+    /// The MTA's daemon that took it.
+    pub daemon: String,
+    /// The reverse-path without angle brackets; empty: null.
+    pub reverse_path: String,
+    /// MAIL's parameters, such as `SMTPUTF8`.
+    pub parameters: Vec<String>,
+    /// The recipients, without angle brackets.
+    pub recipients: Vec<String>,
+    /// The MTA's name for it.
+    pub queue_id: String,
+}
+
+impl Envelope {
+    /// A message from outside, from one address to another.
+    pub fn inbound(from: &str, to: &str) -> Envelope {
+        Envelope {
+            client: IpAddr::from([192, 0, 2, 7]),
+            client_name: "client.example".into(),
+            helo: "client.example".into(),
+            tls: false,
+            login: None,
+            daemon: "mx.example".into(),
+            reverse_path: from.into(),
+            parameters: Vec::new(),
+            recipients: vec![to.into()],
+            queue_id: "4EE6EA06124".into(),
+        }
+    }
+}
+
+/// What the MTA tells its client, or does with the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// 250, and delivered.
+    Delivered,
+    /// 250, and dropped.
+    Discarded,
+    /// 250, and held for this reason.
+    Held(String),
+    /// A refusal: the reply as the client reads it.
+    Refused(String),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its fate.
+    pub fate: Fate,
+    /// The message as it is delivered or held; empty where it is neither.
+    pub message: Vec<u8>,
+    /// The edits that the milter asked for, in their order.
+    pub edits: Vec<Edit>,
+    /// The command that was answered with `fate`: `M` for MAIL, `E` for the end of the message.
+    pub at: char,
+    /// The commands whose answers took longer than 25 ms, and how long.
+    pub pauses: Vec<(char, Duration)>,
+}
+
+/// What the MTA offers its milters.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// The protocol's version.
+    pub version: u32,
+    /// What milters may do.
+    pub actions: u32,
+    /// What they may ask of the protocol.
+    pub protocol: u32,
+}
+
+impl Default for Offer {
+    /// Postfix 3.7.
+    fn default() -> Offer {
+        Offer { version: 6, actions: 0x1ff, protocol: 0x1f_ffff }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection to a milter, kept over many messages.
+pub struct Mta {
+    frames: Framed<Box<dyn Stream>, FrameCodec>,
+    protocol: u32,
+    pauses: Vec<(char, Duration)>,
+}
+
+impl Mta {
+    /// Connects and negotiates as Postfix 3.7 does.
+    pub async fn connect(place: &Listen) -> Result<Mta, Error> {
+        Mta::connect_offering(place, Offer::default()).await
+    }
+
+    /// Connects and negotiates with another offer.
+    pub async fn connect_offering(place: &Listen, offer: Offer) -> Result<Mta, Error> {
+        let wrong = |source| Error::Connect { place: place.clone(), source };
+        let stream: Box<dyn Stream> = match place {
+            Listen::Inet(address) => Box::new(TcpStream::connect(address).await.map_err(wrong)?),
+            Listen::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(wrong)?),
+        };
+        let codec = FrameCodec { limit: Limits::default().milter_frame };
+        let mut mta = Mta { frames: Framed::new(stream, codec), protocol: 0, pauses: Vec::new() };
+        let words = [offer.version, offer.actions, offer.protocol].map(u32::to_be_bytes).concat();
+        mta.say(command::OPTIONS, &[&words]).await?;
+        let answer = mta.hear(command::OPTIONS).await?;
+        let word = |at: usize| answer.payload.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+        match (answer.command, word(0), word(4), word(8)) {
+            (answer::OPTIONS, Some(version), Some(actions), Some(protocol))
+                if version <= offer.version && actions & !offer.actions == 0 && protocol & !offer.protocol == 0 =>
+            {
+                mta.protocol = protocol;
+                Ok(mta)
+            }
+            _ => Err(nonsense(command::OPTIONS, answer)),
+        }
+    }
+
+    /// One message from CONNECT to our answer. The connection stays open.
+    pub async fn send(&mut self, envelope: &Envelope, message: &[u8]) -> Result<Outcome, Error> {
+        self.pauses.clear();
+        let refused = match self.say_envelope(envelope).await? {
+            None => self.say_message(envelope, message).await?,
+            refused => refused,
+        };
+        if let Some((at, reply)) = refused {
+            self.say(command::ABORT, &[]).await?;
+            return Ok(self.outcome(Fate::Refused(reply), at, Vec::new(), Vec::new()));
+        }
+        self.macros(command::END, &[("i", &envelope.queue_id)]).await?;
+        self.say(command::END, &[]).await?;
+        let (fate, edits) = self.hear_end().await?;
+        let delivered = match fate {
+            Fate::Delivered | Fate::Held(_) => apply(message, &edits),
+            Fate::Discarded | Fate::Refused(_) => Vec::new(),
+        };
+        self.say(command::ABORT, &[]).await?;
+        Ok(self.outcome(fate, command::END.into(), delivered, edits))
+    }
+
+    /// Ends the connection.
+    pub async fn quit(mut self) -> Result<(), Error> {
+        self.say(command::QUIT, &[]).await
+    }
+
+    fn outcome(&mut self, fate: Fate, at: char, message: Vec<u8>, edits: Vec<Edit>) -> Outcome {
+        Outcome { fate, message, edits, at, pauses: std::mem::take(&mut self.pauses) }
+    }
+
+    async fn say_envelope(&mut self, envelope: &Envelope) -> Result<Option<(char, String)>, Error> {
+        self.macros(command::CONNECT, &[("j", "mx.example"), ("{daemon_name}", &envelope.daemon)]).await?;
+        let (family, address) = match envelope.client {
+            IpAddr::V4(address) => (b"4", address.to_string()),
+            IpAddr::V6(address) => (b"6", format!("IPv6:{address}")),
+        };
+        let name = envelope.client_name.as_bytes();
+        let parts: [&[u8]; 6] = [name, b"\0", family, &40_000u16.to_be_bytes(), address.as_bytes(), b"\0"];
+        let connect = self.ask(command::CONNECT, &parts).await?;
+        let tls: &[(&str, &str)] = if envelope.tls { &[("{tls_version}", "TLSv1.3")] } else { &[] };
+        self.macros(command::HELO, tls).await?;
+        let helo = self.ask(command::HELO, &[envelope.helo.as_bytes(), b"\0"]).await?;
+        let login: Vec<(&str, &str)> = envelope.login.iter().map(|login| ("{auth_authen}", login.as_str())).collect();
+        self.macros(command::MAIL, &login).await?;
+        let parameters: String = envelope.parameters.iter().map(|parameter| format!("{parameter}\0")).collect();
+        let path = format!("<{}>\0{parameters}", envelope.reverse_path);
+        let mail = self.ask(command::MAIL, &[path.as_bytes()]).await?;
+        if let Some(refused) = connect.or(helo).or(mail) {
+            return Ok(Some(refused));
+        }
+        for (number, recipient) in envelope.recipients.iter().enumerate() {
+            // Postfix opens its queue file at the first accepted recipient.
+            let id: &[(&str, &str)] = if number == 0 { &[] } else { &[("i", &envelope.queue_id)] };
+            self.macros(command::RCPT, id).await?;
+            if let Some(refused) = self.ask(command::RCPT, &[format!("<{recipient}>\0").as_bytes()]).await? {
+                return Ok(Some(refused));
+            }
+        }
+        self.macros(command::DATA, &[("i", &envelope.queue_id)]).await?;
+        self.ask(command::DATA, &[]).await
+    }
+
+    async fn say_message(&mut self, envelope: &Envelope, message: &[u8]) -> Result<Option<(char, String)>, Error> {
+        let block = header::scan(message, UNBOUND);
+        for field in &block.fields {
+            let name = message.get(field.name.clone()).unwrap_or_default();
+            let value = told(message.get(field.value.clone()).unwrap_or_default(), self.keeps_spaces());
+            self.macros(command::HEADER, &[("i", &envelope.queue_id)]).await?;
+            if let Some(refused) = self.ask(command::HEADER, &[name, b"\0", &value, b"\0"]).await? {
+                return Ok(Some(refused));
+            }
+        }
+        if let Some(refused) = self.ask(command::END_OF_HEADER, &[]).await? {
+            return Ok(Some(refused));
+        }
+        let rest = message.get(block.end..).unwrap_or_default();
+        let rest = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")).unwrap_or(rest);
+        for chunk in rest.chunks(CHUNK) {
+            self.say(command::BODY, &[chunk]).await?;
+            let answer = self.hear(command::BODY).await?;
+            match answer.command {
+                answer::CONTINUE => {}
+                answer::SKIP => break,
+                answer::REPLY => return Ok(Some((command::BODY.into(), reply_text(&answer)))),
+                _ => return Err(nonsense(command::BODY, answer)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Edits until the verdict.
+    async fn hear_end(&mut self) -> Result<(Fate, Vec<Edit>), Error> {
+        let (mut edits, mut held) = (Vec::new(), None);
+        loop {
+            let answer = self.hear(command::END).await?;
+            let fate = match answer.command {
+                answer::CHANGE | answer::INSERT => {
+                    let edit = read_edit(&answer, self.keeps_spaces()).ok_or_else(|| nonsense(command::END, answer))?;
+                    edits.push(edit);
+                    continue;
+                }
+                answer::QUARANTINE => {
+                    held = Some(reply_text(&answer));
+                    continue;
+                }
+                answer::ACCEPT | answer::CONTINUE => held.map_or(Fate::Delivered, Fate::Held),
+                answer::DISCARD => Fate::Discarded,
+                answer::REPLY => Fate::Refused(reply_text(&answer)),
+                _ => return Err(nonsense(command::END, answer)),
+            };
+            return Ok((fate, edits));
+        }
+    }
+
+    fn keeps_spaces(&self) -> bool {
+        self.protocol & 0x10_0000 != 0
+    }
+
+    /// Says a command and hears its answer where one was agreed; a refusal and its command, if it is one.
+    async fn ask(&mut self, command: u8, parts: &[&[u8]]) -> Result<Option<(char, String)>, Error> {
+        self.say(command, parts).await?;
+        let silent = match command {
+            command::CONNECT => 0x1000,
+            command::HELO => 0x2000,
+            command::MAIL => 0x4000,
+            command::RCPT => 0x8000,
+            command::DATA => 0x1_0000,
+            command::HEADER => 0x80,
+            command::END_OF_HEADER => 0x4_0000,
+            _ => 0,
+        };
+        if self.protocol & silent != 0 {
+            return Ok(None);
+        }
+        let answer = self.hear(command).await?;
+        match answer.command {
+            answer::CONTINUE => Ok(None),
+            answer::REPLY => Ok(Some((command.into(), reply_text(&answer)))),
+            _ => Err(nonsense(command, answer)),
+        }
+    }
+
+    async fn macros(&mut self, command: u8, macros: &[(&str, &str)]) -> Result<(), Error> {
+        let macros: String = macros.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+        self.say(command::MACROS, &[&[command], macros.as_bytes()]).await
+    }
+
+    async fn say(&mut self, command: u8, parts: &[&[u8]]) -> Result<(), Error> {
+        Ok(self.frames.send(Frame::new(command, parts)).await?)
+    }
+
+    async fn hear(&mut self, said: u8) -> Result<Frame, Error> {
+        let since = Instant::now();
+        let answer = timeout(PATIENCE, self.frames.next()).await;
+        if since.elapsed() > PAUSE {
+            self.pauses.push((said.into(), since.elapsed()));
+        }
+        let answer = answer.map_err(|_| Error::Silent(said.into()))?;
+        Ok(answer.ok_or(Error::Closed(said.into()))??)
+    }
+}
+
+/// This MTA delivers whatever its milter lets through.
+const UNBOUND: Bounds = Bounds { fields: usize::MAX, octets: usize::MAX };
+
+fn nonsense(said: u8, answer: Frame) -> Error {
+    Error::Nonsense { said: said.into(), answer }
+}
+
+/// What a field's value looks like to a milter: folds as LF; without that agreement, no leading space.
+fn told(value: &[u8], keep_spaces: bool) -> Vec<u8> {
+    let value = if keep_spaces { value } else { value.strip_prefix(b" ").unwrap_or(value) };
+    let lines: Vec<&[u8]> = value.split(|o| *o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    lines.join(&b'\n')
+}
+
+fn reply_text(answer: &Frame) -> String {
+    let text = answer.payload.strip_suffix(b"\0").unwrap_or(&answer.payload);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn read_edit(answer: &Frame, keeps_spaces: bool) -> Option<Edit> {
+    let (index, rest) = answer.payload.split_first_chunk::<4>()?;
+    let index = u32::from_be_bytes(*index);
+    let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok();
+    match (answer.command, strings(rest)?.as_slice()) {
+        (answer::CHANGE, [name, b""]) => Some(Edit::Delete { name: text(name)?, index }),
+        (answer::INSERT, [name, value]) => {
+            let value = if keeps_spaces { text(value)? } else { format!(" {}", text(value)?) };
+            Some(Edit::Insert { index, name: text(name)?, value })
+        }
+        _ => None,
+    }
+}
+
+/// The message after these edits, made one after the other as Postfix does: a deletion counts among the fields that are left.
+/// What it cannot do, it leaves, as Postfix does too.
+pub fn apply(message: &[u8], edits: &[Edit]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    for edit in edits {
+        match edit {
+            Edit::Delete { name, index } => {
+                let block = header::scan(&message, UNBOUND);
+                let named = |field: &&header::Span| {
+                    message.get(field.name.clone()).is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+                };
+                let nth = usize::try_from(*index).unwrap_or(usize::MAX).wrapping_sub(1);
+                if let Some(field) = block.fields.iter().filter(named).nth(nth) {
+                    message.drain(field.whole.clone());
+                }
+            }
+            Edit::Insert { index, name, value } => {
+                let index = usize::try_from(*index).unwrap_or(usize::MAX);
+                if let Ok(longer) = header::inject(&message, index, name, value.as_bytes()) {
+                    message = longer;
+                }
+            }
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_counts_among_the_fields_that_are_left() {
+        let message = b"K: 1\r\nA: x\r\nk : 2\r\n 2\r\nK: 3\r\n\r\nbody";
+        let delete = |index| Edit::Delete { name: "K".into(), index };
+        assert_eq!(apply(message, &[delete(1), delete(2)]), b"A: x\r\nk : 2\r\n 2\r\n\r\nbody");
+        assert_eq!(apply(message, &[delete(3), delete(2), delete(1)]), b"A: x\r\n\r\nbody");
+        assert_eq!(apply(message, &[delete(4), delete(0)]), message);
+        let insert = Edit::Insert { index: 0, name: "S".into(), value: " v".into() };
+        assert_eq!(apply(b"A: x\n\nbody", &[insert]), b"S: v\nA: x\n\nbody");
+    }
+}

@@ -8,12 +8,15 @@ use super::frame::strings;
 use crate::case::{Client, Field, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
+use crate::proto::header::{hides_field, key_value};
 use crate::proto::key::AuthKey;
 
 /// The field that carries an address's key.
 const KEY_FIELD: &str = "X-Auth-Key";
 /// The field that brings an address its next key.
 const NEW_KEY_FIELD: &str = "X-New-Auth-Key";
+/// The fields whose values are secret.
+const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +147,9 @@ impl Message {
             self.mail.malformed = true;
             return Ok(());
         };
+        // A bare CR is a line's end to some readers; the first line of a folded value may be empty.
+        let lines = value.strip_prefix(b"\n").unwrap_or(value);
+        self.mail.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
         let mut stored = Vec::with_capacity(value.len() + 1);
         if !spaced && !matches!(value.first(), None | Some(b' ' | b'\t' | b'\n')) {
             stored.push(b' ');
@@ -158,7 +164,7 @@ impl Message {
     /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
     /// message malformed: no milter command can remove it.
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
-        let hidden = [KEY_FIELD, NEW_KEY_FIELD].iter().any(|name| hides_field(body_start, name));
+        let hidden = KEYS.iter().any(|name| hides_field(body_start, name));
         self.mail.malformed |= hidden;
         self.stage = Stage::Body;
         let (fields, keys) = (take(&mut self.mail.fields), take(&mut self.mail.keys));
@@ -170,14 +176,4 @@ impl Message {
 /// A path without its angle brackets.
 fn bare(path: &[u8]) -> &[u8] {
     path.strip_prefix(b"<").and_then(|path| path.strip_suffix(b">")).unwrap_or(path)
-}
-
-fn key_value(value: &[u8]) -> &[u8] {
-    value.trim_ascii()
-}
-
-fn hides_field(body_start: &[u8], name: &str) -> bool {
-    let names = |line: &[u8]| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()));
-    let lines = body_start.split(|octet| *octet == b'\n');
-    lines.take_while(|line| !line.trim_ascii().is_empty()).any(names)
 }

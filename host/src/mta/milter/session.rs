@@ -277,3 +277,6 @@ fn connected(payload: &[u8], limit: usize) -> Result<Client, Error> {
 fn text(octets: &[u8], limit: usize) -> Option<String> {
     (octets.len() <= limit).then(|| String::from_utf8_lossy(octets).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,134 @@
+use super::*;
+use crate::case::{Client, Decision, Field, Notify, Owed, Recipient, Reply, ReversePath, Verdict};
+use crate::proto::key::AuthKey;
 
+const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+
+fn field(name: &str, value: &str) -> Field {
+    Field { name: name.into(), value: value.as_bytes().to_vec() }
+}
+
+fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
+    let address = |text: &str| Address::parse(text.as_bytes(), true).ok();
+    let mut fields = vec![field("Subject", " Buy http://evil.example now"), field("From", &format!(" <{sender}>"))];
+    fields.extend(more);
+    let mail = Mail {
+        received: UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+        queue_id: Some("4XyZ<http://evil.example>".into()),
+        client: Client::default(),
+        daemon: "smtpd".into(),
+        login: None,
+        reverse_path: ReversePath::Null,
+        smtputf8: false,
+        size: None,
+        recipients: vec![Recipient { path: format!("<{recipient}>").into_bytes(), address: address(recipient) }],
+        fields,
+        keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
+        malformed: false,
+    };
+    let decision = Decision {
+        recipients: vec![0],
+        policy: "p".into(),
+        digest: String::new(),
+        disposition: Disposition::Reject,
+        notify: Notify { sender: false, recipient: true },
+        reason: String::new(),
+        fault: None,
+        clamped: None,
+    };
+    let reply = Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Notice(0)] };
+    let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
+    Case { mail, finding, decisions: vec![decision], reply }
+}
+
+fn sender() -> Sender {
+    Sender::from_config(&Config { hostname: "mx.example.com".into(), ..Config::default() }).unwrap()
+}
+
+#[test]
+fn a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
+    let draft = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
+    let text = String::from_utf8(draft.message.clone()).unwrap();
+    for part in [
+        "From: Mail system <postmaster@mx.example.com>\r\n",
+        "To: <bob@example.com>\r\n",
+        "Auto-Submitted: auto-replied\r\n",
+        "eve [at] x [dot] example",
+        "2027-01-15 at 08:00 UTC",
+        "not delivered",
+        "postmaster@mx.example.com",
+        &format!("Message-ID: {}\r\n", draft.message_id),
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    for part in ["Buy", "evil.", "http:", KEY] {
+        assert!(!text.contains(part), "{part:?} is in {text}");
+    }
+    assert!(text.is_ascii() && text.lines().all(|line| line.len() < 100), "{text}");
+    assert_eq!((draft.recipient.as_str(), draft.sender.as_str()), ("bob@example.com", "eve@x.example"));
+}
+
+#[test]
+fn an_address_cannot_be_a_link_or_another_line() {
+    assert_eq!(
+        spelled("\"http://evil.example/ x\"@x.example"),
+        "\"http???evil [dot] example??x\" [at] x [dot] example"
+    );
+    assert_eq!(spelled("a\r\nBcc: b@x.example"), "a??Bcc??b [at] x [dot] example");
+    assert_eq!(spelled("pаypal@x.example"), "p?ypal [at] x [dot] example");
+}
+
+#[test]
+fn automatic_recipients_get_no_notice() {
+    for recipient in [
+        "owner-list@example.com",
+        "List-Request@example.com",
+        "MAILER-DAEMON@example.com",
+        "list-owner@example.com",
+        "postmaster@mx.example.com",
+        "Postmaster@mx.example.com",
+    ] {
+        let composed = sender().compose(&case(recipient, "eve@x.example", vec![]), 0);
+        assert_eq!(composed.unwrap_err(), NotOwed::Automatic, "{recipient}");
+    }
+    assert_eq!(sender().compose(&case("nobody", "eve@x.example", vec![]), 0).unwrap_err(), NotOwed::NoAddress);
+    assert_eq!(sender().compose(&case("bob@example.com", "", vec![]), 7).unwrap_err(), NotOwed::NoAddress);
+}
+
+#[test]
+fn list_bulk_and_automatic_mail_makes_no_notice() {
+    for (name, value) in [
+        ("List-Id", " <x.example>"),
+        ("list-unsubscribe", " <mailto:x@x.example>"),
+        ("Precedence", " Bulk"),
+        ("Precedence", " list "),
+        ("Auto-Submitted", " auto-generated"),
+        ("auto-submitted", " auto-replied; x=y"),
+    ] {
+        let composed = sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0);
+        assert_eq!(composed.unwrap_err(), NotOwed::Bulk, "{name}:{value}");
+    }
+    for (name, value) in [("Auto-Submitted", " No"), ("Precedence", " first-class"), ("Listen", " x")] {
+        assert!(sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0).is_ok());
+    }
+}
+
+#[test]
+fn our_own_notice_makes_no_notice_at_another_server() {
+    let notice = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
+    let header = String::from_utf8(notice).unwrap();
+    let fields = header.split("\r\n\r\n").next().unwrap().lines().filter_map(|line| line.split_once(':'));
+    let fields = fields.map(|(name, value)| field(name, value)).collect();
+    let composed = sender().compose(&case("bob@example.com", "postmaster@mx.example.com", fields), 0);
+    assert_eq!(composed.unwrap_err(), NotOwed::Bulk);
+}
+
+#[test]
+fn a_from_that_is_no_address_is_refused_with_the_way_out() {
+    let mut config = Config { hostname: "mx.example.com".into(), ..Config::default() };
+    config.notices.from = "x\r\nBcc: y@z.example".into();
+    assert!(Sender::from_config(&config).unwrap_err().to_string().contains("notices.from"));
+    config.notices.from = String::new();
+    config.hostname = "mx example".into();
+    assert!(Sender::from_config(&config).unwrap_err().to_string().contains("hostname"));
+}

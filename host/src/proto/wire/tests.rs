@@ -126,6 +126,15 @@ fn every_form_of_the_grammar_is_a_question() {
 }
 
 #[test]
+fn a11_a_request_with_a_bare_key_prints_no_key() {
+    let key = std::str::from_utf8(KEY).unwrap();
+    for rest in [format!(" {key}\r\n"), format!(" {key} v=2\r\n"), format!(" {key}\n")] {
+        let line = after_address(&rest);
+        assert!(!format!("{:?}", Request::read(&line, DATAGRAM_MAX)).contains(&key[..8]), "{rest:?}");
+    }
+}
+
+#[test]
 fn d2_a_bad_reply_line_is_no_answer() {
     for line in [
         "VERIFY_REPLY 1 a@b.test VALIDKEY",

@@ -1,0 +1,173 @@
+//! The session, frame by frame.
+
+use super::*;
+use crate::case::Verdict;
+
+const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
+
+/// A session after negotiation.
+fn session(offer: [u32; 3], limits: Limits) -> Session {
+    let mut session = Session::new(Arc::new(limits));
+    let words = offer.map(u32::to_be_bytes).concat();
+    session.take(&Frame::new(b'O', &[&words]), &mut BytesMut::new()).unwrap();
+    session
+}
+
+/// Takes a frame as the driver would, with room for every message.
+fn take(session: &mut Session, command: u8, payload: &[u8]) -> (Act, Vec<u8>) {
+    let mut out = BytesMut::new();
+    let act = session.take(&Frame::new(command, &[payload]), &mut out).unwrap();
+    if matches!(act, Act::Admit) {
+        session.admit(SystemTime::UNIX_EPOCH, &mut out).unwrap();
+    }
+    (act, out.to_vec())
+}
+
+fn mail_of(frames: &[(u8, &[u8])], limits: Limits) -> Mail {
+    let mut session = session(OFFER, limits);
+    take(&mut session, b'M', b"<a@one.example>\0");
+    take(&mut session, b'R', b"<b@two.example>\0");
+    for (command, payload) in frames {
+        take(&mut session, *command, payload);
+    }
+    take(&mut session, b'N', b"");
+    match take(&mut session, b'B', b"hello\r\n") {
+        (Act::Examine(mail), out) if out == b"\0\0\0\x01s" => *mail,
+        other => panic!("{other:?}"),
+    }
+}
+
+const LATER: &[u8] = b"y451 4.3.0 ";
+
+fn is_later(out: &[u8]) -> bool {
+    out.get(4..).is_some_and(|out| out.starts_with(LATER))
+}
+
+#[test]
+fn a_whole_message_becomes_a_mail() {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'D', b"Cj\0mx\0{daemon_name}\0ORIGINATING\0");
+    assert!(take(&mut session, b'C', b"client.example\04\x9c\x40192.0.2.7\0").1.is_empty());
+    take(&mut session, b'D', b"H{tls_version}\0TLSv1.3\0");
+    take(&mut session, b'H', b"helo.example\0");
+    take(&mut session, b'D', b"M{auth_authen}\0alice\0");
+    assert_eq!(take(&mut session, b'M', b"<a@one.example>\0SIZE=42\0SMTPUTF8\0").1, b"\0\0\0\x01c");
+    take(&mut session, b'R', b"<b@two.example>\0");
+    take(&mut session, b'D', b"Ti\0QID1\0");
+    take(&mut session, b'T', b"");
+    take(&mut session, b'L', b"From\0 a@one.example\0");
+    take(&mut session, b'N', b"");
+    let (Act::Answer(Some(mail)), out) = take(&mut session, b'E', b"") else { panic!("no answer due") };
+    assert!(out.is_empty());
+    assert_eq!((mail.client.ip, mail.client.name.as_deref()), ("192.0.2.7".parse().ok(), Some("client.example")));
+    assert_eq!(
+        (mail.client.helo.as_str(), mail.client.tls, mail.daemon.as_str()),
+        ("helo.example", true, "ORIGINATING")
+    );
+    assert_eq!((mail.login.as_deref(), mail.size, mail.smtputf8), (Some("alice"), Some(42), true));
+    assert_eq!((mail.queue_id.as_deref(), mail.recipients[0].path.as_slice()), (Some("QID1"), &b"<b@two.example>"[..]));
+    assert_eq!(mail.fields[0].value, b" a@one.example");
+    let reply = Reply { verdict: Verdict::Accept, edits: vec![], owed: vec![] };
+    let mut out = BytesMut::new();
+    session.answer(&reply, &mut out).unwrap();
+    assert_eq!(out.as_ref(), b"\0\0\0\x01a");
+}
+
+#[test]
+fn a1_a2_a3_every_key_field_is_counted_and_none_stays_among_the_fields() {
+    let key = b"k".repeat(22);
+    let value = [b"x-AUTH-key \0 ", key.as_slice(), b"\0"].concat();
+    let frames: [(u8, &[u8]); 5] = [
+        (b'L', b"X-Auth-Key\0\n \n short\0"),
+        (b'L', &value),
+        (b'L', b"X-Auth-Key\0\0"),
+        (b'L', b"X-New-Auth-Key\0 secret\0"),
+        (b'L', b"Subject\0 s\0"),
+    ];
+    let mail = mail_of(&frames, Limits::default());
+    assert_eq!(mail.fields.len(), 1);
+    assert_eq!(mail.keys.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
+    assert!(!mail.malformed);
+}
+
+#[test]
+fn a7_beyond_the_limits_key_fields_are_counted_and_nothing_is_stored() {
+    let big = [b"Big\0".as_slice(), &[b'x'; 300_000], b"\0"].concat();
+    let mail = mail_of(&[(b'L', b"A\0 b\0"), (b'L', &big), (b'L', b"X-Auth-Key\0 k\0")], Limits::default());
+    assert_eq!((mail.fields.len(), mail.keys.len(), mail.malformed), (1, 1, true));
+}
+
+#[test]
+fn a8_a_key_field_below_a_line_of_junk_makes_the_message_malformed() {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'N', b"");
+    let (Act::Examine(mail), _) = take(&mut session, b'B', b"junk\r\nX-Auth-Key : k\r\n\r\n") else { panic!() };
+    assert!(mail.malformed);
+}
+
+#[test]
+fn more_key_fields_than_an_mta_should_delete_defer_the_message() {
+    let mut session = session(OFFER, Limits { key_fields: 2, ..Limits::default() });
+    take(&mut session, b'M', b"<>\0");
+    for _ in 0..3 {
+        take(&mut session, b'L', b"X-Auth-Key\0 k\0");
+    }
+    take(&mut session, b'N', b"");
+    let (act, out) = take(&mut session, b'E', b"");
+    assert!(matches!(act, Act::Abandon) && is_later(&out));
+}
+
+#[test]
+fn a_malformed_frame_or_a_wrong_order_inside_a_message_is_451_and_the_next_message_is_well() {
+    let cases: [&[(u8, &[u8])]; 5] = [
+        &[(b'L', b"A\0b")],
+        &[(b'L', b"A\0b\0c\0")],
+        &[(b'N', b""), (b'L', b"A\0b\0")],
+        &[(b'L', b"A\0b\0"), (b'R', b"<x@y.example>\0")],
+        &[(b'R', b"no end")],
+    ];
+    let mut session = session(OFFER, Limits::default());
+    for frames in cases {
+        take(&mut session, b'M', b"<>\0");
+        for (command, payload) in frames {
+            take(&mut session, *command, payload);
+        }
+        assert!(is_later(&take(&mut session, b'E', b"").1), "{frames:?}");
+    }
+    assert_eq!(take(&mut session, b'M', b"<>\0").1, b"\0\0\0\x01c");
+}
+
+#[test]
+fn a_command_without_its_message_ends_the_connection() {
+    for command in *b"RTLNBEOZ" {
+        let mut session = session(OFFER, Limits::default());
+        assert!(session.take(&Frame::new(command, &[]), &mut BytesMut::new()).is_err());
+    }
+}
+
+#[test]
+fn an_old_mta_hears_an_answer_to_every_command_and_gets_its_spaces_back() {
+    let mut session = session([2, 0x3f, 0], Limits::default());
+    for (command, payload) in
+        [(b'H', b"h\0".as_slice()), (b'M', b"<>\0"), (b'R', b"<b@c.example>\0"), (b'L', b"A\0b\0")]
+    {
+        assert_eq!(take(&mut session, command, payload).1, b"\0\0\0\x01c");
+    }
+    take(&mut session, b'N', b"");
+    let (Act::Examine(mail), out) = take(&mut session, b'B', b"x") else { panic!() };
+    assert_eq!((mail.fields[0].value.as_slice(), out.as_slice()), (b" b".as_slice(), b"\0\0\0\x01c".as_slice()));
+}
+
+#[test]
+fn a_login_is_the_messages_own() {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'D', b"M{auth_authen}\0alice\0");
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'A', b"");
+    take(&mut session, b'D', b"M");
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'N', b"");
+    let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
+    assert_eq!(mail.login, None);
+}

@@ -1,0 +1,293 @@
+//! What is owed is durable before the MTA hears of it, and notices reach their recipients.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use addrauth::case::*;
+use addrauth::config::{Config, Limits, StateDir};
+use addrauth::custody::Custody;
+use addrauth::outbox::Turn;
+use addrauth::proto::address::Address;
+use addrauth::proto::key::AuthKey;
+use addrauth::proto::mark::MARK_FIELD;
+use addrauth_tests::mailbox::Mailbox;
+
+const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+const CHILD: &str = "ADDRAUTH_TEST_CUSTODY_CHILD";
+
+fn config(dir: &Path, mailbox: Option<&Mailbox>) -> Config {
+    let mut config =
+        Config { state_dir: StateDir(dir.to_owned()), hostname: "mx.example.com".into(), ..Config::default() };
+    if let Some(mailbox) = mailbox {
+        config.notices.notify_via = mailbox.address().to_string();
+    }
+    config
+}
+
+async fn open(dir: &Path, mailbox: Option<&Mailbox>) -> Custody {
+    Custody::open(&config(dir, mailbox), &Arc::new(Limits::default())).await.unwrap()
+}
+
+fn address(text: &str) -> Option<Address> {
+    Some(Address::parse(text.as_bytes(), true).unwrap())
+}
+
+/// A message from `sender` to bob with the wrong key, dropped, of which bob is to be told.
+fn case(sender: &str) -> Case {
+    let bob = Recipient { path: b"<bob@example.com>".to_vec(), address: address("bob@example.com") };
+    Case {
+        mail: Mail {
+            received: SystemTime::now(),
+            queue_id: Some("4XyZ1".into()),
+            client: Client { ip: Some("192.0.2.7".parse().unwrap()), ..Client::default() },
+            daemon: "smtpd".into(),
+            login: None,
+            reverse_path: ReversePath::Path(address(sender)),
+            smtputf8: false,
+            size: Some(1000),
+            recipients: vec![bob],
+            fields: vec![Field { name: "Subject".into(), value: b" a secret subject".to_vec() }],
+            keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
+            malformed: false,
+        },
+        finding: Finding::Found(Found::bare(KeyStatus::Invalid, Some(Why::Wrong), address(sender))),
+        decisions: vec![Decision {
+            recipients: vec![0],
+            policy: "tell-recipient".into(),
+            digest: "0".repeat(64),
+            disposition: Disposition::Reject,
+            notify: Notify { sender: false, recipient: true },
+            reason: "wrong key".into(),
+            fault: None,
+            clamped: None,
+        }],
+        reply: Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Record, Owed::Notice(0)] },
+    }
+}
+
+fn is_deferred(case: &Case) -> bool {
+    matches!(&case.reply.verdict, Verdict::Defer(Refusal { code: 451, status: "4.3.0", .. }))
+        && case.reply.owed.is_empty()
+        && case.reply.edits.is_empty()
+}
+
+fn holds(dir: &Path, needle: &str) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|file| {
+        let octets = std::fs::read(file.unwrap().path()).unwrap();
+        octets.windows(needle.len()).any(|window| window == needle.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn what_owes_nothing_passes_untouched_and_unwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let custody = open(dir.path(), None).await;
+    let mut nothing = case("eve@x.example");
+    nothing.reply = Reply { verdict: Verdict::Accept, edits: Vec::new(), owed: Vec::new() };
+    assert_eq!(custody.keep(nothing).await.reply.verdict, Verdict::Accept);
+    assert!(custody.journal(9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_journal_tells_the_story_and_holds_no_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let custody = open(dir.path(), None).await;
+    assert_eq!(custody.keep(case("eve@x.example")).await.reply.verdict, Verdict::Discard);
+    let rows = custody.journal(9).await.unwrap();
+    let entry = &rows[0].entry;
+    assert_eq!((entry.queue_id.as_deref(), entry.sender.as_deref()), (Some("4XyZ1"), Some("eve@x.example")));
+    assert_eq!((entry.result.as_str(), entry.verdict.as_str()), ("invalid", "discard"));
+    let json: serde_json::Value = serde_json::from_str(&entry.json).unwrap();
+    assert_eq!(json["version"], 1);
+    assert_eq!(json["recipients"][0], "<bob@example.com>");
+    assert_eq!(json["finding"]["found"]["why"], "wrong");
+    assert_eq!(json["decisions"][0]["policy"], "tell-recipient");
+    assert_eq!(json["decisions"][0]["digest"], "0".repeat(64));
+    assert!(holds(dir.path(), "eve@x.example"), "the search finds what is there");
+    assert!(!holds(dir.path(), KEY) && !holds(dir.path(), "a secret subject"));
+}
+
+/// Not a test by itself: the process that the next test kills. It keeps a message, says so, and waits.
+#[tokio::test]
+async fn child_that_keeps_and_waits() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let custody = open(Path::new(&dir), None).await;
+    custody.keep(case("eve@x.example")).await;
+    std::fs::write(Path::new(&dir).join("kept"), "").unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn what_was_kept_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_keeps_and_waits"])
+        .env(CHILD, dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    for _ in 0..500 {
+        if dir.path().join("kept").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(dir.path().join("kept").exists(), "the child got as far as keeping");
+    let mailbox = Mailbox::start().unwrap();
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    assert_eq!(custody.journal(9).await.unwrap().len(), 1);
+    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
+    assert_eq!(mailbox.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_database_defers_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let custody = open(dir.path(), None).await;
+    custody.close().await;
+    assert!(is_deferred(&custody.keep(case("eve@x.example")).await));
+}
+
+/// Not a test by itself: the process that the next test gives little room. It keeps messages until one is deferred.
+#[tokio::test]
+async fn child_that_keeps_until_there_is_no_room() {
+    let Ok(dir) = std::env::var(CHILD) else { return };
+    let custody = open(Path::new(&dir), None).await;
+    for kept in 0..500 {
+        let mut large = case("eve@x.example");
+        large.decisions[0].reason = "x".repeat(20_000);
+        if is_deferred(&custody.keep(large).await) {
+            std::fs::write(Path::new(&dir).join("kept"), kept.to_string()).unwrap();
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_defers_the_message_and_loses_none_that_was_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    // A limit on the size of files stands for the full disk: writes fail half way.
+    let status = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2000; exec \"$0\" --exact child_that_keeps_until_there_is_no_room"])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, dir.path())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let kept: usize = std::fs::read_to_string(dir.path().join("kept")).unwrap().parse().unwrap();
+    assert!(kept > 5, "{kept} were kept while there was room");
+    let custody = open(dir.path(), None).await;
+    assert_eq!(custody.journal(1000).await.unwrap().len(), kept);
+}
+
+#[tokio::test]
+async fn a_notice_arrives_once_under_our_mark() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example")).await;
+    let now = SystemTime::now();
+    assert_eq!(custody.outbox().turn(now).await.unwrap(), Turn::Sent);
+    assert_eq!(custody.outbox().turn(now + Duration::from_secs(9999)).await.unwrap(), Turn::Idle);
+    assert_eq!(custody.journal(9).await.unwrap().len(), 2, "the second has its journal row alone");
+    let [notice] = &mailbox.taken()[..] else { panic!("one notice") };
+    assert_eq!((notice.from.as_str(), &notice.to[..]), ("<>", &["<bob@example.com>".to_owned()][..]));
+    let id = notice.field("Message-ID").unwrap();
+    let mark = notice.field(MARK_FIELD).unwrap();
+    assert!(custody.mark().checks(&mark, now, "", "bob@example.com", &id), "{mark}");
+    assert!(!custody.mark().checks(&mark, now, "", "carol@example.com", &id));
+    assert!(!notice.text.contains(KEY) && !notice.text.contains("a secret subject"));
+    assert!(!holds(dir.path(), &mark), "no mark is kept");
+}
+
+#[tokio::test]
+async fn a_failed_try_is_repeated_after_a_restart_with_the_same_message_id() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    custody.keep(case("eve@x.example")).await;
+    mailbox.refuse(Some("451 4.3.0 later"));
+    let now = SystemTime::now();
+    let turn = custody.outbox().turn(now).await.unwrap();
+    assert!(matches!(&turn, Turn::Postponed(why) if why.contains("later")), "{turn:?}");
+    custody.close().await;
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    mailbox.refuse(None);
+    assert_eq!(custody.outbox().turn(now).await.unwrap(), Turn::Idle, "not before its time");
+    assert_eq!(custody.outbox().turn(now + Duration::from_secs(61)).await.unwrap(), Turn::Sent);
+    let taken = mailbox.taken();
+    assert_eq!(taken.len(), 2);
+    assert!(taken[0].field("Message-ID").is_some());
+    assert_eq!(taken[0].field("Message-ID"), taken[1].field("Message-ID"));
+}
+
+#[tokio::test]
+async fn a_notice_that_is_refused_for_good_is_given_up_and_journalled() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    custody.keep(case("eve@x.example")).await;
+    mailbox.refuse(Some("550 5.1.1 nobody"));
+    assert!(matches!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::GivenUp(_)));
+    let later = SystemTime::now() + Duration::from_secs(86_400);
+    assert_eq!(custody.outbox().turn(later).await.unwrap(), Turn::Idle);
+    let note = custody.journal(1).await.unwrap()[0].entry.note.clone();
+    assert!(note.contains("given up") && note.contains("nobody"), "{note}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), None);
+    // A port that was free a moment ago and that nobody listens on.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    config.notices.notify_via = free.to_string();
+    let limits = Limits { notice_tries: 3, ..Limits::default() };
+    let custody = Custody::open(&config, &Arc::new(limits)).await.unwrap();
+    custody.keep(case("eve@x.example")).await;
+    let mut now = SystemTime::now();
+    for _ in 0..2 {
+        assert!(matches!(custody.outbox().turn(now).await.unwrap(), Turn::Postponed(_)));
+        now += Duration::from_secs(6 * 3600);
+    }
+    assert!(matches!(custody.outbox().turn(now).await.unwrap(), Turn::GivenUp(_)));
+}
+
+#[tokio::test]
+async fn many_forged_messages_make_few_notices_and_one_a_second() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = Arc::new(open(dir.path(), Some(&mailbox)).await);
+    for n in 0..20 {
+        custody.keep(case(&format!("eve{n}@x.example"))).await;
+    }
+    assert_eq!(custody.journal(99).await.unwrap().len(), 20);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (worker, stop) = (custody.clone(), shutdown.clone());
+    let task = tokio::spawn(async move { worker.run(stop).await });
+    tokio::time::sleep(Duration::from_millis(1_700)).await;
+    let early = mailbox.taken().len();
+    assert!((1..=2).contains(&early), "{early} within 1.7 s");
+    shutdown.cancel();
+    task.await.unwrap();
+    let mut all = early;
+    while custody.outbox().turn(SystemTime::now()).await.unwrap() == Turn::Sent {
+        all += 1;
+    }
+    assert_eq!(all, 5, "an hour's worth");
+}
+
+#[tokio::test]
+async fn state_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    open(&state, None).await.keep(case("eve@x.example")).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for file in std::fs::read_dir(&state).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
