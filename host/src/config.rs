@@ -100,6 +100,12 @@ pub struct Limits {
     pub policy_message: Duration,
     /// Decisions that wait for a free thread; beyond it the failure decision applies.
     pub policy_queue: usize,
+    /// Threads that decide, apart from the daemon's own; a decision takes microseconds, so a few serve any machine.
+    pub policy_threads: usize,
+    /// How long compiling one component may take; a policy takes 25 ms, and a slow machine is to be forgiven.
+    pub policy_compile: Duration,
+    /// Octets of native stack that a policy may use; its own memory holds most of what it works on.
+    pub policy_stack: usize,
     /// INVALIDKEY answers of our AS to one /24 or /56 in ten seconds; right proofs are always answered.
     pub invalid_answers: u32,
     /// Networks whose INVALIDKEY answers are counted within one window; more, and the window begins anew: some 3 MB.
@@ -178,6 +184,9 @@ impl Default for Limits {
             policy_file: 4 * 1024 * 1024,
             policy_message: Duration::from_secs(2),
             policy_queue: 1_000,
+            policy_threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
+            policy_compile: Duration::from_secs(20),
+            policy_stack: 256 * 1024,
             invalid_answers: 50,
             invalid_networks: 65_536,
             answers_at_once: 8,

@@ -1,1 +1,338 @@
 //! Load components, bind them to results, decide in the sandbox.
+//!
+//! A policy proposes, this room disposes: whatever goes wrong in a component becomes its configured failure decision,
+//! never an acceptance; its words are made safe; and a silent drop is held back where it is not allowed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::case::{Decision, Disposition, Found, KeyStatus, Mail, Notify, Why};
+use crate::config::{self, Limits, Module, OnFault};
+
+mod facts;
+pub(crate) mod sandbox;
+pub(crate) mod shelf;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+pub use sandbox::{Fault, Refused};
+pub use shelf::Origin;
+
+use sandbox::{Sandbox, contract};
+use shelf::Shelved;
+use threads::Threads;
+
+/// Why policies cannot be loaded. The running ones stay as they are.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Threads or memory are missing.
+    #[error("policies cannot be run here: {0}")]
+    Setup(String),
+    /// The id is no id.
+    #[error("`{0}` is no policy id: write a-z, 0-9 and - alone, at most 64 of them")]
+    Id(String),
+    /// There is no such component.
+    #[error(
+        "there is no policy `{id}`: it is not shipped ({}), and there is no file {id}.wasm in policy.dir ({})",
+        shelf::shipped().collect::<Vec<_>>().join(", "),
+        if dir.as_os_str().is_empty() { "not set".into() } else { dir.display().to_string() }
+    )]
+    Unknown {
+        /// The id.
+        id: String,
+        /// The directory of component files.
+        dir: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is too large to be a policy.
+    #[error("{path} is larger than {} MiB, too large for a policy", room >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How large it may be, in octets.
+        room: usize,
+    },
+    /// The file is not the one that `sha256` names.
+    #[error("policy `{id}` ({origin}) has SHA-256 {digest}, but policies.{id}.sha256 is {pinned}")]
+    Digest {
+        /// The id.
+        id: String,
+        /// Where the component came from.
+        origin: Origin,
+        /// Its digest.
+        digest: String,
+        /// The digest that the configuration wants.
+        pinned: String,
+    },
+    /// The component is no policy.
+    #[error("policy `{id}` ({origin}) is refused: {why}")]
+    Refused {
+        /// The id.
+        id: String,
+        /// Where the component came from.
+        origin: Origin,
+        /// The reason.
+        why: Refused,
+    },
+    /// It faults before it has decided anything.
+    #[error("policy `{id}` is refused: its {during} {fault}")]
+    Fault {
+        /// The id.
+        id: String,
+        /// The function that was called.
+        during: &'static str,
+        /// What happened.
+        fault: Fault,
+    },
+    /// It asks for what no policy may see.
+    #[error("policy `{id}` is refused: it asks for the field {name}, and no policy may see keys")]
+    AsksForKeys {
+        /// The id.
+        id: String,
+        /// The field.
+        name: String,
+    },
+    /// It asks for a field that cannot exist.
+    #[error("policy `{id}` is refused: it asks for `{name}`, which is no field name")]
+    FieldName {
+        /// The id.
+        id: String,
+        /// The name.
+        name: String,
+    },
+    /// Its settings do not fit.
+    #[error("policies.{id}.settings: {text}")]
+    Settings {
+        /// The id.
+        id: String,
+        /// What is wrong with them.
+        text: String,
+    },
+    /// A binding that must not be.
+    #[error(
+        "policy.missing = \"{0}\" would drop mail without a key silently: forwarded and list mail lost its key on the way. \
+         Take a policy that tells somebody, such as \"reject-notify-sender\""
+    )]
+    SilentDrop(String),
+}
+
+/// A policy as `list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Listed {
+    /// The id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its own line about itself.
+    pub summary: String,
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub digest: String,
+    /// Where the component came from.
+    pub origin: Origin,
+    /// The results that it treats.
+    pub bound: Vec<KeyStatus>,
+}
+
+/// The loaded policies and what each of them treats. A reload makes a new one.
+pub struct Policies {
+    /// In the order of [`KeyStatus::ALL`].
+    bound: [Arc<Shelved>; 6],
+    all: Vec<Arc<Shelved>>,
+    threads: Threads,
+    limits: Arc<Limits>,
+}
+
+impl std::fmt::Debug for Policies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.list()).finish()
+    }
+}
+
+impl Policies {
+    /// Loads every policy that is bound or configured, and checks that each fits. It reads files and compiles, so it
+    /// takes a while: off the mail path.
+    pub fn load(
+        bindings: &config::Policy,
+        modules: &BTreeMap<String, Module>,
+        limits: &Arc<Limits>,
+    ) -> Result<Policies, Error> {
+        let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
+        let mut loaded: BTreeMap<&str, Arc<Shelved>> = BTreeMap::new();
+        let mut shelve = |id| -> Result<Arc<Shelved>, Error> {
+            if let Some(known) = loaded.get(id) {
+                return Ok(Arc::clone(known));
+            }
+            let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits)?);
+            loaded.insert(id, Arc::clone(&policy));
+            Ok(policy)
+        };
+        let bound = [
+            shelve(&bindings.valid)?,
+            shelve(&bindings.invalid)?,
+            shelve(&bindings.missing)?,
+            shelve(&bindings.none)?,
+            shelve(&bindings.unverified)?,
+            shelve(&bindings.unusable)?,
+        ];
+        for id in modules.keys() {
+            shelve(id)?;
+        }
+        let silent = |decision: &contract::Decision| is_silent_drop(disposition(decision), notify(decision));
+        if bound[2].tabled(KeyStatus::Missing).is_some_and(silent) {
+            return Err(Error::SilentDrop(bindings.missing.clone()));
+        }
+        let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
+            .map_err(|e| Error::Setup(e.to_string()))?;
+        let all = loaded.into_values().collect();
+        Ok(Policies { bound, all, threads, limits: Arc::clone(limits) })
+    }
+
+    /// Decides for every recipient of a message. Total: what goes wrong is a decision too.
+    pub async fn decide(&self, mail: &Mail, found: &Found) -> Vec<Decision> {
+        let policy = self.bound_to(found.status);
+        if let Some(decision) = policy.tabled(found.status) {
+            return vec![self.settled(policy, found, decision, (0..mail.recipients.len()).collect())];
+        }
+        let deadline = Instant::now() + self.limits.policy_message;
+        let mut decisions = Vec::new();
+        for (facts, recipients) in facts::gather(mail, found, &policy.description) {
+            let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts)).await;
+            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
+            decisions.push(match decided.unwrap_or_else(late) {
+                Ok(decision) => self.settled(policy, found, &decision, recipients),
+                Err(fault) => failed(policy, fault, recipients),
+            });
+        }
+        decisions
+    }
+
+    /// What is loaded, in the order of the ids.
+    pub fn list(&self) -> Vec<Listed> {
+        let line = |text: &str| printable(text, self.limits.policy_text);
+        let listed = |policy: &Arc<Shelved>| Listed {
+            id: policy.id.clone(),
+            name: line(&policy.description.name),
+            version: line(&policy.description.version),
+            summary: line(&policy.description.summary),
+            digest: policy.digest.clone(),
+            origin: policy.origin.clone(),
+            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound_to(*s).id == policy.id).collect(),
+        };
+        self.all.iter().map(listed).collect()
+    }
+
+    /// Whether any loaded policy may ask for a message to be kept back: unknown for one that sees more than the result.
+    pub fn may_quarantine(&self) -> bool {
+        self.bound.iter().zip(KeyStatus::ALL).any(|(policy, status)| match policy.tabled(status) {
+            Some(decision) => disposition(decision) == Disposition::Quarantine,
+            None => true,
+        })
+    }
+
+    fn bound_to(&self, status: KeyStatus) -> &Arc<Shelved> {
+        let [valid, invalid, missing, none, unverified, unusable] = &self.bound;
+        match status {
+            KeyStatus::Valid => valid,
+            KeyStatus::Invalid => invalid,
+            KeyStatus::Missing => missing,
+            KeyStatus::None => none,
+            KeyStatus::Unverified => unverified,
+            KeyStatus::Unusable => unusable,
+        }
+    }
+
+    /// The policy's decision with safe words, held back where it asks for what is not allowed.
+    fn settled(
+        &self,
+        policy: &Shelved,
+        found: &Found,
+        decided: &contract::Decision,
+        recipients: Vec<usize>,
+    ) -> Decision {
+        let (disposition, mut notify) = (disposition(decided), notify(decided));
+        let proven = found.status == KeyStatus::Invalid && found.why == Some(Why::Wrong);
+        let clamped = (is_silent_drop(disposition, notify) && !proven).then(|| {
+            notify.sender = true;
+            "wanted to drop it silently, which is for wrong keys alone".to_owned()
+        });
+        Decision {
+            recipients,
+            policy: policy.id.clone(),
+            digest: policy.digest.clone(),
+            disposition,
+            notify,
+            reason: printable(&decided.reason, self.limits.policy_text),
+            fault: None,
+            clamped,
+        }
+    }
+}
+
+/// The configured failure decision.
+fn failed(policy: &Shelved, fault: Fault, recipients: Vec<usize>) -> Decision {
+    let (disposition, sender) = match policy.on_fault {
+        OnFault::Defer => (Disposition::Defer, false),
+        OnFault::Quarantine => (Disposition::Quarantine, false),
+        OnFault::Reject => (Disposition::Reject, true),
+    };
+    tracing::warn!(policy = policy.id, digest = policy.digest, %fault, "the policy failed");
+    Decision {
+        recipients,
+        policy: policy.id.clone(),
+        digest: policy.digest.clone(),
+        disposition,
+        notify: Notify { sender, recipient: false },
+        reason: "the delivery policy failed".into(),
+        fault: Some(fault.to_string()),
+        clamped: None,
+    }
+}
+
+fn is_silent_drop(disposition: Disposition, notify: Notify) -> bool {
+    disposition == Disposition::Reject && notify == Notify::default()
+}
+
+fn disposition(decision: &contract::Decision) -> Disposition {
+    match decision.disposition {
+        contract::Disposition::Accept => Disposition::Accept,
+        contract::Disposition::Mark => Disposition::Mark,
+        contract::Disposition::Quarantine => Disposition::Quarantine,
+        contract::Disposition::Reject => Disposition::Reject,
+        contract::Disposition::Defer => Disposition::Defer,
+    }
+}
+
+fn notify(decision: &contract::Decision) -> Notify {
+    let has = |flag| decision.notify & flag == flag;
+    Notify { sender: has(contract::Notify::SENDER), recipient: has(contract::Notify::RECIPIENT) }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// One line of printable ASCII without `%`, at most `room` octets: what every text from a component becomes before it
+/// is logged or reaches an SMTP client. Anything else turns into a space or `?`.
+pub(crate) fn printable(text: &str, room: usize) -> String {
+    let safe = text.chars().map(|c| match c {
+        '%' => '?',
+        ' '..='~' => c,
+        '\t' | '\r' | '\n' => ' ',
+        _ => '?',
+    });
+    safe.take(room).collect::<String>().trim().to_owned()
+}

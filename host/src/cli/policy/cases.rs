@@ -1,0 +1,252 @@
+//! `addrauth policy test`: runs a policy's cases in the sandbox.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::config::Limits;
+use crate::policy::sandbox::contract::{
+    self, Address, Claim, Client, Description, Facts, KeyStatus, MailAuth, Notify, Trail, Wants, Why,
+};
+use crate::policy::sandbox::{Guest, Sandbox};
+use crate::policy::shelf;
+
+/// The file of cases beside a policy.
+pub(super) const CASES_FILE: &str = "cases.toml";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    case: Vec<Case>,
+}
+
+/// One case: facts and settings, and the decision that must follow.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    facts: Told,
+    #[serde(default)]
+    settings: BTreeMap<String, toml::Value>,
+    expect: Expected,
+}
+
+/// The facts of a case; the policy sees those that it declared.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Told {
+    status: KeyStatus,
+    why: Option<Why>,
+    sender: Option<String>,
+    recipient: Option<String>,
+    envelope_sender: Option<String>,
+    client: Option<Client>,
+    size: Option<u64>,
+    trail: Option<Vec<String>>,
+    mail_auth: Option<MailAuth>,
+    claim: Option<Claim>,
+    #[serde(default)]
+    headers: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    disposition: String,
+    #[serde(default)]
+    notify: Vec<String>,
+    /// Not compared where it is left out.
+    reason: Option<String>,
+}
+
+/// How one case went.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    policy: String,
+    case: String,
+    passed: bool,
+    expected: String,
+    actual: String,
+}
+
+impl Outcome {
+    /// Whether the decision was the expected one.
+    pub(super) fn passed(&self) -> bool {
+        self.passed
+    }
+}
+
+/// Runs the cases of these components; false where one fails.
+pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
+    let paths = if paths.is_empty() { directories_with(CASES_FILE)? } else { paths.to_vec() };
+    if paths.is_empty() {
+        return Err(Error::Nothing);
+    }
+    let mut outcomes = Vec::new();
+    for path in &paths {
+        let (component, cases) = files(path);
+        let octets = shelf::read(&component, &Limits::default())?;
+        outcomes.extend(run_one(&component, &octets, &cases)?);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&outcomes).unwrap_or_default());
+    } else {
+        print(&outcomes);
+    }
+    Ok(outcomes.iter().all(Outcome::passed))
+}
+
+/// Runs the cases of one file against one component.
+pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path) -> Result<Vec<Outcome>, Error> {
+    let text = std::fs::read_to_string(cases).map_err(|source| Error::Read { path: cases.to_owned(), source })?;
+    let syntax = |text: String| Error::Syntax { path: cases.to_owned(), text };
+    let Cases { case } = toml::from_str(&text).map_err(|e| syntax(e.to_string()))?;
+    let sandbox = Sandbox::new(&Arc::new(Limits::default())).map_err(Error::Setup)?;
+    let refused = |why| Error::Refused { path: component.to_owned(), why };
+    let guest = sandbox.load(octets).map_err(refused)?;
+    let fault = |fault| Error::Fault { path: component.to_owned(), during: "describe", fault };
+    let description = sandbox.describe(&guest).map_err(fault)?;
+    let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let outcome = |case: Case| {
+        let expected = case.expect.words();
+        let actual = decide(&sandbox, &guest, &description, &case, cases)?;
+        let same = match &case.expect.reason {
+            Some(reason) => actual == format!("{expected}: {reason}"),
+            None => actual == expected || actual.starts_with(&format!("{expected}: ")),
+        };
+        let expected = match case.expect.reason {
+            Some(reason) => format!("{expected}: {reason}"),
+            None => expected,
+        };
+        Ok(Outcome { policy: name.clone(), case: case.name, passed: same, expected, actual })
+    };
+    case.into_iter().map(outcome).collect()
+}
+
+/// What the policy decides, in the words of [`Expected::words`] and its reason; or how it fails.
+fn decide(
+    sandbox: &Sandbox,
+    guest: &Guest,
+    description: &Description,
+    case: &Case,
+    path: &Path,
+) -> Result<String, Error> {
+    let facts = case.facts.facts(description);
+    let facts =
+        facts.map_err(|text| Error::Syntax { path: path.to_owned(), text: format!("{}: {text}", case.name) })?;
+    let settings = match shelf::fit(description, &case.settings) {
+        Ok(settings) => settings,
+        Err(text) => return Ok(format!("refused: {text}")),
+    };
+    match sandbox.check_settings(guest, &settings) {
+        Ok(Ok(())) => {}
+        Ok(Err(text)) => return Ok(format!("refused: {text}")),
+        Err(fault) => return Ok(format!("fault: check-settings {fault}")),
+    }
+    Ok(match sandbox.decide(guest, &facts, &settings) {
+        Ok(decision) => words(&decision),
+        Err(fault) => format!("fault: {fault}"),
+    })
+}
+
+/// A decision in words: `reject, tell sender: reason`.
+pub(super) fn words(decision: &contract::Decision) -> String {
+    let disposition = format!("{:?}", decision.disposition).to_ascii_lowercase();
+    let told = [("sender", Notify::SENDER), ("recipient", Notify::RECIPIENT)];
+    let notify = told.iter().filter(|(_, flag)| decision.notify & *flag == *flag).map(|(word, _)| *word);
+    let mut words = phrase(&disposition, &notify.collect::<Vec<_>>());
+    if !decision.reason.is_empty() {
+        words += &format!(": {}", decision.reason);
+    }
+    words
+}
+
+fn phrase(disposition: &str, notify: &[&str]) -> String {
+    if notify.is_empty() { disposition.to_owned() } else { format!("{disposition}, tell {}", notify.join(" and ")) }
+}
+
+impl Expected {
+    fn words(&self) -> String {
+        let mut notify: Vec<&str> = self.notify.iter().map(String::as_str).collect();
+        notify.sort_unstable_by(|a, b| b.cmp(a));
+        phrase(&self.disposition, &notify)
+    }
+}
+
+impl Told {
+    /// The facts that the policy declared; the error says what is no fact.
+    fn facts(&self, description: &Description) -> Result<Facts, String> {
+        let wants = |fact| description.wants.has(fact);
+        let address = |fact, text: &Option<String>| match text {
+            Some(text) if wants(fact) => {
+                let (local, domain) = text.rsplit_once('@').ok_or(format!("`{text}` is no address"))?;
+                Ok::<_, String>(Some(Address { local: local.into(), domain: domain.into() }))
+            }
+            _ => Ok(None),
+        };
+        let values = |name: &String| {
+            let known = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            known.map(|(_, values)| values.clone()).unwrap_or_default()
+        };
+        Ok(Facts {
+            status: self.status,
+            why: self.why.filter(|_| wants(Wants::WHY)),
+            sender: address(Wants::SENDER, &self.sender)?,
+            recipient: address(Wants::RECIPIENT, &self.recipient)?,
+            envelope_sender: address(Wants::ENVELOPE_SENDER, &self.envelope_sender)?,
+            client: self.client.clone().filter(|_| wants(Wants::CLIENT)),
+            size: self.size.filter(|_| wants(Wants::SIZE)),
+            trail: self.trail.as_deref().filter(|_| wants(Wants::TRAIL)).map(trail).transpose()?,
+            mail_auth: self.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)),
+            claim: self.claim.filter(|_| wants(Wants::CLAIM)),
+            headers: description.headers.iter().map(values).collect(),
+        })
+    }
+}
+
+fn trail(words: &[String]) -> Result<Trail, String> {
+    words.iter().try_fold(Trail::default(), |trail, word| {
+        let mark = Trail::WORDS.iter().find(|(known, _)| known == word);
+        mark.map(|(_, mark)| trail | *mark).ok_or_else(|| format!("`{word}` is no mark of a trail"))
+    })
+}
+
+/// The component and the cases that a path means: NAME/NAME.wasm and NAME/cases.toml for a directory.
+fn files(path: &Path) -> (PathBuf, PathBuf) {
+    if path.is_dir() {
+        let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (path.join(format!("{name}.wasm")), path.join(CASES_FILE))
+    } else {
+        (path.to_owned(), path.with_file_name(CASES_FILE))
+    }
+}
+
+/// The directories in ./policies that hold such a file, in the order of their names.
+pub(super) fn directories_with(file: &str) -> Result<Vec<PathBuf>, Error> {
+    let root = Path::new("policies");
+    let failed = |source| Error::Read { path: root.to_owned(), source };
+    let entries = std::fs::read_dir(root).map_err(failed)?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    found.retain(|dir| dir.join(file).is_file());
+    found.sort();
+    Ok(found)
+}
+
+fn print(outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        println!("{} {}: {}", if outcome.passed { "pass" } else { "FAIL" }, outcome.policy, outcome.case);
+        if !outcome.passed {
+            println!(
+                "  expected: {}\n  actual:   {}",
+                outcome.expected,
+                crate::policy::printable(&outcome.actual, 500)
+            );
+        }
+    }
+    let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
+    println!("{} passed, {failed} failed", outcomes.len() - failed);
+}

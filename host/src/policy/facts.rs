@@ -1,0 +1,137 @@
+//! From a message and its finding to the facts that a policy declared, and no others.
+
+use std::collections::BTreeMap;
+
+use super::sandbox::contract::{Address, Claim, Client, Description, Facts, KeyStatus, Trail, Wants, Why};
+use crate::case::{self, Field, Found, Mail, ReversePath};
+use crate::proto::{address, record};
+
+/// Facts and the recipients (indices) that they are the same for.
+pub(super) type Group = (Facts, Vec<usize>);
+
+/// One set of facts for each group of recipients that the policy cannot tell apart, in the order of their first one.
+pub(super) fn gather(mail: &Mail, found: &Found, description: &Description) -> Vec<Group> {
+    let facts = common(mail, found, description);
+    if !description.wants.has(Wants::RECIPIENT) || mail.recipients.is_empty() {
+        return vec![(facts, (0..mail.recipients.len()).collect())];
+    }
+    let mut places = BTreeMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for (index, recipient) in mail.recipients.iter().enumerate() {
+        let place = *places.entry(&recipient.address).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some((_, indices)) => indices.push(index),
+            None => {
+                let own = Facts { recipient: recipient.address.as_ref().map(contract_address), ..facts.clone() };
+                groups.push((own, vec![index]));
+            }
+        }
+    }
+    groups
+}
+
+/// What is the same for all recipients.
+fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
+    let wants = description.wants;
+    let if_wanted = |fact| wants.has(fact).then_some(());
+    Facts {
+        why: if_wanted(Wants::WHY).and(found.why).map(contract_why),
+        sender: if_wanted(Wants::SENDER).and(found.sender.as_ref()).map(contract_address),
+        recipient: None,
+        envelope_sender: if_wanted(Wants::ENVELOPE_SENDER).and(mail.reverse_path.address()).map(contract_address),
+        client: if_wanted(Wants::CLIENT).and_then(|()| client(&mail.client)),
+        size: if_wanted(Wants::SIZE).and(mail.size),
+        trail: if_wanted(Wants::TRAIL).map(|()| trail(mail)),
+        // No server's results are trusted by this version: there is nothing to tell.
+        mail_auth: None,
+        claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
+        headers: description.headers.iter().map(|name| mail.named(name).map(unfolded).collect()).collect(),
+        ..Facts::of(contract_status(found.status))
+    }
+}
+
+/// Absent on a unix socket, where the client has no address.
+fn client(client: &case::Client) -> Option<Client> {
+    let ip = client.ip?.to_canonical().to_string();
+    Some(Client { ip, name: client.name.clone(), helo: client.helo.clone(), tls: client.tls })
+}
+
+/// The signs of a way that loses keys: lists, forwarders, resending users, machines, bounces.
+///
+/// The sender writes these fields, so they prove nothing: a mark only ever weakens a suspicion, and a policy that is to
+/// be strict does not ask for them.
+///
+/// * mailing-list: a field List-Id (RFC 2919), List-Post, List-Help, List-Subscribe or List-Unsubscribe (RFC 2369), or
+///   Precedence: list;
+/// * forwarded: a field Delivered-To, X-Forwarded-To, X-Forwarded-For or ARC-Seal (RFC 8617);
+/// * resent: a field Resent-From, Resent-Sender, Resent-To or Resent-Date (RFC 5322 §3.6.6);
+/// * automatic: Auto-Submitted other than `no` (RFC 3834 §5), or Precedence: bulk or junk;
+/// * bounce: the null reverse-path.
+fn trail(mail: &Mail) -> Trail {
+    let any = |names: &[&str]| names.iter().any(|name| mail.named(name).next().is_some());
+    let word = |name: &str| {
+        let value = mail.named(name).next().map(unfolded).unwrap_or_default();
+        value.split([';', ' ', '(']).find(|word| !word.is_empty()).unwrap_or_default().to_ascii_lowercase()
+    };
+    let precedence = word("Precedence");
+    let automatic = !matches!(word("Auto-Submitted").as_str(), "" | "no");
+    let marks = [
+        (
+            any(&["List-Id", "List-Post", "List-Help", "List-Subscribe", "List-Unsubscribe"]) || precedence == "list",
+            Trail::MAILING_LIST,
+        ),
+        (any(&["Delivered-To", "X-Forwarded-To", "X-Forwarded-For", "ARC-Seal"]), Trail::FORWARDED),
+        (any(&["Resent-From", "Resent-Sender", "Resent-To", "Resent-Date"]), Trail::RESENT),
+        (automatic || matches!(precedence.as_str(), "bulk" | "junk"), Trail::AUTOMATIC),
+        (mail.reverse_path == ReversePath::Null, Trail::BOUNCE),
+    ];
+    marks.into_iter().filter(|(set, _)| *set).fold(Trail::default(), |trail, (_, mark)| trail | mark)
+}
+
+/// A field's value without its folds (RFC 5322 §2.2.3) and the white space around it; octets that are no UTF-8 become
+/// U+FFFD.
+fn unfolded(field: &Field) -> String {
+    let octets: Vec<u8> = field.value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
+    String::from_utf8_lossy(&octets).trim_matches([' ', '\t']).to_owned()
+}
+
+fn contract_address(address: &address::Address) -> Address {
+    Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
+}
+
+fn contract_claim(claim: record::Claim) -> Claim {
+    match claim {
+        record::Claim::Testing => Claim::Testing,
+        record::Claim::Some => Claim::Some,
+        record::Claim::All => Claim::All,
+    }
+}
+
+/// The contract's word for a result.
+pub(super) fn contract_status(status: case::KeyStatus) -> KeyStatus {
+    match status {
+        case::KeyStatus::Valid => KeyStatus::Valid,
+        case::KeyStatus::Invalid => KeyStatus::Invalid,
+        case::KeyStatus::Missing => KeyStatus::Missing,
+        case::KeyStatus::None => KeyStatus::None,
+        case::KeyStatus::Unverified => KeyStatus::Unverified,
+        case::KeyStatus::Unusable => KeyStatus::Unusable,
+    }
+}
+
+fn contract_why(why: case::Why) -> Why {
+    match why {
+        case::Why::Wrong => Why::Wrong,
+        case::Why::Expired => Why::Expired,
+        case::Why::NoFrom => Why::NoFrom,
+        case::Why::SeveralFrom => Why::SeveralFrom,
+        case::Why::BadAddress => Why::BadAddress,
+        case::Why::SeveralKeys => Why::SeveralKeys,
+        case::Why::BadKey => Why::BadKey,
+        case::Why::MalformedHeader => Why::MalformedHeader,
+        case::Why::Dns => Why::Dns,
+        case::Why::Timeout => Why::Timeout,
+        case::Why::Limit => Why::Limit,
+        case::Why::NoProof => Why::NoProof,
+    }
+}

@@ -1,0 +1,199 @@
+//! The shelf: finds a policy's component, loads it, fits its settings, and works out its table if it has one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::Error;
+use super::facts::contract_status;
+use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wants};
+use super::sandbox::{Guest, Sandbox};
+use crate::case::KeyStatus;
+use crate::config::{Limits, Module, OnFault};
+
+macro_rules! shipped {
+    ($($id:literal)*) => {
+        /// The components that ship, by id.
+        const SHIPPED: &[(&str, &[u8])] =
+            &[$(($id, include_bytes!(concat!("../../../policies/", $id, "/", $id, ".wasm")))),*];
+    };
+}
+shipped! {
+    "accept" "mark" "quarantine" "reject-silently" "reject-notify-sender" "reject-notify-recipient"
+    "reject-notify-both" "missing-direct"
+}
+
+/// Fields that hold keys: no policy may see them.
+const KEY_FIELDS: [&str; 2] = ["X-Auth-Key", "X-New-Auth-Key"];
+
+/// Where a component came from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// It is part of this program.
+    Shipped,
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Shipped => f.write_str("shipped"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A policy that is ready to decide.
+pub(crate) struct Shelved {
+    pub(crate) id: String,
+    pub(crate) digest: String,
+    pub(crate) origin: Origin,
+    pub(crate) guest: Guest,
+    pub(crate) description: Description,
+    pub(crate) settings: Vec<Value>,
+    pub(crate) on_fault: OnFault,
+    /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
+    /// asked again.
+    table: Option<Vec<Option<Decision>>>,
+}
+
+impl Shelved {
+    /// The decision that follows from the result alone, where the policy sees nothing else.
+    pub(crate) fn tabled(&self, status: KeyStatus) -> Option<&Decision> {
+        let row = KeyStatus::ALL.iter().position(|known| *known == status)?;
+        self.table.as_ref()?.get(row)?.as_ref()
+    }
+}
+
+/// The ids of the shipped components.
+pub(super) fn shipped() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|(id, _)| *id)
+}
+
+/// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component.
+pub(super) fn load(
+    sandbox: &Sandbox,
+    id: &str,
+    dir: &Path,
+    module: Option<&Module>,
+    limits: &Limits,
+) -> Result<Shelved, Error> {
+    check_id(id)?;
+    let (octets, origin) = find(id, dir, module, limits)?;
+    let digest: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
+    if let Some(pinned) = module.and_then(|module| module.sha256.as_ref()).filter(|p| !p.eq_ignore_ascii_case(&digest))
+    {
+        let pinned = pinned.clone();
+        return Err(Error::Digest { id: id.into(), origin, digest, pinned });
+    }
+    let guest = sandbox.load(&octets).map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
+    let fault = |during| move |fault| Error::Fault { id: id.into(), during, fault };
+    let description = sandbox.describe(&guest).map_err(fault("describe"))?;
+    check_description(id, &description, limits)?;
+    let empty = BTreeMap::new();
+    let settings = fit(&description, module.map_or(&empty, |module| &module.settings))
+        .map_err(|text| Error::Settings { id: id.into(), text })?;
+    sandbox
+        .check_settings(&guest, &settings)
+        .map_err(fault("check-settings"))?
+        .map_err(|text| Error::Settings { id: id.into(), text: super::printable(&text, limits.policy_text) })?;
+    let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
+    let table = tabulate(sandbox, &guest, &description, &settings);
+    Ok(Shelved { id: id.into(), digest, origin, guest, description, settings, on_fault, table })
+}
+
+/// An id becomes a file name, a log word and a field of the journal.
+fn check_id(id: &str) -> Result<(), Error> {
+    let good = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+    if (1..=64).contains(&id.len()) && id.bytes().all(good) { Ok(()) } else { Err(Error::Id(id.into())) }
+}
+
+fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Result<(Vec<u8>, Origin), Error> {
+    let named = module.and_then(|module| module.module.as_ref()).map(|file| dir.join(file));
+    let beside = || Some(dir.join(format!("{id}.wasm"))).filter(|file| !dir.as_os_str().is_empty() && file.exists());
+    if let Some(path) = named.or_else(beside) {
+        return Ok((read(&path, limits)?, Origin::File(path)));
+    }
+    match SHIPPED.iter().find(|(known, _)| *known == id) {
+        Some((_, octets)) => Ok((octets.to_vec(), Origin::Shipped)),
+        None => Err(Error::Unknown { id: id.into(), dir: dir.to_owned() }),
+    }
+}
+
+/// Reads a component file, and no more of it than a component may have.
+pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut octets = Vec::new();
+    let room = u64::try_from(limits.policy_file).unwrap_or(u64::MAX).saturating_add(1);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(room).read_to_end(&mut octets).map_err(failed)?;
+    if octets.len() > limits.policy_file {
+        return Err(Error::TooLarge { path: path.to_owned(), room: limits.policy_file });
+    }
+    Ok(octets)
+}
+
+pub(crate) fn check_description(id: &str, description: &Description, limits: &Limits) -> Result<(), Error> {
+    if let Some(name) = description.headers.iter().find(|name| KEY_FIELDS.iter().any(|k| name.eq_ignore_ascii_case(k)))
+    {
+        return Err(Error::AsksForKeys { id: id.into(), name: super::printable(name, limits.policy_text) });
+    }
+    let good = |name: &&String| !name.is_empty() && name.bytes().all(|o| (33..127).contains(&o) && o != b':');
+    if let Some(name) = description.headers.iter().find(|name| !good(name)) {
+        return Err(Error::FieldName { id: id.into(), name: super::printable(name, limits.policy_text) });
+    }
+    Ok(())
+}
+
+/// The values in the order in which the policy declares its settings, defaults filled in.
+pub(crate) fn fit(description: &Description, given: &BTreeMap<String, toml::Value>) -> Result<Vec<Value>, String> {
+    let declared = &description.settings;
+    if let Some(name) = given.keys().find(|name| declared.iter().all(|setting| setting.name != **name)) {
+        let names: Vec<_> = declared.iter().map(|setting| super::printable(&setting.name, 64)).collect();
+        let known = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
+        return Err(format!("there is no setting `{name}`; {known}"));
+    }
+    let fitted = declared.iter().map(|setting| {
+        let name = super::printable(&setting.name, 64);
+        match given.get(&setting.name) {
+            Some(value) => {
+                typed(&setting.kind, value).ok_or_else(|| format!("`{name}` must be {}", setting.kind.word()))
+            }
+            None => setting.kind.default_value().ok_or_else(|| {
+                let summary = super::printable(&setting.summary, 200);
+                format!("`{name}` must be set to {}: {summary}", setting.kind.word())
+            }),
+        }
+    });
+    fitted.collect()
+}
+
+fn typed(kind: &Kind, value: &toml::Value) -> Option<Value> {
+    match (kind, value) {
+        (Kind::Text(_), toml::Value::String(text)) => Some(Value::Text(text.clone())),
+        (Kind::Number(_), toml::Value::Integer(number)) => Some(Value::Number(*number)),
+        (Kind::Flag(_), toml::Value::Boolean(flag)) => Some(Value::Flag(*flag)),
+        (Kind::Texts(_), toml::Value::Array(values)) => {
+            let texts = values.iter().map(|value| value.as_str().map(String::from));
+            texts.collect::<Option<_>>().map(Value::Texts)
+        }
+        _ => None,
+    }
+}
+
+/// The decisions of a policy that sees the result alone.
+fn tabulate(
+    sandbox: &Sandbox,
+    guest: &Guest,
+    description: &Description,
+    settings: &[Value],
+) -> Option<Vec<Option<Decision>>> {
+    let finite = description.wants == Wants::default() && description.headers.is_empty();
+    let decide = |status| sandbox.decide(guest, &Facts::of(contract_status(status)), settings).ok();
+    finite.then(|| KeyStatus::ALL.into_iter().map(decide).collect())
+}
