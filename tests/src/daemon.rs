@@ -1,0 +1,236 @@
+//! The real daemon as child processes: an AS that issues keys, and the filter behind one of Postfix's doors.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::dns;
+use crate::postfix::{Bed, Door, Kind};
+
+/// How long a process may take to listen or to end on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program under test: `ADDRAUTH_BIN`, else the one that cargo built beside this test.
+pub fn binary() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().unwrap();
+        test.ancestors().nth(2).unwrap().join("addrauth")
+    };
+    let path = std::env::var_os("ADDRAUTH_BIN").map_or_else(beside, PathBuf::from);
+    assert!(path.exists(), "{} is not built: run `cargo build -p addrauth`", path.display());
+    path
+}
+
+/// A shipped component, found by its id below `policies/`.
+pub fn component(id: &str) -> Vec<u8> {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let names = [format!("{id}.wasm"), format!("{}.wasm", id.replace('-', "_"))];
+    let mut folders = vec![policies];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" {
+                folders.push(path);
+            } else if names.contains(&name) {
+                return fs::read(path).unwrap();
+            }
+        }
+    }
+    panic!("no component {id}.wasm below policies/")
+}
+
+/// A running process of the daemon; dropped, it is ended by its process id.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `addrauth VERB --config FILE`, its words going to a file beside the configuration.
+    pub fn start(verb: &str, config: &Path) -> Daemon {
+        let log = config.with_extension("log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new(binary());
+        command.arg(verb).arg("--config").arg(config).stdin(Stdio::null());
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        Daemon { child, log }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "cannot send {name}");
+    }
+
+    /// Ends it at once (SIGKILL).
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn wait_for(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !ready() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the daemon ended before it took {what}: {status}\n{}", self.log());
+            }
+            assert!(begin.elapsed() < PATIENCE, "the daemon does not take {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}:\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// A door of the bed with the filter behind it, and the AS of `send.test`.
+#[derive(Debug)]
+pub struct Rig {
+    /// The door.
+    pub door: Door,
+    /// The filter; `None` while it is down.
+    pub filter: Option<Daemon>,
+    /// The AS; `None` while it is down.
+    pub authority: Option<Daemon>,
+    /// The key of `alice@send.test`.
+    pub key: String,
+    endpoint: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Starts both daemons. `policy` is the text of `[policy]` and what follows it in the filter's configuration.
+    pub fn start(bed: &Bed, kind: Kind, policy: &str) -> Rig {
+        Rig::lay_out(bed.door(kind), policy, bed.door_without_milter()).run()
+    }
+
+    /// The same on TCP, notices taking the same door as the mail that causes them.
+    pub fn start_with_notices_through_itself(bed: &Bed, policy: &str) -> Rig {
+        let door = bed.door(Kind::Inet);
+        let notify = door.port;
+        Rig::lay_out(door, policy, notify).run()
+    }
+
+    /// The same on TCP, with these component files in `policy.dir`.
+    pub fn start_with_components(bed: &Bed, policy: &str, components: &[(&str, Vec<u8>)]) -> Rig {
+        let rig = Rig::lay_out(bed.door(Kind::Inet), policy, bed.door_without_milter());
+        for (name, octets) in components {
+            rig.put_component(name, octets);
+        }
+        rig.run()
+    }
+
+    fn lay_out(door: Door, policy: &str, notify: u16) -> Rig {
+        let dir = tempfile::Builder::new().prefix("aa-rig-").tempdir_in("/tmp").unwrap();
+        for part in ["filter", "authority", "policies"] {
+            fs::create_dir(dir.path().join(part)).unwrap();
+        }
+        let endpoint = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let rig = Rig { door, endpoint, filter: None, authority: None, key: String::new(), dir };
+        fs::write(rig.path("authority.toml"), rig.authority_toml()).unwrap();
+        fs::write(rig.path("filter.toml"), rig.filter_toml(notify, policy)).unwrap();
+        rig
+    }
+
+    fn run(mut self) -> Rig {
+        self.key = self.issue("alice@send.test");
+        self.start_authority();
+        self.start_filter();
+        self
+    }
+
+    /// Puts a file into `policy.dir`, whole at once.
+    pub fn put_component(&self, name: &str, octets: &[u8]) {
+        let (new, file) = (self.path("policies.new"), self.path("policies").join(name));
+        fs::write(&new, octets).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    /// A path in the rig's own directory; `policies/` in it is what `policy.dir` names.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Has the AS issue a key to an address.
+    pub fn issue(&self, address: &str) -> String {
+        let mut command = Command::new(binary());
+        command.args(["key", "issue", address, "--config"]).arg(self.path("authority.toml"));
+        let out = command.stdin(Stdio::null()).output().unwrap();
+        let words = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "key issue {address}: {}\n{words}", out.status);
+        let key = String::from_utf8(out.stdout).unwrap().trim().to_owned();
+        assert!(key.len() >= 22 && !key.contains(char::is_whitespace), "no key on standard output\n{words}");
+        key
+    }
+
+    /// Starts the filter and waits until it listens.
+    pub fn start_filter(&mut self) {
+        let mut filter = Daemon::start("filter", &self.path("filter.toml"));
+        let milter = self.door.milter.clone();
+        filter.wait_for("milter connections", || match milter.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).is_ok(),
+            None => TcpStream::connect(milter.trim_start_matches("inet:")).is_ok(),
+        });
+        self.filter = Some(filter);
+    }
+
+    fn start_authority(&mut self) {
+        let endpoint = self.endpoint;
+        let mut authority = Daemon::start("authority", &self.path("authority.toml"));
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let question = format!("VERIFY 0a nobody@send.test {}\r\n", "x".repeat(64));
+        authority.wait_for("questions", || {
+            let _ = socket.send_to(question.as_bytes(), endpoint);
+            socket.recv(&mut [0; 512]).is_ok()
+        });
+        self.authority = Some(authority);
+    }
+
+    fn authority_toml(&self) -> String {
+        let (endpoint, state) = (self.endpoint, self.path("authority"));
+        format!(
+            "state_dir = {state:?}\n[notices]\nnotify_via = \"127.0.0.1:9\"\n[authority]\ndomains = [\"send.test\"]\n\
+             listen = [\"{endpoint}\"]\n"
+        )
+    }
+
+    fn filter_toml(&self, notify: u16, policy: &str) -> String {
+        let endpoint = self.endpoint;
+        let (state, policies) = (self.path("filter"), self.path("policies"));
+        let Door { domain, milter, .. } = &self.door;
+        let dns = dns::empty();
+        format!(
+            "hostname = \"mx.{domain}\"\nfinal_domains = [\"{domain}\", \"bench.test\"]\nobserve = false\nstate_dir = {state:?}\n\
+             [milter]\nlisten = [\"{milter}\"]\ngroup = \"postfix\"\n\
+             [notices]\nnotify_via = \"127.0.0.1:{notify}\"\nfrom = \"postmaster@{domain}\"\n\
+             [verify]\ndns = [\"{dns}\"]\ntimeout = \"4s\"\n[verify.domain.\"send.test\"]\nas = \"{endpoint}\"\n\
+             [policy]\ndir = {policies:?}\n{policy}\n"
+        )
+    }
+}

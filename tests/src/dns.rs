@@ -1,0 +1,54 @@
+//! A DNS server on loopback that knows no name: every domain asked about takes part in nothing.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+/// Starts the server on a free UDP port; it answers until the process ends.
+pub fn empty() -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut question = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut question) {
+            if let Some(answer) = no_such_name(&question[..length]) {
+                let _ = socket.send_to(&answer, peer);
+            }
+        }
+    });
+    address
+}
+
+/// NXDOMAIN with an SOA of the root (RFC 2308 §2.1): a name error without one may not be believed.
+fn no_such_name(question: &[u8]) -> Option<Vec<u8>> {
+    let mut end = 12;
+    while *question.get(end)? != 0 {
+        end += 1 + usize::from(*question.get(end)?);
+    }
+    let asked = question.get(12..end + 5)?;
+    let mut answer = question.get(..2)?.to_vec();
+    // QR, AA, RD as asked, RA; RCODE 3; one question, one authority record.
+    answer.extend_from_slice(&[0x84 | (question.get(2)? & 1), 0x83, 0, 1, 0, 0, 0, 1, 0, 0]);
+    answer.extend_from_slice(asked);
+    // The root's SOA, class IN, TTL 60, 22 octets: two names and five numbers.
+    answer.extend_from_slice(&[0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+    for number in [1u32, 3600, 600, 86_400, 60] {
+        answer.extend_from_slice(&number.to_be_bytes());
+    }
+    Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_by_a_name_error_and_junk_by_nothing() {
+        let mut question = vec![7, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        question.extend_from_slice(b"\x04send\x04test\x00\x00\x10\x00\x01");
+        let answer = no_such_name(&question).unwrap();
+        assert_eq!(&answer[..4], &[7, 9, 0x85, 0x83]);
+        assert_eq!(&answer[12..27], &question[12..]);
+        assert_eq!(answer.len(), 12 + 15 + 11 + 22);
+        assert!(no_such_name(&question[..20]).is_none());
+        assert!(no_such_name(b"x").is_none());
+    }
+}
