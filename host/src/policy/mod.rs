@@ -147,6 +147,16 @@ pub struct Listed {
     pub bound: Vec<KeyStatus>,
 }
 
+impl std::fmt::Display for Listed {
+    /// One line for the log and `config check`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bound: Vec<&str> = self.bound.iter().map(|status| status.word()).collect();
+        let treats = if bound.is_empty() { "nothing yet".into() } else { bound.join(", ") };
+        let digest = self.digest.get(..12).unwrap_or(&self.digest);
+        write!(f, "policy {} ({}, sha256 {digest}…) treats: {treats}", self.id, self.origin)
+    }
+}
+
 /// The loaded policies and what each of them treats. A reload makes a new one.
 pub struct Policies {
     /// In the order of [`KeyStatus::ALL`].
@@ -177,6 +187,7 @@ impl Policies {
                 return Ok(Arc::clone(known));
             }
             let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits)?);
+            tracing::info!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
             loaded.insert(id, Arc::clone(&policy));
             Ok(policy)
         };

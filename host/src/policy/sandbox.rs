@@ -94,7 +94,7 @@ impl Sandbox {
     pub(crate) fn load(&self, octets: &[u8]) -> Result<Guest, Refused> {
         let component = self.compile(octets)?;
         self.check_outline(&component)?;
-        let compiled = |e: wasmtime::Error| Refused::Compile(format!("{e:#}"));
+        let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
         let interface = component.get_export_index(None, INTERFACE).ok_or(Refused::NoPolicy)?;
         let function = |name| {
             let missing = || Refused::Types { name, text: "there is no such function".into() };
@@ -192,7 +192,7 @@ impl Sandbox {
             })
             .map_err(|e| Refused::Setup(e.to_string()))?;
         match compiled.recv_timeout(self.limits.policy_compile) {
-            Ok(component) => component.map_err(|e| Refused::Compile(format!("{e:#}"))),
+            Ok(component) => component.map_err(|e| Refused::Compile(one_line(&e))),
             Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(self.limits.policy_compile.as_secs())),
             Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
         }
@@ -223,7 +223,7 @@ impl Sandbox {
         store.set_epoch_deadline(u64::try_from(self.limits.policy_time.as_millis()).unwrap_or(u64::MAX - 1) + 1);
         let started = guest.pre.instantiate(&mut store);
         let instance = started.map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
-        let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: format!("{e:#}") };
+        let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: one_line(&e) };
         instance.get_typed_func::<(), (Description,)>(&mut store, &guest.describe).map_err(wrong("describe"))?;
         instance
             .get_typed_func::<(&[Value],), (Result<(), String>,)>(&mut store, &guest.check_settings)
@@ -262,4 +262,10 @@ fn settings(limits: &Limits) -> Config {
         .max_wasm_stack(limits.policy_stack)
         .wasm_backtrace_max_frames(None);
     config
+}
+
+/// wasmtime's reasons span lines and quote names from the component.
+fn one_line(error: &wasmtime::Error) -> String {
+    let text = format!("{error:#}");
+    super::printable(&text.split_whitespace().collect::<Vec<_>>().join(" "), 400)
 }

@@ -219,3 +219,25 @@ async fn l_every_message_is_decided_by_exactly_one_version_while_versions_change
     let decided = traffic.await.unwrap();
     assert!(swaps > 10 && decided.iter().all(|n| *n > 0), "{swaps} swaps, {decided:?}");
 }
+
+#[test]
+fn k17_a_policy_that_asks_for_a_key_field_is_refused() {
+    let asks = |name: &str| {
+        let description = contract::Description {
+            name: String::new(),
+            version: String::new(),
+            summary: String::new(),
+            wants: contract::Wants::default(),
+            headers: vec!["Subject".into(), name.into()],
+            settings: Vec::new(),
+        };
+        shelf::check_description("x", &description, &limits())
+    };
+    for name in ["X-Auth-Key", "x-auth-KEY", "X-New-Auth-Key"] {
+        assert!(matches!(asks(name), Err(Error::AsksForKeys { .. })), "{name}");
+    }
+    for name in ["", "a b", "a:b", "a\r\nb", "\u{e9}"] {
+        assert!(matches!(asks(name), Err(Error::FieldName { .. })), "{name:?}");
+    }
+    assert!(asks("X-Spam-Flag").is_ok());
+}

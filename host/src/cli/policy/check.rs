@@ -125,20 +125,20 @@ fn print(report: &serde_json::Value, json: bool) {
         if items.is_empty() { "none".to_owned() } else { items }
     };
     println!("{}: {} {}\n  {}", text("file"), text("name"), text("version"), text("summary"));
-    println!("  contract  {}, no imports\n  SHA-256   {}", text("contract"), text("digest"));
-    println!("  facts     {}\n  fields    {}", list("wants"), list("headers"));
+    println!("  contract    {}, no imports\n  SHA-256     {}", text("contract"), text("digest"));
+    println!("  facts       {}\n  fields      {}", list("wants"), list("headers"));
     for setting in report["settings"].as_array().into_iter().flatten() {
         let default = match &setting["default"] {
             serde_json::Value::Null => "must be set".to_owned(),
             default => format!("default {default}"),
         };
         let word = |key: &str| setting[key].as_str().unwrap_or_default();
-        println!("  setting   {}: {}, {default}: {}", word("name"), word("kind"), word("summary"));
+        println!("  setting     {}: {}, {default}: {}", word("name"), word("kind"), word("summary"));
     }
     for (status, said) in report["decisions"].as_object().into_iter().flatten() {
-        println!("  {status:<10}{}", said.as_str().unwrap_or_default());
+        println!("  {status:<12}{}", said.as_str().unwrap_or_default());
     }
     for odd in report["odd"].as_array().into_iter().flatten() {
-        println!("  ODD       {}", odd.as_str().unwrap_or_default());
+        println!("  ODD         {}", odd.as_str().unwrap_or_default());
     }
 }
