@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
 use crate::proto::address::Address;
@@ -359,6 +360,127 @@ pub struct Case {
     pub decisions: Vec<Decision>,
     /// What the MTA is told.
     pub reply: Reply,
+}
+
+/// The version of a case's JSON; a change that an old reader would misread raises it.
+pub const CASE_VERSION: u32 = 1;
+
+impl Serialize for Case {
+    /// The case without the header and without any key: what the journal keeps and `--json` prints.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mail = &self.mail;
+        let path = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+        let received = mail.received.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut object = serializer.serialize_struct("Case", 12)?;
+        object.serialize_field("version", &CASE_VERSION)?;
+        object.serialize_field("queue_id", &mail.queue_id)?;
+        object.serialize_field("received", &received.as_secs())?;
+        object.serialize_field("client", &mail.client)?;
+        object.serialize_field("daemon", &mail.daemon)?;
+        object.serialize_field("login", &mail.login)?;
+        object.serialize_field("reverse_path", &mail.reverse_path.address().map(ToString::to_string))?;
+        let recipients: Vec<String> = mail.recipients.iter().map(|r| path(&r.path)).collect();
+        object.serialize_field("recipients", &recipients)?;
+        object.serialize_field("keys", &mail.keys.len())?;
+        object.serialize_field("finding", &self.finding)?;
+        object.serialize_field("decisions", &self.decisions)?;
+        object.serialize_field("reply", &self.reply)?;
+        object.end()
+    }
+}
+
+impl Verdict {
+    /// One word for logs and tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Accept => "accept",
+            Verdict::Hold(_) => "hold",
+            Verdict::Discard => "discard",
+            Verdict::Reject(_) => "reject",
+            Verdict::Defer(_) => "defer",
+        }
+    }
+}
+
+impl Disposition {
+    /// The contract's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Disposition::Accept => "accept",
+            Disposition::Mark => "mark",
+            Disposition::Quarantine => "quarantine",
+            Disposition::Reject => "reject",
+            Disposition::Defer => "defer",
+        }
+    }
+}
+
+impl Decision {
+    /// The disposition and who is told, as one word: `reject+sender+recipient`.
+    pub fn word(&self) -> String {
+        let mut word = String::from(self.disposition.word());
+        for (told, who) in [(self.notify.sender, "+sender"), (self.notify.recipient, "+recipient")] {
+            word += if told { who } else { "" };
+        }
+        word
+    }
+}
+
+impl Case {
+    /// The case as one line for the log, queue id first; what came from outside is escaped.
+    pub fn line(&self) -> String {
+        let mut line = format!("{}:", plain(self.mail.queue_id.as_deref().unwrap_or("-")));
+        let mut word = |name: &str, value: &str| {
+            line.push_str(&format!(" {name}={}", plain(value)));
+        };
+        match &self.finding {
+            Finding::Passing(direction) => word("direction", direction.word()),
+            Finding::Found(found) => {
+                word("result", found.status.word());
+                if let Some(why) = found.why {
+                    word("why", why.word());
+                }
+                if let Some(sender) = &found.sender {
+                    word("from", &sender.to_string());
+                }
+                if let Some(authority) = &found.authority {
+                    word("as", authority);
+                    word("cached", if found.cached { "yes" } else { "no" });
+                }
+            }
+        }
+        for decision in &self.decisions {
+            word("policy", &decision.policy);
+            word("decision", &decision.word());
+            for (name, text) in [("fault", &decision.fault), ("clamped", &decision.clamped)] {
+                if let Some(text) = text {
+                    word(name, text);
+                }
+            }
+        }
+        word("recipients", &self.mail.recipients.len().to_string());
+        word("verdict", self.reply.verdict.word());
+        line
+    }
+}
+
+impl Direction {
+    /// The word of the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+            Direction::Relay => "relay",
+            Direction::Own => "own",
+        }
+    }
+}
+
+/// Text as one word of a log line: as it is where it is plain, else quoted and escaped, and cut at 300 characters.
+fn plain(text: &str) -> String {
+    let short: String = text.chars().take(300).collect();
+    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=');
+    if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
 }
 
 fn as_text<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,1 +1,170 @@
 //! Examine a message, keep what is owed.
+
+use std::sync::Arc;
+
+use crate::case::{Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail};
+use crate::config::{Config, Limits};
+use crate::custody::Custody;
+use crate::policy::Policies;
+use crate::proto::address::Address;
+use crate::proto::mark::MARK_FIELD;
+use crate::settle::{Rules, settle};
+use crate::verify::Verifier;
+use crate::{custody, policy, verify};
+
+/// One snapshot of everything that judging a message needs. A reload makes a new one; a message keeps the one that it
+/// began with.
+pub struct Filter {
+    config: Config,
+    limits: Arc<Limits>,
+    verifier: Arc<Verifier>,
+    policies: Policies,
+    custody: Option<Arc<Custody>>,
+    rules: Rules,
+}
+
+/// Why a filter cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A component or a binding.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    /// DNS or the verifier's settings.
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
+    /// The journal.
+    #[error(transparent)]
+    Custody(#[from] custody::Error),
+}
+
+impl Filter {
+    /// Sets everything up: loads the components, opens the journal unless nothing can be owed (`observe`).
+    pub async fn open(config: Config, limits: Arc<Limits>) -> Result<Filter, Error> {
+        let rules = Rules { observe: config.observe.0, hostname: config.hostname.clone() };
+        let policies = Policies::load(&config.policy, &config.policies, &limits)?;
+        let verifier = Arc::new(Verifier::new(&config.verify, &rules.hostname, &limits)?);
+        let custody = match rules.observe {
+            true => None,
+            false => Some(Arc::new(Custody::open(&config, &limits).await?)),
+        };
+        Ok(Filter { config, limits, verifier, policies, custody, rules })
+    }
+
+    /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
+    /// journal live on where their settings are the same.
+    pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
+        let rules = Rules { observe: config.observe.0, hostname: config.hostname.clone() };
+        let policies = Policies::load(&config.policy, &config.policies, &self.limits)?;
+        let verifier = match (&config.verify, &rules.hostname) == (&self.config.verify, &self.rules.hostname) {
+            true => Arc::clone(&self.verifier),
+            false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),
+        };
+        let same = (&config.state_dir, &config.notices) == (&self.config.state_dir, &self.config.notices);
+        let custody = match (rules.observe, &self.custody) {
+            (true, _) => None,
+            (false, Some(custody)) if same => Some(Arc::clone(custody)),
+            (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
+        };
+        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, rules })
+    }
+
+    /// The policies of this snapshot.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// What is kept and still to be sent; absent while only observing.
+    pub fn custody(&self) -> Option<&Arc<Custody>> {
+        self.custody.as_ref()
+    }
+
+    /// At the end of the header: find, decide, settle. Total.
+    pub async fn examine(&self, mail: Mail) -> Case {
+        let mut finding = self.find(&mail).await;
+        let mut decisions = self.decide(&mail, &finding).await;
+        if let (Finding::Found(found), true) = (&finding, self.would_vanish(&decisions)) {
+            let again = self.verifier.confirm(&mail, found).await;
+            if (again.status, again.why) != (found.status, found.why) {
+                finding = Finding::Found(again);
+                decisions = self.decide(&mail, &finding).await;
+            }
+        }
+        let reply = settle(&mail, &finding, &decisions, &self.rules);
+        Case { mail, finding, decisions, reply }
+    }
+
+    /// At the end of the message: makes what is owed durable, or turns the reply into a 451; then tells the log.
+    pub async fn keep(&self, case: Case) -> Case {
+        let case = match &self.custody {
+            Some(custody) => custody.keep(case).await,
+            None => case,
+        };
+        tracing::info!("{}", case.line());
+        case
+    }
+
+    async fn find(&self, mail: &Mail) -> Finding {
+        match self.direction(mail) {
+            Direction::Inbound => Finding::Found(match self.own_login(mail) {
+                Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
+                None => self.verifier.verify(mail).await,
+            }),
+            direction => Finding::Passing(direction),
+        }
+    }
+
+    async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
+        match finding {
+            Finding::Found(found) => self.policies.decide(mail, found).await,
+            Finding::Passing(_) => Vec::new(),
+        }
+    }
+
+    /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
+    fn would_vanish(&self, decisions: &[Decision]) -> bool {
+        let drops = |d: &Decision| d.disposition == Disposition::Reject && !d.notify.sender;
+        !self.rules.observe && decisions.iter().any(drops)
+    }
+
+    /// Which way the message goes (invariants §1). A login's mail that stays inside is inbound: nobody inside may learn
+    /// a colleague's key or forge a status.
+    fn direction(&self, mail: &Mail) -> Direction {
+        let ends_here = |address: &Option<Address>| {
+            address.as_ref().is_some_and(|a| self.config.final_domains.iter().any(|d| d == a.domain()))
+        };
+        let here = mail.recipients.iter().filter(|r| ends_here(&r.address)).count();
+        if self.is_own(mail) {
+            Direction::Own
+        } else if mail.login.is_some() && here < mail.recipients.len() {
+            Direction::Outbound
+        } else if here > 0 {
+            Direction::Inbound
+        } else {
+            Direction::Relay
+        }
+    }
+
+    /// Whether we wrote the message: it carries our mark, made for its one recipient and its Message-ID.
+    fn is_own(&self, mail: &Mail) -> bool {
+        let (Some(custody), [recipient]) = (&self.custody, mail.recipients.as_slice()) else { return false };
+        let one = |name| {
+            let mut fields = mail.named(name);
+            let first = fields.next().and_then(|f| std::str::from_utf8(&f.value).ok());
+            first.filter(|_| fields.next().is_none()).map(str::trim)
+        };
+        let (Some(mark), Some(message_id)) = (one(MARK_FIELD), one("Message-ID")) else {
+            return false;
+        };
+        let path = mail.reverse_path.address().map(ToString::to_string).unwrap_or_default();
+        let recipient = recipient.address.as_ref().map(ToString::to_string).unwrap_or_default();
+        custody.mark().checks(mark, mail.received, &path, &recipient, message_id)
+    }
+
+    /// The sender address, where it is the very login that brought the message.
+    fn own_login(&self, mail: &Mail) -> Option<Address> {
+        let login = Address::parse(mail.login.as_ref()?.as_bytes(), false).ok()?;
+        let sender = verify::sender(mail).ok()?;
+        let same = sender.domain() == login.domain() && sender.local().eq_ignore_ascii_case(login.local());
+        same.then_some(sender)
+    }
+}

@@ -1,2 +1,69 @@
-//! x
-fn main() {}
+//! Parse the arguments, run the verb, tell by the exit code: 0 yes, 1 no, 2 could not tell.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Address Authentication for e-mail: vouches for a single address, and lets a policy decide about mail that fails.
+///
+/// Try it first: `addrauth demo` shows every case on loopback, with nothing to set up.
+///
+/// Exit codes: 0 yes or done, 1 no, 2 could not tell. The log goes to standard error; ADDRAUTH_LOG sets its level, such as
+/// `info` (the default), `debug` or `addrauth::verify=debug`.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file [default: /etc/addrauth/addrauth.toml if it exists, else safe defaults]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Filter(filter::Args),
+    Authority(authority::Args),
+    Ask(ask::Args),
+    Key(key::Args),
+    Policy(policy::Args),
+    Config(config::Args),
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
+    let level =
+        EnvFilter::try_from_env("ADDRAUTH_LOG").unwrap_or_else(|_| EnvFilter::new(if quiet { "warn" } else { "info" }));
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_target(false).init();
+    let context = Context { config: arguments.config, json: arguments.json };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("addrauth: cannot start: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    runtime.block_on(async {
+        match arguments.verb {
+            Verb::Filter(args) => filter::run(args, &context).await,
+            Verb::Authority(args) => authority::run(args, &context).await,
+            Verb::Ask(args) => ask::run(args, &context).await,
+            Verb::Key(args) => key::run(args, &context).await,
+            Verb::Policy(args) => policy::run(args, &context).await,
+            Verb::Config(args) => config::run(args, &context).await,
+            Verb::Demo(args) => demo::run(args, &context).await,
+        }
+    })
+}

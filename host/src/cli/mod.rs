@@ -1,13 +1,15 @@
 //! The command line: one file per verb.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config;
+use crate::config::{Config, Error};
 
 pub mod ask;
 pub mod authority;
+pub mod config;
 pub mod demo;
+pub mod filter;
 pub mod key;
 pub mod policy;
 
@@ -25,13 +27,34 @@ pub const CONFIG_FILE: &str = "/etc/addrauth/addrauth.toml";
 
 impl Context {
     /// The configuration that `--config` names, or the installed one, or the defaults.
-    pub fn read_config(&self) -> Result<config::Config, config::Error> {
-        match &self.config {
-            Some(path) => config::Config::read(path),
-            None if std::path::Path::new(CONFIG_FILE).exists() => config::Config::read(CONFIG_FILE.as_ref()),
-            None => Ok(config::Config::default()),
+    ///
+    /// An empty `hostname` becomes the system's.
+    pub fn read_config(&self) -> Result<Config, Error> {
+        let installed = Path::new(CONFIG_FILE);
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None if installed.exists() => Config::read(installed)?,
+            None => Config::default(),
+        };
+        if config.hostname.is_empty() {
+            config.hostname = hostname();
         }
+        Ok(config)
     }
+}
+
+/// The system's host name.
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    if !name.is_empty() && name.chars().all(good) { name.into() } else { "localhost".into() }
+}
+
+/// Says on standard error why a verb could not be carried out; exit code 2.
+pub(crate) fn fail(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("addrauth: {error}");
+    exit::unknown()
 }
 
 /// The exit codes of every verb.

@@ -1,6 +1,7 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 
 use crate::case::{Case, Mail};
+use crate::filter::Filter;
 
 pub mod milter;
 
@@ -11,4 +12,14 @@ pub trait Judge: Send + Sync + 'static {
 
     /// At the end of the message: makes what is owed durable, or turns the reply into a 451.
     fn keep(&self, case: Case) -> impl Future<Output = Case> + Send;
+}
+
+impl Judge for Filter {
+    async fn examine(&self, mail: Mail) -> Case {
+        Filter::examine(self, mail).await
+    }
+
+    async fn keep(&self, case: Case) -> Case {
+        Filter::keep(self, case).await
+    }
 }

@@ -236,7 +236,10 @@ impl Works {
 }
 
 /// The sender address: that of exactly one From field with exactly one mailbox.
-fn sender(mail: &Mail) -> Result<Address, Why> {
+///
+/// # Errors
+/// Why there is no such address: no From, several, or one without a usable address.
+pub fn sender(mail: &Mail) -> Result<Address, Why> {
     let mut fields = mail.named("From");
     let field = fields.next().ok_or(Why::NoFrom)?;
     if fields.next().is_some() {

@@ -1,0 +1,115 @@
+//! `addrauth config`: check the configuration, and show what is in force.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{Context, exit, fail};
+use crate::config::{Config, Limits};
+use crate::policy::Policies;
+
+/// Check or show the configuration.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Read the configuration and load every policy component it names, as the filter would.
+    Check,
+    /// Print the configuration in force, defaults included, as TOML (or JSON with --json).
+    Show {
+        /// Print only the settings that differ from their defaults.
+        #[arg(long)]
+        changed: bool,
+    },
+}
+
+/// Exit code 0: good; 1: refused, with the reason on standard error.
+pub async fn run(args: Args, context: &Context) -> ExitCode {
+    let config = match context.read_config() {
+        Ok(config) => config,
+        Err(error) => return refused(context, &error.to_string()),
+    };
+    match args.verb {
+        Verb::Check => check(context, &config),
+        Verb::Show { changed } => show(context, &config, changed),
+    }
+}
+
+fn refused(context: &Context, error: &str) -> ExitCode {
+    if context.json {
+        println!("{}", serde_json::json!({ "ok": false, "error": error }));
+    } else {
+        eprintln!("addrauth: {error}");
+    }
+    exit::no()
+}
+
+fn check(context: &Context, config: &Config) -> ExitCode {
+    let policies = match Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default())) {
+        Ok(policies) => policies,
+        Err(error) => return refused(context, &error.to_string()),
+    };
+    let warnings = warnings(config);
+    if context.json {
+        println!("{}", serde_json::json!({ "ok": true, "warnings": warnings }));
+        return exit::YES;
+    }
+    for policy in policies.list() {
+        println!("{policy}");
+    }
+    for warning in warnings {
+        println!("warning: {warning}");
+    }
+    println!("the configuration is good");
+    exit::YES
+}
+
+/// What is allowed and yet probably not meant.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.final_domains.is_empty() {
+        warnings.push("final_domains is empty: the filter examines and changes nothing".into());
+    }
+    if config.observe.0 {
+        warnings.push("observe = true: policies decide, and only the status field tells of it".into());
+    }
+    if !config.authority.domains.is_empty() && config.authority.avt < std::time::Duration::from_secs(5 * 86_400) {
+        warnings.push("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail".into());
+    }
+    warnings
+}
+
+fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {
+    let mut shown = match toml::Value::try_from(config) {
+        Ok(shown) => shown,
+        Err(error) => return fail(error),
+    };
+    if changed {
+        match toml::Value::try_from(Config::default()) {
+            Ok(default) => subtract(&mut shown, &default),
+            Err(error) => return fail(error),
+        }
+    }
+    if context.json {
+        println!("{}", serde_json::json!(shown));
+    } else {
+        print!("{shown}");
+    }
+    exit::YES
+}
+
+/// Removes from `shown` what is the same in `default`.
+fn subtract(shown: &mut toml::Value, default: &toml::Value) {
+    let (Some(shown), Some(default)) = (shown.as_table_mut(), default.as_table()) else { return };
+    for (key, value) in default {
+        let Some(ours) = shown.get_mut(key) else { continue };
+        subtract(ours, value);
+        let empty = value.is_table() && ours.as_table().is_some_and(toml::map::Map::is_empty);
+        if ours == value || empty {
+            shown.remove(key);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `addrauth filter`: the milter in the foreground.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, exit, fail};
+use crate::config::{Config, Limits};
+use crate::filter::Filter;
+use crate::mta::milter::{self, Listener};
+
+/// Run the milter that examines incoming mail.
+///
+/// Without a configuration it listens on 127.0.0.1:8891, knows no domain of its own and changes nothing. SIGHUP reads the
+/// configuration and the policy components again, all together or, on an error, not at all. SIGTERM ends it cleanly:
+/// messages in flight get their answer first.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(_: Args, context: &Context) -> ExitCode {
+    match filter(context).await {
+        Ok(()) => exit::YES,
+        Err(error) => fail(error),
+    }
+}
+
+async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
+    let config = context.read_config()?;
+    let limits = Arc::new(Limits::default());
+    let filter = Filter::open(config.clone(), Arc::clone(&limits)).await?;
+    let listeners = Listener::bind(&config.milter)?;
+    announce(&config, &filter, &listeners);
+    let stop = CancellationToken::new();
+    let mut signals = Signals::install()?;
+    let (sender, judge) = watch::channel(Arc::new(filter));
+    let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
+    let door = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
+    while let Wish::Reload = signals.next().await {
+        reload(context, &sender, &config).await;
+    }
+    tracing::info!("stopping: messages in flight get their answer");
+    stop.cancel();
+    door.await?;
+    sending.await?;
+    Ok(())
+}
+
+/// Sends what custody owes, and follows the snapshot when a reload brings another custody.
+async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationToken) {
+    loop {
+        let custody = judge.borrow_and_update().custody().cloned();
+        let until = stop.child_token();
+        let sending = async {
+            match &custody {
+                Some(custody) => custody.run(until.clone()).await,
+                None => until.cancelled().await,
+            }
+        };
+        tokio::pin!(sending);
+        let changed = async {
+            loop {
+                if judge.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                let same = match (judge.borrow().custody(), &custody) {
+                    (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+                    (None, None) => true,
+                    _ => false,
+                };
+                if !same {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = &mut sending => {}
+            () = changed => {
+                until.cancel();
+                sending.await;
+            }
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Says what is in force, once at the start.
+fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
+    for listener in listeners {
+        tracing::info!("listening on {}", listener.local());
+    }
+    for policy in filter.policies().list() {
+        tracing::info!("{policy}");
+    }
+    if config.final_domains.is_empty() {
+        tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
+    } else if config.observe.0 {
+        tracing::info!("observe = true: keys are stripped and the status field is written, nothing else is done");
+    }
+}
+
+/// Takes a new snapshot into use, or keeps the old one and says why.
+async fn reload(context: &Context, sender: &watch::Sender<Arc<Filter>>, started: &Config) {
+    let old = Arc::clone(&sender.borrow());
+    let new = async {
+        let config = context.read_config().map_err(|e| e.to_string())?;
+        if config.milter != started.milter {
+            tracing::warn!("the [milter] section changed: restart to listen elsewhere");
+        }
+        old.reload(config).await.map_err(|e| e.to_string())
+    };
+    match new.await {
+        Ok(filter) => {
+            for policy in filter.policies().list() {
+                tracing::info!("{policy}");
+            }
+            sender.send_replace(Arc::new(filter));
+            tracing::info!("reloaded: the next message is treated by the new configuration");
+        }
+        Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
+    }
+}
+
+/// What a signal asks for.
+enum Wish {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    hup: Signal,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.hup.recv() => Wish::Reload,
+            _ = self.term.recv() => Wish::Stop,
+            _ = self.int.recv() => Wish::Stop,
+        }
+    }
+}
