@@ -5,7 +5,6 @@
 pub mod authority;
 pub mod daemon;
 pub mod dns;
-pub mod mailbox;
 pub mod postfix;
 pub mod probe;
 pub mod smtp;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use addrauth::case::*;
+use addrauth::cli::demo::mailbox::Mailbox;
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::mark::MARK_FIELD;
-use addrauth_tests::mailbox::Mailbox;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
 const CHILD: &str = "ADDRAUTH_TEST_CUSTODY_CHILD";

@@ -1,4 +1,4 @@
-//! A small SMTP server that takes mail into memory, on loopback, for tests of what the program sends.
+//! A small SMTP server that takes mail into memory, on loopback: where the notices of the demonstration and of tests arrive.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
