@@ -1,0 +1,199 @@
+//! Every bound of the program in one place.
+
+use std::time::Duration;
+
+/// Every bound of the program, each with its reason. Not configurable, unless a setting of the same name says so.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Header fields in one message. Real mail stays below 200; a reader of ours is linear in it.
+    pub header_fields: usize,
+    /// Octets of one header block: the same as Postfix's `header_size_limit` times ten.
+    pub header_octets: usize,
+    /// Mailboxes read in one From field before it counts as unusable.
+    pub mailboxes: usize,
+    /// Recipients of one message; Postfix's `smtpd_recipient_limit`.
+    pub recipients: usize,
+    /// Octets of one milter frame, checked before anything is allocated. Postfix sends at most 64 KiB of body at a time.
+    pub milter_frame: usize,
+    /// Milter connections at once: a Postfix smtpd process each, 100 of them by default.
+    pub milter_connections: usize,
+    /// Messages in flight, between MAIL and our answer: bounds what their headers can occupy (256 KiB each).
+    pub messages_in_flight: usize,
+    /// How long a milter connection may stay silent: longer than an SMTP client may (5 min, RFC 5321 §4.5.3.2).
+    pub milter_idle: Duration,
+    /// How long writing one answer to the MTA may take.
+    pub milter_write: Duration,
+    /// How long a new milter connection may take to negotiate: an MTA does so at once, a half-open connection never.
+    pub milter_greeting: Duration,
+    /// Octets of one name, path or macro value that the MTA tells: Postfix's `line_length_limit`.
+    pub milter_text: usize,
+    /// `X-Auth-Key` fields in one message that the MTA is asked to delete. Postfix counts from the top for each of them,
+    /// so its work grows with the square; a message with more is refused for now.
+    pub key_fields: usize,
+    /// How long examining one message may take: more than verification (20 s) and decisions (2 s) together.
+    pub examine: Duration,
+    /// How long our answer may take from the end of the message on: Postfix waits 30 s.
+    pub milter_answer: Duration,
+    /// How long messages in flight may go on when the program stops: the longest answer.
+    pub milter_drain: Duration,
+    /// How long verification may take for one message; `verify.timeout`, at most 20 s, since Postfix waits 30 s.
+    pub verify: Duration,
+    /// VERIFY questions in flight.
+    pub questions: usize,
+    /// VERIFY questions in flight to one AS address.
+    pub questions_per_endpoint: usize,
+    /// Questions per second and AS domain that were not answered VALIDKEY.
+    pub failures_per_second: f64,
+    /// The burst above [`Limits::failures_per_second`].
+    pub failures_burst: f64,
+    /// How long finding an AS in DNS may take: what `verify` leaves beside the 3 s of a question.
+    pub locate: Duration,
+    /// DNS answers kept, and failures of DNS remembered: a busy server's daily domains, at a few hundred octets each.
+    pub dns_kept: u64,
+    /// How long a DNS answer is believed at most, whatever its TTL: a withdrawn AS must not live on for a week.
+    pub dns_kept_for: Duration,
+    /// How long the absence of a record is believed at most: how soon a domain that joins is noticed.
+    pub dns_absence_kept_for: Duration,
+    /// Addresses of a domain's AS that one question goes to (VERIFY §3: the first four count).
+    pub endpoints: usize,
+    /// Timeouts in a row after which an endpoint is left alone.
+    pub breaker_timeouts: u32,
+    /// How long it is left alone before one probe.
+    pub breaker_open_for: Duration,
+    /// Endpoints, and domains with failures, that are remembered at once; the least used are forgotten first.
+    pub peers_known: usize,
+    /// `AS=` records of one name; more, and the domain counts as unverified.
+    pub as_records: usize,
+    /// `AS=` records that are used, in order of priority.
+    pub as_used: usize,
+    /// Entries of the cache of valid keys: 83 octets each, and the strings.
+    pub cache_valid: usize,
+    /// Entries of the cache of invalid keys; a cache of its own, so that junk evicts no good entry.
+    pub cache_invalid: usize,
+    /// How long a valid answer is believed, at most.
+    pub cache_valid_for: Duration,
+    /// How long a valid answer without `t=` is believed.
+    pub cache_valid_without_t: Duration,
+    /// How long an invalid answer is believed.
+    pub cache_invalid_for: Duration,
+    /// How long a failure to verify is believed.
+    pub cache_unverified_for: Duration,
+    /// How long one call of a policy may run. A decision takes microseconds.
+    pub policy_time: Duration,
+    /// Memory of one policy instance, in octets.
+    pub policy_memory: usize,
+    /// Octets that a policy may hand back in one call.
+    pub policy_result: usize,
+    /// Octets of a policy's text that are kept.
+    pub policy_text: usize,
+    /// Octets of a component file.
+    pub policy_file: usize,
+    /// How long all decisions on one message may take.
+    pub policy_message: Duration,
+    /// Decisions that wait for a free thread; beyond it the failure decision applies.
+    pub policy_queue: usize,
+    /// Threads that decide, apart from the daemon's own; a decision takes microseconds, so a few serve any machine.
+    pub policy_threads: usize,
+    /// How long compiling one component may take; a policy takes 25 ms, and a slow machine is to be forgiven.
+    pub policy_compile: Duration,
+    /// Octets of native stack that a policy may use; its own memory holds most of what it works on.
+    pub policy_stack: usize,
+    /// INVALIDKEY answers of our AS to one /24 or /56 in ten seconds; right proofs are always answered.
+    pub invalid_answers: u32,
+    /// Networks whose INVALIDKEY answers are counted within one window; more, and the window begins anew: some 3 MB.
+    pub invalid_networks: usize,
+    /// VERIFY questions that one socket of our AS works on at once; beyond it they wait in the kernel's buffer.
+    pub answers_at_once: usize,
+    /// How long the AS keeps an ended key, to say `e=expired`.
+    pub expired_kept: Duration,
+    /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
+    pub key_sweep: Duration,
+    /// Living keys of one address: each costs every answer a comparison. AGI and AVT by default leave three.
+    pub keys_per_address: usize,
+    /// How long a statement waits for another process's lock on a database.
+    pub store_busy: Duration,
+    /// Connections that read one database; two cores are busy with that.
+    pub store_readers: u32,
+    /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
+    pub keep: Duration,
+    /// How long a journal row is kept.
+    pub journal_kept: Duration,
+    /// Tries to submit one notice before it is given up and journalled so.
+    pub notice_tries: u32,
+    /// Notices to one recipient in an hour.
+    pub notices_per_hour: u32,
+    /// Between two notices to one recipient about one sender.
+    pub notice_pair: Duration,
+    /// Between two notices of this installation: one a second at most.
+    pub notice_interval: Duration,
+    /// How long each step of handing a notice to the SMTP server may take.
+    pub notice_step: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            header_fields: 1_000,
+            header_octets: 256 * 1024,
+            mailboxes: 100,
+            recipients: 1_000,
+            milter_frame: 1024 * 1024,
+            milter_connections: 500,
+            messages_in_flight: 500,
+            milter_idle: Duration::from_secs(600),
+            milter_write: Duration::from_secs(30),
+            milter_greeting: Duration::from_secs(10),
+            milter_text: 2_048,
+            key_fields: 1_000,
+            examine: Duration::from_secs(25),
+            milter_answer: Duration::from_secs(28),
+            milter_drain: Duration::from_secs(30),
+            verify: Duration::from_secs(5),
+            questions: 256,
+            questions_per_endpoint: 8,
+            failures_per_second: 10.0,
+            failures_burst: 20.0,
+            locate: Duration::from_secs(2),
+            dns_kept: 10_000,
+            dns_kept_for: Duration::from_secs(3_600),
+            dns_absence_kept_for: Duration::from_secs(300),
+            endpoints: 4,
+            breaker_timeouts: 5,
+            breaker_open_for: Duration::from_secs(30),
+            peers_known: 10_000,
+            as_records: 16,
+            as_used: 8,
+            cache_valid: 100_000,
+            cache_invalid: 10_000,
+            cache_valid_for: Duration::from_secs(3_600),
+            cache_valid_without_t: Duration::from_secs(300),
+            cache_invalid_for: Duration::from_secs(60),
+            cache_unverified_for: Duration::from_secs(5),
+            policy_time: Duration::from_millis(10),
+            policy_memory: 16 * 1024 * 1024,
+            policy_result: 64 * 1024,
+            policy_text: 400,
+            policy_file: 4 * 1024 * 1024,
+            policy_message: Duration::from_secs(2),
+            policy_queue: 1_000,
+            policy_threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
+            policy_compile: Duration::from_secs(20),
+            policy_stack: 256 * 1024,
+            invalid_answers: 50,
+            invalid_networks: 65_536,
+            answers_at_once: 8,
+            expired_kept: Duration::from_secs(14 * 86_400),
+            key_sweep: Duration::from_secs(3_600),
+            keys_per_address: 64,
+            store_busy: Duration::from_secs(2),
+            store_readers: 4,
+            keep: Duration::from_secs(5),
+            journal_kept: Duration::from_secs(90 * 86_400),
+            notice_tries: 20,
+            notices_per_hour: 5,
+            notice_pair: Duration::from_secs(86_400),
+            notice_interval: Duration::from_secs(1),
+            notice_step: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+use super::*;
+
+const SAMPLE: &str = include_str!("../../etc/addrauth.toml");
+
+/// The sample with its defaults switched on: `#key = value` becomes `key = value`, except below a commented section.
+fn switched_on() -> String {
+    let mut example = false;
+    let mut text = String::new();
+    for line in SAMPLE.lines() {
+        example = !line.starts_with('[') && (example || line.starts_with("#["));
+        let key = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+        text += if example { line } else { key.unwrap_or(line) };
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_sample_shows_every_setting_with_its_default() {
+    let shown = Config::parse(&switched_on(), Path::new("addrauth.toml")).unwrap();
+    assert_eq!(shown, Config::default());
+    let default = toml::Value::try_from(Config::default()).unwrap();
+    for (section, value) in default.as_table().unwrap() {
+        let keys: Vec<&String> = match value.as_table() {
+            Some(table) => table.keys().collect(),
+            None => vec![section],
+        };
+        for key in keys {
+            let line = if key == "domain" { "[verify.domain.".into() } else { format!("#{key} = ") };
+            assert!(SAMPLE.contains(&line), "the sample lacks {section}.{key}");
+        }
+    }
+}
+
+#[test]
+fn the_sample_as_it_ships_is_the_default() {
+    assert_eq!(Config::parse(SAMPLE, Path::new("addrauth.toml")).unwrap(), Config::default());
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    let error = Config::parse("observe = true\nfinal_domain = [\"a.example\"]\n", Path::new("x.toml")).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("x.toml") && text.contains("final_domain") && text.contains("line 2"), "{text}");
+}
+
+#[test]
+fn a_wrong_place_to_listen_is_refused_with_the_right_spelling() {
+    for wrong in ["8891", "inet:8891@localhost", "unix:relative", "tcp:127.0.0.1:1"] {
+        let text = format!("[milter]\nlisten = [\"{wrong}\"]\n");
+        let error = Config::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(error.contains("inet:127.0.0.1:8891"), "{error}");
+    }
+}
+
+#[test]
+fn a_time_out_that_postfix_would_not_wait_for_is_refused() {
+    let error = Config::parse("[verify]\ntimeout = \"25s\"\n", Path::new("x.toml")).unwrap_err();
+    assert!(error.to_string().contains("20s"), "{error}");
+}
