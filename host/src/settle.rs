@@ -1,14 +1,12 @@
 //! Many decisions into one reply, pure: the only place where a disposition becomes an SMTP answer.
 
+use std::iter::repeat_n;
+
 use crate::case::{Decision, Direction, Disposition, Finding, Found, Mail, Owed, Refusal, Reply, Verdict};
 use crate::proto::address::Address;
-use crate::proto::header::Edit;
+use crate::proto::header::{Edit, KEY_FIELD, STATUS_FIELD, deletions};
 use crate::proto::mark::MARK_FIELD;
 
-/// The field that carries an address's key.
-pub const KEY_FIELD: &str = "X-Auth-Key";
-/// The field that tells the result to the delivery agent and the mail client.
-pub const STATUS_FIELD: &str = "X-Auth-Key-Status";
 /// What the filters of mail clients and delivery agents know as "this is spam".
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
 
@@ -88,7 +86,7 @@ fn text(found: &Found, reason: &str) -> String {
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.
 fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
-    let mut edits = deletions(KEY_FIELD, mail.keys.len());
+    let mut edits = deletions(repeat_n(KEY_FIELD, mail.keys.len()), |_, _| true);
     edits.extend(removals(STATUS_FIELD, mail));
     edits.extend(removals(MARK_FIELD, mail));
     if mark {
@@ -100,14 +98,7 @@ fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
 
 /// Deletes every field of this name.
 fn removals(name: &str, mail: &Mail) -> Vec<Edit> {
-    deletions(name, mail.named(name).count())
-}
-
-/// Deletes `count` fields of this name from the last to the first: right whether an MTA counts the fields that it had
-/// or those that remain (Postfix 3.7 counts those that remain, measured).
-fn deletions(name: &str, count: usize) -> Vec<Edit> {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    (1..=count).rev().map(|index| Edit::Delete { name: name.into(), index }).collect()
+    deletions(repeat_n(name, mail.named(name).count()), |_, _| true)
 }
 
 fn insertion(name: &str, value: &str) -> Edit {

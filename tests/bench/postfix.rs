@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use addrauth_tests::daemon::Rig;
+use addrauth_tests::daemon::{LOG_LEVEL, Rig};
 use addrauth_tests::postfix::{Bed, Door, Kind};
 use addrauth_tests::probe::{self, Probe};
 use addrauth_tests::smtp::{Session, stuffed};
@@ -94,6 +94,7 @@ fn main() {
     let each = (count / 7).max(1);
     let bed = Bed::start();
     let folder = tempfile::tempdir().unwrap();
+    LOG_LEVEL.get_or_init(|| "info");
     let (tcp, unix) = (Rig::start(&bed, Kind::Inet, ""), Rig::start(&bed, Kind::Chroot, ""));
     let (bare, idle) = (bed.door(Kind::Bare), bed.door(Kind::Inet));
     Probe::inet(idle.milter_port(), |_| probe::accept());

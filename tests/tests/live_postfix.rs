@@ -80,7 +80,7 @@ fn assert_notice(rig: &Rig) {
     let text = String::from_utf8_lossy(&notice);
     assert!(text.starts_with("Return-Path: <>\n"), "{text}");
     assert!(header(&notice).contains("Auto-Submitted:"), "{text}");
-    assert!(text.contains("alice@send.test"), "{text}");
+    assert!(text.contains("alice [at] send [dot] test"), "spelled so that no mail client makes a link of it: {text}");
     assert!(!text.contains(WRONG) && !text.contains("two  spaces"), "{text}");
 }
 
@@ -272,7 +272,7 @@ fn behind_a_junk_line_a_key_is_text_of_the_body_and_counts_for_nothing() {
     assert_eq!(send(&rig.door, &octets).code, 250);
     let file = rig.door.delivered("bob", 1).pop().unwrap();
     let (status, _) = taken_apart(&file);
-    assert!(status.len() == 1 && ["NOKEY", "UNUSABLE"].iter().any(|word| status[0].contains(word)), "{status:?}");
+    assert!(status.len() == 1 && status[0].contains("UNUSABLE"), "{status:?}");
     assert!(!header(&file).contains(&rig.key));
 }
 

@@ -6,6 +6,15 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::key::AuthKey;
+
+/// The field that carries an address's key.
+pub const KEY_FIELD: &str = "X-Auth-Key";
+/// The field that brings an address its next key.
+pub const NEW_KEY_FIELD: &str = "X-New-Auth-Key";
+/// The field that tells the result to the delivery agent and the mail client.
+pub const STATUS_FIELD: &str = "X-Auth-Key-Status";
+
 /// One change to a header block, in the milter's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -221,16 +230,29 @@ pub fn deletions<'a>(
 /// Whether octets that the MTA does not take for header fields hold, before the first empty line, a line that somebody
 /// else would take for a field of this name.
 ///
-/// For the first octets of a body, whose beginning may be what a line of junk cut off the header; and for a value, where
-/// a bare CR, a line's end to some readers, may hide one.
+/// For a value, where a bare CR, a line's end to some readers, may hide one.
 pub fn hides_field(octets: &[u8], name: &str) -> bool {
+    hidden_values(octets, name).next().is_some()
+}
+
+/// Whether the first octets of a body, whose beginning may be what a line of junk cut off the header, hold such a line
+/// with what can be a key on it, or on the fold that follows it.
+///
+/// A text that only speaks of the field hides nothing; a first paragraph that quotes a whole key does.
+pub fn hides_key(body_start: &[u8], name: &str) -> bool {
+    hidden_values(body_start, name).map(key_value).any(|value| value.is_empty() || AuthKey::parse(value).is_ok())
+}
+
+/// The values of the lines before the first empty one that read as a field of this name.
+fn hidden_values<'a>(octets: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
     octets
         .split(|&o| o == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
         .take_while(|line| !line.is_empty())
         .flat_map(|line| line.split(|&o| o == b'\r'))
-        .filter_map(field_name)
-        .any(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+        .filter_map(|line| field_name(line).map(|(found, colon)| (found, line.get(colon + 1..).unwrap_or_default())))
+        .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| value)
 }
 
 /// The key in a key field's value: what is left without the blanks and folds around it.

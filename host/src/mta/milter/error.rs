@@ -56,8 +56,8 @@ pub enum Error {
     /// More recipients than `Limits::recipients`.
     #[error("more than {0} recipients")]
     Recipients(usize),
-    /// More key fields than `Limits::key_fields`.
-    #[error("more than {0} X-Auth-Key fields")]
+    /// More fields to delete than `Limits::key_fields`.
+    #[error("more than {0} fields to delete")]
     KeyFields(usize),
     /// No room for another message.
     #[error("too many {0} at once")]

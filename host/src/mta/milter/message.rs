@@ -8,15 +8,14 @@ use super::frame::strings;
 use crate::case::{Client, Field, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
-use crate::proto::header::{hides_field, key_value};
+use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, hides_key, key_value};
 use crate::proto::key::AuthKey;
+use crate::proto::mark::MARK_FIELD;
 
-/// The field that carries an address's key.
-const KEY_FIELD: &str = "X-Auth-Key";
-/// The field that brings an address its next key.
-const NEW_KEY_FIELD: &str = "X-New-Auth-Key";
 /// The fields whose values are secret.
 const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
+/// The fields that are ours alone to write, and so ours to delete.
+const OURS: [&str; 2] = [STATUS_FIELD, MARK_FIELD];
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,8 +137,18 @@ impl Message {
             self.mail.keys.push(key);
             return Ok(());
         }
-        if over || name.eq_ignore_ascii_case(NEW_KEY_FIELD.as_bytes()) {
+        if name.eq_ignore_ascii_case(NEW_KEY_FIELD.as_bytes()) {
             return Ok(());
+        }
+        let value = if over { &[] } else { value };
+        if over {
+            // Beyond the limits only what has to be deleted is kept, and of that the name.
+            if !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())) {
+                return Ok(());
+            }
+            if self.mail.fields.len() >= limits.header_fields.saturating_add(limits.key_fields) {
+                return Err(Error::KeyFields(limits.key_fields));
+            }
         }
         let is_name = !name.is_empty() && name.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':');
         let Some(name) = std::str::from_utf8(name).ok().filter(|_| is_name) else {
@@ -164,7 +173,7 @@ impl Message {
     /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
     /// message malformed: no milter command can remove it.
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
-        let hidden = KEYS.iter().any(|name| hides_field(body_start, name));
+        let hidden = KEYS.iter().any(|name| hides_key(body_start, name));
         self.mail.malformed |= hidden;
         self.stage = Stage::Body;
         let (fields, keys) = (take(&mut self.mail.fields), take(&mut self.mail.keys));

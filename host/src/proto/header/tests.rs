@@ -71,6 +71,10 @@ fn a8_a_key_below_a_line_of_junk_is_not_in_the_block_but_seen() {
     let block = scan(message, WIDE);
     assert_eq!((block.fields.len(), block.ending), (1, Ending::Junk));
     assert!(hides_field(&message[block.end..], NAME));
+    let key = "k".repeat(22);
+    let after_junk = |line: &str| hides_key(format!("junk\r\n{line}\r\nmore\r\n").as_bytes(), NAME);
+    assert!(after_junk(&format!("x-auth-KEY : {key}")) && after_junk(&format!("X-Auth-Key:\r\n {key}")));
+    assert!(!after_junk("X-Auth-Key: is what the field is called") && !after_junk(&format!("\r\nX-Auth-Key: {key}")));
     assert!(hides_field(b"junk\nx-auth-key \t: k", NAME));
     assert!(hides_field(b"junk\rX-Auth-Key: k", NAME));
     assert!(hides_field(b" value of another field\rX-AUTH-KEY:", NAME));

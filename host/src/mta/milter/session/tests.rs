@@ -99,11 +99,22 @@ fn a7_beyond_the_limits_key_fields_are_counted_and_nothing_is_stored() {
 
 #[test]
 fn a8_a_key_field_below_a_line_of_junk_makes_the_message_malformed() {
-    let mut session = session(OFFER, Limits::default());
-    take(&mut session, b'M', b"<>\0");
-    take(&mut session, b'N', b"");
-    let (Act::Examine(mail), _) = take(&mut session, b'B', b"junk\r\nX-Auth-Key : k\r\n\r\n") else { panic!() };
-    assert!(mail.malformed);
+    let hidden = format!("junk\r\nX-Auth-Key : {}\r\n\r\n", "k".repeat(64));
+    for (body, malformed) in [(hidden.as_str(), true), ("X-Auth-Key: is what we talk about\r\n\r\n", false)] {
+        let mut session = session(OFFER, Limits::default());
+        take(&mut session, b'M', b"<>\0");
+        take(&mut session, b'N', b"");
+        let (Act::Examine(mail), _) = take(&mut session, b'B', body.as_bytes()) else { panic!() };
+        assert_eq!(mail.malformed, malformed, "{body}");
+    }
+}
+
+#[test]
+fn b1_beyond_the_limits_a_forged_status_is_remembered_so_that_it_can_be_deleted() {
+    let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0")];
+    let mail = mail_of(&fields, Limits { header_fields: 1, ..Limits::default() });
+    let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!((names, mail.malformed), (vec!["A", "x-auth-key-status"], true));
 }
 
 #[test]
