@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,7 +47,13 @@ fn main() -> ExitCode {
     let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
     let level =
         EnvFilter::try_from_env("ADDRAUTH_LOG").unwrap_or_else(|_| EnvFilter::new(if quiet { "warn" } else { "info" }));
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
     let context = Context { config: arguments.config, json: arguments.json };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

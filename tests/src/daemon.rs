@@ -14,7 +14,7 @@ use crate::postfix::{Bed, Door, Kind};
 /// How long a process may take to listen or to end on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How talkative the daemons are: at their most, unless a benchmark sets another level first.
+/// How talkative the daemons are: at their most where a key could pass (the compiler of components would drown all), unless a benchmark sets another level first.
 pub static LOG_LEVEL: OnceLock<&str> = OnceLock::new();
 
 /// The program under test: `ADDRAUTH_BIN`, else the one that cargo built beside this test.
@@ -61,7 +61,10 @@ impl Daemon {
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(binary());
         command.arg(verb).arg("--config").arg(config).stdin(Stdio::null());
-        command.env("ADDRAUTH_LOG", LOG_LEVEL.get_or_init(|| "trace"));
+        command.env(
+            "ADDRAUTH_LOG",
+            LOG_LEVEL.get_or_init(|| "info,addrauth=trace,hickory_resolver=trace,lettre=trace,sqlx=trace"),
+        );
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Daemon { child, log }
     }
