@@ -68,6 +68,11 @@ impl Filter {
         Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, rules })
     }
 
+    /// The configuration of this snapshot.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The policies of this snapshot.
     pub fn policies(&self) -> &Policies {
         &self.policies
