@@ -7,12 +7,13 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::case::{KeyStatus, Mail, Why};
+use addrauth::case::{Found, KeyStatus, Mail, Why};
 use addrauth::cli::demo::zone::{Records, Zone};
-use addrauth::config::Verify;
+use addrauth::config::{Limits, Verify};
 use addrauth::proto::record::Claim;
 use addrauth::proto::wire::{Reason, Status};
-use addrauth_tests::authority::Act;
+use addrauth::verify::Verifier;
+use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::world::*;
 
 #[tokio::test]
@@ -68,7 +69,7 @@ async fn what_is_unusable_is_so_before_anything_else() {
 }
 
 #[tokio::test]
-async fn at_most_eight_questions_are_in_flight_to_one_endpoint() {
+async fn f1_at_most_eight_questions_are_in_flight_to_one_endpoint() {
     let server = saying(Act::Late(Duration::from_millis(250), Box::new(Act::valid()))).await;
     let (_zone, verifier) = world(&[&server], "").await;
     let verifier = Arc::new(verifier);
@@ -209,7 +210,7 @@ async fn an_answer_that_decides_nothing_moves_on_to_the_next_endpoint_at_once() 
 }
 
 #[tokio::test]
-async fn equal_questions_at_the_same_time_go_out_once() {
+async fn f1_equal_questions_at_the_same_time_go_out_once() {
     let server = saying(Act::Late(Duration::from_millis(100), Box::new(Act::valid()))).await;
     let (_zone, verifier) = world(&[&server], "").await;
     let verifier = Arc::new(verifier);
@@ -227,21 +228,81 @@ async fn equal_questions_at_the_same_time_go_out_once() {
 async fn after_five_timeouts_an_endpoint_is_left_alone() {
     let server = saying(Act::Silence).await;
     let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
-    let verifier = verifier(&Verify { timeout: Duration::from_millis(150), ..config(&zone) });
-    for number in 0..5 {
-        verifier.verify(&mail(&[ALICE], &[&junk(number)])).await;
-    }
-    assert_eq!(server.count(), 5);
+    let verifier = Arc::new(verifier(&Verify { timeout: Duration::from_millis(1_100), ..config(&zone) }));
+    let silent = ask_at_once(&verifier, 5, |_| "example.com".into()).await;
+    assert!(silent.iter().all(|found| result(found) == (KeyStatus::Unverified, Some(Why::Timeout))));
+    let sent = server.count();
+    assert!((10..=15).contains(&sent), "5 questions, {sent} datagrams");
     server.now_does(Act::valid());
     let start = Instant::now();
     let found = verifier.verify(&mail(&[ALICE], &[&junk(6)])).await;
     assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
     assert!(start.elapsed() < Duration::from_millis(50));
-    assert_eq!(server.count(), 5);
+    assert_eq!(server.count(), sent);
 }
 
 #[tokio::test]
-async fn a_cached_valid_key_is_not_asked_about_and_another_valid_one_replaces_it() {
+async fn a_question_without_time_closes_no_endpoint() {
+    let server = saying(Act::Silence).await;
+    let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
+    let verifier = verifier(&Verify { timeout: Duration::from_millis(150), ..config(&zone) });
+    for number in 0..6 {
+        let found = verifier.verify(&mail(&[ALICE], &[&junk(number)])).await;
+        assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
+    }
+    server.now_does(Act::valid());
+    assert_eq!(verifier.verify(&mail(&[ALICE], &[&junk(6)])).await.status, KeyStatus::Valid);
+}
+
+/// Asks about so many keys at the same time, each of alice at the domain of its number.
+async fn ask_at_once(verifier: &Arc<Verifier>, count: usize, domain: impl Fn(usize) -> String) -> Vec<Found> {
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..count {
+        let (verifier, from) = (verifier.clone(), format!("alice@{}", domain(number)));
+        asking.spawn(async move { verifier.verify(&mail(&[&from], &[&junk(number)])).await });
+    }
+    asking.join_all().await
+}
+
+/// Domains d0.example and so on, all of which name this server as theirs.
+fn many_domains(count: usize, server: &Authority) -> Records {
+    let text = format!("AS=victim.example:{}", server.addr.port());
+    let records = Records::default().address("victim.example", LOOPBACK);
+    (0..count).fold(records, |records, number| records.txt(&format!("d{number}.example"), &text))
+}
+
+#[tokio::test]
+async fn f2_many_domains_that_name_one_silent_host_send_it_one_round_of_questions() {
+    let host = saying(Act::Silence).await;
+    let zone = Zone::start(many_domains(30, &host)).await.unwrap();
+    let verifier = Arc::new(verifier(&config(&zone)));
+    let found = ask_at_once(&verifier, 30, |number| format!("d{number}.example")).await;
+    assert!(found.iter().all(|found| found.status == KeyStatus::Unverified));
+    // Eight in flight, six datagrams each; those who waited saw the breaker open and sent nothing.
+    assert!((8..=48).contains(&host.count()), "{} datagrams", host.count());
+}
+
+#[tokio::test]
+async fn f2_those_who_wait_for_one_slow_host_take_nobody_elses_place() {
+    let (slow, quick) = (saying(Act::Silence).await, saying(Act::valid()).await);
+    let records = many_domains(4, &slow)
+        .txt("example.com", &format!("AS=as.example.com:{}", quick.addr.port()))
+        .address("as.example.com", LOOPBACK);
+    let zone = Zone::start(records).await.unwrap();
+    let limits = Limits { questions: 2, questions_per_endpoint: 1, ..Limits::default() };
+    let verify = Verify { timeout: Duration::from_secs(1), ..config(&zone) };
+    let verifier = Arc::new(Verifier::new(&verify, "mx.example.net", &Arc::new(limits)).unwrap());
+    let waiting = verifier.clone();
+    let waiting = tokio::spawn(async move { ask_at_once(&waiting, 4, |number| format!("d{number}.example")).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let start = Instant::now();
+    assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Valid);
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(waiting.await.unwrap().iter().all(|found| found.status == KeyStatus::Unverified));
+}
+
+#[tokio::test]
+async fn g1_g3_a_cached_valid_key_is_not_asked_about_and_another_valid_one_replaces_it() {
     let server = saying(Act::Check(key(GOOD))).await;
     let (zone, verifier) = world(&[&server], "").await;
     let ask = async |text: &str| {
@@ -299,7 +360,7 @@ async fn before_a_silent_drop_a_lone_endpoint_is_asked_with_a_new_seq() {
 }
 
 #[tokio::test]
-async fn the_key_never_leaves_and_without_a_proof_nobody_is_asked() {
+async fn a11_the_key_never_leaves_and_without_a_proof_nobody_is_asked() {
     let server = saying(Act::valid()).await;
     let (_zone, first) = world(&[&server], "").await;
     first.verify(&mail(&[ALICE], &[GOOD])).await;
@@ -335,7 +396,12 @@ async fn the_verb_ask_says_yes_no_or_could_not_tell() {
         ("alice@elsewhere.example", None, 1),
     ] {
         let key_file = text.map(|text| write("key", &format!("{text}\n")));
-        let args = addrauth::cli::ask::Args { address: address.into(), no_key: key_file.is_none(), key_file };
+        let args = addrauth::cli::ask::Args {
+            address: address.into(),
+            no_key: key_file.is_none(),
+            key_file,
+            unwanted: Vec::new(),
+        };
         let got = addrauth::cli::ask::run(args, &context).await;
         assert_eq!(got, std::process::ExitCode::from(code), "{address} {text:?}");
     }

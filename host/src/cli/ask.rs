@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Context, exit};
-use crate::case::{Found, KeyStatus};
+use crate::case::{Found, KeyStatus, Why};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -38,6 +38,9 @@ pub struct Args {
     /// Only show what the domain publishes
     #[arg(long, conflicts_with = "key_file")]
     pub no_key: bool,
+    /// What stands where a key would, were one taken from there; so that no complaint repeats it
+    #[arg(hide = true, value_name = "KEY")]
+    pub unwanted: Vec<String>,
 }
 
 /// All that was found out.
@@ -66,6 +69,13 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 async fn investigate(args: &Args, context: &Context) -> Result<Report, String> {
+    if !args.unwanted.is_empty() {
+        return Err(
+            "one address and nothing else: a key on the command line can be seen by other users. Write it into a file \
+                    for --key-file, or pipe it in; if it stood here, revoke it"
+                .into(),
+        );
+    }
     let address = Address::parse(args.address.as_bytes(), true).map_err(|e| format!("`{}`: {e}", args.address))?;
     let key = read_key(args)?;
     let config = context.read_config().map_err(|e| e.to_string())?;
@@ -166,7 +176,7 @@ fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
         KeyStatus::Valid => format!("VALIDKEY: the key belongs to {address}"),
         KeyStatus::Invalid => format!("INVALIDKEY: the key does not belong to {address}"),
         KeyStatus::None => "NOSERVER: there is nobody to ask".to_owned(),
-        status => format!("{}: could not tell", status.status_word()),
+        status => format!("{}: {}", status.status_word(), obstacle(found.why)),
     };
     // Writing to a string does not fail.
     if let Some(why) = found.why {
@@ -177,6 +187,17 @@ fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
     }
     let _ = write!(text, ", after {:.1} ms", took.as_secs_f64() * 1_000.0);
     text
+}
+
+/// What stood in the way of an answer.
+fn obstacle(why: Option<Why>) -> &'static str {
+    match why {
+        Some(Why::Timeout) => "no server answered, or it had trouble of its own",
+        Some(Why::Dns) => "DNS failed, or led to no server that may be asked and speaks for this domain",
+        Some(Why::Limit) => "too many questions for the moment",
+        Some(Why::NoProof) => "the server takes the key itself alone, which is not sent",
+        _ => "could not tell",
+    }
 }
 
 fn transports(record: &Record) -> Vec<&'static str> {

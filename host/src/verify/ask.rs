@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::locate::Endpoint;
 use super::peers::{Peer, Peers};
-use super::schedule::{END, Schedule};
+use super::schedule::{END, FAIR, Schedule};
 use crate::case::Why;
 use crate::config::Limits;
 use crate::proto::address::Address;
@@ -90,15 +90,21 @@ impl Asker {
         let now = Instant::now();
         let peer = |endpoint: &Endpoint| self.peers.endpoint(endpoint.address);
         let open = inquiry.endpoints.iter().map(|endpoint| (endpoint.clone(), peer(endpoint)));
-        let targets: Vec<_> = open.filter(|(_, peer)| peer.admits(now)).collect();
-        let Some((_, first)) = targets.first() else { return Err(Why::Timeout) };
-        // Waits its turn, in general and with the first endpoint; the others are skipped where they are busy.
-        let turn = async { (self.in_flight.acquire().await, first.room.clone().acquire_owned().await) };
-        let Ok((Ok(_one_of_all), Ok(room))) = timeout_at(inquiry.deadline, turn).await else {
+        let mut targets: Vec<_> = open.filter(|(_, peer)| peer.admits(now)).collect();
+        let Some((first, peer)) = targets.first().cloned() else { return Err(Why::Timeout) };
+        // Waits its turn with the first endpoint, then in general: in this order, so that the many who wait for one slow
+        // endpoint take nobody else's place. The other endpoints are skipped where they are busy.
+        let turn = async { (peer.room.clone().acquire_owned().await, self.in_flight.acquire().await) };
+        let Ok((Ok(room), Ok(_one_of_all))) = timeout_at(inquiry.deadline, turn).await else {
             return Err(Why::Limit);
         };
+        // Those who went before may have found out meanwhile that nobody is there.
+        targets.retain(|(_, peer)| !peer.is_open(Instant::now()));
+        if targets.is_empty() {
+            return Err(Why::Timeout);
+        }
         let mut exchange = Exchange::new(&inquiry, targets, &self.from);
-        if let Some(target) = exchange.targets.first_mut() {
+        if let Some(target) = exchange.targets.first_mut().filter(|target| target.endpoint == first) {
             target.room = Some(room);
         }
         Ok(exchange.run(inquiry.deadline).await)
@@ -113,6 +119,8 @@ struct Target {
     line: Option<Vec<u8>>,
     room: Option<OwnedSemaphorePermit>,
     socket: Option<Arc<UdpSocket>>,
+    /// When it was sent to first.
+    sent: Option<Instant>,
     /// It has answered, or its ICMP error was counted: the breaker knows already.
     settled: bool,
 }
@@ -145,7 +153,8 @@ impl Exchange {
                 question = Question::new(seq, &inquiry.address, &inquiry.key, "");
             }
             let line = question.line(DATAGRAM_MAX);
-            Target { endpoint, peer, question: Arc::new(question), line, room: None, socket: None, settled: false }
+            let question = Arc::new(question);
+            Target { endpoint, peer, question, line, room: None, socket: None, sent: None, settled: false }
         };
         let targets: Vec<Target> = targets.into_iter().map(target).collect();
         Exchange {
@@ -254,6 +263,7 @@ impl Exchange {
                 Err(_) => return Ok(()),
             }
         }
+        target.sent.get_or_insert_with(Instant::now);
         let socket = match &target.socket {
             Some(socket) => socket.clone(),
             None => {
@@ -272,10 +282,12 @@ impl Exchange {
         }
     }
 
-    /// The end without a decision: whoever was sent to and kept silent has timed out.
+    /// The end without a decision: whoever was sent to and kept silent has timed out, unless the message's own time was up
+    /// so early that silence says nothing. Otherwise a domain with slow DNS could close somebody else's AS to us.
     fn give_up(&mut self) -> Verdict {
         let now = Instant::now();
-        for target in self.targets.iter().filter(|target| target.socket.is_some() && !target.settled) {
+        let had_time = |target: &&Target| target.sent.is_some_and(|at| now.saturating_duration_since(at) >= FAIR);
+        for target in self.targets.iter().filter(had_time).filter(|target| !target.settled) {
             target.peer.timed_out(now);
         }
         match self.undecided.take() {

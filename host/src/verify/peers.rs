@@ -96,6 +96,12 @@ impl Peer {
         }
     }
 
+    /// Whether its breaker is open; unlike [`Peer::admits`] it lets no probe through.
+    pub(super) fn is_open(&self, now: Instant) -> bool {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        breaker.until.is_some_and(|until| now < until)
+    }
+
     /// VALIDKEY or INVALIDKEY: it works.
     pub(super) fn decided(&self) {
         *self.breaker.lock().unwrap_or_else(PoisonError::into_inner) = Breaker::default();
@@ -135,8 +141,8 @@ mod tests {
             peer.timed_out(start);
         }
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!peer.admits(start) && !peer.admits(at(29)));
-        assert!(peer.admits(at(30)));
+        assert!(!peer.admits(start) && !peer.admits(at(29)) && peer.is_open(at(29)));
+        assert!(!peer.is_open(at(30)) && peer.admits(at(30)));
         assert!(!peer.admits(at(30)) && !peer.admits(at(31)));
         peer.timed_out(at(33));
         assert!(!peer.admits(at(62)));

@@ -9,6 +9,9 @@ const SENDS: [(u64, usize); 6] = [(0, 0), (400, 0), (800, 1), (1_200, 0), (1_600
 const JITTER: u64 = 80;
 /// When the question ends.
 pub(super) const END: Duration = Duration::from_secs(3);
+/// How long an endpoint has to answer at least, in a question that lasts to its end: that of the last send. Silence for less
+/// time is no timeout.
+pub(super) const FAIR: Duration = Duration::from_millis(3_000 - 2_000 - JITTER);
 
 /// The sends of one question that are still to come.
 #[derive(Debug)]
