@@ -10,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::proto::address::Address;
+
 mod limits;
 
 pub use limits::Limits;
@@ -318,10 +320,28 @@ impl Config {
 
     /// Reads TOML; `path` is for the errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-        let config: Config =
+        let mut config: Config =
             toml::from_str(text).map_err(|e| Error::Syntax { path: path.to_owned(), text: e.to_string() })?;
+        config.spell_domains()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Domains in the one spelling in which addresses have them: lower-case A-labels without a final dot.
+    fn spell_domains(&mut self) -> Result<(), Error> {
+        for domain in &mut self.final_domains {
+            *domain = domain_name("final_domains", domain)?;
+        }
+        for domain in &mut self.authority.domains {
+            *domain = domain_name("authority.domains", domain)?;
+        }
+        for (domain, fixed) in std::mem::take(&mut self.verify.domain) {
+            let name = domain_name("verify.domain", &domain)?;
+            if self.verify.domain.insert(name, fixed).is_some() {
+                return Err(Error::Meaning(format!("verify.domain names {domain:?} twice, in different spellings")));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the parts fit together; what needs the component files is checked where they are loaded.
@@ -330,8 +350,19 @@ impl Config {
         if self.verify.timeout > Duration::from_secs(20) || self.verify.timeout < Duration::from_millis(100) {
             return wrong("verify.timeout must be between 100ms and 20s: Postfix waits 30 s for a milter".into());
         }
+        if self.authority.agi.saturating_add(self.authority.avt) < Duration::from_secs(1) {
+            return wrong("authority.agi and authority.avt are both zero: a key would end as it is made".into());
+        }
         Ok(())
     }
+}
+
+/// A domain as an address would have it; `setting` is where it stands.
+fn domain_name(setting: &str, domain: &str) -> Result<String, Error> {
+    let name = domain.strip_suffix('.').unwrap_or(domain);
+    let address = Address::parse(format!("x@{name}").as_bytes(), true);
+    let wrong = |_| Error::Meaning(format!("{setting}: {domain:?} is no domain, write a name such as \"example.com\""));
+    address.map(|address| address.domain().to_owned()).map_err(wrong)
 }
 
 #[cfg(test)]

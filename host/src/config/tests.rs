@@ -58,3 +58,37 @@ fn a_time_out_that_postfix_would_not_wait_for_is_refused() {
     let error = Config::parse("[verify]\ntimeout = \"25s\"\n", Path::new("x.toml")).unwrap_err();
     assert!(error.to_string().contains("20s"), "{error}");
 }
+
+#[test]
+fn domains_are_taken_in_any_spelling_and_kept_as_addresses_have_them() {
+    let text = "final_domains = [\"Example.COM.\", \"b\u{fc}cher.example\"]\n[authority]\ndomains = [\"B\u{dc}CHER.Example\"]\n\
+                [verify.domain.\"B\u{fc}cher.example\"]\nas = \"10.0.0.5:4410\"\n";
+    let config = Config::parse(text, Path::new("x.toml")).unwrap();
+    assert_eq!(config.final_domains, ["example.com", "xn--bcher-kva.example"]);
+    assert_eq!(config.authority.domains, ["xn--bcher-kva.example"]);
+    assert_eq!(config.verify.domain.keys().collect::<Vec<_>>(), ["xn--bcher-kva.example"]);
+}
+
+#[test]
+fn what_is_no_domain_is_refused_by_its_name_and_place() {
+    for (text, place, name) in [
+        ("final_domains = [\"alice@example.com\"]", "final_domains", "alice@example.com"),
+        ("[authority]\ndomains = [\"\"]", "authority.domains", "\"\""),
+        ("[verify.domain.\"exa mple.com\"]\nas = \"10.0.0.5:1\"", "verify.domain", "exa mple.com"),
+        (
+            "[verify.domain.\"a.example\"]\nas = \"10.0.0.5:1\"\n[verify.domain.\"A.example\"]\nas = \"10.0.0.5:2\"",
+            "verify.domain",
+            "twice",
+        ),
+    ] {
+        let error = Config::parse(text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_would_end_as_they_are_made_are_refused() {
+    let text = "[authority]\nagi = \"0s\"\navt = \"0s\"\n";
+    let error = Config::parse(text, Path::new("x.toml")).unwrap_err().to_string();
+    assert!(error.contains("authority.agi"), "{error}");
+}
