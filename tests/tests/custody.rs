@@ -1,8 +1,10 @@
 //! What is owed is durable before the MTA hears of it, and notices reach their recipients.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use addrauth::case::*;
@@ -91,7 +93,7 @@ async fn what_owes_nothing_passes_untouched_and_unwritten() {
 }
 
 #[tokio::test]
-async fn the_journal_tells_the_story_and_holds_no_key() {
+async fn a13_the_journal_tells_the_story_and_holds_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;
     assert_eq!(custody.keep(case("eve@x.example")).await.reply.verdict, Verdict::Discard);
@@ -206,7 +208,7 @@ async fn a_notice_arrives_once_under_our_mark() {
 }
 
 #[tokio::test]
-async fn a_failed_try_is_repeated_after_a_restart_with_the_same_message_id() {
+async fn j4_a_failed_try_is_repeated_after_a_restart_with_the_same_message_id() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = open(dir.path(), Some(&mailbox)).await;
     custody.keep(case("eve@x.example")).await;
@@ -256,8 +258,84 @@ async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
     assert!(matches!(custody.outbox().turn(now).await.unwrap(), Turn::GivenUp(_)));
 }
 
+/// A server that takes the message and needs a while to say so.
+fn slow_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = taken.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut out = stream.try_clone().unwrap();
+            let _ = out.write_all(b"220 slow.test ESMTP\r\n");
+            let mut in_data = false;
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let answer = match line.as_str() {
+                    "." => {
+                        in_data = false;
+                        count.fetch_add(1, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(600));
+                        "250 taken"
+                    }
+                    _ if in_data => continue,
+                    "DATA" => {
+                        in_data = true;
+                        "354 go"
+                    }
+                    _ => "250 ok",
+                };
+                let _ = out.write_all(format!("{answer}\r\n").as_bytes());
+            }
+        }
+    });
+    (address, taken)
+}
+
 #[tokio::test]
-async fn many_forged_messages_make_few_notices_and_one_a_second() {
+async fn a_stop_in_the_middle_of_a_try_sends_no_notice_twice() {
+    let drain = Limits::default().notice_drain;
+    // Without time to end what was begun, the notice goes out again: that is what the time is for.
+    for (drain, later_turn, in_all) in [(drain, Turn::Idle, 1), (Duration::ZERO, Turn::Sent, 2)] {
+        let (dir, (address, taken)) = (tempfile::tempdir().unwrap(), slow_server());
+        let mut config = config(dir.path(), None);
+        config.notices.notify_via = address.to_string();
+        let limits = Limits { notice_drain: drain, ..Limits::default() };
+        let custody = Arc::new(Custody::open(&config, &Arc::new(limits)).await.unwrap());
+        custody.keep(case("eve@x.example")).await;
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let (worker, stop) = (custody.clone(), shutdown.clone());
+        let task = tokio::spawn(async move { worker.run(stop).await });
+        for _ in 0..200 {
+            if taken.load(Ordering::SeqCst) > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        shutdown.cancel();
+        task.await.unwrap();
+        let later = SystemTime::now() + Duration::from_secs(3_600);
+        assert_eq!(custody.outbox().turn(later).await.unwrap(), later_turn);
+        assert_eq!(taken.load(Ordering::SeqCst), in_all);
+    }
+}
+
+#[tokio::test]
+async fn j1_two_thousand_forged_messages_to_one_recipient_make_five_notices() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = open(dir.path(), Some(&mailbox)).await;
+    for n in 0..2_000 {
+        // Another sender each time, and another spelling of the recipient.
+        let mut forged = case(&format!("eve{n}@x{}.example", n % 7));
+        let spelling = ["bob", "Bob", "bob+1", "BOB+2"][n % 4];
+        forged.mail.recipients[0].address = address(&format!("{spelling}@example.com"));
+        assert_eq!(custody.keep(forged).await.reply.verdict, Verdict::Discard);
+    }
+    assert_eq!(custody.journal(3_000).await.unwrap().len(), 2_000, "each of them has its row");
+    while custody.outbox().turn(SystemTime::now()).await.unwrap() != Turn::Idle {}
+    assert_eq!(mailbox.taken().len(), 5);
+}
+
+#[tokio::test]
+async fn j1_many_forged_messages_make_few_notices_and_one_a_second() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = Arc::new(open(dir.path(), Some(&mailbox)).await);
     for n in 0..20 {

@@ -128,6 +128,8 @@ pub struct Limits {
     pub notice_interval: Duration,
     /// How long each step of handing a notice to the SMTP server may take.
     pub notice_step: Duration,
+    /// How long a notice under way may go on when the program stops, so that it need not be sent twice.
+    pub notice_drain: Duration,
 }
 
 impl Default for Limits {
@@ -194,6 +196,7 @@ impl Default for Limits {
             notice_pair: Duration::from_secs(86_400),
             notice_interval: Duration::from_secs(1),
             notice_step: Duration::from_secs(30),
+            notice_drain: Duration::from_secs(10),
         }
     }
 }

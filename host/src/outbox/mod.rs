@@ -108,7 +108,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Sends what is owed, one notice in `Limits::notice_interval` at most, until `shutdown`.
+    /// Sends what is owed, one notice in `Limits::notice_interval` at most, until `shutdown`; a notice under way then
+    /// has `Limits::notice_drain` to come to its end.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut swept: Option<std::time::Instant> = None;
         loop {
@@ -116,9 +117,17 @@ impl Outbox {
                 swept = Some(std::time::Instant::now());
                 self.sweep(SystemTime::now()).await;
             }
+            let turn = self.turn(SystemTime::now());
+            tokio::pin!(turn);
             let turn = tokio::select! {
-                () = shutdown.cancelled() => return,
-                turn = self.turn(SystemTime::now()) => turn,
+                turn = &mut turn => turn,
+                () = shutdown.cancelled() => {
+                    // The server may have the notice already: cut off before that is noted, it would be sent again.
+                    if tokio::time::timeout(self.limits.notice_drain, turn).await.is_err() {
+                        warn!("a notice under way is cut off; it is tried again later");
+                    }
+                    return;
+                }
             };
             let pause = match turn {
                 Ok(Turn::Idle) => LOOK,

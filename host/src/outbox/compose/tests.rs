@@ -46,7 +46,7 @@ fn sender() -> Sender {
 }
 
 #[test]
-fn a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
+fn j3_a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
     let draft = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
     let text = String::from_utf8(draft.message.clone()).unwrap();
     for part in [
@@ -69,7 +69,7 @@ fn a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
 }
 
 #[test]
-fn an_address_cannot_be_a_link_or_another_line() {
+fn j3_an_address_cannot_be_a_link_or_another_line() {
     assert_eq!(
         spelled("\"http://evil.example/ x\"@x.example"),
         "\"http???evil [dot] example??x\" [at] x [dot] example"
@@ -114,7 +114,7 @@ fn list_bulk_and_automatic_mail_makes_no_notice() {
 }
 
 #[test]
-fn our_own_notice_makes_no_notice_at_another_server() {
+fn j2_our_own_notice_makes_no_notice_at_another_server() {
     let notice = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
     let header = String::from_utf8(notice).unwrap();
     let fields = header.split("\r\n\r\n").next().unwrap().lines().filter_map(|line| line.split_once(':'));
