@@ -9,6 +9,10 @@ use sqlx::{Row, Transaction};
 use super::sqlite::Database;
 use super::{Error, Opening, folded, seconds, time};
 
+/// No row of ours is that far in the future, unless the clock was wrong and has been put right since: such rows count for
+/// nothing in the caps, and a notice among them is due.
+const AHEAD: Duration = Duration::from_secs(86_400);
+
 /// Journal and outbox, `filter.db`.
 #[derive(Clone, Debug)]
 pub struct Ledger(Database);
@@ -188,9 +192,10 @@ impl Ledger {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             let row = sqlx::query(
                 "SELECT id, journal, recipient, message_id, message, tries FROM outbox
-                 WHERE ended IS NULL AND next_try <= ? ORDER BY next_try, id LIMIT 1",
+                 WHERE ended IS NULL AND (next_try <= ?1 OR next_try > ?2) ORDER BY next_try, id LIMIT 1",
             )
             .bind(seconds(now))
+            .bind(seconds(now + AHEAD))
             .fetch_optional(&mut *work)
             .await?;
             let Some(row) = row else { return Ok(None) };
@@ -282,21 +287,25 @@ async fn over(
     now: SystemTime,
 ) -> Result<Option<Withheld>, sqlx::Error> {
     let capped_as = capped_as(&draft.recipient);
-    let pair: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM outbox WHERE capped_as = ? AND sender = ? AND created > ?")
-            .bind(&capped_as)
-            .bind(sender_of(draft))
-            .bind(seconds(now - caps.pair))
-            .fetch_one(&mut **work)
-            .await?;
+    let pair: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM outbox WHERE capped_as = ? AND sender = ? AND created > ? AND created <= ?",
+    )
+    .bind(&capped_as)
+    .bind(sender_of(draft))
+    .bind(seconds(now - caps.pair))
+    .bind(seconds(now + AHEAD))
+    .fetch_one(&mut **work)
+    .await?;
     if pair > 0 {
         return Ok(Some(Withheld::Pair));
     }
-    let hour: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox WHERE capped_as = ? AND created > ?")
-        .bind(&capped_as)
-        .bind(seconds(now - Duration::from_secs(3600)))
-        .fetch_one(&mut **work)
-        .await?;
+    let hour: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM outbox WHERE capped_as = ? AND created > ? AND created <= ?")
+            .bind(&capped_as)
+            .bind(seconds(now - Duration::from_secs(3600)))
+            .bind(seconds(now + AHEAD))
+            .fetch_one(&mut **work)
+            .await?;
     Ok((hour >= i64::from(caps.per_hour)).then_some(Withheld::Hour))
 }
 

@@ -23,7 +23,7 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
 }
 
 #[tokio::test]
-async fn one_notice_per_recipient_and_sender_a_day() {
+async fn j1_one_notice_per_recipient_and_sender_a_day() {
     let (_dir, ledger) = ledger().await;
     let caps = Caps { per_hour: 9, ..CAPS };
     let day = Duration::from_secs(86_400);
@@ -42,7 +42,7 @@ async fn one_notice_per_recipient_and_sender_a_day() {
 }
 
 #[tokio::test]
-async fn the_cap_of_an_hour_outlives_a_restart() {
+async fn j4_the_cap_of_an_hour_outlives_a_restart() {
     let (dir, ledger) = ledger().await;
     let now = time(1_000_000);
     for n in 0..2 {
@@ -71,6 +71,19 @@ async fn a_try_that_never_ended_is_repeated_and_one_that_did_is_not() {
     ledger.end(&second, None, later).await.unwrap();
     assert!(ledger.take(later + Duration::from_secs(86_400), minute).await.unwrap().is_none());
     assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("sent"));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_neither_holds_notices_back_nor_keeps_them_from_going_out() {
+    let (_dir, ledger) = ledger().await;
+    let (wrong, now) = (time(2_000_000_000), time(1_000_000));
+    let waiting = [draft(1, "bob@example.com", "a@x.example"), draft(2, "bob@example.com", "b@x.example")];
+    assert_eq!(ledger.record(&Entry::default(), &waiting, CAPS, wrong).await.unwrap().owed, 2);
+    assert_eq!(ledger.take(now, minute).await.unwrap().unwrap().message_id, "<1@mx.example.com>");
+    assert_eq!(ledger.take(now, minute).await.unwrap().unwrap().message_id, "<2@mx.example.com>");
+    assert!(ledger.take(now, minute).await.unwrap().is_none(), "its next try has a time by the right clock");
+    let third = [draft(3, "bob@example.com", "a@x.example")];
+    assert_eq!(ledger.record(&Entry::default(), &third, CAPS, now).await.unwrap().owed, 1);
 }
 
 #[tokio::test]
