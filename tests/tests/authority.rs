@@ -104,7 +104,7 @@ async fn a_key_is_valid_by_proof_and_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_wrong_key_and_the_unknown_address_get_the_same_octets() {
+async fn h_the_wrong_key_and_the_unknown_address_get_the_same_octets() {
     let (_dir, server, key) = with_key().await;
     let other = AuthKey::parse(&[b'x'; 64]).unwrap();
     for (address, credential) in [
@@ -227,7 +227,7 @@ async fn no_datagram_is_answered_with_a_longer_one() {
 }
 
 #[tokio::test]
-async fn guessing_is_limited_and_the_owner_is_not() {
+async fn h_guessing_is_limited_and_the_owner_is_not() {
     let (_dir, server, key) = with_key().await;
     let alice = proof(&key, "alice@example.com");
     let guess = "x".repeat(64);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use super::issue::{KeyState, state};
 use super::{Authority, Error};
 use crate::proto::key::VerifyKey;
 use crate::proto::wire::{self, Credential, DATAGRAM_MAX, Reason, Request, Status};
-use crate::store::KeyRow;
+use crate::store::{self, KeyRow};
 
 /// Comparisons come in blocks of this many, filled up with the dummy: an address with a few keys costs what an unknown
 /// one costs. AGI and AVT by default leave six keys in the table, ended ones included.
@@ -114,19 +115,24 @@ impl Authority {
 
     async fn judge(&self, decoded: &str, question: &Question<'_>, peer: IpAddr) -> Outcome {
         let Some(address) = self.own(decoded) else { return Outcome::unverified(Reason::Domain) };
-        let rows = match self.keys.of(&address).await {
-            Ok(rows) => rows,
-            Err(e) => {
-                error!("the table of keys cannot be read, so questions are answered e=temp: {e}");
-                return Outcome::unverified(Reason::Temp);
-            }
-        };
+        let rows = self.keys.of(&address).await;
+        self.tell_trouble(rows.as_ref().err());
+        let Ok(rows) = rows else { return Outcome::unverified(Reason::Temp) };
         let outcome = self.compare(&rows, question, self.clock.now());
         let counted = outcome.status == Status::Invalid && outcome.reason.is_none();
         if counted && !self.invalid.lock().unwrap_or_else(PoisonError::into_inner).allow(peer, Instant::now()) {
             return Outcome::unverified(Reason::Limit);
         }
         outcome
+    }
+
+    /// Says when trouble with the table begins and ends, not once for each question: anybody can ask as often as he likes.
+    fn tell_trouble(&self, trouble: Option<&store::Error>) {
+        match (trouble, self.troubled.swap(trouble.is_some(), Ordering::Relaxed)) {
+            (Some(e), false) => error!("the table of keys cannot be read, so questions are answered e=temp: {e}"),
+            (None, true) => info!("the table of keys can be read again"),
+            _ => {}
+        }
     }
 
     /// Compares with every key of the address and with the dummy, never stopping at a match: the work does not tell

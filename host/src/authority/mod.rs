@@ -18,6 +18,7 @@ mod rate;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -116,6 +117,8 @@ pub struct Authority {
     limits: Arc<Limits>,
     clock: Clock,
     invalid: Mutex<InvalidAnswers>,
+    /// Whether the table could not be read last time.
+    troubled: AtomicBool,
     /// Stands in where an address has too few keys, so that each question costs the same work.
     dummy: VerifyKey,
 }
@@ -145,6 +148,7 @@ impl Authority {
             limits: limits.clone(),
             clock,
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
         })
     }
