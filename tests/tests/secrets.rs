@@ -1,0 +1,150 @@
+//! A11: no log line, no error and no `Debug` text holds a key, whatever is done with it.
+
+// What a test needs to go on may panic: that is how a test fails.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use addrauth::authority::Authority;
+use addrauth::case::*;
+use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth::cli::demo::zone::{Records, Zone};
+use addrauth::config::{Config, Limits, StateDir};
+use addrauth::custody::Custody;
+use addrauth::outbox::Turn;
+use addrauth::proto::address::Address;
+use addrauth::proto::key::AuthKey;
+use addrauth::proto::wire::{DATAGRAM_MAX, Question, Request};
+use addrauth_tests::world::{LOOPBACK, mail, verifier};
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+/// Where all log lines go.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The spellings under which a key, or its K, could be written.
+fn spellings(key: &AuthKey) -> Vec<String> {
+    let k = key.verify_key();
+    let lower: String = k.octets()[..8].iter().map(|octet| format!("{octet:02x}")).collect();
+    let list = k.octets()[..6].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    let bytes = key.expose().as_bytes()[..6].iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    // A part of the key is as bad as the whole of it.
+    vec![key.expose()[..16].to_owned(), key.expose()[48..].to_owned(), lower.to_ascii_uppercase(), lower, list, bytes]
+}
+
+fn expect_none_in(text: &str, keys: &[&AuthKey], what: &str) {
+    for spelling in keys.iter().flat_map(|key| spellings(key)) {
+        if let Some(at) = text.find(&spelling) {
+            let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+            panic!("{what} holds a key: {}…", &text[line..at]);
+        }
+    }
+}
+
+fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
+    let mut config =
+        Config { state_dir: StateDir(dir.to_owned()), hostname: "mx.example.net".into(), ..Config::default() };
+    config.authority.domains = vec!["example.com".into()];
+    config.authority.listen = vec![(LOOPBACK, 0).into()];
+    config.notices.notify_via = mailbox.address().to_string();
+    config
+}
+
+/// The message, refused for this result, of which its recipient is to be told.
+fn case(mail: Mail, found: Found) -> Case {
+    let bob = Address::parse(b"bob@example.net", false).unwrap();
+    let mail = Mail { recipients: vec![Recipient { path: b"<bob@example.net>".to_vec(), address: Some(bob) }], ..mail };
+    let reply = Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Record, Owed::Notice(0)] };
+    Case { mail, finding: Finding::Found(found), decisions: Vec::new(), reply }
+}
+
+/// Lines that hold the key itself, right ones and such as are no request.
+async fn send_raw_keys(server: std::net::SocketAddr, key: &AuthKey) {
+    let socket = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+    let key = key.expose();
+    for line in [
+        format!("VERIFY 1 alice@example.com {key}\r\n"),
+        format!("VERIFY 1 alice@example.com {key} v=2\r\n"),
+        format!("VERIFY 1 alice@example.com {key}.\n"),
+        format!("VERIFY 1 nobody@example.com {key} x={key}\r\n"),
+        format!("X-Auth-Key: {key}\r\n"),
+    ] {
+        socket.send_to(line.as_bytes(), server).await.unwrap();
+        let _ = tokio::time::timeout(Duration::from_millis(100), socket.recv(&mut [0; 600])).await;
+    }
+}
+
+#[tokio::test]
+async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let (config, limits) = (configured(dir.path(), &mailbox), Arc::new(Limits::default()));
+
+    let authority = Arc::new(Authority::open(&config, &limits).await.unwrap());
+    let alice = Address::parse(b"alice@example.com", false).unwrap();
+    let issued = authority.issue(&alice).await.unwrap();
+    let wrong = AuthKey::parse(&[b"WrOnG".as_slice(); 13].concat()).unwrap();
+    let keys = [&issued.key, &wrong];
+    let sockets = authority.bind().await.unwrap();
+    let server = sockets[0].local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
+
+    let records = Records::default()
+        .txt("example.com", &format!("AS=as.example.com:{}", server.port()))
+        .address("as.example.com", LOOPBACK);
+    let zone = Zone::start(records).await.unwrap();
+    let verifier = verifier(&addrauth_tests::world::config(&zone));
+    let custody = Custody::open(&config, &limits).await.unwrap();
+    for (key, status) in [(&issued.key, KeyStatus::Valid), (&wrong, KeyStatus::Invalid)] {
+        let mail = mail(&[" <alice@example.com>"], &[key.expose()]);
+        let found = verifier.verify(&mail).await;
+        assert_eq!(found.status, status);
+        let confirmed = verifier.confirm(&mail, &found).await;
+        let kept = custody.keep(case(mail, confirmed)).await;
+        assert_eq!(kept.reply.verdict, Verdict::Discard);
+        expect_none_in(&format!("{kept:?} {found:?} {}", kept.line()), &keys, "a case");
+        expect_none_in(&serde_json::to_string(&kept).unwrap(), &keys, "a case's JSON");
+    }
+    send_raw_keys(server, &issued.key).await;
+    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
+    custody.close().await;
+    let mail = mail(&[" <alice@example.com>"], &[issued.key.expose()]);
+    let deferred = custody.keep(case(mail, Found::bare(KeyStatus::Invalid, None, None))).await;
+    assert!(matches!(deferred.reply.verdict, Verdict::Defer(_)));
+
+    let question = Question::new("1".into(), &alice, &issued.key, "mx.example.net");
+    let raw = format!("VERIFY 1 alice@example.com {}\r\n", issued.key.expose());
+    let request = Request::read(raw.as_bytes(), DATAGRAM_MAX);
+    let listed = authority.list(&alice).await.unwrap();
+    let debug = format!("{issued:?} {question:?} {request:?} {listed:?} {authority:?} {:?}", issued.key.verify_key());
+    expect_none_in(&debug, &keys, "a Debug text");
+    shutdown.cancel();
+    serving.await.unwrap();
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for part in ["answered", "journalled", "notice sent", "cannot be made durable"] {
+        assert!(log.contains(part), "the log tells of it: {part}");
+    }
+    expect_none_in(&log, &keys, "the log");
+}
