@@ -55,6 +55,21 @@ async fn a_failure_of_either_name_is_unverified_and_never_a_fall_to_the_other() 
     assert_eq!(server.count(), 0);
 }
 
+#[tokio::test]
+async fn a_domain_too_long_for_the_second_name_is_judged_by_the_first() {
+    let server = saying(Act::valid()).await;
+    let domain = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60), "test".into()].join(".");
+    let from = format!("a@{domain}");
+    let zone = Zone::start(Records::default()).await.unwrap();
+    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[])).await;
+    assert_eq!(result(&found), (KeyStatus::None, None));
+    let text = format!("AS=as.example.com:{}", server.addr.port());
+    let records = Records::default().txt(&domain, &text).address("as.example.com", LOOPBACK);
+    let zone = Zone::start(records).await.unwrap();
+    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[GOOD])).await;
+    assert_eq!(result(&found), (KeyStatus::Valid, None));
+}
+
 /// A DNS server whose answers a forger races: his come first, with another id, another question or from another port.
 async fn forged_zone() -> SocketAddr {
     let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

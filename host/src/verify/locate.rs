@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::guard::{Guard, Refused};
 use crate::config::{self, Limits};
+use crate::proto::address::DOMAIN_MAX;
 use crate::proto::record::{BadRecord, Claim, Record};
 
 /// One address of a domain's AS.
@@ -147,7 +148,11 @@ impl Locator {
     /// Both names are asked at once, the second wins; a failure of either is never taken for an absence.
     async fn both_names(&self, domain: &str, deadline: Instant) -> Published {
         let special = format!("_addrauth.{domain}");
-        let (plain_texts, special_texts) = tokio::join!(self.texts(domain, deadline), self.texts(&special, deadline));
+        let special_texts = async {
+            // A name that cannot be holds no record; that is no failure of DNS.
+            if special.len() > DOMAIN_MAX { Ok(Vec::new()) } else { self.texts(&special, deadline).await }
+        };
+        let (plain_texts, special_texts) = tokio::join!(self.texts(domain, deadline), special_texts);
         match (plain_texts, special_texts) {
             (Err(failure), _) | (_, Err(failure)) => Published::Failed(failure),
             (Ok(plain), Ok(texts)) if texts.is_empty() => self.read(domain, &plain),
