@@ -22,6 +22,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tracing::warn;
+
 pub use issue::{Issued, KeyState, Listed};
 
 use crate::config::{Config, Limits};
@@ -135,6 +137,12 @@ impl Authority {
         let domains: Vec<String> = config.authority.domains.iter().map(fold).filter(|d| !d.is_empty()).collect();
         if domains.is_empty() {
             return Err(Error::NoDomains);
+        }
+        if config.authority.avt < limits.avt_advised {
+            let days = limits.avt_advised.as_secs() / 86_400;
+            warn!(
+                "authority.avt is below {days} days: mail that waits in a queue for longer arrives with a key that has ended"
+            );
         }
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let mut dummy = [0; 32];

@@ -108,6 +108,8 @@ pub struct Limits {
     pub expired_kept: Duration,
     /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
     pub key_sweep: Duration,
+    /// An AVT below this gets a warning: Postfix keeps mail in its queue for 5 days, and its key must not end before that.
+    pub avt_advised: Duration,
     /// Living keys of one address: each costs every answer a comparison. AGI and AVT by default leave three.
     pub keys_per_address: usize,
     /// How long a statement waits for another process's lock on a database.
@@ -126,6 +128,8 @@ pub struct Limits {
     pub notice_pair: Duration,
     /// Between two notices of this installation: one a second at most.
     pub notice_interval: Duration,
+    /// Notices that may wait to be sent, some three hours' worth: mail to many recipients must not fill the disk with them.
+    pub notices_waiting: u32,
     /// How long each step of handing a notice to the SMTP server may take.
     pub notice_step: Duration,
     /// How long a notice under way may go on when the program stops, so that it need not be sent twice.
@@ -186,6 +190,7 @@ impl Default for Limits {
             answers_at_once: 8,
             expired_kept: Duration::from_secs(14 * 86_400),
             key_sweep: Duration::from_secs(3_600),
+            avt_advised: Duration::from_secs(5 * 86_400),
             keys_per_address: 64,
             store_busy: Duration::from_secs(2),
             store_readers: 4,
@@ -195,6 +200,7 @@ impl Default for Limits {
             notices_per_hour: 5,
             notice_pair: Duration::from_secs(86_400),
             notice_interval: Duration::from_secs(1),
+            notices_waiting: 10_000,
             notice_step: Duration::from_secs(30),
             notice_drain: Duration::from_secs(10),
         }
