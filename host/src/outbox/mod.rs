@@ -100,7 +100,8 @@ impl Outbox {
 
     /// How many notices may be owed.
     pub fn caps(&self) -> Caps {
-        Caps { per_hour: self.limits.notices_per_hour, pair: self.limits.notice_pair }
+        let limits = &self.limits;
+        Caps { per_hour: limits.notices_per_hour, pair: limits.notice_pair, waiting: limits.notices_waiting }
     }
 
     /// Says that something is owed, so that it need not wait for the next look.

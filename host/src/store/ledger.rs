@@ -54,6 +54,8 @@ pub struct Caps {
     pub per_hour: u32,
     /// Between two notices to one recipient about one sender.
     pub pair: Duration,
+    /// Notices that may wait to be sent, to whomever.
+    pub waiting: u32,
 }
 
 /// What became of an entry and its drafts.
@@ -74,6 +76,8 @@ pub enum Withheld {
     Pair,
     /// The recipient had as many in this hour as one may have.
     Hour,
+    /// As many wait to be sent as may.
+    Full,
 }
 
 impl Withheld {
@@ -82,6 +86,7 @@ impl Withheld {
         match self {
             Withheld::Pair => "one about this sender within a day",
             Withheld::Hour => "as many within an hour as allowed",
+            Withheld::Full => "as many waiting to be sent as allowed",
         }
     }
 }
@@ -306,7 +311,12 @@ async fn over(
             .bind(seconds(now + AHEAD))
             .fetch_one(&mut **work)
             .await?;
-    Ok((hour >= i64::from(caps.per_hour)).then_some(Withheld::Hour))
+    if hour >= i64::from(caps.per_hour) {
+        return Ok(Some(Withheld::Hour));
+    }
+    let waiting: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM outbox WHERE ended IS NULL").fetch_one(&mut **work).await?;
+    Ok((waiting >= i64::from(caps.waiting)).then_some(Withheld::Full))
 }
 
 async fn owe(

@@ -1,7 +1,7 @@
 use super::*;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
-const CAPS: Caps = Caps { per_hour: 2, pair: Duration::from_secs(86_400) };
+const CAPS: Caps = Caps { per_hour: 2, pair: Duration::from_secs(86_400), waiting: 100 };
 
 fn draft(number: u32, recipient: &str, sender: &str) -> Draft {
     Draft {
@@ -71,6 +71,24 @@ async fn a_try_that_never_ended_is_repeated_and_one_that_did_is_not() {
     ledger.end(&second, None, later).await.unwrap();
     assert!(ledger.take(later + Duration::from_secs(86_400), minute).await.unwrap().is_none());
     assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("sent"));
+}
+
+#[tokio::test]
+async fn j1_notices_to_many_recipients_do_not_pile_up_without_end() {
+    let (_dir, ledger) = ledger().await;
+    let (caps, now) = (Caps { waiting: 3, ..CAPS }, time(1_000_000));
+    let all: Vec<Draft> = (0..5).map(|n| draft(n, &format!("user{n}@example.com"), "eve@x.example")).collect();
+    let recorded = ledger.record(&Entry::default(), &all, caps, now).await.unwrap();
+    assert_eq!((recorded.owed, recorded.withheld.len()), (3, 2));
+    assert!(recorded.withheld.iter().all(|(_, cap)| *cap == Withheld::Full));
+    let due = ledger.take(now, minute).await.unwrap().unwrap();
+    ledger.end(&due, None, now).await.unwrap();
+    let later = [draft(9, "user9@example.com", "eve@x.example")];
+    assert_eq!(
+        ledger.record(&Entry::default(), &later, caps, now).await.unwrap().owed,
+        1,
+        "one went out, one more may come"
+    );
 }
 
 #[tokio::test]
