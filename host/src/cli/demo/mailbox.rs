@@ -20,11 +20,10 @@ impl Taken {
     /// The value of the first field of this name, unfolded.
     pub fn field(&self, name: &str) -> Option<String> {
         let header = self.text.split("\r\n\r\n").next()?.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let line = header.split("\r\n").find_map(|line| {
+        header.split("\r\n").find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        });
-        line
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use super::scene::{Ending, Scene};
 /// One line of the table, with a heading above the first; a person's own message is shown as it would be delivered.
 pub(super) fn row(n: usize, act: &Act, ending: &Ending, wrong: &[String]) {
     if n == 0 {
-        println!("{:<37}{:<26}{:<25}{}", "case", "found", "policy", "the MTA was told");
+        println!("{:<37}{:<26}{:<25}the MTA was told", "case", "found", "policy");
         println!("{}", "-".repeat(118));
     }
     let notice = if ending.notice.is_some() { "; the recipient got a notice" } else { "" };
