@@ -47,7 +47,7 @@ fn is_later(out: &[u8]) -> bool {
 fn a_whole_message_becomes_a_mail() {
     let mut session = session(OFFER, Limits::default());
     take(&mut session, b'D', b"Cj\0mx\0{daemon_name}\0ORIGINATING\0");
-    assert!(take(&mut session, b'C', b"client.example\04\x9c\x40192.0.2.7\0").1.is_empty());
+    assert!(take(&mut session, b'C', b"client.example\x004\x9c\x40192.0.2.7\0").1.is_empty());
     take(&mut session, b'D', b"H{tls_version}\0TLSv1.3\0");
     take(&mut session, b'H', b"helo.example\0");
     take(&mut session, b'D', b"M{auth_authen}\0alice\0");
