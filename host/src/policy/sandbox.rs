@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
 use wasmtime::{
@@ -52,8 +53,8 @@ pub enum Refused {
     #[error("it is no component that this program can run: {0}")]
     Compile(String),
     /// Compiling it took too long.
-    #[error("compiling it took longer than {0} s, so it was given up")]
-    CompileTime(u64),
+    #[error("compiling it took longer than {}, so it was given up", super::seconds(*.0))]
+    CompileTime(Duration),
     /// It wants something from outside.
     #[error("it imports {0}; a policy imports nothing (build it without WASI: `addrauth policy build`)")]
     Imports(String),
@@ -166,9 +167,11 @@ impl Sandbox {
             Some(trap) => format!("trapped: {trap}"),
             None => {
                 let chain = format!("{:#}", error);
-                // wasmtime tells these two apart by their words alone.
+                // wasmtime tells these apart by their words alone.
                 if chain.contains("fuel") {
                     format!("handed back more than {} octets", limits.policy_result)
+                } else if chain.contains("forcing trap when growing table") {
+                    format!("wanted more than {TABLE_ELEMENTS} table elements")
                 } else if chain.contains("forcing trap when growing") {
                     format!("wanted more than {} MiB of memory", limits.policy_memory >> 20)
                 } else {
@@ -182,6 +185,13 @@ impl Sandbox {
     /// Compiles on a thread of its own, so that a component made to be slow to compile ends in an error: Cranelift cannot
     /// be interrupted, but its result need not be waited for.
     fn compile(&self, octets: &[u8]) -> Result<Component, Refused> {
+        if !octets.starts_with(b"\0asm") {
+            return Err(Refused::Compile("it is not WebAssembly at all".into()));
+        }
+        if octets.get(4..8) == Some(&[1, 0, 0, 0]) {
+            let text = "it is a core module, of which `addrauth policy build` makes a component";
+            return Err(Refused::Compile(text.into()));
+        }
         let (engine, octets) = (self.engine.clone(), octets.to_vec());
         let (done, compiled) = sync_channel(1);
         thread::Builder::new()
@@ -193,7 +203,7 @@ impl Sandbox {
             .map_err(|e| Refused::Setup(e.to_string()))?;
         match compiled.recv_timeout(self.limits.policy_compile) {
             Ok(component) => component.map_err(|e| Refused::Compile(one_line(&e))),
-            Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(self.limits.policy_compile.as_secs())),
+            Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(self.limits.policy_compile)),
             Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
         }
     }
@@ -203,7 +213,8 @@ impl Sandbox {
         let outline = component.component_type();
         let imports: Vec<_> = outline.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         if !imports.is_empty() {
-            return Err(Refused::Imports(imports.join(", ")));
+            // A name may be a URL, and hold anything.
+            return Err(Refused::Imports(super::printable(&imports.join(", "), self.limits.policy_text)));
         }
         let exports: Vec<_> = outline.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
         if exports.iter().any(|name| name == INTERFACE) {

@@ -1,4 +1,4 @@
-//! What must hold whatever a component does (invariants §5, K), with components written as text.
+//! What must hold whatever a component does (invariants §5, K and L).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::case::{Client, Field, Recipient, ReversePath};
+
+mod sealed;
+mod written;
 
 fn mail(recipients: usize) -> Mail {
     let recipient = |_| Recipient { path: b"<bob@example.com>".to_vec(), address: None };
