@@ -39,7 +39,7 @@ enum Verb {
     },
     /// Say what a component is: its facts, its settings, and what is odd about it.
     Check {
-        /// Component files.
+        /// Component files, or directories that hold NAME.wasm.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -55,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     let json = context.json;
     // Compiling and running components blocks for seconds: not on the runtime's own threads.
     let done = tokio::task::spawn_blocking(move || match args.verb {
-        Verb::Build { dirs, check } => build::run(&dirs, check),
+        Verb::Build { dirs, check } => build::run(&dirs, check, json),
         Verb::Check { files } => check::run(&files, json),
         Verb::Test { paths } => cases::run(&paths, json),
     });
@@ -86,6 +86,13 @@ enum Error {
     Nothing,
     #[error("{0} is no crate of a policy: there is no Cargo.toml in it that cargo can read")]
     NoCrate(PathBuf),
+    #[error(
+        "{dir} takes keys from a workspace, and there is no workspace around it. Write them out in its Cargo.toml (version = \"0.1.0\", \
+         edition = \"2024\", addrauth-policy = {{ path = \"…/guest\" }}, and an empty [workspace]). cargo says: {text}"
+    )]
+    NoWorkspace { dir: PathBuf, text: String },
+    #[error("there is no component {path}: `addrauth policy build` makes it")]
+    NotBuilt { path: PathBuf },
     #[error("cannot run {program}: {source}")]
     Run { program: String, source: std::io::Error },
     #[error("{program} failed: {text}")]

@@ -163,6 +163,7 @@ pub struct Policies {
     bound: [Arc<Shelved>; 6],
     all: Vec<Arc<Shelved>>,
     threads: Threads,
+    sandbox: Arc<Sandbox>,
     limits: Arc<Limits>,
 }
 
@@ -209,7 +210,7 @@ impl Policies {
         let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
             .map_err(|e| Error::Setup(e.to_string()))?;
         let all = loaded.into_values().collect();
-        Ok(Policies { bound, all, threads, limits: Arc::clone(limits) })
+        Ok(Policies { bound, all, threads, sandbox, limits: Arc::clone(limits) })
     }
 
     /// Decides for every recipient of a message. Total: what goes wrong is a decision too.
@@ -223,12 +224,20 @@ impl Policies {
         for (facts, recipients) in facts::gather(mail, found, &policy.description) {
             let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts)).await;
             let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
-            decisions.push(match decided.unwrap_or_else(late) {
-                Ok(decision) => self.settled(policy, found, &decision, recipients),
-                Err(fault) => failed(policy, fault, recipients),
-            });
+            decisions.push(self.total(policy, found, decided.unwrap_or_else(late), recipients));
         }
         decisions
+    }
+
+    /// The same in the sandbox on the calling thread, without table, queue and bound for the whole message: what a bench
+    /// compares the others with. It holds its thread for up to `policy_time` per decision, so never on the mail path.
+    pub fn decide_here(&self, mail: &Mail, found: &Found) -> Vec<Decision> {
+        let policy = self.bound_to(found.status);
+        let decide = |(facts, recipients)| {
+            let decided = self.sandbox.decide(&policy.guest, &facts, &policy.settings);
+            self.total(policy, found, decided, recipients)
+        };
+        facts::gather(mail, found, &policy.description).into_iter().map(decide).collect()
     }
 
     /// What is loaded, in the order of the ids.
@@ -263,6 +272,20 @@ impl Policies {
             KeyStatus::None => none,
             KeyStatus::Unverified => unverified,
             KeyStatus::Unusable => unusable,
+        }
+    }
+
+    /// A decision whatever happened.
+    fn total(
+        &self,
+        policy: &Shelved,
+        found: &Found,
+        decided: Result<contract::Decision, Fault>,
+        recipients: Vec<usize>,
+    ) -> Decision {
+        match decided {
+            Ok(decision) => self.settled(policy, found, &decision, recipients),
+            Err(fault) => failed(policy, fault, recipients),
         }
     }
 

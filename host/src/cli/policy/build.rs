@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::lock::{self, Entry, LOCK_FILE, Lock};
@@ -19,19 +20,42 @@ struct Crate {
     sdk: Option<PathBuf>,
 }
 
+/// What `--check` found out about one component.
+#[derive(Serialize)]
+struct Checked {
+    policy: String,
+    /// Whether the component belongs to its sources.
+    good: bool,
+    notes: Vec<String>,
+}
+
 /// Builds or checks; false where a component does not belong to its sources.
-pub(super) fn run(dirs: &[PathBuf], check: bool) -> Result<bool, Error> {
+pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool) -> Result<bool, Error> {
     let dirs = if dirs.is_empty() { in_policies()? } else { dirs.to_vec() };
     let crates: Vec<Crate> = dirs.iter().map(|dir| Crate::read(dir)).collect::<Result<_, _>>()?;
-    match (Toolchain::find(), check) {
-        (Ok(toolchain), false) => build(&crates, &toolchain).map(|()| true),
-        (Ok(toolchain), true) => compare(&crates, &toolchain),
-        (Err(e), false) => Err(e),
-        (Err(_), true) => {
-            println!("octets not compared: no compiler for WebAssembly is installed; comparing the sources' hashes");
-            crates.iter().try_fold(true, |good, policy| Ok(policy.is_recorded()? && good))
+    if !check {
+        return build(&crates, &Toolchain::find()?, json).map(|()| true);
+    }
+    let checked: Vec<Checked> = match Toolchain::find() {
+        Ok(toolchain) => {
+            let built = components(&crates, &toolchain)?;
+            let pairs = crates.iter().zip(&built);
+            pairs.map(|(policy, octets)| policy.compare(octets, &toolchain.version)).collect::<Result<_, _>>()?
+        }
+        Err(_) => {
+            eprintln!(
+                "addrauth: bytes not compared: no compiler for WebAssembly is installed; comparing hashes of sources"
+            );
+            crates.iter().map(Crate::recorded).collect::<Result<_, _>>()?
+        }
+    };
+    for one in &checked {
+        match json {
+            true => println!("{}", serde_json::to_string(one).unwrap_or_default()),
+            false => println!("{}: {}", one.policy, one.notes.join("; ")),
         }
     }
+    Ok(checked.iter().all(|one| one.good))
 }
 
 /// Every crate in ./policies.
@@ -40,45 +64,27 @@ fn in_policies() -> Result<Vec<PathBuf>, Error> {
     if found.is_empty() { Err(Error::Nothing) } else { Ok(found) }
 }
 
-fn build(crates: &[Crate], toolchain: &Toolchain) -> Result<(), Error> {
+fn build(crates: &[Crate], toolchain: &Toolchain, json: bool) -> Result<(), Error> {
     let built = components(crates, toolchain)?;
     for (policy, octets) in crates.iter().zip(built) {
         let (name, path) = (policy.name(), policy.component());
         std::fs::write(&path, &octets).map_err(|source| Error::Write { path: path.clone(), source })?;
-        let digest = lock::hex(&Sha256::digest(&octets));
-        println!("{} {} octets, SHA-256 {digest}", path.display(), octets.len());
-        let entry = Entry { source: policy.source_hash()?, digest, compiler: toolchain.version.clone() };
+        let (digest, compiler) = (lock::hex(&Sha256::digest(&octets)), toolchain.version.clone());
+        match json {
+            true => println!(
+                "{}",
+                serde_json::json!({
+                    "policy": name, "file": path, "octets": octets.len(), "digest": digest, "compiler": compiler,
+                })
+            ),
+            false => println!("{}: {} octets, SHA-256 {digest}", path.display(), octets.len()),
+        }
+        let entry = Entry { source: policy.source_hash()?, digest, compiler };
         let mut lock = lock::read(&policy.lock_file())?;
         lock.insert(name, entry);
         lock::write(&policy.lock_file(), &lock)?;
     }
     Ok(())
-}
-
-/// Compares what a build gives with what is there.
-fn compare(crates: &[Crate], toolchain: &Toolchain) -> Result<bool, Error> {
-    let built = components(crates, toolchain)?;
-    let mut good = true;
-    for (policy, octets) in crates.iter().zip(built) {
-        good &= policy.is_recorded()?;
-        let (name, path) = (policy.name(), policy.component());
-        let old = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let recorded: Lock = lock::read(&policy.lock_file())?;
-        if recorded.get(&name).is_some_and(|entry| entry.compiler == toolchain.version) {
-            let same = old == octets;
-            println!("{name}: {}", if same { "the same octets" } else { "OTHER OCTETS from the same compiler" });
-            good &= same;
-        } else {
-            println!("{name}: octets not compared: {}", toolchain.version);
-            let file = policy.dir.join(cases::CASES_FILE);
-            for (what, octets) in [("the component there", &old), ("the rebuilt one", &octets)] {
-                let failed = cases::run_one(&path, octets, &file)?.iter().filter(|result| !result.passed()).count();
-                println!("{name}: {what} fails {failed} of its cases");
-                good &= failed == 0;
-            }
-        }
-    }
-    Ok(good)
 }
 
 /// The components of these crates, in their order; one cargo call for each workspace.
@@ -121,7 +127,10 @@ impl Crate {
             .map_err(|source| Error::Run { program: "cargo".into(), source })?;
         if !said.status.success() {
             let text = String::from_utf8_lossy(&said.stderr).trim().to_owned();
-            return Err(Error::Failed { program: "cargo metadata".into(), text });
+            return Err(match text.contains("find a workspace root") {
+                true => Error::NoWorkspace { dir, text },
+                false => Error::Failed { program: "cargo metadata".into(), text },
+            });
         }
         let told: serde_json::Value = serde_json::from_slice(&said.stdout).map_err(|_| no_crate())?;
         let packages = told["packages"].as_array().ok_or_else(no_crate)?;
@@ -158,22 +167,58 @@ impl Crate {
     }
 
     /// Whether the lock file tells of these sources and this component.
-    fn is_recorded(&self) -> Result<bool, Error> {
-        let (name, path) = (self.name(), self.component());
-        let octets = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    fn recorded(&self) -> Result<Checked, Error> {
+        let (name, octets) = (self.name(), self.octets()?);
         let Some(entry) = lock::read(&self.lock_file())?.remove(&name) else {
-            println!("{name}: not in {LOCK_FILE}: build it");
-            return Ok(false);
+            let notes = vec![format!("not in {LOCK_FILE}: `addrauth policy build` puts it there")];
+            return Ok(Checked { policy: name, good: false, notes });
         };
-        let source = entry.source == self.source_hash()?;
-        let component = entry.digest == lock::hex(&Sha256::digest(&octets));
-        if !source {
-            println!("{name}: its sources have changed since it was built");
+        let mut notes = Vec::new();
+        if entry.source != self.source_hash()? {
+            notes.push("its sources have changed since it was built".to_owned());
         }
-        if !component {
-            println!("{name}: the component is not the one in {LOCK_FILE}");
+        if entry.digest != lock::hex(&Sha256::digest(&octets)) {
+            notes.push(format!("the component is not the one in {LOCK_FILE}"));
         }
-        Ok(source && component)
+        let good = notes.is_empty();
+        if good {
+            notes.push(format!("sources and component are those in {LOCK_FILE}"));
+        }
+        Ok(Checked { policy: name, good, notes })
+    }
+
+    /// Compares what a build gave with what is there: the octets, where the same compiler made both, else what they decide.
+    fn compare(&self, built: &[u8], compiler: &str) -> Result<Checked, Error> {
+        let mut checked = self.recorded()?;
+        let (path, old) = (self.component(), self.octets()?);
+        let recorded: Lock = lock::read(&self.lock_file())?;
+        if recorded.get(&self.name()).is_some_and(|entry| entry.compiler == compiler) {
+            let same = old == built;
+            checked.good &= same;
+            checked.notes.push(if same {
+                "the same bytes".into()
+            } else {
+                "OTHER BYTES from the same compiler".into()
+            });
+            return Ok(checked);
+        }
+        checked.notes.push(format!("bytes not compared: {compiler}"));
+        let file = self.dir.join(cases::CASES_FILE);
+        for (what, octets) in [("the component there", old.as_slice()), ("the rebuilt one", built)] {
+            let outcomes = cases::run_one(&path, octets, &file)?;
+            let passed = outcomes.iter().filter(|outcome| outcome.passed()).count();
+            checked.good &= passed == outcomes.len();
+            checked.notes.push(format!("{what} passes {passed} of {} cases", outcomes.len()));
+        }
+        Ok(checked)
+    }
+
+    fn octets(&self) -> Result<Vec<u8>, Error> {
+        match std::fs::read(self.component()) {
+            Ok(octets) => Ok(octets),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotBuilt { path: self.component() }),
+            Err(source) => Err(Error::Read { path: self.component(), source }),
+        }
     }
 }
 
@@ -192,23 +237,88 @@ mod tests {
         let dirs = shipped();
         assert!(dirs.len() >= 8, "{dirs:?}");
         for dir in dirs {
-            assert!(
-                Crate::read(&dir).unwrap().is_recorded().unwrap(),
-                "{}: run `addrauth policy build`",
-                dir.display()
-            );
+            let checked = Crate::read(&dir).unwrap().recorded().unwrap();
+            assert!(checked.good, "{}: {:?}; run `addrauth policy build`", dir.display(), checked.notes);
         }
+    }
+
+    #[test]
+    fn the_hostile_component_was_made_from_the_sources_beside_it() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile");
+        let checked = Crate::read(&dir).unwrap().recorded().unwrap();
+        assert!(checked.good, "{:?}; run `addrauth policy build tests/hostile`", checked.notes);
+    }
+
+    #[test]
+    fn a_component_that_differs_from_its_record_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("own");
+        std::fs::create_dir(&policy).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(policy.join(name), text).unwrap();
+        write("Cargo.toml", "[package]\nname = \"own\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n");
+        write("lib.rs", "");
+        let own = Crate::read(&policy).unwrap();
+        assert!(matches!(own.recorded(), Err(Error::NotBuilt { .. })));
+        write("own.wasm", "octets");
+        assert_eq!(own.recorded().unwrap().notes.len(), 1);
+        let digest = lock::hex(&Sha256::digest("octets"));
+        let entry = Entry { source: own.source_hash().unwrap(), digest, compiler: "rustc 1".into() };
+        lock::write(&own.lock_file(), &Lock::from([("own".to_owned(), entry)])).unwrap();
+        assert!(own.recorded().unwrap().good);
+        let same = own.compare(b"octets", "rustc 1").unwrap();
+        assert!(same.good && same.notes.contains(&"the same bytes".to_owned()), "{:?}", same.notes);
+        assert!(!own.compare(b"others", "rustc 1").unwrap().good);
+        write("lib.rs", "fn more() {}");
+        assert_eq!(own.recorded().unwrap().notes, ["its sources have changed since it was built"]);
+        write("own.wasm", "others");
+        assert!(!own.recorded().unwrap().good && own.recorded().unwrap().notes.len() == 2);
+    }
+
+    #[test]
+    fn a_component_of_another_compiler_is_held_to_its_cases() {
+        let policy = tempfile::tempdir().unwrap();
+        let dir = policy.path().join("mark");
+        std::fs::create_dir(&dir).unwrap();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/mark");
+        std::fs::copy(shipped.join("cases.toml"), dir.join("cases.toml")).unwrap();
+        std::fs::copy(shipped.join("mark.wasm"), dir.join("mark.wasm")).unwrap();
+        let other = Crate { dir: dir.clone(), package: "mark".into(), workspace: dir, sdk: None };
+        let octets = other.octets().unwrap();
+        let digest = lock::hex(&Sha256::digest(&octets));
+        let entry = Entry { source: other.source_hash().unwrap(), digest, compiler: "rustc 1".into() };
+        lock::write(&other.lock_file(), &Lock::from([("mark".to_owned(), entry)])).unwrap();
+        let checked = other.compare(&octets, "rustc 2").unwrap();
+        assert!(
+            checked.good && checked.notes.contains(&"bytes not compared: rustc 2".to_owned()),
+            "{:?}",
+            checked.notes
+        );
+        let accepts = std::fs::read(shipped.join("../accept/accept.wasm")).unwrap();
+        assert!(!other.compare(&accepts, "rustc 2").unwrap().good, "a rebuilt one that decides otherwise is no match");
+    }
+
+    #[test]
+    fn a_crate_that_lost_its_workspace_is_told_what_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("Cargo.toml"), "[package]\nname = \"x\"\nversion.workspace = true\n").unwrap();
+        let said = Crate::read(dir.path()).err().unwrap().to_string();
+        assert!(said.contains("no workspace around it") && said.contains("addrauth-policy = { path"), "{said}");
+    }
+
+    /// Words that tell where a component was built.
+    fn traces(octets: &[u8]) -> Vec<&'static str> {
+        let text: String = octets.iter().map(|o| if (32..127).contains(o) { char::from(*o) } else { '\n' }).collect();
+        let words = ["/root", "/home", "/usr", "/tmp", "/work", "registry", "index.crates", ".cargo", ".rs"];
+        words.into_iter().filter(|word| text.contains(word)).collect()
     }
 
     #[test]
     fn no_shipped_component_tells_where_it_was_built() {
         for dir in shipped() {
-            let octets = std::fs::read(Crate::read(&dir).unwrap().component()).unwrap();
-            let text: String =
-                octets.iter().map(|o| if (32..127).contains(o) { char::from(*o) } else { '\n' }).collect();
-            for word in ["/root", "/home", "/usr", "/tmp", "/work", "registry", "index.crates", ".cargo", ".rs"] {
-                assert!(!text.contains(word), "{}: {word}", dir.display());
-            }
+            let octets = Crate::read(&dir).unwrap().octets().unwrap();
+            assert_eq!(traces(&octets), Vec::<&str>::new(), "{}", dir.display());
+            let told = [octets.as_slice(), b"\0/home/x/.cargo/lib.rs\0"].concat();
+            assert_eq!(traces(&told), ["/home", ".cargo", ".rs"]);
         }
     }
 

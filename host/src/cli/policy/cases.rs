@@ -88,6 +88,9 @@ pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
     let mut outcomes = Vec::new();
     for path in &paths {
         let (component, cases) = files(path);
+        if path.is_dir() && !component.exists() {
+            return Err(Error::NotBuilt { path: component });
+        }
         let octets = shelf::read(&component, &Limits::default())?;
         outcomes.extend(run_one(&component, &octets, &cases)?);
     }
@@ -215,7 +218,7 @@ fn trail(words: &[String]) -> Result<Trail, String> {
 }
 
 /// The component and the cases that a path means: NAME/NAME.wasm and NAME/cases.toml for a directory.
-fn files(path: &Path) -> (PathBuf, PathBuf) {
+pub(super) fn files(path: &Path) -> (PathBuf, PathBuf) {
     if path.is_dir() {
         let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -229,7 +232,10 @@ fn files(path: &Path) -> (PathBuf, PathBuf) {
 pub(super) fn directories_with(file: &str) -> Result<Vec<PathBuf>, Error> {
     let root = Path::new("policies");
     let failed = |source| Error::Read { path: root.to_owned(), source };
-    let entries = std::fs::read_dir(root).map_err(failed)?;
+    let entries = match std::fs::read_dir(root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
     let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     found.retain(|dir| dir.join(file).is_file());
     found.sort();

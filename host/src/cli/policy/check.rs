@@ -19,6 +19,7 @@ pub(super) fn run(files: &[PathBuf], json: bool) -> Result<bool, Error> {
     let sandbox = Sandbox::new(&Arc::new(Limits::default())).map_err(Error::Setup)?;
     let mut good = true;
     for file in files {
+        let file = &cases::files(file).0;
         match look(&sandbox, file) {
             Ok(report) => {
                 good &= report["odd"].as_array().is_none_or(Vec::is_empty);
