@@ -1,0 +1,131 @@
+//! What a decision costs: natively, from a finite table, in the sandbox, and through its threads: `cargo bench --bench decision`.
+//!
+//! Criterion tells the time of each; the comparison at the end runs them in turn, so that a busy machine slows all of
+//! them alike. Only the ratios say something, and nothing passes or fails by them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use addrauth::case::{Client, Disposition, Found, KeyStatus, Mail, Recipient, ReversePath};
+use addrauth::config::{Limits, Policy as Bindings};
+use addrauth::policy::Policies;
+use addrauth::proto::record::Claim;
+use addrauth_policy::{Claim as Told, Facts, KeyStatus as Status, Policy, Settings, Trail};
+use criterion::Criterion;
+use policy_missing_direct::MissingDirect;
+use tokio::runtime::Runtime;
+
+/// Calls of each lane in a row, in one round of the comparison.
+const CALLS: u32 = 200;
+/// Rounds of the comparison.
+const ROUNDS: usize = 101;
+
+/// Direct mail without a key: what missing-direct was made for.
+fn mail() -> Mail {
+    Mail {
+        received: SystemTime::UNIX_EPOCH,
+        queue_id: None,
+        client: Client::default(),
+        daemon: String::new(),
+        login: None,
+        reverse_path: ReversePath::Path(None),
+        smtputf8: false,
+        size: Some(4096),
+        recipients: vec![Recipient { path: b"<bob@example.com>".to_vec(), address: None }],
+        fields: Vec::new(),
+        keys: Vec::new(),
+        malformed: false,
+    }
+}
+
+fn found(status: KeyStatus) -> Found {
+    Found { claim: Some(Claim::All), ..Found::bare(status, None, None) }
+}
+
+/// A thing compared: what it is called, and one call of it.
+type Lane<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
+fn lanes<'a>(policies: &'a Policies, runtime: &'a Runtime, mail: &'a Mail, facts: &'a Facts) -> [Lane<'a>; 4] {
+    let (missing, none) = (found(KeyStatus::Missing), found(KeyStatus::None));
+    let (here, settings) = (missing.clone(), Settings::defaults(&MissingDirect::describe()));
+    [
+        (
+            "native",
+            Box::new(move || {
+                black_box(MissingDirect::decide(black_box(facts), &settings));
+            }),
+        ),
+        (
+            "finite table",
+            Box::new(move || {
+                black_box(runtime.block_on(policies.decide(black_box(mail), &none)));
+            }),
+        ),
+        (
+            "sandbox, fresh instance",
+            Box::new(move || {
+                black_box(policies.decide_here(black_box(mail), &here));
+            }),
+        ),
+        (
+            "sandbox, through threads",
+            Box::new(move || {
+                black_box(runtime.block_on(policies.decide(black_box(mail), &missing)));
+            }),
+        ),
+    ]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Nanoseconds for each lane, round by round.
+fn compare(lanes: &mut [Lane]) -> Vec<Vec<f64>> {
+    let mut times = vec![Vec::new(); lanes.len()];
+    for round in 0..=ROUNDS {
+        for (lane, times) in lanes.iter_mut().zip(&mut times) {
+            let begin = Instant::now();
+            for _ in 0..CALLS {
+                (lane.1)();
+            }
+            // The first round fills caches.
+            if round > 0 {
+                times.push(begin.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS));
+            }
+        }
+    }
+    times
+}
+
+fn main() {
+    let bindings = Bindings { missing: "missing-direct".into(), ..Bindings::default() };
+    let policies = Policies::load(&bindings, &BTreeMap::new(), &Arc::new(Limits::default())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mail = mail();
+    let mut facts = Facts::of(Status::Missing);
+    (facts.claim, facts.trail) = (Some(Told::All), Some(Trail::empty()));
+    let decided = runtime.block_on(policies.decide(&mail, &found(KeyStatus::Missing)));
+    assert_eq!((decided[0].disposition, &decided[0].fault), (Disposition::Mark, &None));
+    assert_eq!(policies.decide_here(&mail, &found(KeyStatus::Missing)), decided);
+
+    let mut lanes = lanes(&policies, &runtime, &mail, &facts);
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    for (name, call) in &mut lanes {
+        criterion.bench_function(name, |bencher| bencher.iter(&mut *call));
+    }
+    let times = compare(&mut lanes);
+    println!("{ROUNDS} rounds of {CALLS} calls each, in turn");
+    println!("{:<26} {:>12} {:>12} {:>12}", "", "median ns", "to native", "to sandbox");
+    for ((name, _), own) in lanes.iter().zip(&times) {
+        let ratio = |to: usize| median(own.iter().zip(&times[to]).map(|(own, other)| own / other).collect());
+        println!("{name:<26} {:>12.0} {:>12.2} {:>12.3}", median(own.clone()), ratio(0), ratio(2));
+    }
+}
