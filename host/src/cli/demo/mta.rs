@@ -353,8 +353,9 @@ fn nonsense(said: u8, answer: Frame) -> Error {
     Error::Nonsense { said: said.into(), answer }
 }
 
-/// What a field's value looks like to a milter: folds as LF; without that agreement, no leading space.
+/// What a field's value looks like to a milter: cut at its first NUL; folds as LF; without that agreement, no leading space.
 fn told(value: &[u8], keep_spaces: bool) -> Vec<u8> {
+    let value = value.split(|o| *o == 0).next().unwrap_or_default();
     let value = if keep_spaces { value } else { value.strip_prefix(b" ").unwrap_or(value) };
     let lines: Vec<&[u8]> = value.split(|o| *o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
     lines.join(&b'\n')

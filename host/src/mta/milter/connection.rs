@@ -64,6 +64,7 @@ struct Connection<J> {
 /// The message in flight, and the judge that it keeps to its end.
 struct Current<J> {
     judge: Arc<J>,
+    queue_id: Option<String>,
     examination: Option<(AbortOnDropHandle<Case>, Instant)>,
     _room: OwnedSemaphorePermit,
 }
@@ -102,7 +103,7 @@ impl<J: Judge> Connection<J> {
         tokio::select! {
             biased;
             () = self.door.stopped.cancelled() => Err(Error::Stopping),
-            () = self.door.stopping.cancelled(), if self.current.is_none() => Ok(None),
+            () = self.door.stopping.cancelled(), if self.current.is_none() && !self.session.in_flight() => Ok(None),
             next = timeout(patience, self.frames.next()) => match next {
                 Ok(frame) => frame.transpose(),
                 Err(_) => Err(Error::Silent { what: "silent", limit: patience }),
@@ -115,7 +116,7 @@ impl<J: Judge> Connection<J> {
         match room {
             Ok(room) if self.seated => {
                 let judge = self.door.judge.borrow().clone();
-                self.current = Some(Current { judge, examination: None, _room: room });
+                self.current = Some(Current { judge, queue_id: None, examination: None, _room: room });
                 self.session.admit(SystemTime::now(), &mut self.out)?;
             }
             Ok(_) => self.session.refuse(Error::Full("milter connections"), &mut self.out),
@@ -127,41 +128,26 @@ impl<J: Judge> Connection<J> {
     fn examine(&mut self, mail: Mail) {
         let Some(current) = &mut self.current else { return };
         let judge = current.judge.clone();
+        current.queue_id.clone_from(&mail.queue_id);
         let task = tokio::spawn(async move { judge.examine(mail).await });
         let deadline = Instant::now() + self.door.limits.examine;
         current.examination = Some((AbortOnDropHandle::new(task), deadline));
     }
 
-    /// Leaves the answer in the output; false when the MTA closed and wants none.
+    /// Leaves the answer in the output: the judge's, or 451. False when the MTA closed and wants none.
     async fn answer(&mut self) -> Result<bool, Error> {
-        let due = Instant::now() + self.door.limits.milter_answer;
-        let Some(mut current) = self.current.take() else { return Err(Error::Order(command::END)) };
-        let Some((mut task, deadline)) = current.examination.take() else { return Err(Error::Order(command::END)) };
-        let deadline = deadline.min(due);
-        let examined = tokio::select! {
-            biased;
-            () = self.door.stopped.cancelled() => Err(Error::Stopping),
-            joined = timeout_at(deadline, &mut task) => outcome(joined, "examining", self.door.limits.examine),
-            next = self.frames.next() => match next.transpose()? {
-                // Nobody waits any more: nothing is owed for a message that was not taken.
-                None => return Ok(false),
-                Some(frame) if matches!(frame.command, command::ABORT | command::QUIT) => {
-                    self.pending = Some(frame);
-                    return Ok(true);
-                }
-                Some(frame) => return Err(Error::Order(frame.command)),
-            },
-        };
-        let id = examined.as_ref().ok().and_then(|case| case.mail.queue_id.clone());
-        let kept = match examined {
-            Ok(case) => {
-                let judge = current.judge.clone();
-                let task = AbortOnDropHandle::new(tokio::spawn(async move { judge.keep(case).await }));
-                outcome(timeout_at(due, task).await, "keeping what is owed for", self.door.limits.milter_answer)
+        let current = self.current.take();
+        let id = current.as_ref().and_then(|current| current.queue_id.clone());
+        let case = match self.judged(current).await {
+            Ok(Some(case)) => case,
+            Ok(None) => return Ok(self.pending.is_some()),
+            // The connection ends, but the MTA waits, and is to hear why.
+            Err(fault) => {
+                tempfail(&fault, &mut self.out);
+                return Err(fault);
             }
-            Err(fault) => Err(fault),
         };
-        let said = match kept {
+        let said = match case {
             Ok(case) => self.session.answer(&case.reply, &mut self.out),
             Err(fault) => {
                 tempfail(&fault, &mut self.out);
@@ -172,6 +158,38 @@ impl<J: Judge> Connection<J> {
             tracing::warn!(queue_id = id.as_deref().unwrap_or("-"), "the message gets 451: {fault}");
         }
         Ok(true)
+    }
+
+    /// Waits for the examination, and has kept what is owed. None when the MTA does not wait: it closed, or what it says
+    /// instead is pending. The outer error ends the connection, the inner one is the message's.
+    async fn judged(&mut self, current: Option<Current<J>>) -> Result<Option<Result<Case, Error>>, Error> {
+        let limits = &self.door.limits;
+        let due = Instant::now() + limits.milter_answer;
+        let Some(Current { judge, examination: Some((mut task, deadline)), _room, .. }) = current else {
+            return Err(Error::Order(command::END));
+        };
+        let examined = tokio::select! {
+            biased;
+            () = self.door.stopped.cancelled() => Err(Error::Stopping),
+            joined = timeout_at(deadline.min(due), &mut task) => outcome(joined, "examining", limits.examine),
+            next = self.frames.next() => match next.transpose()? {
+                // Nobody waits any more: nothing is owed for a message that was not taken.
+                None => return Ok(None),
+                Some(frame) if matches!(frame.command, command::ABORT | command::QUIT) => {
+                    self.pending = Some(frame);
+                    return Ok(None);
+                }
+                Some(frame) => return Err(Error::Order(frame.command)),
+            },
+        };
+        let case = match examined {
+            Ok(case) => {
+                let task = AbortOnDropHandle::new(tokio::spawn(async move { judge.keep(case).await }));
+                outcome(timeout_at(due, task).await, "keeping what is owed for", limits.milter_answer)
+            }
+            Err(fault) => Err(fault),
+        };
+        Ok(Some(case))
     }
 
     /// Everything at once: two writes would cost a round trip, or a delayed ACK.

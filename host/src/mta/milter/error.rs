@@ -57,7 +57,7 @@ pub enum Error {
     #[error("more than {0} recipients")]
     Recipients(usize),
     /// More fields to delete than `Limits::key_fields`.
-    #[error("more than {0} fields to delete")]
+    #[error("more than {0} X-Auth-Key and X-Auth-Key-Status fields")]
     KeyFields(usize),
     /// No room for another message.
     #[error("too many {0} at once")]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use tokio_util::bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
+use zeroize::Zeroize;
 
 use super::Error;
 
@@ -84,6 +85,18 @@ impl Frame {
     }
 }
 
+impl Drop for Frame {
+    /// A header field may be a key: its octets are wiped, where nobody else holds them.
+    fn drop(&mut self) {
+        if self.command != command::HEADER {
+            return;
+        }
+        if let Ok(mut octets) = std::mem::take(&mut self.payload).try_into_mut() {
+            octets.zeroize();
+        }
+    }
+}
+
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Frame({}, {} octets)", self.command.escape_ascii(), self.payload.len())
@@ -115,8 +128,10 @@ impl Decoder for FrameCodec {
             return Ok(None);
         }
         octets.advance(LENGTH);
-        let mut frame = octets.split_to(length).freeze();
-        Ok(Some(Frame { command: frame.get_u8(), payload: frame }))
+        let mut frame = octets.split_to(length);
+        let command = frame.get_u8();
+        let payload = if command == command::HEADER { taken_out(&mut frame) } else { frame.freeze() };
+        Ok(Some(Frame { command, payload }))
     }
 
     fn decode_eof(&mut self, octets: &mut BytesMut) -> Result<Option<Frame>, Error> {
@@ -125,6 +140,13 @@ impl Decoder for FrameCodec {
             frame => Ok(frame),
         }
     }
+}
+
+/// A copy of its own, which the frame wipes in the end; the connection's buffer, which lives on, is wiped at once.
+fn taken_out(octets: &mut [u8]) -> Bytes {
+    let copy = Bytes::copy_from_slice(octets);
+    octets.zeroize();
+    copy
 }
 
 impl Encoder<Frame> for FrameCodec {
@@ -223,6 +245,13 @@ mod tests {
         assert_eq!(strings(b""), Some(vec![]));
         assert_eq!(strings(b"\0"), Some(vec![b"".as_slice()]));
         assert_eq!(strings(b"a\0b"), None);
+    }
+
+    #[test]
+    fn what_is_taken_out_of_the_connections_buffer_is_gone_there() {
+        let mut buffer = *b"X-Auth-Key\0 key\0";
+        assert_eq!(taken_out(&mut buffer).as_ref(), b"X-Auth-Key\0 key\0");
+        assert_eq!(buffer, [0; 16]);
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, 
 use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
 
+/// Fields that only we may write: a forged one has to be found and deleted wherever it stands.
+const OURS: [&str; 2] = [STATUS_FIELD, MARK_FIELD];
 /// The fields whose values are secret.
 const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
-/// The fields that are ours alone to write, and so ours to delete.
-const OURS: [&str; 2] = [STATUS_FIELD, MARK_FIELD];
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,8 @@ pub(super) struct Message {
     mail: Mail,
     fields: usize,
     octets: usize,
+    /// Fields that count, whatever the limits say, because the MTA may have to delete them.
+    doomed: usize,
 }
 
 impl Message {
@@ -59,7 +61,7 @@ impl Message {
             keys: Vec::new(),
             malformed: false,
         };
-        Message { stage: Stage::Envelope, fault: None, mail, fields: 0, octets: 0 }
+        Message { stage: Stage::Envelope, fault: None, mail, fields: 0, octets: 0, doomed: 0 }
     }
 
     /// MAIL: the reverse-path, of at most `limit` octets, and its parameters.
@@ -128,27 +130,26 @@ impl Message {
         self.octets = self.octets.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
         let over = self.fields > limits.header_fields || self.octets > limits.header_octets;
         self.mail.malformed |= over;
-        if name.eq_ignore_ascii_case(KEY_FIELD.as_bytes()) {
-            if self.mail.keys.len() >= limits.key_fields {
+        let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
+        let ours = OURS.iter().find(|known| is(known));
+        if is(&KEY_FIELD) || ours.is_some() {
+            if self.doomed >= limits.key_fields {
                 return Err(Error::KeyFields(limits.key_fields));
             }
-            // Beyond the limits a key field is only counted, so that it can be deleted.
+            self.doomed += 1;
+        }
+        // Beyond the limits the fields that may have to be deleted are only counted.
+        if is(&KEY_FIELD) {
             let key = if over { None } else { AuthKey::parse(key_value(value)).ok() };
             self.mail.keys.push(key);
             return Ok(());
         }
-        if name.eq_ignore_ascii_case(NEW_KEY_FIELD.as_bytes()) {
+        if over {
+            self.mail.fields.extend(ours.map(|name| Field { name: (*name).to_owned(), value: Vec::new() }));
             return Ok(());
         }
-        let value = if over { &[] } else { value };
-        if over {
-            // Beyond the limits only what has to be deleted is kept, and of that the name.
-            if !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours.as_bytes())) {
-                return Ok(());
-            }
-            if self.mail.fields.len() >= limits.header_fields.saturating_add(limits.key_fields) {
-                return Err(Error::KeyFields(limits.key_fields));
-            }
+        if is(&NEW_KEY_FIELD) {
+            return Ok(());
         }
         let is_name = !name.is_empty() && name.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':');
         let Some(name) = std::str::from_utf8(name).ok().filter(|_| is_name) else {
@@ -156,9 +157,12 @@ impl Message {
             self.mail.malformed = true;
             return Ok(());
         };
-        // A bare CR is a line's end to some readers; the first line of a folded value may be empty.
+        // A bare CR is a line's end to some readers; the first line of a folded value may be empty. An LF that folds nothing
+        // comes from no MTA that cuts a header into fields.
         let lines = value.strip_prefix(b"\n").unwrap_or(value);
         self.mail.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
+        self.mail.malformed |=
+            value.split(|octet| *octet == b'\n').skip(1).any(|l| !matches!(l.first(), Some(b' ' | b'\t')));
         let mut stored = Vec::with_capacity(value.len() + 1);
         if !spaced && !matches!(value.first(), None | Some(b' ' | b'\t' | b'\n')) {
             stored.push(b' ');

@@ -114,7 +114,7 @@ fn b1_beyond_the_limits_a_forged_status_is_remembered_so_that_it_can_be_deleted(
     let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0")];
     let mail = mail_of(&fields, Limits { header_fields: 1, ..Limits::default() });
     let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!((names, mail.malformed), (vec!["A", "x-auth-key-status"], true));
+    assert_eq!((names, mail.malformed), (vec!["A", "X-Auth-Key-Status"], true));
 }
 
 #[test]
@@ -181,4 +181,66 @@ fn a_login_is_the_messages_own() {
     take(&mut session, b'N', b"");
     let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
     assert_eq!(mail.login, None);
+}
+
+#[test]
+fn b1_forged_status_fields_are_found_even_beyond_the_limits() {
+    let big = [b"Big\0".as_slice(), &[b'x'; 300_000], b"\0"].concat();
+    let forged = (b'L', b"x-auth-key-STATUS\0 VALIDKEY\0".as_slice());
+    let mail = mail_of(&[forged, (b'L', &big), forged, (b'L', b"X-Addrauth-Mark\0 m\0")], Limits::default());
+    assert_eq!((mail.named("X-Auth-Key-Status").count(), mail.named("X-Addrauth-Mark").count()), (2, 1));
+    assert!(mail.malformed);
+}
+
+#[test]
+fn more_fields_to_delete_than_an_mta_should_defer_the_message_whichever_they_are() {
+    let mut session = session(OFFER, Limits { key_fields: 2, header_fields: 1, ..Limits::default() });
+    take(&mut session, b'M', b"<>\0");
+    for name in [b"X-Auth-Key\0\0".as_slice(), b"X-Auth-Key-Status\0\0", b"X-Addrauth-Mark\0\0"] {
+        take(&mut session, b'L', name);
+    }
+    take(&mut session, b'N', b"");
+    assert!(is_later(&take(&mut session, b'E', b"").1));
+}
+
+#[test]
+fn a6_a_value_whose_lines_do_not_fold_makes_the_message_malformed() {
+    for value in
+        [b"A\0 b\nX-Auth-Key: k\0".as_slice(), b"A\0 b\n\nX-Auth-Key: k\0", b"A\0 b\rX-Auth-Key: k\0", b"A\0 b\n\0"]
+    {
+        assert!(mail_of(&[(b'L', value)], Limits::default()).malformed, "{}", value.escape_ascii());
+    }
+    for value in [b"A\0\n b\n\tX-Auth-Key: k\0".as_slice(), b"A\0 b\n \n c\0", b"A\0 b\rc\0"] {
+        assert!(!mail_of(&[(b'L', value)], Limits::default()).malformed, "{}", value.escape_ascii());
+    }
+}
+
+#[test]
+fn macros_are_welcome_anywhere_and_a_cut_one_ends_the_connection() {
+    let mut session = session(OFFER, Limits::default());
+    for before in *b"CHMRTLNBEAZ\0" {
+        let payload = [&[before][..], b"i\0QID9\0{auth_authen}\0bob\0{}\0\0unheard of\0x\0"].concat();
+        assert!(matches!(take(&mut session, b'D', &payload), (Act::Read, out) if out.is_empty()));
+    }
+    for payload in [b"".as_slice(), b"Mi", b"Mi\0", b"Mi\0v\0j\0"] {
+        let mut out = BytesMut::new();
+        assert!(session.take(&Frame::new(b'D', &[payload]), &mut out).is_err(), "{}", payload.escape_ascii());
+    }
+}
+
+#[test]
+fn a_login_told_too_late_is_of_no_message() {
+    let mut session = session(OFFER, Limits::default());
+    let mut logins = Vec::new();
+    for _ in 0..2 {
+        take(&mut session, b'D', b"M");
+        take(&mut session, b'M', b"<>\0");
+        take(&mut session, b'D', b"R{auth_authen}\0alice\0");
+        take(&mut session, b'R', b"<b@two.example>\0");
+        take(&mut session, b'N', b"");
+        take(&mut session, b'D', b"E{auth_authen}\0alice\0");
+        let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
+        logins.push(mail.login);
+    }
+    assert_eq!(logins, [None, None]);
 }
