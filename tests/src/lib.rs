@@ -5,6 +5,8 @@
 pub mod authority;
 pub mod daemon;
 pub mod dns;
+pub mod fuzz;
+pub mod milter;
 pub mod postfix;
 pub mod probe;
 pub mod smtp;

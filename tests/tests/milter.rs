@@ -1,62 +1,12 @@
 //! The milter door, driven over real sockets by the MTA that the demonstration plays.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use addrauth::case::{Case, Direction, Finding, Mail, Refusal, Reply, Verdict};
 use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
-use addrauth::config::{Limits, Listen, Milter};
-use addrauth::mta::Judge;
-use addrauth::mta::milter::{Listener, serve};
-use addrauth::proto::header::Edit;
+use addrauth::config::{Limits, Listen};
+use addrauth_tests::milter::{Fake, frame, open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-/// A judge that deletes every key, writes its own name on top, and does what the Subject says.
-struct Fake(&'static str);
-
-impl Judge for Fake {
-    async fn examine(&self, mail: Mail) -> Case {
-        let subject = mail.named("Subject").next().map(|f| String::from_utf8_lossy(&f.value).trim().to_owned());
-        let refusal = Refusal { code: 550, status: "5.7.1", text: "no\r\n250 yes".into() };
-        let verdict = match subject.as_deref() {
-            Some("panic") => panic!("as told"),
-            Some("never") => std::future::pending().await,
-            Some("reject") => Verdict::Reject(refusal),
-            Some("hold") => Verdict::Hold("looks odd".into()),
-            Some("discard") => Verdict::Discard,
-            _ => Verdict::Accept,
-        };
-        let delete = |index| Edit::Delete { name: "X-Auth-Key".into(), index };
-        let mut edits: Vec<Edit> = (1..=u32::try_from(mail.keys.len()).unwrap()).rev().map(delete).collect();
-        edits.push(Edit::Insert { index: 0, name: "X-Judge".into(), value: format!(" {}", self.0) });
-        let reply = Reply { verdict, edits, owed: vec![] };
-        Case { mail, finding: Finding::Passing(Direction::Relay), decisions: vec![], reply }
-    }
-
-    async fn keep(&self, case: Case) -> Case {
-        case
-    }
-}
-
-struct Daemon {
-    place: Listen,
-    judge: watch::Sender<Arc<Fake>>,
-    shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-}
-
-fn start(place: &str, limits: Limits) -> Daemon {
-    let milter = Milter { listen: vec![place.parse().unwrap()], group: String::new() };
-    let listeners = Listener::bind(&milter).unwrap();
-    let place = listeners[0].local();
-    let (judge, receiver) = watch::channel(Arc::new(Fake("one")));
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listeners, receiver, Arc::new(limits), shutdown.clone()));
-    Daemon { place, judge, shutdown, task }
-}
 
 fn inbound() -> Envelope {
     Envelope::inbound("a@one.example", "b@two.example")
@@ -66,7 +16,7 @@ const PLACE: &str = "inet:127.0.0.1:0";
 
 #[tokio::test]
 async fn a1_a2_a3_no_key_reaches_a_recipient_and_no_other_octet_changes() {
-    let daemon = start(PLACE, Limits::default());
+    let daemon = open(PLACE, Limits::default());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for _ in 0..3 {
         let message = b"X-Auth-Key: 1\r\nSubject: x\r\nx-auth-KEY : 2\r\nX-Auth-Key\t:\r\n 3\r\nA:b\r\n\r\nbody\r\n";
@@ -79,7 +29,7 @@ async fn a1_a2_a3_no_key_reaches_a_recipient_and_no_other_octet_changes() {
 
 #[tokio::test]
 async fn k6_each_verdict_arrives_and_a_reply_stays_one_line() {
-    let daemon = start(PLACE, Limits::default());
+    let daemon = open(PLACE, Limits::default());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for (subject, fate) in [
         ("reject", Fate::Refused("550 5.7.1 no??250 yes".into())),
@@ -95,7 +45,7 @@ async fn k6_each_verdict_arrives_and_a_reply_stays_one_line() {
 #[tokio::test]
 async fn a_judge_that_panics_or_never_ends_is_451_and_the_connection_goes_on() {
     let limits = Limits { examine: Duration::from_millis(100), ..Limits::default() };
-    let daemon = start(PLACE, limits);
+    let daemon = open(PLACE, limits);
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for subject in ["panic", "never", "panic"] {
         let outcome = mta.send(&inbound(), format!("Subject: {subject}\r\n\r\nx").as_bytes()).await.unwrap();
@@ -106,16 +56,16 @@ async fn a_judge_that_panics_or_never_ends_is_451_and_the_connection_goes_on() {
 
 #[tokio::test]
 async fn a_new_judge_is_asked_from_the_next_message_on() {
-    let daemon = start(PLACE, Limits::default());
+    let daemon = open(PLACE, Limits::default());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     assert!(mta.send(&inbound(), b"A: b\n\n").await.unwrap().message.starts_with(b"X-Judge: one\n"));
-    daemon.judge.send(Arc::new(Fake("two"))).unwrap();
+    daemon.judge.send(Fake::named("two")).unwrap();
     assert!(mta.send(&inbound(), b"A: b\n\n").await.unwrap().message.starts_with(b"X-Judge: two\n"));
 }
 
 #[tokio::test]
 async fn n_a_full_house_says_451_at_mail() {
-    let daemon = start(PLACE, Limits { messages_in_flight: 0, ..Limits::default() });
+    let daemon = open(PLACE, Limits { messages_in_flight: 0, ..Limits::default() });
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     let outcome = mta.send(&inbound(), b"A: b\r\n\r\n").await.unwrap();
     assert_eq!(outcome.at, 'M');
@@ -124,7 +74,7 @@ async fn n_a_full_house_says_451_at_mail() {
 
 #[tokio::test]
 async fn n_100_000_header_fields_are_survived_and_the_keys_among_them_deleted() {
-    let daemon = start(PLACE, Limits::default());
+    let daemon = open(PLACE, Limits::default());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     let message = ["X-Auth-Key: 1\n", &"A: b\n".repeat(100_000), "X-Auth-Key: 2\n\nbody"].concat();
     let outcome = mta.send(&inbound(), message.as_bytes()).await.unwrap();
@@ -134,7 +84,7 @@ async fn n_100_000_header_fields_are_survived_and_the_keys_among_them_deleted() 
 
 #[tokio::test]
 async fn n_lengths_that_are_none_and_f6_half_open_connections_are_closed() {
-    let daemon = start(PLACE, Limits { milter_greeting: Duration::from_millis(200), ..Limits::default() });
+    let daemon = open(PLACE, Limits { milter_greeting: Duration::from_millis(200), ..Limits::default() });
     let Listen::Inet(address) = daemon.place else { panic!() };
     for octets in [&[0, 0, 0, 0][..], &[0x80, 0, 0, 0, b'O'], &[0xff; 5], &[0, 0, 0, 13, b'O'], &[]] {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -149,7 +99,7 @@ async fn n_lengths_that_are_none_and_f6_half_open_connections_are_closed() {
 async fn a_unix_socket_goes_when_the_program_stops() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("milter");
-    let daemon = start(&format!("unix:{}", path.display()), Limits::default());
+    let daemon = open(&format!("unix:{}", path.display()), Limits::default());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     assert_eq!(mta.send(&inbound(), b"A: b\r\n\r\n").await.unwrap().fate, Fate::Delivered);
     daemon.shutdown.cancel();
@@ -159,12 +109,9 @@ async fn a_unix_socket_goes_when_the_program_stops() {
 
 #[tokio::test]
 async fn the_whole_answer_comes_in_one_read_even_to_a_slow_peer() {
-    let daemon = start(PLACE, Limits::default());
+    let daemon = open(PLACE, Limits::default());
     let Listen::Inet(address) = daemon.place else { panic!() };
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let frame = |command: u8, payload: &[u8]| {
-        [&u32::try_from(payload.len() + 1).unwrap().to_be_bytes(), &[command][..], payload].concat()
-    };
     let mut answer = [0; 4096];
     stream.write_all(&frame(b'O', &[6u32, 0x1ff, 0x1f_ffff].map(u32::to_be_bytes).concat())).await.unwrap();
     assert!(stream.read(&mut answer).await.unwrap() > 17);
