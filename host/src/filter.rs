@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::case::{Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail};
+use crate::case::{Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::custody::Custody;
 use crate::policy::Policies;
@@ -134,10 +134,7 @@ impl Filter {
     /// Which way the message goes (invariants §1). A login's mail that stays inside is inbound: nobody inside may learn
     /// a colleague's key or forge a status.
     fn direction(&self, mail: &Mail) -> Direction {
-        let ends_here = |address: &Option<Address>| {
-            address.as_ref().is_some_and(|a| self.config.final_domains.iter().any(|d| d == a.domain()))
-        };
-        let here = mail.recipients.iter().filter(|r| ends_here(&r.address)).count();
+        let here = mail.recipients.iter().filter(|recipient| self.ends_here(recipient)).count();
         if self.is_own(mail) {
             Direction::Own
         } else if mail.login.is_some() && here < mail.recipients.len() {
@@ -146,6 +143,22 @@ impl Filter {
             Direction::Inbound
         } else {
             Direction::Relay
+        }
+    }
+
+    /// Whether a recipient's mail ends here. What is no addr-spec is read as an MTA delivers it: without a domain, or with
+    /// an address literal, it is local; otherwise what follows the last `@` counts.
+    fn ends_here(&self, recipient: &Recipient) -> bool {
+        let finals = &self.config.final_domains;
+        if let Some(address) = &recipient.address {
+            return finals.iter().any(|domain| domain == address.domain());
+        }
+        let path = String::from_utf8_lossy(&recipient.path);
+        let path = path.trim_start_matches('<').trim_end_matches('>');
+        match path.rsplit_once('@') {
+            Some((_, literal)) if literal.starts_with('[') => !finals.is_empty(),
+            Some((_, domain)) => finals.iter().any(|f| f.eq_ignore_ascii_case(domain.trim_end_matches('.'))),
+            None => !finals.is_empty(),
         }
     }
 

@@ -45,6 +45,10 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
+    if quiet {
+        // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log.
+        sigpipe::reset();
+    }
     let level =
         EnvFilter::try_from_env("ADDRAUTH_LOG").unwrap_or_else(|_| EnvFilter::new(if quiet { "warn" } else { "info" }));
     let colours = std::io::stderr().is_terminal();

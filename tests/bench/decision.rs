@@ -2,7 +2,6 @@
 //!
 //! Criterion tells the time of each; the comparison at the end runs them in turn, so that a busy machine slows all of
 //! them alike. Only the ratios say something, and nothing passes or fails by them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

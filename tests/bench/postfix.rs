@@ -2,7 +2,6 @@
 //!
 //! One instance, one smtpd port per milter, rounds interleaved, so that a busy machine slows all of them alike. Only the
 //! ratios say something, and nothing passes or fails by them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

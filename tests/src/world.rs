@@ -1,8 +1,5 @@
 //! A message, a zone and servers: the small world that the verifier is tested in.
 
-// What a test needs to go on may panic: that is how a test fails.
-#![allow(clippy::unwrap_used)]
-
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::SystemTime;

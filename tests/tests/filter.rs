@@ -1,5 +1,4 @@
 //! The filter as a whole: which way a message goes, what is asked, what is kept, with real DNS packets and a real socket.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
@@ -74,6 +73,21 @@ async fn mail_for_elsewhere_keeps_its_key_and_one_final_recipient_is_enough_to_s
     let case = judged(&stage, mail(&[GOOD], &["carol@elsewhere.example", "bob@home.example"])).await;
     assert_eq!(found(&case), (KeyStatus::Valid, None));
     assert!(case.reply.edits.contains(&Edit::Delete { name: "X-Auth-Key".into(), index: 1 }));
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_no_addr_spec_and_yet_local_gets_no_key_either() {
+    let stage = stage([Act::valid()], |_| {}).await;
+    for local in
+        ["postmaster", "bob@[127.0.0.1]", "bob@HOME.example.", "bob..b@home.example", "@a.example:bob@home.example"]
+    {
+        let case = judged(&stage, mail(&[GOOD], &[local])).await;
+        assert_eq!(found(&case), (KeyStatus::Valid, None), "{local}");
+    }
+    for foreign in ["bob..b@elsewhere.example", "bob@home.example@elsewhere.example"] {
+        let case = judged(&stage, mail(&[GOOD], &[foreign])).await;
+        assert_eq!(case.finding, Finding::Passing(Direction::Relay), "{foreign}");
+    }
 }
 
 #[tokio::test]

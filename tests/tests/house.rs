@@ -1,5 +1,4 @@
 //! The house rules, held against the sources: who may name whom, where the big dependencies live, how long a file may be.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

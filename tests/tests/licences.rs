@@ -1,5 +1,4 @@
 //! What the host's binary is made of may be used by anyone: no dependency binds its users by copyleft.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! The real daemon behind a real Postfix: what the client is told, what the log says, what lies in the mailboxes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,5 @@
 //! From a domain to its AS, over real DNS packets on loopback: which records count, and where none may lead.
 
-// What a test needs to go on may panic: that is how a test fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 

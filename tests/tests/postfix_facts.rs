@@ -1,5 +1,4 @@
 //! What Postfix does between an SMTP client and a milter: the facts that the filter is built on, shown with a stand-in.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use addrauth_tests::postfix::{Bed, Door, Kind, as_sent};
 use addrauth_tests::probe::{self, Packet, Probe};

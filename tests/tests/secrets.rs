@@ -1,8 +1,5 @@
 //! A11: no log line, no error and no `Debug` text holds a key, whatever is done with it.
 
-// What a test needs to go on may panic: that is how a test fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -1,8 +1,5 @@
 //! The verifier against a real DNS server and a real, misbehaving AS, over real packets on loopback.
 
-// What a test needs to go on may panic: that is how a test fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -83,15 +83,13 @@ fn warnings(config: &Config) -> Vec<String> {
 }
 
 fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {
-    let mut shown = match toml::Value::try_from(config) {
-        Ok(shown) => shown,
-        Err(error) => return fail(error),
+    let default = Config { hostname: super::hostname(), ..Config::default() };
+    let (mut shown, default) = match (toml::Table::try_from(config), toml::Table::try_from(default)) {
+        (Ok(shown), Ok(default)) => (shown, default),
+        (Err(error), _) | (_, Err(error)) => return fail(error),
     };
     if changed {
-        match toml::Value::try_from(Config::default()) {
-            Ok(default) => subtract(&mut shown, &default),
-            Err(error) => return fail(error),
-        }
+        subtract(&mut shown, &default);
     }
     if context.json {
         println!("{}", serde_json::json!(shown));
@@ -102,13 +100,13 @@ fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {
 }
 
 /// Removes from `shown` what is the same in `default`.
-fn subtract(shown: &mut toml::Value, default: &toml::Value) {
-    let (Some(shown), Some(default)) = (shown.as_table_mut(), default.as_table()) else { return };
+fn subtract(shown: &mut toml::Table, default: &toml::Table) {
     for (key, value) in default {
         let Some(ours) = shown.get_mut(key) else { continue };
-        subtract(ours, value);
-        let empty = value.is_table() && ours.as_table().is_some_and(toml::map::Map::is_empty);
-        if ours == value || empty {
+        if let (Some(ours), Some(value)) = (ours.as_table_mut(), value.as_table()) {
+            subtract(ours, value);
+        }
+        if ours == value || ours.as_table().is_some_and(toml::Table::is_empty) {
             shown.remove(key);
         }
     }

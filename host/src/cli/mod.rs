@@ -44,7 +44,7 @@ impl Context {
 }
 
 /// The system's host name.
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');

@@ -188,7 +188,7 @@ impl Policies {
                 return Ok(Arc::clone(known));
             }
             let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits)?);
-            tracing::info!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
+            tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
             loaded.insert(id, Arc::clone(&policy));
             Ok(policy)
         };

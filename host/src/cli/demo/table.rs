@@ -34,7 +34,7 @@ pub(super) fn object(act: &Act, ending: &Ending, wrong: &[String]) -> Value {
         "told": ending.told,
         "delivered": ending.delivered.as_deref().map(String::from_utf8_lossy),
         "notice": ending.notice,
-        "case_record": ending.case,
+        "record": ending.case,
     })
 }
 
