@@ -9,8 +9,6 @@ pub struct Limits {
     pub header_fields: usize,
     /// Octets of one header block: the same as Postfix's `header_size_limit` times ten.
     pub header_octets: usize,
-    /// Mailboxes read in one From field before it counts as unusable.
-    pub mailboxes: usize,
     /// Recipients of one message; Postfix's `smtpd_recipient_limit`.
     pub recipients: usize,
     /// Octets of one milter frame, checked before anything is allocated. Postfix sends at most 64 KiB of body at a time.
@@ -36,8 +34,6 @@ pub struct Limits {
     pub milter_answer: Duration,
     /// How long messages in flight may go on when the program stops: the longest answer.
     pub milter_drain: Duration,
-    /// How long verification may take for one message; `verify.timeout`, at most 20 s, since Postfix waits 30 s.
-    pub verify: Duration,
     /// VERIFY questions in flight.
     pub questions: usize,
     /// VERIFY questions in flight to one AS address.
@@ -141,7 +137,6 @@ impl Default for Limits {
         Limits {
             header_fields: 1_000,
             header_octets: 256 * 1024,
-            mailboxes: 100,
             recipients: 1_000,
             milter_frame: 1024 * 1024,
             milter_connections: 500,
@@ -154,7 +149,6 @@ impl Default for Limits {
             examine: Duration::from_secs(25),
             milter_answer: Duration::from_secs(28),
             milter_drain: Duration::from_secs(30),
-            verify: Duration::from_secs(5),
             questions: 256,
             questions_per_endpoint: 8,
             failures_per_second: 10.0,

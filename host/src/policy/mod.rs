@@ -255,14 +255,6 @@ impl Policies {
         self.all.iter().map(listed).collect()
     }
 
-    /// Whether any loaded policy may ask for a message to be kept back: unknown for one that sees more than the result.
-    pub fn may_quarantine(&self) -> bool {
-        self.bound.iter().zip(KeyStatus::ALL).any(|(policy, status)| match policy.tabled(status) {
-            Some(decision) => disposition(decision) == Disposition::Quarantine,
-            None => true,
-        })
-    }
-
     fn bound_to(&self, status: KeyStatus) -> &Arc<Shelved> {
         let [valid, invalid, missing, none, unverified, unusable] = &self.bound;
         match status {
