@@ -275,8 +275,9 @@ async fn f2_many_domains_that_name_one_silent_host_send_it_one_round_of_question
     let verifier = Arc::new(verifier(&config(&zone)));
     let found = ask_at_once(&verifier, 30, |number| format!("d{number}.example")).await;
     assert!(found.iter().all(|found| found.status == KeyStatus::Unverified));
-    // Eight in flight, six datagrams each; those who waited saw the breaker open and sent nothing.
-    assert!((8..=48).contains(&host.count()), "{} datagrams", host.count());
+    // Eight in flight, six datagrams each. The breaker opens with the fifth time-out, so the first four to end may let one
+    // more in each; the other eighteen of thirty saw it open and sent nothing.
+    assert!((8..=(8 + 4) * 6).contains(&host.count()), "{} datagrams", host.count());
 }
 
 #[tokio::test]
