@@ -1,256 +1,18 @@
 //! What the MTA said, what was found, what was decided, what is answered: the four nouns, and the case that holds them.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde::ser::SerializeStruct as _;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::proto::address::Address;
 use crate::proto::header::Edit;
-use crate::proto::key::AuthKey;
-use crate::proto::record::Claim;
 
-/// A message as the MTA told it, up to the end of its header. Nothing changes it.
-///
-/// It holds no key outside of [`Mail::keys`]: the door moved the key fields there.
-#[derive(Clone, Debug)]
-pub struct Mail {
-    /// When its MAIL command came, by the wall clock.
-    pub received: SystemTime,
-    /// The MTA's name for it; Postfix tells it at DATA.
-    pub queue_id: Option<String>,
-    /// Who brought it.
-    pub client: Client,
-    /// The name of the MTA's daemon that took it (`{daemon_name}`).
-    pub daemon: String,
-    /// The name the client logged in with (`{auth_authen}`).
-    pub login: Option<String>,
-    /// The reverse-path of MAIL.
-    pub reverse_path: ReversePath,
-    /// Whether MAIL said SMTPUTF8.
-    pub smtputf8: bool,
-    /// What MAIL said of the size, in octets.
-    pub size: Option<u64>,
-    /// The recipients that the MTA accepted, in order.
-    pub recipients: Vec<Recipient>,
-    /// The header fields, top first, without `X-Auth-Key` and `X-New-Auth-Key`.
-    pub fields: Vec<Field>,
-    /// One for each `X-Auth-Key` field, top first; `None` where its value is outside the grammar.
-    pub keys: Vec<Option<AuthKey>>,
-    /// A key field that no MTA command can remove, or a header block over its limits.
-    pub malformed: bool,
-}
+mod finding;
+mod mail;
 
-/// The SMTP client, as the MTA told it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Client {
-    /// Its address; absent on a unix socket.
-    pub ip: Option<IpAddr>,
-    /// Its name, where forward and reverse look-up agree.
-    pub name: Option<String>,
-    /// What it said in HELO or EHLO.
-    pub helo: String,
-    /// Whether the session is encrypted.
-    pub tls: bool,
-}
-
-/// The reverse-path of MAIL (RFC 5321 §4.1.1.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReversePath {
-    /// `<>`: a bounce or another automatic message.
-    Null,
-    /// A path; the address is absent where it is no addr-spec.
-    Path(Option<Address>),
-}
-
-impl ReversePath {
-    /// The address, where there is one.
-    pub fn address(&self) -> Option<&Address> {
-        match self {
-            ReversePath::Path(Some(address)) => Some(address),
-            _ => None,
-        }
-    }
-}
-
-/// A recipient that the MTA accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// The exact octets of RCPT, angle brackets included: what a deletion must echo.
-    pub path: Vec<u8>,
-    /// The same as an address; absent where it is no addr-spec.
-    pub address: Option<Address>,
-}
-
-/// A header field as the MTA told it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// The name, octets 33 to 126 without colon.
-    pub name: String,
-    /// The value as it stands: leading space and folds included, without the last line ending.
-    pub value: Vec<u8>,
-}
-
-impl Mail {
-    /// The fields of this name, top first, letter case ignored.
-    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
-        self.fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name))
-    }
-}
-
-/// Which way a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// To a domain of ours: it is examined.
-    Inbound,
-    /// From a login or trusted submitter of ours, to somebody elsewhere.
-    Outbound,
-    /// Neither: we forward or relay it, and the key stays.
-    Relay,
-    /// Written by ourselves: it carries our mark.
-    Own,
-}
-
-/// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyStatus {
-    /// An AS said so, now or within the cache's bound; or the sender is our own login.
-    Valid,
-    /// An AS said so.
-    Invalid,
-    /// The domain takes part, and there is no key.
-    Missing,
-    /// The domain publishes no AS.
-    None,
-    /// DNS or the AS failed, or there was no budget to ask.
-    Unverified,
-    /// No single address, or no single usable key.
-    Unusable,
-}
-
-impl KeyStatus {
-    /// All six, in the contract's order.
-    pub const ALL: [KeyStatus; 6] = [
-        KeyStatus::Valid,
-        KeyStatus::Invalid,
-        KeyStatus::Missing,
-        KeyStatus::None,
-        KeyStatus::Unverified,
-        KeyStatus::Unusable,
-    ];
-
-    /// The word of the configuration, the contract and the journal.
-    pub fn word(self) -> &'static str {
-        match self {
-            KeyStatus::Valid => "valid",
-            KeyStatus::Invalid => "invalid",
-            KeyStatus::Missing => "missing",
-            KeyStatus::None => "none",
-            KeyStatus::Unverified => "unverified",
-            KeyStatus::Unusable => "unusable",
-        }
-    }
-
-    /// The word of the `X-Auth-Key-Status` field.
-    pub fn status_word(self) -> &'static str {
-        match self {
-            KeyStatus::Valid => "VALIDKEY",
-            KeyStatus::Invalid => "INVALIDKEY",
-            KeyStatus::Missing => "NOKEY",
-            KeyStatus::None => "NOSERVER",
-            KeyStatus::Unverified => "UNVERIFIED",
-            KeyStatus::Unusable => "UNUSABLE",
-        }
-    }
-}
-
-/// The reason behind a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Why {
-    /// The AS does not know this key for this address.
-    Wrong,
-    /// The key was right until at most 14 days ago.
-    Expired,
-    /// No From field.
-    NoFrom,
-    /// Several From fields, or several mailboxes in one.
-    SeveralFrom,
-    /// A From field without a usable address.
-    BadAddress,
-    /// Keys that differ.
-    SeveralKeys,
-    /// A key outside the grammar.
-    BadKey,
-    /// A key field that no MTA command can remove, or a header over its limits.
-    MalformedHeader,
-    /// DNS failed, or what it said is unusable.
-    Dns,
-    /// No answer from the AS in time.
-    Timeout,
-    /// Over a budget of ours or the AS's.
-    Limit,
-    /// Asking would expose the key.
-    NoProof,
-}
-
-impl Why {
-    /// The word of the contract, the journal and the `reason=` of the status field.
-    pub fn word(self) -> &'static str {
-        match self {
-            Why::Wrong => "wrong",
-            Why::Expired => "expired",
-            Why::NoFrom => "no-from",
-            Why::SeveralFrom => "several-from",
-            Why::BadAddress => "bad-address",
-            Why::SeveralKeys => "several-keys",
-            Why::BadKey => "bad-key",
-            Why::MalformedHeader => "malformed-header",
-            Why::Dns => "dns",
-            Why::Timeout => "timeout",
-            Why::Limit => "limit",
-            Why::NoProof => "no-proof",
-        }
-    }
-}
-
-/// What is known of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Finding {
-    /// Not ours to judge: it passes untouched.
-    Passing(Direction),
-    /// Inbound, and examined.
-    Found(Found),
-}
-
-/// What was found out about an inbound message's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Found {
-    /// The result.
-    pub status: KeyStatus,
-    /// The reason, where the result has one.
-    pub why: Option<Why>,
-    /// The sender address: that of the one From field.
-    #[serde(serialize_with = "as_text")]
-    pub sender: Option<Address>,
-    /// What the sender's domain claims; absent where it publishes no AS.
-    pub claim: Option<Claim>,
-    /// The AS that said so, as host:port.
-    pub authority: Option<String>,
-    /// Whether the answer came from our cache.
-    pub cached: bool,
-}
-
-impl Found {
-    /// A result without an AS behind it.
-    pub fn bare(status: KeyStatus, why: Option<Why>, sender: Option<Address>) -> Found {
-        Found { status, why, sender, claim: None, authority: None, cached: false }
-    }
-}
+pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
+pub use mail::{Body, Client, Field, Mail, Recipient, ReversePath};
 
 /// What a policy wants to happen (the contract's word).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -277,11 +39,42 @@ pub struct Notify {
     pub recipient: bool,
 }
 
+/// Whose word it is which policy treats a message (invariants §1): the first of these that has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// The recipient's own list of senders whose mail he wants.
+    AllowList,
+    /// The administrator, for this recipient.
+    Recipient,
+    /// The recipient himself.
+    User,
+    /// The administrator, for the recipient's domain.
+    Domain,
+    /// The administrator, for all.
+    Site,
+}
+
+/// How a marked message is shown to its recipient (scenario 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MarkAs {
+    /// By a field that filters know.
+    #[default]
+    Header,
+    /// By delivering it to his spam folder.
+    Folder,
+}
+
 /// One decision, for the recipients it was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision {
     /// Indices into [`Mail::recipients`].
     pub recipients: Vec<usize>,
+    /// Whose word made it this policy.
+    pub by: By,
+    /// How a mark is shown to these recipients.
+    pub mark: MarkAs,
     /// The policy's id in the configuration.
     pub policy: String,
     /// SHA-256 of the component that decided, as hexadecimal digits.
@@ -296,6 +89,10 @@ pub struct Decision {
     pub fault: Option<String>,
     /// What the policy asked for, where the host held it back.
     pub clamped: Option<String>,
+    /// The facts that it saw, as the contract's JSON: what recomputing it needs.
+    pub facts: serde_json::Value,
+    /// Its settings, by name.
+    pub settings: serde_json::Value,
 }
 
 /// What the MTA is told.
@@ -306,8 +103,34 @@ pub struct Reply {
     /// Changes to its header, in the order in which they are to be made.
     #[serde(skip)]
     pub edits: Vec<Edit>,
+    /// Recipients (indices) whom the MTA is to strike out, although the message is accepted for others.
+    pub removed: Vec<usize>,
+    /// Recipients to whose spam folder the message goes: struck out, and these paths put in their place.
+    pub redirected: Vec<Redirect>,
     /// What must be durable before the MTA hears of the verdict.
     pub owed: Vec<Owed>,
+}
+
+impl Reply {
+    /// A verdict that changes nothing and owes nothing.
+    pub fn bare(verdict: Verdict) -> Reply {
+        Reply { verdict, edits: Vec::new(), removed: Vec::new(), redirected: Vec::new(), owed: Vec::new() }
+    }
+
+    /// Whether what is owed cannot be kept without the message's body.
+    pub fn wants_body(&self) -> bool {
+        self.owed.iter().any(|owed| matches!(owed, Owed::Quarantine(_) | Owed::Copy(_)))
+    }
+}
+
+/// A recipient whose copy goes to another address of his.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Redirect {
+    /// Index into [`Mail::recipients`].
+    pub recipient: usize,
+    /// Where it goes.
+    #[serde(serialize_with = "one_text")]
+    pub to: Address,
 }
 
 /// The fate of a message: exactly one of these.
@@ -341,10 +164,16 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owed {
-    /// A journal row: the message goes nowhere else.
+    /// A journal row: for somebody the message goes nowhere else.
     Record,
     /// A notice to the recipient with this index.
     Notice(usize),
+    /// A delivery status notification to the reverse-path about these recipients (RFC 3464).
+    Report(Vec<usize>),
+    /// A copy in our quarantine for these recipients.
+    Quarantine(Vec<usize>),
+    /// A marked copy, delivered anew to these recipients.
+    Copy(Vec<usize>),
 }
 
 /// A message from its envelope to our answer: log line, journal row, test output and golden file in one.
@@ -415,6 +244,19 @@ impl Disposition {
     }
 }
 
+impl By {
+    /// The word of the log and of `config explain`.
+    pub fn word(self) -> &'static str {
+        match self {
+            By::AllowList => "allow-list",
+            By::Recipient => "recipient",
+            By::User => "user",
+            By::Domain => "domain",
+            By::Site => "site",
+        }
+    }
+}
+
 impl Decision {
     /// The disposition and who is told, as one word: `reject+sender+recipient`.
     pub fn word(&self) -> String {
@@ -452,6 +294,7 @@ impl Case {
         for decision in &self.decisions {
             word("policy", &decision.policy);
             word("decision", &decision.word());
+            word("by", decision.by.word());
             for (name, text) in [("fault", &decision.fault), ("clamped", &decision.clamped)] {
                 if let Some(text) = text {
                     word(name, text);
@@ -464,18 +307,6 @@ impl Case {
     }
 }
 
-impl Direction {
-    /// The word of the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-            Direction::Relay => "relay",
-            Direction::Own => "own",
-        }
-    }
-}
-
 /// Text as one word of a log line: as it is where it is plain, else quoted and escaped, and cut at 300 characters.
 fn plain(text: &str) -> String {
     let short: String = text.chars().take(300).collect();
@@ -483,9 +314,6 @@ fn plain(text: &str) -> String {
     if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
 }
 
-fn as_text<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
-    match address {
-        Some(address) => serializer.collect_str(address),
-        None => serializer.serialize_none(),
-    }
+fn one_text<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(address)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,11 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::case::MarkAs;
 use crate::proto::address::Address;
 
 mod limits;
+mod policy;
 
 pub use limits::Limits;
+pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,21 @@ pub struct Config {
     pub observe: Observe,
     /// Where the journal, the mark's key and the AS's table live.
     pub state_dir: StateDir,
+    /// Networks of our own servers that examined the mail already: what they found stands, and their status field stays.
+    #[serde(with = "networks")]
+    pub trusted_hops: Vec<IpNet>,
+    /// Networks of backup MXs and list hosts: refusing their mail would make them bounce it to somebody innocent, so what
+    /// would be rejected is quarantined.
+    #[serde(with = "networks")]
+    pub trusted_relays: Vec<IpNet>,
+    /// Clients that send for us without a login, and the From addresses that each may use.
+    pub trusted_submitters: BTreeMap<IpAddr, Vec<String>>,
+    /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5): our own mail servers' alone.
+    pub trusted_authserv_ids: Vec<String>,
+    /// No milter before us writes Authentication-Results with our host name: each that is there is forged, and removed.
+    pub first_in_chain: bool,
+    /// Write an Authentication-Results field of our own beside the status field.
+    pub authentication_results: bool,
     /// The milter door.
     pub milter: Milter,
     /// DNS and VERIFY.
@@ -60,8 +78,10 @@ pub struct Config {
     pub policy: Policy,
     /// Policies of one's own, by id.
     pub policies: BTreeMap<String, Module>,
-    /// Notices to recipients.
+    /// Notices to recipients, reports to senders.
     pub notices: Notices,
+    /// How long and how much is kept.
+    pub custody: Custody,
     /// The AS role.
     pub authority: Authority,
 }
@@ -202,72 +222,6 @@ pub struct FixedAs {
     pub endpoint: SocketAddr,
 }
 
-/// `[policy]`: the id of the policy that treats each result.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Policy {
-    /// Where component files lie; a file `ID.wasm` there wins over the shipped component of that id. Empty: none.
-    pub dir: PathBuf,
-    /// For `valid`.
-    pub valid: String,
-    /// For `invalid`.
-    pub invalid: String,
-    /// For `missing`.
-    pub missing: String,
-    /// For `none`.
-    pub none: String,
-    /// For `unverified`.
-    pub unverified: String,
-    /// For `unusable`.
-    pub unusable: String,
-}
-
-impl Default for Policy {
-    fn default() -> Policy {
-        let [accept, mark] = ["accept", "mark"].map(String::from);
-        Policy {
-            dir: PathBuf::new(),
-            valid: accept.clone(),
-            invalid: mark.clone(),
-            missing: accept.clone(),
-            none: accept.clone(),
-            unverified: accept,
-            unusable: mark,
-        }
-    }
-}
-
-/// `[policies.ID]`: a policy of one's own, or a shipped one with other settings.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Module {
-    /// The component file, relative to `policy.dir`; absent: the shipped component of this id.
-    #[serde(default)]
-    pub module: Option<PathBuf>,
-    /// Its settings.
-    #[serde(default)]
-    pub settings: BTreeMap<String, toml::Value>,
-    /// What happens when it faults.
-    #[serde(default)]
-    pub on_fault: OnFault,
-    /// The file's SHA-256 in hexadecimal; another file is refused.
-    #[serde(default)]
-    pub sha256: Option<String>,
-}
-
-/// What happens to a message whose policy faults. Never accept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFault {
-    /// 451: the sending server comes again.
-    #[default]
-    Defer,
-    /// Keep it back.
-    Quarantine,
-    /// Refuse it and tell the sender.
-    Reject,
-}
-
 /// `[notices]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -276,11 +230,40 @@ pub struct Notices {
     pub notify_via: String,
     /// Their From address; empty: postmaster at `hostname`.
     pub from: String,
+    /// Where texts of one's own lie, a file each; empty: the texts that ship.
+    pub templates: PathBuf,
 }
 
 impl Default for Notices {
     fn default() -> Notices {
-        Notices { notify_via: "127.0.0.1:25".into(), from: String::new() }
+        Notices { notify_via: "127.0.0.1:25".into(), from: String::new(), templates: PathBuf::new() }
+    }
+}
+
+/// `[custody]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Custody {
+    /// How long a journal row is kept.
+    #[serde(with = "humantime_serde")]
+    pub journal_kept: Duration,
+    /// Journal rows kept at most; the oldest go first.
+    pub journal_rows: u64,
+    /// How long a quarantined message is kept.
+    #[serde(with = "humantime_serde")]
+    pub quarantine_kept: Duration,
+    /// MiB of quarantined messages at most; beyond it, what would be quarantined is deferred.
+    pub quarantine_mib: u64,
+}
+
+impl Default for Custody {
+    fn default() -> Custody {
+        Custody {
+            journal_kept: Duration::from_secs(90 * 86_400),
+            journal_rows: 1_000_000,
+            quarantine_kept: Duration::from_secs(30 * 86_400),
+            quarantine_mib: 2_048,
+        }
     }
 }
 
@@ -335,6 +318,12 @@ impl Config {
         for domain in &mut self.authority.domains {
             *domain = domain_name("authority.domains", domain)?;
         }
+        for (domain, bindings) in std::mem::take(&mut self.policy.domain) {
+            let name = domain_name("policy.domain", &domain)?;
+            if self.policy.domain.insert(name, bindings).is_some() {
+                return Err(Error::Meaning(format!("policy.domain names {domain:?} twice, in different spellings")));
+            }
+        }
         for (domain, fixed) in std::mem::take(&mut self.verify.domain) {
             let name = domain_name("verify.domain", &domain)?;
             if self.verify.domain.insert(name, fixed).is_some() {
@@ -349,6 +338,35 @@ impl Config {
         let wrong = |text: String| Err(Error::Meaning(text));
         if self.verify.timeout > Duration::from_secs(20) || self.verify.timeout < Duration::from_millis(100) {
             return wrong("verify.timeout must be between 100ms and 20s: Postfix waits 30 s for a milter".into());
+        }
+        for address in self.trusted_submitters.values().flatten() {
+            if Address::parse(address.as_bytes(), true).is_err() {
+                return wrong(format!(
+                    "trusted_submitters: {address:?} is no address, write one such as \"shop@example.com\""
+                ));
+            }
+        }
+        for recipient in self.policy.recipient.keys() {
+            if Address::parse(recipient.as_bytes(), true).is_err() {
+                return wrong(format!(
+                    "policy.recipient: {recipient:?} is no address, write one such as \"bob@example.com\""
+                ));
+            }
+        }
+        let folder = &self.policy.spam_folder;
+        let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
+        let follows = folder.len() <= 64 && folder.starts_with(['+', '-', '=']) && folder.chars().all(tag);
+        if !folder.is_empty() && !follows {
+            return wrong(format!(
+                "policy.spam_folder = {folder:?} cannot follow a local part: write the MTA's recipient_delimiter and a name, \
+                 such as \"+Junk\""
+            ));
+        }
+        let levels = self.policy.domain.values().chain(self.policy.recipient.values()).map(|bindings| bindings.mark);
+        if folder.is_empty() && levels.chain([Some(self.policy.mark)]).any(|mark| mark == Some(MarkAs::Folder)) {
+            return wrong(
+                "mark = \"folder\" needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed".into(),
+            );
         }
         if self.authority.agi.saturating_add(self.authority.avt) < Duration::from_secs(1) {
             return wrong("authority.agi and authority.avt are both zero: a key would end as it is made".into());

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::case::{Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
-use crate::config::{Config, Limits};
+use crate::case::{Body, Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
+use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
 use crate::policy::Policies;
 use crate::proto::address::Address;
 use crate::proto::mark::MARK_FIELD;
-use crate::settle::{Rules, settle};
+use crate::settle::{Permits, Rules, settle};
+use crate::store::Wish;
 use crate::verify::Verifier;
 use crate::{custody, policy, verify};
 
@@ -38,12 +39,12 @@ pub enum Error {
 }
 
 impl Filter {
-    /// Sets everything up: loads the components, opens the journal unless nothing can be owed (`observe`).
+    /// Sets everything up: loads the components, opens the journal unless no mail can be ours to judge (`final_domains`).
     pub async fn open(config: Config, limits: Arc<Limits>) -> Result<Filter, Error> {
-        let rules = Rules { observe: config.observe.0, hostname: config.hostname.clone() };
+        let rules = rules(&config);
         let policies = Policies::load(&config.policy, &config.policies, &limits)?;
         let verifier = Arc::new(Verifier::new(&config.verify, &rules.hostname, &limits)?);
-        let custody = match rules.observe {
+        let custody = match config.final_domains.is_empty() {
             true => None,
             false => Some(Arc::new(Custody::open(&config, &limits).await?)),
         };
@@ -53,14 +54,15 @@ impl Filter {
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
     /// journal live on where their settings are the same.
     pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
-        let rules = Rules { observe: config.observe.0, hostname: config.hostname.clone() };
+        let rules = rules(&config);
         let policies = Policies::load(&config.policy, &config.policies, &self.limits)?;
         let verifier = match (&config.verify, &rules.hostname) == (&self.config.verify, &self.rules.hostname) {
             true => Arc::clone(&self.verifier),
             false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),
         };
-        let same = (&config.state_dir, &config.notices) == (&self.config.state_dir, &self.config.notices);
-        let custody = match (rules.observe, &self.custody) {
+        let opened_as = |config: &Config| (config.state_dir.clone(), config.notices.clone(), config.custody.clone());
+        let same = opened_as(&config) == opened_as(&self.config);
+        let custody = match (config.final_domains.is_empty(), &self.custody) {
             (true, _) => None,
             (false, Some(custody)) if same => Some(Arc::clone(custody)),
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
@@ -90,22 +92,42 @@ impl Filter {
         if let (Finding::Found(found), true) = (&finding, self.would_vanish(&decisions)) {
             let again = self.verifier.confirm(&mail, found).await;
             if (again.status, again.why) != (found.status, found.why) {
-                finding = Finding::Found(again);
+                finding = Finding::Found(Found { mail_auth: found.mail_auth, ..again });
                 decisions = self.decide(&mail, &finding).await;
             }
         }
-        let reply = settle(&mail, &finding, &decisions, &self.rules);
+        let permits = self.permits(&mail, &finding, &decisions).await;
+        let reply = settle(&mail, &finding, &decisions, &self.rules, &permits);
         Case { mail, finding, decisions, reply }
     }
 
-    /// At the end of the message: makes what is owed durable, or turns the reply into a 451; then tells the log.
-    pub async fn keep(&self, case: Case) -> Case {
+    /// At the end of the message: makes what is owed durable, or turns the reply into a 451; then tells the log. The body is
+    /// there where the reply wants it.
+    pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         let case = match &self.custody {
-            Some(custody) => custody.keep(case).await,
+            Some(custody) => custody.keep(case, body).await,
             None => case,
         };
         tracing::info!("{}", case.line());
         case
+    }
+
+    /// Whether recipients are to be told apart at RCPT (`policy.mixed = "split"`).
+    pub fn splits(&self) -> bool {
+        self.config.policy.mixed == Mixed::Split && !self.rules.observe && !self.config.final_domains.is_empty()
+    }
+
+    /// Whether two recipients of one message are treated alike, whatever is found; what each chose himself included. What
+    /// cannot be read counts as alike: the end of the message settles it.
+    pub async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
+        let wishes = self.wishes(&[first, next], None).await.unwrap_or_default();
+        let nothing = Wish::default();
+        let [one, other] = [wishes.first(), wishes.get(1)].map(|wish| wish.unwrap_or(&nothing));
+        KeyStatus::ALL.into_iter().all(|status| {
+            let one = self.policies.choose(first, status, None, one);
+            let other = self.policies.choose(next, status, None, other);
+            (one.policy(), one.mark) == (other.policy(), other.mark)
+        })
     }
 
     async fn find(&self, mail: &Mail) -> Finding {
@@ -120,9 +142,36 @@ impl Filter {
 
     async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
         match finding {
-            Finding::Found(found) => self.policies.decide(mail, found).await,
+            Finding::Found(found) => {
+                let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
+                // Without the users' wishes nobody knows what to do: no decision is a deferral.
+                match self.wishes(&recipients, found.sender.as_ref()).await {
+                    Ok(wishes) => self.policies.decide(mail, found, &wishes).await,
+                    Err(_) => Vec::new(),
+                }
+            }
             Finding::Passing(_) => Vec::new(),
         }
+    }
+
+    /// What the recipients chose for themselves; the error is told already.
+    async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, ()> {
+        let Some(custody) = &self.custody else { return Ok(Vec::new()) };
+        custody
+            .wishes(recipients, sender)
+            .await
+            .map_err(|error| tracing::warn!("the users' choices are not to be had: {error}"))
+    }
+
+    /// What may be said to whom; asked only where somebody is to be told.
+    async fn permits(&self, mail: &Mail, finding: &Finding, decisions: &[Decision]) -> Permits {
+        let (Some(custody), Finding::Found(found)) = (&self.custody, finding) else {
+            return Permits { report: Err("nothing is decided"), refuse: true };
+        };
+        let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
+        let mixed = decisions.iter().any(tells) && !decisions.iter().all(tells);
+        let report = if mixed { custody.permit(mail, found).await } else { Err("his own server tells him") };
+        Permits { report, refuse: true }
     }
 
     /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
@@ -184,5 +233,14 @@ impl Filter {
         let sender = verify::sender(mail).ok()?;
         let same = sender.domain() == login.domain() && sender.local().eq_ignore_ascii_case(login.local());
         same.then_some(sender)
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        observe: config.observe.0,
+        hostname: config.hostname.clone(),
+        spam_folder: config.policy.spam_folder.clone(),
+        hold: config.policy.quarantine == QuarantineIn::Mta,
     }
 }

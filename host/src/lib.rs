@@ -18,7 +18,7 @@
 //! | --- | --- | --- |
 //! | [`proto`] | addresses, keys, header blocks, `AS=` records, VERIFY lines: bytes in, values out, no I/O | nothing |
 //! | [`case`] | `Mail`, `Finding`, `Decision`, `Reply` and the `Case` that holds all four | proto |
-//! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto |
+//! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto, case |
 //! | [`settle`] | many decisions into one reply, pure | proto, case |
 //! | [`store`] | verbs over SQLite | proto, case |
 //! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store |

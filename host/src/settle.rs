@@ -2,7 +2,10 @@
 
 use std::iter::repeat_n;
 
-use crate::case::{Decision, Direction, Disposition, Finding, Found, Mail, Owed, Refusal, Reply, Verdict};
+use crate::case::{
+    Decision, Direction, Disposition, Finding, Found, Mail, MarkAs, Owed, Redirect, Refusal, Reply, ReversePath,
+    Verdict,
+};
 use crate::proto::address::Address;
 use crate::proto::header::{Edit, KEY_FIELD, STATUS_FIELD, deletions};
 use crate::proto::mark::MARK_FIELD;
@@ -11,66 +14,196 @@ use crate::proto::mark::MARK_FIELD;
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
 
 /// What settling needs of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Decide, but only strip keys and write the status field.
     pub observe: bool,
     /// The `by=` of the status field.
     pub hostname: String,
+    /// What follows a local part to name the spam folder; empty: there is no such way.
+    pub spam_folder: String,
+    /// Quarantine a message on which all agree in the MTA's hold queue.
+    pub hold: bool,
+}
+
+/// What may be said to whom about this one message; found out beforehand, so that settling stays pure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permits {
+    /// Whether a report to the reverse-path may go out (guard B); the words say why not.
+    pub report: Result<(), &'static str>,
+    /// Whether the client may be refused for good: a relay would make a bounce of it, to somebody innocent.
+    pub refuse: bool,
 }
 
 /// Turns what was found and decided into the one answer that the MTA gets.
 ///
 /// A message is accepted, held, discarded, refused or deferred, and never two of these; what has to be durable first is in
-/// [`Reply::owed`]. Decisions that differ between recipients hold the whole message: nothing is lost, nothing is delivered
-/// against a recipient's wish.
-pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules) -> Reply {
+/// [`Reply::owed`]. Where the recipients' wishes differ (invariants §3), it is accepted for those who get it, the others are
+/// struck out, and what each of them is owed stands beside that; nobody left means discarded, never an empty envelope. One
+/// deferral defers it for all: a message cannot be taken and put off at once, and it comes again whole.
+pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
     let found = match finding {
         Finding::Found(found) => found,
         Finding::Passing(direction) => {
             let edits = if *direction == Direction::Own { removals(MARK_FIELD, mail) } else { Vec::new() };
-            return Reply { verdict: Verdict::Accept, edits, owed: Vec::new() };
+            return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
     };
-    let (verdict, mark, owed) =
-        if rules.observe { (Verdict::Accept, false, Vec::new()) } else { fate(found, decisions) };
-    let edits = match verdict {
-        Verdict::Accept | Verdict::Hold(_) => edits(mail, found, mark, rules),
-        Verdict::Discard | Verdict::Reject(_) | Verdict::Defer(_) => Vec::new(),
-    };
-    Reply { verdict, edits, owed }
+    if rules.observe {
+        return Reply { edits: edits(mail, found, false, rules), ..Reply::bare(Verdict::Accept) };
+    }
+    let (mut reply, mark) = fate(mail, found, decisions, rules, permits);
+    if matches!(reply.verdict, Verdict::Accept | Verdict::Hold(_)) {
+        reply.edits = edits(mail, found, mark, rules);
+    }
+    reply
 }
 
-/// The verdict, whether the mark field is written, and what is owed.
-fn fate(found: &Found, decisions: &[Decision]) -> (Verdict, bool, Vec<Owed>) {
-    let Some((first, others)) = decisions.split_first() else {
-        return (Verdict::Defer(defer("no policy decided")), false, Vec::new());
-    };
-    if others.iter().any(|d| (d.disposition, d.notify) != (first.disposition, first.notify)) {
-        return (Verdict::Hold("the recipients' policies differ".into()), false, vec![Owed::Record]);
+/// What becomes of each recipient's copy; indices into [`Mail::recipients`], in their order.
+#[derive(Debug, Default)]
+struct Fates {
+    /// Delivered as it is.
+    plain: Vec<usize>,
+    /// Delivered with the mark's field.
+    marked: Vec<usize>,
+    /// Delivered to the spam folder.
+    folder: Vec<Redirect>,
+    /// Dropped; the sender hears nothing of it.
+    silent: Vec<usize>,
+    /// Not delivered; the sender is to hear of it.
+    told: Vec<usize>,
+    /// Kept back.
+    kept: Vec<usize>,
+    /// Gets a notice.
+    noticed: Vec<usize>,
+}
+
+/// The reply but for its edits, and whether the mark's field is among them.
+fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permits: &Permits) -> (Reply, bool) {
+    let decided = |index: &usize| decisions.iter().any(|decision| decision.recipients.contains(index));
+    if decisions.is_empty() || !(0..mail.recipients.len()).all(|index| decided(&index)) {
+        return (Reply::bare(Verdict::Defer(defer("no policy decided"))), false);
     }
+    if let Some(deferred) = decisions.iter().find(|decision| decision.disposition == Disposition::Defer) {
+        return (Reply::bare(Verdict::Defer(defer(&deferred.reason))), false);
+    }
+    let mut fates = sorted(mail, decisions, rules, permits);
+    let reason = |fate: &[usize]| {
+        let first = fate.first().and_then(|index| decisions.iter().find(|d| d.recipients.contains(index)));
+        text(found, first.map_or("", |decision| &decision.reason))
+    };
+    let notices = |fates: &Fates| fates.noticed.iter().map(|&index| Owed::Notice(index)).collect::<Vec<_>>();
+    let gets_it = !(fates.plain.is_empty() && fates.marked.is_empty() && fates.folder.is_empty());
+
+    // Everybody wants it refused and the sender told: his own server tells him.
+    if !gets_it && fates.silent.is_empty() && fates.kept.is_empty() {
+        let refusal = Refusal { code: 550, status: "5.7.1", text: reason(&fates.told) };
+        return (Reply { owed: notices(&fates), ..Reply::bare(Verdict::Reject(refusal)) }, false);
+    }
+    // Some of them: he gets a report where one may go out, else somebody is to look at the message.
+    let told = std::mem::take(&mut fates.told);
+    let mut reported = Vec::new();
+    for index in told {
+        let never = mail.recipients.get(index).is_some_and(|recipient| recipient.never_notify);
+        match permits.report {
+            _ if mail.reverse_path == ReversePath::Null => fates.silent.push(index),
+            Ok(()) if !never => reported.push(index),
+            _ => fates.kept.push(index),
+        }
+    }
+    fates.kept.sort_unstable();
+
+    // Those who get it in one form: one of them differs, and he gets a copy of his own.
+    let mark = !fates.marked.is_empty() && fates.plain.is_empty();
+    let copies = if mark { Vec::new() } else { std::mem::take(&mut fates.marked) };
+
+    let all_kept = fates.kept.len() == mail.recipients.len();
+    if all_kept && rules.hold || mail.truncated && !(fates.kept.is_empty() && copies.is_empty()) {
+        let owed = [vec![Owed::Record], notices(&fates)].concat();
+        return (Reply { owed, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
+    }
+    let mut removed: Vec<usize> =
+        [&fates.silent, &reported, &fates.kept, &copies].into_iter().flatten().copied().collect();
+    removed.sort_unstable();
     let mut owed = Vec::new();
-    let verdict = match first.disposition {
-        Disposition::Accept => return (Verdict::Accept, false, owed),
-        Disposition::Mark => return (Verdict::Accept, true, owed),
-        Disposition::Defer => return (Verdict::Defer(defer(&first.reason)), false, owed),
-        Disposition::Quarantine => {
-            owed.push(Owed::Record);
-            Verdict::Hold(text(found, &first.reason))
-        }
-        Disposition::Reject if first.notify.sender => {
-            Verdict::Reject(Refusal { code: 550, status: "5.7.1", text: text(found, &first.reason) })
-        }
-        Disposition::Reject => {
-            owed.push(Owed::Record);
-            Verdict::Discard
-        }
-    };
-    if first.notify.recipient {
-        let everybody = decisions.iter().flat_map(|d| &d.recipients);
-        owed.extend(everybody.map(|&recipient| Owed::Notice(recipient)));
+    if !removed.is_empty() {
+        owed.push(Owed::Record);
     }
-    (verdict, false, owed)
+    let lists = [
+        (fates.kept.clone(), Owed::Quarantine as fn(Vec<usize>) -> Owed),
+        (copies, Owed::Copy),
+        (reported, Owed::Report),
+    ];
+    owed.extend(lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)));
+    owed.extend(notices(&fates));
+    if removed.len() == mail.recipients.len() {
+        return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
+    }
+    (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
+}
+
+/// Sorts the recipients by what their decisions say.
+fn sorted(mail: &Mail, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Fates {
+    let mut fates = Fates::default();
+    for decision in decisions {
+        for &index in &decision.recipients {
+            let Some(recipient) = mail.recipients.get(index) else { continue };
+            let folder = recipient.address.as_ref().and_then(|address| folder(address, &rules.spam_folder));
+            // A mark on some copies and not on others cannot be one field of the one message.
+            match decision.disposition {
+                Disposition::Accept => fates.plain.push(index),
+                Disposition::Mark => match folder {
+                    Some(to) if decision.mark == MarkAs::Folder => {
+                        fates.folder.push(Redirect { recipient: index, to });
+                    }
+                    _ => fates.marked.push(index),
+                },
+                Disposition::Quarantine | Disposition::Defer => fates.kept.push(index),
+                Disposition::Reject if !permits.refuse => fates.kept.push(index),
+                Disposition::Reject if decision.notify.sender => fates.told.push(index),
+                Disposition::Reject => fates.silent.push(index),
+            }
+            let kept_back = matches!(decision.disposition, Disposition::Reject | Disposition::Quarantine);
+            if decision.notify.recipient && kept_back {
+                fates.noticed.push(index);
+            }
+        }
+    }
+    if !fates.plain.is_empty() {
+        into_folders(mail, rules, &mut fates);
+    }
+    for list in [&mut fates.plain, &mut fates.marked, &mut fates.silent, &mut fates.told, &mut fates.kept] {
+        list.sort_unstable();
+    }
+    fates.noticed.sort_unstable();
+    fates.folder.sort_unstable_by_key(|redirect| redirect.recipient);
+    fates
+}
+
+/// Who wants the mark's field in a message that others want without it gets it into his spam folder, where there is a way.
+fn into_folders(mail: &Mail, rules: &Rules, fates: &mut Fates) {
+    for index in std::mem::take(&mut fates.marked) {
+        let address = mail.recipients.get(index).and_then(|recipient| recipient.address.as_ref());
+        match address.and_then(|address| folder(address, &rules.spam_folder)) {
+            Some(to) => fates.folder.push(Redirect { recipient: index, to }),
+            None => fates.marked.push(index),
+        }
+    }
+}
+
+/// The address of a spam folder: `bob+Junk@…` for `bob@…` and for `bob+news@…`. Absent where there is no such way, or the
+/// local part is a quoted one.
+fn folder(address: &Address, tag: &str) -> Option<Address> {
+    let delimiter = tag.chars().next()?;
+    let local = address.local();
+    if local.starts_with('"') {
+        return None;
+    }
+    let base = match local.find(delimiter) {
+        Some(at) if at > 0 => local.get(..at)?,
+        _ => local,
+    };
+    Address::parse(format!("{base}{tag}@{}", address.domain()).as_bytes(), true).ok()
 }
 
 fn defer(reason: &str) -> Refusal {
@@ -134,157 +267,4 @@ fn plain(address: &Address) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-    use crate::case::{Client, Field, KeyStatus, Notify, Recipient, ReversePath, Why};
-
-    fn mail(keys: usize, fields: &[&str]) -> Mail {
-        let recipient = |name: &str| Recipient { path: format!("<{name}@home.example>").into_bytes(), address: None };
-        Mail {
-            received: SystemTime::UNIX_EPOCH,
-            queue_id: Some("4F1".into()),
-            client: Client::default(),
-            daemon: String::new(),
-            login: None,
-            reverse_path: ReversePath::Null,
-            smtputf8: false,
-            size: None,
-            recipients: vec![recipient("bob"), recipient("carol")],
-            fields: fields.iter().map(|name| Field { name: (*name).into(), value: b" x".to_vec() }).collect(),
-            keys: vec![None; keys],
-            malformed: false,
-        }
-    }
-
-    fn found(status: KeyStatus, why: Option<Why>) -> Finding {
-        Finding::Found(Found::bare(status, why, None))
-    }
-
-    fn decision(disposition: Disposition, sender: bool, recipient: bool) -> Decision {
-        Decision {
-            recipients: vec![0, 1],
-            policy: "p".into(),
-            digest: "d".into(),
-            disposition,
-            notify: Notify { sender, recipient },
-            reason: String::new(),
-            fault: None,
-            clamped: None,
-        }
-    }
-
-    fn rules(observe: bool) -> Rules {
-        Rules { observe, hostname: "mx.home.example".into() }
-    }
-
-    /// One word for a verdict, and what is owed.
-    fn shape(reply: &Reply) -> (&'static str, Vec<Owed>) {
-        let word = match &reply.verdict {
-            Verdict::Accept => "accept",
-            Verdict::Hold(_) => "hold",
-            Verdict::Discard => "discard",
-            Verdict::Reject(refusal) => {
-                assert_eq!((refusal.code, refusal.status), (550, "5.7.1"));
-                "reject"
-            }
-            Verdict::Defer(refusal) => {
-                assert_eq!((refusal.code, refusal.status), (451, "4.7.1"));
-                "defer"
-            }
-        };
-        (word, reply.owed.clone())
-    }
-
-    #[test]
-    fn each_uniform_decision_has_one_verdict_and_its_obligations() {
-        use Disposition::{Accept, Defer, Mark, Quarantine, Reject};
-        let notices = [Owed::Notice(0), Owed::Notice(1)];
-        let recorded: Vec<Owed> = [&[Owed::Record], notices.as_slice()].concat();
-        let table = [
-            (decision(Accept, false, false), "accept", vec![]),
-            (decision(Mark, false, false), "accept", vec![]),
-            (decision(Reject, false, false), "discard", vec![Owed::Record]),
-            (decision(Reject, true, false), "reject", vec![]),
-            (decision(Reject, false, true), "discard", recorded.clone()),
-            (decision(Reject, true, true), "reject", notices.to_vec()),
-            (decision(Quarantine, false, false), "hold", vec![Owed::Record]),
-            (decision(Quarantine, false, true), "hold", recorded),
-            (decision(Defer, false, false), "defer", vec![]),
-        ];
-        for (decision, word, owed) in table {
-            let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
-            let reply = settle(&mail(1, &[]), &finding, std::slice::from_ref(&decision), &rules(false));
-            assert_eq!(shape(&reply), (word, owed), "{decision:?}");
-            let edited = matches!(word, "accept" | "hold");
-            assert_eq!(!reply.edits.is_empty(), edited, "a message that is kept is edited, another is not");
-            let marked = reply.edits.iter().any(|e| matches!(e, Edit::Insert { name, .. } if name == SPAM_FIELD));
-            assert_eq!(marked, decision.disposition == Mark);
-        }
-    }
-
-    #[test]
-    fn observing_changes_nothing_but_keys_and_status() {
-        let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
-        for disposition in [Disposition::Accept, Disposition::Mark, Disposition::Quarantine, Disposition::Reject] {
-            let reply = settle(&mail(1, &[]), &finding, &[decision(disposition, false, false)], &rules(true));
-            assert_eq!(shape(&reply), ("accept", vec![]));
-            assert_eq!(reply.edits.len(), 2, "one deletion, one status: {:?}", reply.edits);
-        }
-    }
-
-    #[test]
-    fn deletions_come_first_and_run_from_the_last_field_to_the_first() {
-        let mail = mail(3, &["From", "x-auth-key-STATUS", "X-Auth-Key-Status"]);
-        let reply = settle(
-            &mail,
-            &found(KeyStatus::Valid, None),
-            &[decision(Disposition::Accept, false, false)],
-            &rules(false),
-        );
-        let shown: Vec<String> = reply
-            .edits
-            .iter()
-            .map(|edit| match edit {
-                Edit::Delete { name, index } => format!("-{name} {index}"),
-                Edit::Insert { index, name, value } => format!("+{index} {name}:{value}"),
-            })
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "-X-Auth-Key 3",
-                "-X-Auth-Key 2",
-                "-X-Auth-Key 1",
-                "-X-Auth-Key-Status 2",
-                "-X-Auth-Key-Status 1",
-                "+0 X-Auth-Key-Status: VALIDKEY; by=mx.home.example",
-            ]
-        );
-    }
-
-    #[test]
-    fn decisions_that_differ_hold_the_message_for_all() {
-        let decisions = [decision(Disposition::Accept, false, false), decision(Disposition::Reject, false, false)];
-        let reply = settle(&mail(0, &[]), &found(KeyStatus::Invalid, Some(Why::Wrong)), &decisions, &rules(false));
-        assert_eq!(shape(&reply), ("hold", vec![Owed::Record]));
-    }
-
-    #[test]
-    fn without_a_decision_the_message_is_deferred() {
-        let reply = settle(&mail(0, &[]), &found(KeyStatus::Valid, None), &[], &rules(false));
-        assert_eq!(shape(&reply), ("defer", vec![]));
-    }
-
-    #[test]
-    fn mail_that_is_not_ours_to_judge_passes_untouched_and_ours_loses_its_mark() {
-        let mail = mail(2, &[MARK_FIELD, STATUS_FIELD]);
-        for direction in [Direction::Relay, Direction::Outbound] {
-            let reply = settle(&mail, &Finding::Passing(direction), &[], &rules(false));
-            assert_eq!(reply, Reply { verdict: Verdict::Accept, edits: vec![], owed: vec![] });
-        }
-        let reply = settle(&mail, &Finding::Passing(Direction::Own), &[], &rules(false));
-        assert_eq!(reply.edits, [Edit::Delete { name: MARK_FIELD.into(), index: 1 }]);
-    }
-}
+mod tests;

@@ -33,10 +33,11 @@ fn mail() -> Mail {
         reverse_path: ReversePath::Path(None),
         smtputf8: false,
         size: Some(4096),
-        recipients: vec![Recipient { path: b"<bob@example.com>".to_vec(), address: None }],
+        recipients: vec![Recipient { path: b"<bob@example.com>".to_vec(), address: None, never_notify: false }],
         fields: Vec::new(),
         keys: Vec::new(),
         malformed: false,
+        truncated: false,
     }
 }
 
@@ -60,7 +61,7 @@ fn lanes<'a>(policies: &'a Policies, runtime: &'a Runtime, mail: &'a Mail, facts
         (
             "finite table",
             Box::new(move || {
-                black_box(runtime.block_on(policies.decide(black_box(mail), &none)));
+                black_box(runtime.block_on(policies.decide(black_box(mail), &none, &[])));
             }),
         ),
         (
@@ -72,7 +73,7 @@ fn lanes<'a>(policies: &'a Policies, runtime: &'a Runtime, mail: &'a Mail, facts
         (
             "sandbox, through threads",
             Box::new(move || {
-                black_box(runtime.block_on(policies.decide(black_box(mail), &missing)));
+                black_box(runtime.block_on(policies.decide(black_box(mail), &missing, &[])));
             }),
         ),
     ]
@@ -108,7 +109,7 @@ fn main() {
     let mail = mail();
     let mut facts = Facts::of(Status::Missing);
     (facts.claim, facts.trail) = (Some(Told::All), Some(Trail::empty()));
-    let decided = runtime.block_on(policies.decide(&mail, &found(KeyStatus::Missing)));
+    let decided = runtime.block_on(policies.decide(&mail, &found(KeyStatus::Missing), &[]));
     assert_eq!((decided[0].disposition, &decided[0].fault), (Disposition::Mark, &None));
     assert_eq!(policies.decide_here(&mail, &found(KeyStatus::Missing)), decided);
 

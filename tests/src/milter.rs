@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use addrauth::case::{Case, Direction, Finding, Mail, Refusal, Reply, Verdict};
+use addrauth::case::{Body, Case, Direction, Finding, Mail, Refusal, Reply, Verdict};
 use addrauth::config::{Limits, Listen, Milter};
 use addrauth::mta::Judge;
 use addrauth::mta::milter::{Listener, serve};
@@ -73,11 +73,11 @@ impl Judge for Fake {
         let delete = |index| Edit::Delete { name: "X-Auth-Key".into(), index };
         let mut edits: Vec<Edit> = (1..=u32::try_from(mail.keys.len()).unwrap()).rev().map(delete).collect();
         edits.push(Edit::Insert { index: 0, name: "X-Judge".into(), value: format!(" {}", self.name) });
-        let reply = Reply { verdict, edits, owed: vec![] };
+        let reply = Reply { edits, ..Reply::bare(verdict) };
         Case { mail, finding: Finding::Passing(Direction::Relay), decisions: vec![], reply }
     }
 
-    async fn keep(&self, case: Case) -> Case {
+    async fn keep(&self, case: Case, _: Option<Body>) -> Case {
         match subject(&case.mail).as_str() {
             "panic in keep" => panic!("as told"),
             "never kept" => pending().await,

@@ -42,6 +42,7 @@ pub fn mail(from: &[&str], keys: &[&str]) -> Mail {
         fields: from.iter().map(field).collect(),
         keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
         malformed: false,
+        truncated: false,
     }
 }
 

@@ -38,7 +38,8 @@ fn address(text: &str) -> Option<Address> {
 
 /// A message from `sender` to bob with the wrong key, dropped, of which bob is to be told.
 fn case(sender: &str) -> Case {
-    let bob = Recipient { path: b"<bob@example.com>".to_vec(), address: address("bob@example.com") };
+    let bob =
+        Recipient { path: b"<bob@example.com>".to_vec(), address: address("bob@example.com"), never_notify: false };
     Case {
         mail: Mail {
             received: SystemTime::now(),
@@ -53,6 +54,7 @@ fn case(sender: &str) -> Case {
             fields: vec![Field { name: "Subject".into(), value: b" a secret subject".to_vec() }],
             keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
             malformed: false,
+            truncated: false,
         },
         finding: Finding::Found(Found::bare(KeyStatus::Invalid, Some(Why::Wrong), address(sender))),
         decisions: vec![Decision {
@@ -64,8 +66,18 @@ fn case(sender: &str) -> Case {
             reason: "wrong key".into(),
             fault: None,
             clamped: None,
+            by: By::Site,
+            mark: MarkAs::Header,
+            facts: Default::default(),
+            settings: Default::default(),
         }],
-        reply: Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Record, Owed::Notice(0)] },
+        reply: Reply {
+            verdict: Verdict::Discard,
+            edits: Vec::new(),
+            removed: vec![],
+            redirected: vec![],
+            owed: vec![Owed::Record, Owed::Notice(0)],
+        },
     }
 }
 
@@ -87,8 +99,9 @@ async fn what_owes_nothing_passes_untouched_and_unwritten() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;
     let mut nothing = case("eve@x.example");
-    nothing.reply = Reply { verdict: Verdict::Accept, edits: Vec::new(), owed: Vec::new() };
-    assert_eq!(custody.keep(nothing).await.reply.verdict, Verdict::Accept);
+    nothing.reply =
+        Reply { verdict: Verdict::Accept, edits: Vec::new(), removed: vec![], redirected: vec![], owed: Vec::new() };
+    assert_eq!(custody.keep(nothing, None).await.reply.verdict, Verdict::Accept);
     assert!(custody.journal(9).await.unwrap().is_empty());
 }
 
@@ -96,7 +109,7 @@ async fn what_owes_nothing_passes_untouched_and_unwritten() {
 async fn a13_the_journal_tells_the_story_and_holds_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;
-    assert_eq!(custody.keep(case("eve@x.example")).await.reply.verdict, Verdict::Discard);
+    assert_eq!(custody.keep(case("eve@x.example"), None).await.reply.verdict, Verdict::Discard);
     let rows = custody.journal(9).await.unwrap();
     let entry = &rows[0].entry;
     assert_eq!((entry.queue_id.as_deref(), entry.sender.as_deref()), (Some("4XyZ1"), Some("eve@x.example")));
@@ -116,7 +129,7 @@ async fn a13_the_journal_tells_the_story_and_holds_no_key() {
 async fn child_that_keeps_and_waits() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let custody = open(Path::new(&dir), None).await;
-    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example"), None).await;
     std::fs::write(Path::new(&dir).join("kept"), "").unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
@@ -151,7 +164,7 @@ async fn a_lost_database_defers_the_message() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;
     custody.close().await;
-    assert!(is_deferred(&custody.keep(case("eve@x.example")).await));
+    assert!(is_deferred(&custody.keep(case("eve@x.example"), None).await));
 }
 
 /// Not a test by itself: the process that the next test gives little room. It keeps messages until one is deferred.
@@ -162,7 +175,7 @@ async fn child_that_keeps_until_there_is_no_room() {
     for kept in 0..500 {
         let mut large = case("eve@x.example");
         large.decisions[0].reason = "x".repeat(20_000);
-        if is_deferred(&custody.keep(large).await) {
+        if is_deferred(&custody.keep(large, None).await) {
             std::fs::write(Path::new(&dir).join("kept"), kept.to_string()).unwrap();
             return;
         }
@@ -191,8 +204,8 @@ async fn a_full_disk_defers_the_message_and_loses_none_that_was_kept() {
 async fn a_notice_arrives_once_under_our_mark() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = open(dir.path(), Some(&mailbox)).await;
-    custody.keep(case("eve@x.example")).await;
-    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example"), None).await;
+    custody.keep(case("eve@x.example"), None).await;
     let now = SystemTime::now();
     assert_eq!(custody.outbox().turn(now).await.unwrap(), Turn::Sent);
     assert_eq!(custody.outbox().turn(now + Duration::from_secs(9999)).await.unwrap(), Turn::Idle);
@@ -211,7 +224,7 @@ async fn a_notice_arrives_once_under_our_mark() {
 async fn j4_a_failed_try_is_repeated_after_a_restart_with_the_same_message_id() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = open(dir.path(), Some(&mailbox)).await;
-    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example"), None).await;
     mailbox.refuse(Some("451 4.3.0 later"));
     let now = SystemTime::now();
     let turn = custody.outbox().turn(now).await.unwrap();
@@ -231,7 +244,7 @@ async fn j4_a_failed_try_is_repeated_after_a_restart_with_the_same_message_id() 
 async fn a_notice_that_is_refused_for_good_is_given_up_and_journalled() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = open(dir.path(), Some(&mailbox)).await;
-    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example"), None).await;
     mailbox.refuse(Some("550 5.1.1 nobody"));
     assert!(matches!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::GivenUp(_)));
     let later = SystemTime::now() + Duration::from_secs(86_400);
@@ -249,7 +262,7 @@ async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
     config.notices.notify_via = free.to_string();
     let limits = Limits { notice_tries: 3, ..Limits::default() };
     let custody = Custody::open(&config, &Arc::new(limits)).await.unwrap();
-    custody.keep(case("eve@x.example")).await;
+    custody.keep(case("eve@x.example"), None).await;
     let mut now = SystemTime::now();
     for _ in 0..2 {
         assert!(matches!(custody.outbox().turn(now).await.unwrap(), Turn::Postponed(_)));
@@ -300,7 +313,7 @@ async fn a_stop_in_the_middle_of_a_try_sends_no_notice_twice() {
         config.notices.notify_via = address.to_string();
         let limits = Limits { notice_drain: drain, ..Limits::default() };
         let custody = Arc::new(Custody::open(&config, &Arc::new(limits)).await.unwrap());
-        custody.keep(case("eve@x.example")).await;
+        custody.keep(case("eve@x.example"), None).await;
         let shutdown = tokio_util::sync::CancellationToken::new();
         let (worker, stop) = (custody.clone(), shutdown.clone());
         let task = tokio::spawn(async move { worker.run(stop).await });
@@ -327,7 +340,7 @@ async fn j1_two_thousand_forged_messages_to_one_recipient_make_five_notices() {
         let mut forged = case(&format!("eve{n}@x{}.example", n % 7));
         let spelling = ["bob", "Bob", "bob+1", "BOB+2"][n % 4];
         forged.mail.recipients[0].address = address(&format!("{spelling}@example.com"));
-        assert_eq!(custody.keep(forged).await.reply.verdict, Verdict::Discard);
+        assert_eq!(custody.keep(forged, None).await.reply.verdict, Verdict::Discard);
     }
     assert_eq!(custody.journal(3_000).await.unwrap().len(), 2_000, "each of them has its row");
     while custody.outbox().turn(SystemTime::now()).await.unwrap() != Turn::Idle {}
@@ -339,7 +352,7 @@ async fn j1_many_forged_messages_make_few_notices_and_one_a_second() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let custody = Arc::new(open(dir.path(), Some(&mailbox)).await);
     for n in 0..20 {
-        custody.keep(case(&format!("eve{n}@x.example"))).await;
+        custody.keep(case(&format!("eve{n}@x.example")), None).await;
     }
     assert_eq!(custody.journal(99).await.unwrap().len(), 20);
     let shutdown = tokio_util::sync::CancellationToken::new();
@@ -361,7 +374,7 @@ async fn j1_many_forged_messages_make_few_notices_and_one_a_second() {
 async fn state_is_for_its_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    open(&state, None).await.keep(case("eve@x.example")).await;
+    open(&state, None).await.keep(case("eve@x.example"), None).await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
     for file in std::fs::read_dir(&state).unwrap() {

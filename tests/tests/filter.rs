@@ -42,12 +42,13 @@ fn mail(keys: &[&str], recipients: &[&str]) -> Mail {
     let recipient = |text: &&str| Recipient {
         path: format!("<{text}>").into_bytes(),
         address: Address::parse(text.as_bytes(), false).ok(),
+        never_notify: false,
     };
     Mail { recipients: recipients.iter().map(recipient).collect(), ..world::mail(&[ALICE], keys) }
 }
 
 async fn judged(stage: &Stage, mail: Mail) -> Case {
-    stage.filter.keep(stage.filter.examine(mail).await).await
+    stage.filter.keep(stage.filter.examine(mail).await, None).await
 }
 
 fn found(case: &Case) -> (KeyStatus, Option<Why>) {
@@ -182,7 +183,7 @@ async fn a_reload_is_taken_whole_or_not_at_all() {
     let case = judged(&stage, mail(&[GOOD], &["bob@home.example"])).await;
     assert_eq!(case.decisions[0].policy, "mark", "the old one goes on");
     let new = stage.filter.reload(config("quarantine")).await.unwrap();
-    let case = new.keep(new.examine(mail(&[GOOD], &["bob@home.example"])).await).await;
+    let case = new.keep(new.examine(mail(&[GOOD], &["bob@home.example"])).await, None).await;
     assert!(matches!(case.reply.verdict, Verdict::Hold(_)));
     assert_eq!(stage.server.count(), 1, "what the verifier remembers lives on");
 }

@@ -64,8 +64,17 @@ fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
 /// The message, refused for this result, of which its recipient is to be told.
 fn case(mail: Mail, found: Found) -> Case {
     let bob = Address::parse(b"bob@example.net", false).unwrap();
-    let mail = Mail { recipients: vec![Recipient { path: b"<bob@example.net>".to_vec(), address: Some(bob) }], ..mail };
-    let reply = Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Record, Owed::Notice(0)] };
+    let mail = Mail {
+        recipients: vec![Recipient { path: b"<bob@example.net>".to_vec(), address: Some(bob), never_notify: false }],
+        ..mail
+    };
+    let reply = Reply {
+        verdict: Verdict::Discard,
+        edits: Vec::new(),
+        removed: vec![],
+        redirected: vec![],
+        owed: vec![Owed::Record, Owed::Notice(0)],
+    };
     Case { mail, finding: Finding::Found(found), decisions: Vec::new(), reply }
 }
 
@@ -118,7 +127,7 @@ async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
         let found = verifier.verify(&mail).await;
         assert_eq!(found.status, status);
         let confirmed = verifier.confirm(&mail, &found).await;
-        let kept = custody.keep(case(mail, confirmed)).await;
+        let kept = custody.keep(case(mail, confirmed), None).await;
         assert_eq!(kept.reply.verdict, Verdict::Discard);
         expect_none_in(&format!("{kept:?} {found:?} {}", kept.line()), &keys, "a case");
         expect_none_in(&serde_json::to_string(&kept).unwrap(), &keys, "a case's JSON");
@@ -127,7 +136,7 @@ async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
     assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
     custody.close().await;
     let mail = mail(&[" <alice@example.com>"], &[issued.key.expose()]);
-    let deferred = custody.keep(case(mail, Found::bare(KeyStatus::Invalid, None, None))).await;
+    let deferred = custody.keep(case(mail, Found::bare(KeyStatus::Invalid, None, None)), None).await;
     assert!(matches!(deferred.reply.verdict, Verdict::Defer(_)));
 
     let question = Question::new("1".into(), &alice, &issued.key, "mx.example.net");

@@ -114,8 +114,18 @@ pub struct Limits {
     pub store_readers: u32,
     /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
     pub keep: Duration,
-    /// How long a journal row is kept.
-    pub journal_kept: Duration,
+    /// Octets of a body that is to be kept: above Postfix's `message_size_limit` of 10,240,000; a larger one is deferred.
+    pub body_octets: usize,
+    /// Octets of all bodies that are kept in memory at once, until they are written down; beyond it, 451.
+    pub bodies_octets: usize,
+    /// Journal rows that wait to be written together; beyond it the door waits for the disk.
+    pub journal_waiting: usize,
+    /// How long a journal row waits for others, where the message's fate does not hang on it.
+    pub journal_batch: Duration,
+    /// Entries of one user's list of senders whose mail he wants.
+    pub allowed_per_user: u32,
+    /// Between two reports (DSN) to one sender.
+    pub report_pair: Duration,
     /// Tries to submit one notice before it is given up and journalled so.
     pub notice_tries: u32,
     /// Notices to one recipient in an hour.
@@ -189,7 +199,12 @@ impl Default for Limits {
             store_busy: Duration::from_secs(2),
             store_readers: 4,
             keep: Duration::from_secs(5),
-            journal_kept: Duration::from_secs(90 * 86_400),
+            body_octets: 64 * 1024 * 1024,
+            bodies_octets: 256 * 1024 * 1024,
+            journal_waiting: 10_000,
+            journal_batch: Duration::from_millis(500),
+            allowed_per_user: 1_000,
+            report_pair: Duration::from_secs(3_600),
             notice_tries: 20,
             notices_per_hour: 5,
             notice_pair: Duration::from_secs(86_400),

@@ -25,8 +25,12 @@ fn the_sample_shows_every_setting_with_its_default() {
             Some(table) => table.keys().collect(),
             None => vec![section],
         };
+        let alone =
+            keys.is_empty() && [format!("#{section} = "), format!("[{section}.")].iter().any(|l| SAMPLE.contains(l));
+        assert!(alone || !keys.is_empty(), "the sample lacks {section}");
         for key in keys {
-            let line = if key == "domain" { "[verify.domain.".into() } else { format!("#{key} = ") };
+            let table = matches!(key.as_str(), "domain" | "recipient");
+            let line = if table { format!("[{section}.{key}.") } else { format!("#{key} = ") };
             assert!(SAMPLE.contains(&line), "the sample lacks {section}.{key}");
         }
     }

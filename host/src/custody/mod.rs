@@ -10,11 +10,12 @@ use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::case::{Case, Owed, Refusal, Reply, Verdict};
+use crate::case::{Body, Case, Found, Mail, Owed, Recipient, Refusal, Reply, Verdict};
 use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
+use crate::proto::address::Address;
 use crate::proto::mark::MarkKey;
-use crate::store::{self, JournalRow, Ledger, Opening};
+use crate::store::{self, JournalRow, Ledger, Opening, Wish};
 
 /// What can go wrong when custody begins. Later failures turn into a 451.
 #[derive(Debug, thiserror::Error)]
@@ -74,23 +75,22 @@ impl Custody {
     ///
     /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
     /// the message comes again, and the caps hold back a second one.
-    pub async fn keep(&self, case: Case) -> Case {
+    pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         if case.reply.owed.is_empty() {
             return case;
         }
-        let failure = match tokio::time::timeout(self.limits.keep, self.record(&case)).await {
+        if case.reply.wants_body() || case.reply.owed.iter().any(|owed| matches!(owed, Owed::Report(_))) {
+            return deferred(case, "copies of messages and reports are not kept yet");
+        }
+        let failure = match tokio::time::timeout(self.limits.keep, self.record(&case, body)).await {
             Ok(Ok(())) => return case,
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("not done within {:?}", self.limits.keep),
         };
-        let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
-        warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
-        let text = "Local trouble, try again later".to_owned();
-        let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
-        Case { reply: Reply { verdict, edits: Vec::new(), owed: Vec::new() }, ..case }
+        deferred(case, &failure)
     }
 
-    async fn record(&self, case: &Case) -> Result<(), store::Error> {
+    async fn record(&self, case: &Case, _body: Option<Body>) -> Result<(), store::Error> {
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
             let Owed::Notice(recipient) = owed else { continue };
@@ -106,6 +106,18 @@ impl Custody {
             self.outbox.wake();
         }
         Ok(())
+    }
+
+    /// What these recipients chose for themselves, as far as it concerns mail from this sender; in their order.
+    pub async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, Error> {
+        let addresses: Vec<Option<String>> =
+            recipients.iter().map(|recipient| recipient.address.as_ref().map(Address::to_string)).collect();
+        Ok(self.ledger.wishes(&addresses, sender.map(Address::to_string).as_deref()).await?)
+    }
+
+    /// Whether a report about this message may go to its reverse-path (guard B).
+    pub async fn permit(&self, _mail: &Mail, _found: &Found) -> Result<(), &'static str> {
+        Err("reports are not written yet")
     }
 
     /// Sends what is owed until `shutdown`.
@@ -127,4 +139,13 @@ impl Custody {
     pub async fn close(&self) {
         self.ledger.close().await;
     }
+}
+
+/// The case as a 451 that edits nothing and owes nothing.
+fn deferred(case: Case, failure: &str) -> Case {
+    let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+    warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
+    let text = "Local trouble, try again later".to_owned();
+    let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
+    Case { reply: Reply::bare(verdict), ..case }
 }

@@ -1,6 +1,6 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 
-use crate::case::{Case, Mail};
+use crate::case::{Body, Case, Mail, Recipient};
 use crate::filter::Filter;
 
 pub mod milter;
@@ -10,8 +10,20 @@ pub trait Judge: Send + Sync + 'static {
     /// At the end of the header: find, decide, settle. Total: a failure is a finding or a decision.
     fn examine(&self, mail: Mail) -> impl Future<Output = Case> + Send;
 
-    /// At the end of the message: makes what is owed durable, or turns the reply into a 451.
-    fn keep(&self, case: Case) -> impl Future<Output = Case> + Send;
+    /// At the end of the message: makes what is owed durable, or turns the reply into a 451. The body is there where the
+    /// reply wants it.
+    fn keep(&self, case: Case, body: Option<Body>) -> impl Future<Output = Case> + Send;
+
+    /// Whether recipients are to be told apart at RCPT.
+    fn splits(&self) -> bool {
+        false
+    }
+
+    /// Whether two recipients of one message are treated alike, so that they may stay in it together.
+    fn alike(&self, first: &Recipient, next: &Recipient) -> impl Future<Output = bool> + Send {
+        let _ = (first, next);
+        std::future::ready(true)
+    }
 }
 
 impl Judge for Filter {
@@ -19,7 +31,15 @@ impl Judge for Filter {
         Filter::examine(self, mail).await
     }
 
-    async fn keep(&self, case: Case) -> Case {
-        Filter::keep(self, case).await
+    async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+        Filter::keep(self, case, body).await
+    }
+
+    fn splits(&self) -> bool {
+        Filter::splits(self)
+    }
+
+    async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
+        Filter::alike(self, first, next).await
     }
 }

@@ -64,6 +64,7 @@ pub struct Outbox {
     sender: Sender,
     server: AsyncSmtpTransport<Tokio1Executor>,
     limits: Arc<Limits>,
+    journal_kept: Duration,
     wake: Notify,
 }
 
@@ -90,7 +91,15 @@ impl Outbox {
             .hello_name(ClientId::Domain(sender.host().to_owned()))
             .timeout(Some(limits.notice_step))
             .build();
-        Ok(Outbox { ledger, mark, sender, server, limits: limits.clone(), wake: Notify::new() })
+        Ok(Outbox {
+            ledger,
+            mark,
+            sender,
+            server,
+            limits: limits.clone(),
+            journal_kept: config.custody.journal_kept,
+            wake: Notify::new(),
+        })
     }
 
     /// The notice to the recipient with this index, or why there is to be none.
@@ -188,7 +197,7 @@ impl Outbox {
     }
 
     async fn sweep(&self, now: SystemTime) {
-        let Some(before) = now.checked_sub(self.limits.journal_kept) else { return };
+        let Some(before) = now.checked_sub(self.journal_kept) else { return };
         match self.ledger.sweep(before).await {
             Ok(0) => {}
             Ok(rows) => info!(rows, "old journal rows deleted"),

@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::sandbox::contract::{Address, Claim, Client, Description, Facts, KeyStatus, Trail, Wants, Why};
+use super::sandbox::contract::{
+    Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Wants, Why,
+};
 use crate::case::{self, Field, Found, Mail, ReversePath};
 use crate::proto::{address, record};
 
 /// Facts and the recipients (indices) that they are the same for.
 pub(super) type Group = (Facts, Vec<usize>);
 
-/// One set of facts for each group of recipients that the policy cannot tell apart, in the order of their first one.
-pub(super) fn gather(mail: &Mail, found: &Found, description: &Description) -> Vec<Group> {
+/// One set of facts for each group of these recipients that the policy cannot tell apart, in the order of their first one.
+pub(super) fn gather(mail: &Mail, found: &Found, description: &Description, members: Vec<usize>) -> Vec<Group> {
     let facts = common(mail, found, description);
-    if !description.wants.has(Wants::RECIPIENT) || mail.recipients.is_empty() {
-        return vec![(facts, (0..mail.recipients.len()).collect())];
+    if !description.wants.has(Wants::RECIPIENT) {
+        return vec![(facts, members)];
     }
     let mut places = BTreeMap::new();
     let mut groups: Vec<Group> = Vec::new();
-    for (index, recipient) in mail.recipients.iter().enumerate() {
+    for index in members {
+        let Some(recipient) = mail.recipients.get(index) else { continue };
         let place = *places.entry(&recipient.address).or_insert(groups.len());
         match groups.get_mut(place) {
             Some((_, indices)) => indices.push(index),
@@ -42,8 +45,7 @@ fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
         client: if_wanted(Wants::CLIENT).and_then(|()| client(&mail.client)),
         size: if_wanted(Wants::SIZE).and(mail.size),
         trail: if_wanted(Wants::TRAIL).map(|()| trail(mail)),
-        // No server's results are trusted by this version: there is nothing to tell.
-        mail_auth: None,
+        mail_auth: if_wanted(Wants::MAIL_AUTH).and(found.mail_auth).map(contract_auth),
         claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
         headers: description.headers.iter().map(|name| mail.named(name).map(unfolded).collect()).collect(),
         ..Facts::of(contract_status(found.status))
@@ -97,6 +99,29 @@ fn unfolded(field: &Field) -> String {
 
 fn contract_address(address: &address::Address) -> Address {
     Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
+}
+
+fn contract_auth(auth: case::MailAuth) -> MailAuth {
+    MailAuth {
+        spf: contract_result(auth.spf),
+        spf_aligned: auth.spf_aligned,
+        dkim: contract_result(auth.dkim),
+        dkim_aligned: auth.dkim_aligned,
+        dmarc: contract_result(auth.dmarc),
+    }
+}
+
+fn contract_result(result: case::AuthResult) -> AuthResult {
+    match result {
+        case::AuthResult::None => AuthResult::None,
+        case::AuthResult::Pass => AuthResult::Pass,
+        case::AuthResult::Fail => AuthResult::Fail,
+        case::AuthResult::Softfail => AuthResult::Softfail,
+        case::AuthResult::Neutral => AuthResult::Neutral,
+        case::AuthResult::Policy => AuthResult::Policy,
+        case::AuthResult::Temperror => AuthResult::Temperror,
+        case::AuthResult::Permerror => AuthResult::Permerror,
+    }
 }
 
 fn contract_claim(claim: record::Claim) -> Claim {

@@ -10,22 +10,31 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::case::{Decision, Disposition, Found, KeyStatus, Mail, Notify, Why};
+use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
 use crate::config::{self, Limits, Module, OnFault};
+use crate::store::Wish;
 
+mod choose;
 mod facts;
+mod prove;
 pub(crate) mod sandbox;
 pub(crate) mod shelf;
 #[cfg(test)]
 mod tests;
 mod threads;
+pub(crate) mod told;
 
+pub use choose::{Choice, may_be_allowed};
+pub use prove::{Kept, Recomputed, Unproved};
 pub use sandbox::{Fault, Refused};
 pub use shelf::Origin;
 
+use choose::Bound;
+use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
 use shelf::Shelved;
 use threads::Threads;
+use told::Told;
 
 /// Why policies cannot be loaded. The running ones stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +131,15 @@ pub enum Error {
     },
     /// A binding that must not be.
     #[error(
-        "policy.missing = \"{0}\" would drop mail without a key silently: forwarded and list mail lost its key on the way. \
-         Take a policy that tells somebody, such as \"reject-notify-sender\""
+        "{place}: missing = \"{id}\" would drop mail without a key silently: forwarded and list mail lost its key on the \
+         way. Take a policy that tells somebody, such as \"reject-notify-sender\""
     )]
-    SilentDrop(String),
+    SilentDrop {
+        /// The section of the configuration.
+        place: String,
+        /// The policy.
+        id: String,
+    },
 }
 
 /// A policy as `list` shows it.
@@ -159,8 +173,7 @@ impl std::fmt::Display for Listed {
 
 /// The loaded policies and what each of them treats. A reload makes a new one.
 pub struct Policies {
-    /// In the order of [`KeyStatus::ALL`].
-    bound: [Arc<Shelved>; 6],
+    bound: Bound,
     all: Vec<Arc<Shelved>>,
     threads: Threads,
     sandbox: Arc<Sandbox>,
@@ -182,30 +195,19 @@ impl Policies {
         limits: &Arc<Limits>,
     ) -> Result<Policies, Error> {
         let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
-        let mut loaded: BTreeMap<&str, Arc<Shelved>> = BTreeMap::new();
-        let mut shelve = |id| -> Result<Arc<Shelved>, Error> {
+        let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
+        let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
             if let Some(known) = loaded.get(id) {
                 return Ok(Arc::clone(known));
             }
             let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits)?);
             tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
-            loaded.insert(id, Arc::clone(&policy));
+            loaded.insert(id.to_owned(), Arc::clone(&policy));
             Ok(policy)
         };
-        let bound = [
-            shelve(&bindings.valid)?,
-            shelve(&bindings.invalid)?,
-            shelve(&bindings.missing)?,
-            shelve(&bindings.none)?,
-            shelve(&bindings.unverified)?,
-            shelve(&bindings.unusable)?,
-        ];
+        let bound = Bound::load(bindings, &mut shelve)?;
         for id in modules.keys() {
             shelve(id)?;
-        }
-        let silent = |decision: &contract::Decision| is_silent_drop(disposition(decision), notify(decision));
-        if bound[2].tabled(KeyStatus::Missing).is_some_and(silent) {
-            return Err(Error::SilentDrop(bindings.missing.clone()));
         }
         let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
             .map_err(|e| Error::Setup(e.to_string()))?;
@@ -213,31 +215,78 @@ impl Policies {
         Ok(Policies { bound, all, threads, sandbox, limits: Arc::clone(limits) })
     }
 
-    /// Decides for every recipient of a message. Total: what goes wrong is a decision too.
-    pub async fn decide(&self, mail: &Mail, found: &Found) -> Vec<Decision> {
-        let policy = self.bound_to(found.status);
-        if let Some(decision) = policy.tabled(found.status) {
-            return vec![self.settled(policy, found, decision, (0..mail.recipients.len()).collect())];
+    /// The policy that treats this recipient's mail of this result, and whose word that is.
+    pub fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
+        self.bound.choose(recipient, status, why, wish)
+    }
+
+    /// What a user may choose for this result, by id; nothing for `valid`, and nothing that is dropped silently for `missing`.
+    pub fn open_to_users(&self, status: KeyStatus) -> Vec<&str> {
+        let silent = |policy: &Shelved| policy.tabled(KeyStatus::Missing).is_some_and(drops_silently);
+        let open = self.bound.open().filter(|policy| match status {
+            KeyStatus::Valid => false,
+            KeyStatus::Missing => !silent(policy),
+            _ => true,
+        });
+        open.map(|policy| policy.id.as_str()).collect()
+    }
+
+    /// Decides for every recipient of a message; `wishes` holds one for each of them. Total: what goes wrong is a decision
+    /// too. A policy is asked once for all recipients that it cannot tell apart.
+    pub async fn decide(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
+        let nothing = Wish::default();
+        let wish = |index| wishes.get(index).unwrap_or(&nothing);
+        let choose = |(index, recipient)| self.choose(recipient, found.status, found.why, wish(index));
+        let choices: Vec<Choice> = mail.recipients.iter().enumerate().map(choose).collect();
+        let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
+        for (index, choice) in choices.iter().enumerate() {
+            match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
+                Some((_, members)) => members.push(index),
+                None => policies.push((&choice.policy, vec![index])),
+            }
         }
         let deadline = Instant::now() + self.limits.policy_message;
         let mut decisions = Vec::new();
-        for (facts, recipients) in facts::gather(mail, found, &policy.description) {
-            let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts)).await;
-            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
-            decisions.push(self.total(policy, found, decided.unwrap_or_else(late), recipients));
+        for (policy, members) in policies {
+            for decision in self.decide_by(policy, mail, found, members, deadline).await {
+                split(decision, &choices, &mut decisions);
+            }
         }
         decisions
     }
 
-    /// The same in the sandbox on the calling thread, without table, queue and bound for the whole message: what a bench
-    /// compares the others with. It holds its thread for up to `policy_time` per decision, so never on the mail path.
+    async fn decide_by(
+        &self,
+        policy: &Arc<Shelved>,
+        mail: &Mail,
+        found: &Found,
+        members: Vec<usize>,
+        deadline: Instant,
+    ) -> Vec<Decision> {
+        if let Some(decision) = policy.tabled(found.status) {
+            let facts = Facts::of(facts::contract_status(found.status));
+            return vec![self.settled(policy, found, &facts, decision, members)];
+        }
+        let mut decisions = Vec::new();
+        for (facts, recipients) in facts::gather(mail, found, &policy.description, members) {
+            let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts.clone())).await;
+            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
+            decisions.push(self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients));
+        }
+        decisions
+    }
+
+    /// The same in the sandbox on the calling thread, by the site's policy, without table, queue and bound for the whole
+    /// message: what a bench compares the others with. It holds its thread for up to `policy_time` per decision, so never on
+    /// the mail path.
     pub fn decide_here(&self, mail: &Mail, found: &Found) -> Vec<Decision> {
-        let policy = self.bound_to(found.status);
+        let policy = self.bound.of_site(found.status);
         let decide = |(facts, recipients)| {
             let decided = self.sandbox.decide(&policy.guest, &facts, &policy.settings);
-            self.total(policy, found, decided, recipients)
+            self.total(&policy, found, &facts, decided, recipients)
         };
-        facts::gather(mail, found, &policy.description).into_iter().map(decide).collect()
+        let all = (0..mail.recipients.len()).collect();
+        facts::gather(mail, found, &policy.description, all).into_iter().map(decide).collect()
     }
 
     /// What is loaded, in the order of the ids.
@@ -250,21 +299,9 @@ impl Policies {
             summary: line(&policy.description.summary),
             digest: policy.digest.clone(),
             origin: policy.origin.clone(),
-            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound_to(*s).id == policy.id).collect(),
+            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.of_site(*s).id == policy.id).collect(),
         };
         self.all.iter().map(listed).collect()
-    }
-
-    fn bound_to(&self, status: KeyStatus) -> &Arc<Shelved> {
-        let [valid, invalid, missing, none, unverified, unusable] = &self.bound;
-        match status {
-            KeyStatus::Valid => valid,
-            KeyStatus::Invalid => invalid,
-            KeyStatus::Missing => missing,
-            KeyStatus::None => none,
-            KeyStatus::Unverified => unverified,
-            KeyStatus::Unusable => unusable,
-        }
     }
 
     /// A decision whatever happened.
@@ -272,12 +309,13 @@ impl Policies {
         &self,
         policy: &Shelved,
         found: &Found,
+        facts: &Facts,
         decided: Result<contract::Decision, Fault>,
         recipients: Vec<usize>,
     ) -> Decision {
         match decided {
-            Ok(decision) => self.settled(policy, found, &decision, recipients),
-            Err(fault) => failed(policy, fault, recipients),
+            Ok(decision) => self.settled(policy, found, facts, &decision, recipients),
+            Err(fault) => failed(policy, facts, fault, recipients),
         }
     }
 
@@ -286,6 +324,7 @@ impl Policies {
         &self,
         policy: &Shelved,
         found: &Found,
+        facts: &Facts,
         decided: &contract::Decision,
         recipients: Vec<usize>,
     ) -> Decision {
@@ -296,20 +335,54 @@ impl Policies {
             "wanted to drop it silently, which is for wrong keys alone".to_owned()
         });
         Decision {
-            recipients,
-            policy: policy.id.clone(),
-            digest: policy.digest.clone(),
             disposition,
             notify,
             reason: printable(&decided.reason, self.limits.policy_text),
-            fault: None,
             clamped,
+            ..undecided(policy, facts, recipients)
         }
     }
 }
 
+/// What is the same in every decision of this policy on these facts.
+fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decision {
+    Decision {
+        recipients,
+        by: By::Site,
+        mark: MarkAs::Header,
+        policy: policy.id.clone(),
+        digest: policy.digest.clone(),
+        disposition: Disposition::Defer,
+        notify: Notify::default(),
+        reason: String::new(),
+        fault: None,
+        clamped: None,
+        facts: Told::of(facts, &policy.description).json(),
+        settings: told::settings(&policy.description, &policy.settings),
+    }
+}
+
+/// One decision for each group of its recipients that came to it by the same word and see a mark in the same way.
+fn split(decision: Decision, choices: &[Choice], out: &mut Vec<Decision>) {
+    let mut groups: Vec<((By, MarkAs), Vec<usize>)> = Vec::new();
+    for index in &decision.recipients {
+        let Some(choice) = choices.get(*index) else { continue };
+        let key = (choice.by, choice.mark);
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, members)) => members.push(*index),
+            None => groups.push((key, vec![*index])),
+        }
+    }
+    out.extend(groups.into_iter().map(|((by, mark), recipients)| Decision {
+        recipients,
+        by,
+        mark,
+        ..decision.clone()
+    }));
+}
+
 /// The configured failure decision.
-fn failed(policy: &Shelved, fault: Fault, recipients: Vec<usize>) -> Decision {
+fn failed(policy: &Shelved, facts: &Facts, fault: Fault, recipients: Vec<usize>) -> Decision {
     let (disposition, sender) = match policy.on_fault {
         OnFault::Defer => (Disposition::Defer, false),
         OnFault::Quarantine => (Disposition::Quarantine, false),
@@ -317,15 +390,17 @@ fn failed(policy: &Shelved, fault: Fault, recipients: Vec<usize>) -> Decision {
     };
     tracing::warn!(policy = policy.id, digest = policy.digest, %fault, "the policy failed");
     Decision {
-        recipients,
-        policy: policy.id.clone(),
-        digest: policy.digest.clone(),
         disposition,
         notify: Notify { sender, recipient: false },
         reason: "the delivery policy failed".into(),
         fault: Some(fault.to_string()),
-        clamped: None,
+        ..undecided(policy, facts, recipients)
     }
+}
+
+/// Whether a component's decision is to drop the message and tell nobody.
+fn drops_silently(decision: &contract::Decision) -> bool {
+    is_silent_drop(disposition(decision), notify(decision))
 }
 
 fn is_silent_drop(disposition: Disposition, notify: Notify) -> bool {

@@ -13,7 +13,7 @@ mod sealed;
 mod written;
 
 fn mail(recipients: usize) -> Mail {
-    let recipient = |_| Recipient { path: b"<bob@example.com>".to_vec(), address: None };
+    let recipient = |_| Recipient { path: b"<bob@example.com>".to_vec(), address: None, never_notify: false };
     Mail {
         received: SystemTime::UNIX_EPOCH,
         queue_id: None,
@@ -27,6 +27,7 @@ fn mail(recipients: usize) -> Mail {
         fields: Vec::new(),
         keys: Vec::new(),
         malformed: false,
+        truncated: false,
     }
 }
 
@@ -48,7 +49,7 @@ fn wrong_key() -> Found {
 }
 
 async fn one(policies: &Policies, mail: &Mail, found: &Found) -> Decision {
-    let mut decisions = policies.decide(mail, found).await;
+    let mut decisions = policies.decide(mail, found, &[]).await;
     assert_eq!(decisions.len(), 1);
     decisions.remove(0)
 }
@@ -82,7 +83,7 @@ async fn a_silent_drop_is_for_wrong_keys_alone() {
     let held = one(&policies, &mail(1), &expired).await;
     assert_eq!((held.disposition, held.notify.sender), (Disposition::Reject, true));
     assert!(held.clamped.is_some());
-    assert!(matches!(load(&bindings("reject-silently"), ""), Err(Error::SilentDrop(_))));
+    assert!(matches!(load(&bindings("reject-silently"), ""), Err(Error::SilentDrop { .. })));
 }
 
 #[tokio::test]

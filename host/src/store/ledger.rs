@@ -15,7 +15,7 @@ const AHEAD: Duration = Duration::from_secs(86_400);
 
 /// Journal and outbox, `filter.db`.
 #[derive(Clone, Debug)]
-pub struct Ledger(Database);
+pub struct Ledger(pub(super) Database);
 
 /// A journal row to be written.
 #[derive(Clone, Debug, Default)]
@@ -137,7 +137,7 @@ pub struct OutboxRow {
 impl Ledger {
     /// Opens journal and outbox in this directory, and makes them where there are none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<Ledger, Error> {
-        let schema = [include_str!("schema/filter.1.sql")];
+        let schema = [include_str!("schema/filter.1.sql"), include_str!("schema/filter.2.sql")];
         Ok(Ledger(Database::open(dir, "filter.db", &schema, opening).await?))
     }
 

@@ -4,6 +4,7 @@
 //! the AS's keys ([`KeyTable`]), `filter.db` the journal and the outbox ([`Ledger`]). Both are durable at commit
 //! (write-ahead log, `synchronous=FULL`), mode 0600, and know the version of their schema.
 
+mod choices;
 mod keys;
 mod ledger;
 mod sqlite;
@@ -11,6 +12,7 @@ mod sqlite;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use choices::Wish;
 pub use keys::{KeyRow, KeyTable};
 pub use ledger::{Caps, Draft, Due, Entry, JournalRow, Ledger, OutboxRow, Recorded, Withheld};
 pub use sqlite::prepare_dir;

@@ -11,7 +11,7 @@ use addrauth::mta::milter::frame::{Frame, FrameCodec, strings};
 use addrauth::mta::milter::session::Session;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
-use addrauth::settle::{Rules, settle};
+use addrauth::settle::{Permits, Rules, settle};
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::Decoder;
 
@@ -52,7 +52,7 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
     let status = KeyStatus::ALL[usize::from(low) % KeyStatus::ALL.len()];
     let found = Found::bare(status, (low & 0x80 == 0).then_some(Why::Wrong), sender);
     let mut mail = world::mail(&[world::ALICE], &vec![world::JUNK; usize::from(more >> 4)]);
-    mail.recipients = vec![Recipient { path: text.to_vec(), address: None }];
+    mail.recipients = vec![Recipient { path: text.to_vec(), address: None, never_notify: false }];
     let decision = Decision {
         recipients: vec![0],
         policy: "p".into(),
@@ -62,9 +62,14 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
         reason,
         fault: None,
         clamped: None,
+        by: addrauth::case::By::Site,
+        mark: addrauth::case::MarkAs::Header,
+        facts: Default::default(),
+        settings: Default::default(),
     };
-    let rules = Rules { observe: more & 8 != 0, hostname: "mx.example.net".into() };
-    settle(&mail, &Finding::Found(found), &[decision], &rules)
+    let rules = Rules { observe: more & 8 != 0, hostname: "mx.example.net".into(), ..Rules::default() };
+    let permits = Permits { report: Ok(()), refuse: more & 0x10 == 0 };
+    settle(&mail, &Finding::Found(found), &[decision], &rules, &permits)
 }
 
 /// A reply as no judge of ours would make it.
@@ -85,7 +90,7 @@ fn raw_reply(more: u8, low: u8, high: u8, words: String) -> Reply {
     let (name, index) = (name.to_owned(), u32::from(low));
     let insert = Edit::Insert { index: index >> 7, name: name.clone(), value: value.to_owned() };
     let edits = vec![insert, Edit::Delete { name, index }];
-    Reply { verdict, edits, owed: vec![] }
+    Reply { edits, ..Reply::bare(verdict) }
 }
 
 /// Whether the frames are what an MTA may be told, the last of them, and no other, the verdict.

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{self, Authority};
-use crate::case::{Case, Mail};
+use crate::case::{Body, Case, Mail};
 use crate::config::{self, Config, Limits, Listen, Observe, StateDir};
 use crate::filter::{self, Filter};
 use crate::mta::Judge;
@@ -97,8 +97,8 @@ impl Judge for Witness {
         self.filter.examine(mail).await
     }
 
-    async fn keep(&self, case: Case) -> Case {
-        let case = self.filter.keep(case).await;
+    async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+        let case = self.filter.keep(case, body).await;
         self.cases.lock().unwrap_or_else(PoisonError::into_inner).push(case.clone());
         case
     }

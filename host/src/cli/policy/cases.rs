@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::config::Limits;
-use crate::policy::sandbox::contract::{
-    self, Address, Claim, Client, Description, Facts, KeyStatus, MailAuth, Notify, Trail, Wants, Why,
-};
+use crate::policy::sandbox::contract::{self, Description, Notify};
 use crate::policy::sandbox::{Guest, Sandbox};
 use crate::policy::shelf;
+use crate::policy::told::Told;
 
 /// The file of cases beside a policy.
 pub(super) const CASES_FILE: &str = "cases.toml";
@@ -32,24 +31,6 @@ struct Case {
     #[serde(default)]
     settings: BTreeMap<String, toml::Value>,
     expect: Expected,
-}
-
-/// The facts of a case; the policy sees those that it declared.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Told {
-    status: KeyStatus,
-    why: Option<Why>,
-    sender: Option<String>,
-    recipient: Option<String>,
-    envelope_sender: Option<String>,
-    client: Option<Client>,
-    size: Option<u64>,
-    trail: Option<Vec<String>>,
-    mail_auth: Option<MailAuth>,
-    claim: Option<Claim>,
-    #[serde(default)]
-    headers: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -177,44 +158,6 @@ impl Expected {
         notify.sort_unstable_by(|a, b| b.cmp(a));
         phrase(&self.disposition, &notify)
     }
-}
-
-impl Told {
-    /// The facts that the policy declared; the error says what is no fact.
-    fn facts(&self, description: &Description) -> Result<Facts, String> {
-        let wants = |fact| description.wants.has(fact);
-        let address = |fact, text: &Option<String>| match text {
-            Some(text) if wants(fact) => {
-                let (local, domain) = text.rsplit_once('@').ok_or(format!("`{text}` is no address"))?;
-                Ok::<_, String>(Some(Address { local: local.into(), domain: domain.into() }))
-            }
-            _ => Ok(None),
-        };
-        let values = |name: &String| {
-            let known = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-            known.map(|(_, values)| values.clone()).unwrap_or_default()
-        };
-        Ok(Facts {
-            status: self.status,
-            why: self.why.filter(|_| wants(Wants::WHY)),
-            sender: address(Wants::SENDER, &self.sender)?,
-            recipient: address(Wants::RECIPIENT, &self.recipient)?,
-            envelope_sender: address(Wants::ENVELOPE_SENDER, &self.envelope_sender)?,
-            client: self.client.clone().filter(|_| wants(Wants::CLIENT)),
-            size: self.size.filter(|_| wants(Wants::SIZE)),
-            trail: self.trail.as_deref().filter(|_| wants(Wants::TRAIL)).map(trail).transpose()?,
-            mail_auth: self.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)),
-            claim: self.claim.filter(|_| wants(Wants::CLAIM)),
-            headers: description.headers.iter().map(values).collect(),
-        })
-    }
-}
-
-fn trail(words: &[String]) -> Result<Trail, String> {
-    words.iter().try_fold(Trail::default(), |trail, word| {
-        let mark = Trail::WORDS.iter().find(|(known, _)| known == word);
-        mark.map(|(_, mark)| trail | *mark).ok_or_else(|| format!("`{word}` is no mark of a trail"))
-    })
 }
 
 /// The component and the cases that a path means: NAME/NAME.wasm and NAME/cases.toml for a directory.

@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn reply(verdict: Verdict, edits: &[Edit]) -> Reply {
-        Reply { verdict, edits: edits.to_vec(), owed: vec![] }
+        Reply { verdict, edits: edits.to_vec(), removed: vec![], redirected: vec![], owed: vec![] }
     }
 
     fn delete(index: u32) -> Edit {

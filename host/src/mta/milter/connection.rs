@@ -184,7 +184,7 @@ impl<J: Judge> Connection<J> {
         };
         let case = match examined {
             Ok(case) => {
-                let task = AbortOnDropHandle::new(tokio::spawn(async move { judge.keep(case).await }));
+                let task = AbortOnDropHandle::new(tokio::spawn(async move { judge.keep(case, None).await }));
                 outcome(timeout_at(due, task).await, "keeping what is owed for", limits.milter_answer)
             }
             Err(fault) => Err(fault),

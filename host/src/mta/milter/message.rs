@@ -60,6 +60,7 @@ impl Message {
             fields: Vec::new(),
             keys: Vec::new(),
             malformed: false,
+            truncated: false,
         };
         Message { stage: Stage::Envelope, fault: None, mail, fields: 0, octets: 0, doomed: 0 }
     }
@@ -112,7 +113,8 @@ impl Message {
             return Err(Error::Recipients(limits.recipients));
         }
         let address = Address::parse(bare(path), self.mail.smtputf8).ok();
-        self.mail.recipients.push(Recipient { path: path.to_vec(), address });
+        let never_notify = words.iter().skip(1).any(|parameter| never_notify(parameter));
+        self.mail.recipients.push(Recipient { path: path.to_vec(), address, never_notify });
         Ok(())
     }
 
@@ -130,6 +132,7 @@ impl Message {
         self.octets = self.octets.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
         let over = self.fields > limits.header_fields || self.octets > limits.header_octets;
         self.mail.malformed |= over;
+        self.mail.truncated |= over;
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         let ours = OURS.iter().find(|known| is(known));
         if is(&KEY_FIELD) || ours.is_some() {
@@ -189,4 +192,11 @@ impl Message {
 /// A path without its angle brackets.
 fn bare(path: &[u8]) -> &[u8] {
     path.strip_prefix(b"<").and_then(|path| path.strip_suffix(b">")).unwrap_or(path)
+}
+
+/// Whether a RCPT parameter is a `NOTIFY=` without FAILURE (RFC 3461 §4.1).
+fn never_notify(parameter: &[u8]) -> bool {
+    let Some((name, occasions)) = parameter.split_at_checked(7) else { return false };
+    name.eq_ignore_ascii_case(b"NOTIFY=")
+        && !occasions.split(|octet| *octet == b',').any(|occasion| occasion.eq_ignore_ascii_case(b"FAILURE"))
 }

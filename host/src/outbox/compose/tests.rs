@@ -21,10 +21,15 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         reverse_path: ReversePath::Null,
         smtputf8: false,
         size: None,
-        recipients: vec![Recipient { path: format!("<{recipient}>").into_bytes(), address: address(recipient) }],
+        recipients: vec![Recipient {
+            path: format!("<{recipient}>").into_bytes(),
+            address: address(recipient),
+            never_notify: false,
+        }],
         fields,
         keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
         malformed: false,
+        truncated: false,
     };
     let decision = Decision {
         recipients: vec![0],
@@ -35,8 +40,18 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         reason: String::new(),
         fault: None,
         clamped: None,
+        by: crate::case::By::Site,
+        mark: crate::case::MarkAs::Header,
+        facts: Default::default(),
+        settings: Default::default(),
     };
-    let reply = Reply { verdict: Verdict::Discard, edits: Vec::new(), owed: vec![Owed::Notice(0)] };
+    let reply = Reply {
+        verdict: Verdict::Discard,
+        edits: Vec::new(),
+        removed: vec![],
+        redirected: vec![],
+        owed: vec![Owed::Notice(0)],
+    };
     let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
     Case { mail, finding, decisions: vec![decision], reply }
 }

@@ -1,0 +1,221 @@
+//! What is found out about a message.
+
+use serde::{Serialize, Serializer};
+
+use crate::proto::address::Address;
+use crate::proto::record::Claim;
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// To a domain of ours: it is examined.
+    Inbound,
+    /// From a login or trusted submitter of ours, to somebody elsewhere.
+    Outbound,
+    /// Neither: we forward or relay it, and the key stays.
+    Relay,
+    /// Written by ourselves: it carries our mark.
+    Own,
+}
+
+/// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyStatus {
+    /// An AS said so, now or within the cache's bound; or the sender is our own login.
+    Valid,
+    /// An AS said so.
+    Invalid,
+    /// The domain takes part, and there is no key.
+    Missing,
+    /// The domain publishes no AS.
+    None,
+    /// DNS or the AS failed, or there was no budget to ask.
+    Unverified,
+    /// No single address, or no single usable key.
+    Unusable,
+}
+
+impl KeyStatus {
+    /// All six, in the contract's order.
+    pub const ALL: [KeyStatus; 6] = [
+        KeyStatus::Valid,
+        KeyStatus::Invalid,
+        KeyStatus::Missing,
+        KeyStatus::None,
+        KeyStatus::Unverified,
+        KeyStatus::Unusable,
+    ];
+
+    /// The word of the configuration, the contract and the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            KeyStatus::Valid => "valid",
+            KeyStatus::Invalid => "invalid",
+            KeyStatus::Missing => "missing",
+            KeyStatus::None => "none",
+            KeyStatus::Unverified => "unverified",
+            KeyStatus::Unusable => "unusable",
+        }
+    }
+
+    /// The word of the `X-Auth-Key-Status` field.
+    pub fn status_word(self) -> &'static str {
+        match self {
+            KeyStatus::Valid => "VALIDKEY",
+            KeyStatus::Invalid => "INVALIDKEY",
+            KeyStatus::Missing => "NOKEY",
+            KeyStatus::None => "NOSERVER",
+            KeyStatus::Unverified => "UNVERIFIED",
+            KeyStatus::Unusable => "UNUSABLE",
+        }
+    }
+}
+
+/// The reason behind a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Why {
+    /// The AS does not know this key for this address.
+    Wrong,
+    /// The key was right until at most 14 days ago.
+    Expired,
+    /// No From field.
+    NoFrom,
+    /// Several From fields, or several mailboxes in one.
+    SeveralFrom,
+    /// A From field without a usable address.
+    BadAddress,
+    /// Keys that differ.
+    SeveralKeys,
+    /// A key outside the grammar.
+    BadKey,
+    /// A key field that no MTA command can remove, or a header over its limits.
+    MalformedHeader,
+    /// DNS failed, or what it said is unusable.
+    Dns,
+    /// No answer from the AS in time.
+    Timeout,
+    /// Over a budget of ours or the AS's.
+    Limit,
+    /// Asking would expose the key.
+    NoProof,
+}
+
+impl Why {
+    /// The word of the contract, the journal and the `reason=` of the status field.
+    pub fn word(self) -> &'static str {
+        match self {
+            Why::Wrong => "wrong",
+            Why::Expired => "expired",
+            Why::NoFrom => "no-from",
+            Why::SeveralFrom => "several-from",
+            Why::BadAddress => "bad-address",
+            Why::SeveralKeys => "several-keys",
+            Why::BadKey => "bad-key",
+            Why::MalformedHeader => "malformed-header",
+            Why::Dns => "dns",
+            Why::Timeout => "timeout",
+            Why::Limit => "limit",
+            Why::NoProof => "no-proof",
+        }
+    }
+}
+
+/// What is known of a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Not ours to judge: it passes untouched.
+    Passing(Direction),
+    /// Inbound, and examined.
+    Found(Found),
+}
+
+/// What was found out about an inbound message's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The result.
+    pub status: KeyStatus,
+    /// The reason, where the result has one.
+    pub why: Option<Why>,
+    /// The sender address: that of the one From field.
+    #[serde(serialize_with = "as_text")]
+    pub sender: Option<Address>,
+    /// What the sender's domain claims; absent where it publishes no AS.
+    pub claim: Option<Claim>,
+    /// The AS that said so, as host:port.
+    pub authority: Option<String>,
+    /// Whether the answer came from our cache.
+    pub cached: bool,
+    /// What servers that we trust found out by SPF, DKIM and DMARC; absent where none of them said anything.
+    pub mail_auth: Option<MailAuth>,
+}
+
+impl Found {
+    /// A result without an AS behind it.
+    pub fn bare(status: KeyStatus, why: Option<Why>, sender: Option<Address>) -> Found {
+        Found { status, why, sender, claim: None, authority: None, cached: false, mail_auth: None }
+    }
+}
+
+/// A word of an Authentication-Results field (RFC 8601 §2.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthResult {
+    /// Nothing was said, or there was nothing to check.
+    #[default]
+    None,
+    /// It passed.
+    Pass,
+    /// It failed.
+    Fail,
+    /// SPF: probably not authorised.
+    Softfail,
+    /// Neither.
+    Neutral,
+    /// It passed, and a policy of that server does not accept it.
+    Policy,
+    /// A failure that may pass.
+    Temperror,
+    /// A failure that will not.
+    Permerror,
+}
+
+/// What servers that we trust found out by other methods (RFC 8601).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MailAuth {
+    /// SPF of the reverse-path (RFC 7208).
+    pub spf: AuthResult,
+    /// It passed for the domain of the sender address, or an organisational relative of it.
+    pub spf_aligned: bool,
+    /// It passed for the domain of the reverse-path itself: whoever is told by it is no innocent third party.
+    pub spf_of_path: bool,
+    /// The best of the DKIM signatures (RFC 6376).
+    pub dkim: AuthResult,
+    /// One passed for the domain of the sender address, or an organisational relative of it.
+    pub dkim_aligned: bool,
+    /// DMARC (RFC 7489).
+    pub dmarc: AuthResult,
+}
+
+impl Direction {
+    /// The word of the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+            Direction::Relay => "relay",
+            Direction::Own => "own",
+        }
+    }
+}
+
+fn as_text<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => serializer.collect_str(address),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,111 @@
+//! A message, as far as the MTA told it.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
+
+/// A message as the MTA told it, up to the end of its header. Nothing changes it.
+///
+/// It holds no key outside of [`Mail::keys`]: the door moved the key fields there.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// When its MAIL command came, by the wall clock.
+    pub received: SystemTime,
+    /// The MTA's name for it; Postfix tells it at DATA.
+    pub queue_id: Option<String>,
+    /// Who brought it.
+    pub client: Client,
+    /// The name of the MTA's daemon that took it (`{daemon_name}`).
+    pub daemon: String,
+    /// The name the client logged in with (`{auth_authen}`).
+    pub login: Option<String>,
+    /// The reverse-path of MAIL.
+    pub reverse_path: ReversePath,
+    /// Whether MAIL said SMTPUTF8.
+    pub smtputf8: bool,
+    /// What MAIL said of the size, in octets.
+    pub size: Option<u64>,
+    /// The recipients that the MTA accepted, in order.
+    pub recipients: Vec<Recipient>,
+    /// The header fields, top first, without `X-Auth-Key` and `X-New-Auth-Key`.
+    pub fields: Vec<Field>,
+    /// One for each `X-Auth-Key` field, top first; `None` where its value is outside the grammar.
+    pub keys: Vec<Option<AuthKey>>,
+    /// A key field that no MTA command can remove, or a header block over its limits.
+    pub malformed: bool,
+    /// Over the limits: not all of the header is in `fields`, so no copy of the message could be whole.
+    pub truncated: bool,
+}
+
+/// The SMTP client, as the MTA told it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Client {
+    /// Its address; absent on a unix socket.
+    pub ip: Option<IpAddr>,
+    /// Its name, where forward and reverse look-up agree.
+    pub name: Option<String>,
+    /// What it said in HELO or EHLO.
+    pub helo: String,
+    /// Whether the session is encrypted.
+    pub tls: bool,
+}
+
+/// The reverse-path of MAIL (RFC 5321 §4.1.1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReversePath {
+    /// `<>`: a bounce or another automatic message.
+    Null,
+    /// A path; the address is absent where it is no addr-spec.
+    Path(Option<Address>),
+}
+
+impl ReversePath {
+    /// The address, where there is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            ReversePath::Path(Some(address)) => Some(address),
+            _ => None,
+        }
+    }
+}
+
+/// A recipient that the MTA accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The exact octets of RCPT, angle brackets included: what a deletion must echo.
+    pub path: Vec<u8>,
+    /// The same as an address; absent where it is no addr-spec.
+    pub address: Option<Address>,
+    /// Whether RCPT said `NOTIFY=NEVER`, or named no FAILURE among the occasions (RFC 3461 §4.1): no report, please.
+    pub never_notify: bool,
+}
+
+/// The body of a message as the MTA told it: what follows the empty line after the header, CRLF line endings.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Body(pub Vec<u8>);
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({} octets)", self.0.len())
+    }
+}
+
+/// A header field as the MTA told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The name, octets 33 to 126 without colon.
+    pub name: String,
+    /// The value as it stands: leading space and folds included, without the last line ending.
+    pub value: Vec<u8>,
+}
+
+impl Mail {
+    /// The fields of this name, top first, letter case ignored.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
+        self.fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name))
+    }
+}

@@ -1,0 +1,144 @@
+//! Which policy treats what, for whom.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::case::MarkAs;
+
+/// `[policy]`: the id of the policy that treats each result, for all recipients that no line below it names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Where component files lie; a file `ID.wasm` there wins over the shipped component of that id. Empty: none.
+    pub dir: PathBuf,
+    /// For `valid`.
+    pub valid: String,
+    /// For `invalid`.
+    pub invalid: String,
+    /// For `missing`.
+    pub missing: String,
+    /// For `none`.
+    pub none: String,
+    /// For `unverified`.
+    pub unverified: String,
+    /// For `unusable`.
+    pub unusable: String,
+    /// How a marked message is shown.
+    pub mark: MarkAs,
+    /// What is put behind a recipient's local part to name his spam folder, such as `+Junk`; empty: there is no such way.
+    pub spam_folder: String,
+    /// The policies that users may choose for their own mail.
+    pub user_may: Vec<String>,
+    /// What happens to a message whose recipients want different things.
+    pub mixed: Mixed,
+    /// Where quarantined mail is kept.
+    pub quarantine: QuarantineIn,
+    /// The same for the recipients of one domain.
+    pub domain: BTreeMap<String, Bindings>,
+    /// The same for one recipient.
+    pub recipient: BTreeMap<String, Bindings>,
+}
+
+/// `[policy.domain."example.com"]`, `[policy.recipient."bob@example.com"]`: what is absent is looked up one level wider.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bindings {
+    /// For `valid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<String>,
+    /// For `invalid`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<String>,
+    /// For `missing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// For `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub none: Option<String>,
+    /// For `unverified`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+    /// For `unusable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+    /// How a marked message is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<MarkAs>,
+}
+
+/// What happens to a message whose recipients want different things.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mixed {
+    /// It is delivered to those who want it, and each other one's wish is carried out beside that.
+    #[default]
+    Settle,
+    /// A recipient whose bindings differ from the first one's gets 452 at RCPT: the sender brings him in a message of his own.
+    Split,
+}
+
+/// Where quarantined mail is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuarantineIn {
+    /// In our own store: `addrauth quarantine`.
+    Store,
+    /// In the MTA's hold queue, where all recipients of the message agree.
+    #[default]
+    Mta,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        let [accept, mark] = ["accept", "mark"].map(String::from);
+        Policy {
+            dir: PathBuf::new(),
+            valid: accept.clone(),
+            invalid: mark.clone(),
+            missing: accept.clone(),
+            none: accept.clone(),
+            unverified: accept,
+            unusable: mark,
+            mark: MarkAs::default(),
+            spam_folder: String::new(),
+            user_may: Vec::new(),
+            mixed: Mixed::default(),
+            quarantine: QuarantineIn::default(),
+            domain: BTreeMap::new(),
+            recipient: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[policies.ID]`: a policy of one's own, or a shipped one with other settings.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// The component file, relative to `policy.dir`; absent: the shipped component of this id.
+    #[serde(default)]
+    pub module: Option<PathBuf>,
+    /// Its settings.
+    #[serde(default)]
+    pub settings: BTreeMap<String, toml::Value>,
+    /// What happens when it faults.
+    #[serde(default)]
+    pub on_fault: OnFault,
+    /// The file's SHA-256 in hexadecimal; another file is refused.
+    #[serde(default)]
+    pub sha256: Option<String>,
+}
+
+/// What happens to a message whose policy faults. Never accept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// 451: the sending server comes again.
+    #[default]
+    Defer,
+    /// Keep it back.
+    Quarantine,
+    /// Refuse it and tell the sender.
+    Reject,
+}

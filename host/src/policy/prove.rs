@@ -1,0 +1,74 @@
+//! A decision made again from what a case kept of it.
+
+use std::collections::BTreeMap;
+
+use super::told::Told;
+use super::{Fault, Policies, disposition, notify, printable, shelf};
+use crate::case::{Disposition, Notify};
+
+/// What recomputing a decision needs, as a case keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// The policy's id.
+    pub policy: &'a str,
+    /// The component's SHA-256.
+    pub digest: &'a str,
+    /// The facts that it saw.
+    pub facts: &'a serde_json::Value,
+    /// Its settings.
+    pub settings: &'a serde_json::Value,
+}
+
+/// A decision made again. The host's own restraint (see [`Decision::clamped`]) is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recomputed {
+    /// What happens.
+    pub disposition: Disposition,
+    /// Who is told.
+    pub notify: Notify,
+    /// The policy's own words, made safe.
+    pub reason: String,
+}
+
+/// Why a decision cannot be made again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unproved {
+    /// No policy of this id is loaded.
+    #[error("no policy of that name is in force any more")]
+    Gone,
+    /// The component was replaced since.
+    #[error("the component was replaced since: the one in force has SHA-256 {digest}")]
+    Other {
+        /// The digest of the one in force.
+        digest: String,
+    },
+    /// What was kept cannot be read by the loaded policy.
+    #[error("what was kept does not fit the policy: {0}")]
+    Unreadable(String),
+    /// The policy failed.
+    #[error("the policy {0}")]
+    Fault(Fault),
+}
+
+impl Policies {
+    /// Decides again on the facts and settings that a case kept, by the loaded policy of this id: the decision's words, or
+    /// why it cannot be had. It is on nobody's way, so the policy may take its time.
+    pub fn recompute(&self, kept: &Kept<'_>) -> Result<Recomputed, Unproved> {
+        let policy = self.all.iter().find(|policy| policy.id == kept.policy).ok_or(Unproved::Gone)?;
+        if policy.digest != kept.digest {
+            return Err(Unproved::Other { digest: policy.digest.clone() });
+        }
+        let odd = |text: String| Unproved::Unreadable(text);
+        let told: Told = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
+        let facts = told.facts(&policy.description).map_err(odd)?;
+        let given: BTreeMap<String, toml::Value> =
+            serde_json::from_value(kept.settings.clone()).map_err(|e| odd(e.to_string()))?;
+        let settings = shelf::fit(&policy.description, &given).map_err(odd)?;
+        let decided = self.sandbox.decide(&policy.guest, &facts, &settings).map_err(Unproved::Fault)?;
+        Ok(Recomputed {
+            disposition: disposition(&decided),
+            notify: notify(&decided),
+            reason: printable(&decided.reason, self.limits.policy_text),
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Facts as text: how cases beside a policy tell them, and how a case keeps the ones that a policy saw.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::sandbox::contract::{
+    Address, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Value, Wants, Why,
+};
+
+/// Facts as a person writes them; what is not told is absent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Told {
+    status: KeyStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envelope_sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trail: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_auth: Option<MailAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim: Option<Claim>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, Vec<String>>,
+}
+
+impl Told {
+    /// The facts that the policy declared; the error says what is no fact.
+    pub(crate) fn facts(&self, description: &Description) -> Result<Facts, String> {
+        let wants = |fact| description.wants.has(fact);
+        let address = |fact, text: &Option<String>| match text {
+            Some(text) if wants(fact) => {
+                let (local, domain) = text.rsplit_once('@').ok_or(format!("`{text}` is no address"))?;
+                Ok::<_, String>(Some(Address { local: local.into(), domain: domain.into() }))
+            }
+            _ => Ok(None),
+        };
+        let values = |name: &String| {
+            let known = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            known.map(|(_, values)| values.clone()).unwrap_or_default()
+        };
+        Ok(Facts {
+            status: self.status,
+            why: self.why.filter(|_| wants(Wants::WHY)),
+            sender: address(Wants::SENDER, &self.sender)?,
+            recipient: address(Wants::RECIPIENT, &self.recipient)?,
+            envelope_sender: address(Wants::ENVELOPE_SENDER, &self.envelope_sender)?,
+            client: self.client.clone().filter(|_| wants(Wants::CLIENT)),
+            size: self.size.filter(|_| wants(Wants::SIZE)),
+            trail: self.trail.as_deref().filter(|_| wants(Wants::TRAIL)).map(trail).transpose()?,
+            mail_auth: self.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)),
+            claim: self.claim.filter(|_| wants(Wants::CLAIM)),
+            headers: description.headers.iter().map(values).collect(),
+        })
+    }
+
+    /// The text of facts that a policy of this description saw.
+    pub(crate) fn of(facts: &Facts, description: &Description) -> Told {
+        let address = |address: &Address| format!("{}@{}", address.local, address.domain);
+        let named = description.headers.iter().cloned().zip(facts.headers.iter().cloned());
+        Told {
+            status: facts.status,
+            why: facts.why,
+            sender: facts.sender.as_ref().map(address),
+            recipient: facts.recipient.as_ref().map(address),
+            envelope_sender: facts.envelope_sender.as_ref().map(address),
+            client: facts.client.clone(),
+            size: facts.size,
+            trail: facts.trail.map(trail_words),
+            mail_auth: facts.mail_auth,
+            claim: facts.claim,
+            headers: named.filter(|(_, values)| !values.is_empty()).collect(),
+        }
+    }
+
+    /// The same as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        // Plain data with string keys always serialises.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+fn trail(words: &[String]) -> Result<Trail, String> {
+    words.iter().try_fold(Trail::default(), |trail, word| {
+        let mark = Trail::WORDS.iter().find(|(known, _)| known == word);
+        mark.map(|(_, mark)| trail | *mark).ok_or_else(|| format!("`{word}` is no mark of a trail"))
+    })
+}
+
+fn trail_words(trail: Trail) -> Vec<String> {
+    let set = Trail::WORDS.iter().filter(|(_, mark)| trail & *mark == *mark);
+    set.map(|(word, _)| (*word).to_owned()).collect()
+}
+
+/// Settings by name.
+pub(crate) fn settings(description: &Description, values: &[Value]) -> serde_json::Value {
+    let named = description.settings.iter().map(|setting| setting.name.clone()).zip(values);
+    named.map(|(name, value)| (name, serde_json::to_value(value).unwrap_or_default())).collect()
+}

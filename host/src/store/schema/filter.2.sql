@@ -1,0 +1,62 @@
+-- What users chose for their own mail: `name` is a result's word or `mark`.
+CREATE TABLE choice (
+    address TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (address, name)
+) STRICT, WITHOUT ROWID;
+
+-- Senders whose mail a user wants; `sender` is a folded address, or `@domain`.
+CREATE TABLE allowed (
+    address TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (address, sender)
+) STRICT, WITHOUT ROWID;
+
+-- Messages kept back, whole but for their keys. A row goes when nobody waits for it any more.
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    journal INTEGER REFERENCES journal (id) ON DELETE SET NULL,
+    at INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    queue_id TEXT,
+    sender TEXT,
+    reverse_path TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    message BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX quarantine_by_expiry ON quarantine (expires);
+CREATE INDEX quarantine_by_journal ON quarantine (journal);
+
+-- For whom. `outcome`: absent while kept, then released, deleted or expired.
+CREATE TABLE held (
+    quarantine INTEGER NOT NULL REFERENCES quarantine (id) ON DELETE CASCADE,
+    recipient TEXT NOT NULL,
+    folded TEXT NOT NULL,
+    outcome TEXT,
+    ended INTEGER,
+    PRIMARY KEY (quarantine, recipient)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX held_by_recipient ON held (folded);
+
+-- The outbox holds more than notices now: `notice`, `digest`, `report`, `release`, `copy`.
+ALTER TABLE outbox ADD COLUMN kind TEXT NOT NULL DEFAULT 'notice';
+ALTER TABLE outbox ADD COLUMN reverse_path TEXT NOT NULL DEFAULT '';
+
+-- Notices held back by the hourly cap, told together later.
+CREATE TABLE digest (
+    capped_as TEXT PRIMARY KEY,
+    recipient TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    senders TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX journal_by_queue_id ON journal (queue_id);
+CREATE INDEX journal_by_sender ON journal (sender);
