@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use addrauth::case::{Body, Case, Direction, Finding, Mail, Refusal, Reply, Verdict};
+use addrauth::case::{Body, Case, Direction, Finding, Mail, Owed, Recipient, Redirect, Refusal, Reply, Verdict};
 use addrauth::config::{Limits, Listen, Milter};
 use addrauth::mta::Judge;
 use addrauth::mta::milter::{Listener, serve};
+use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,8 +26,14 @@ pub const SLOW: Duration = Duration::from_millis(300);
 #[derive(Default)]
 pub struct Fake {
     name: &'static str,
+    /// Whether recipients are told apart: by their domains, or not at all in time where the next one begins with `slow`.
+    pub splits: bool,
     /// Every message that was kept, in order.
     pub kept: Mutex<Vec<Mail>>,
+    /// The body that came with each of them.
+    pub bodies: Mutex<Vec<Option<Body>>>,
+    /// Comparisons of recipients that were begun.
+    pub compared: AtomicUsize,
     /// Examinations that were begun.
     pub begun: AtomicUsize,
     /// Examinations that are over, by their end or by being dropped.
@@ -38,6 +45,11 @@ impl Fake {
     pub fn named(name: &'static str) -> Arc<Fake> {
         Arc::new(Fake { name, ..Fake::default() })
     }
+
+    /// One that tells recipients apart.
+    pub fn splitting() -> Arc<Fake> {
+        Arc::new(Fake { name: "splitting", splits: true, ..Fake::default() })
+    }
 }
 
 /// Counts an examination when it is dropped.
@@ -47,6 +59,10 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+fn domain(recipient: &Recipient) -> &str {
+    recipient.address.as_ref().map_or("", Address::domain)
 }
 
 fn subject(mail: &Mail) -> String {
@@ -73,18 +89,46 @@ impl Judge for Fake {
         let delete = |index| Edit::Delete { name: "X-Auth-Key".into(), index };
         let mut edits: Vec<Edit> = (1..=u32::try_from(mail.keys.len()).unwrap()).rev().map(delete).collect();
         edits.push(Edit::Insert { index: 0, name: "X-Judge".into(), value: format!(" {}", self.name) });
-        let reply = Reply { edits, ..Reply::bare(verdict) };
+        let mut reply = Reply { edits, ..Reply::bare(verdict) };
+        let said = subject(&mail);
+        match said.split_once(' ').unwrap_or((&said, "")) {
+            ("body", _) => reply.owed = vec![Owed::Quarantine(vec![0])],
+            ("remove", indices) => reply.removed = indices.split(' ').map(|index| index.parse().unwrap()).collect(),
+            ("redirect", to) => {
+                let to = Address::parse(to.as_bytes(), false).unwrap();
+                reply.redirected = vec![Redirect { recipient: 0, to }];
+            }
+            _ => {}
+        }
+        if said.ends_with("slowly") {
+            sleep(SLOW).await;
+        }
         Case { mail, finding: Finding::Passing(Direction::Relay), decisions: vec![], reply }
     }
 
-    async fn keep(&self, case: Case, _: Option<Body>) -> Case {
+    async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         match subject(&case.mail).as_str() {
             "panic in keep" => panic!("as told"),
             "never kept" => pending().await,
+            "body kept late" => sleep(SLOW).await,
             _ => {}
         }
         self.kept.lock().unwrap().push(case.mail.clone());
+        self.bodies.lock().unwrap().push(body);
         case
+    }
+
+    fn splits(&self) -> bool {
+        self.splits
+    }
+
+    async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
+        self.compared.fetch_add(1, Ordering::SeqCst);
+        if next.path.starts_with(b"<slow") {
+            pending::<()>().await;
+        }
+        assert!(!next.path.starts_with(b"<panic"), "as told");
+        domain(first) == domain(next)
     }
 }
 
@@ -102,10 +146,15 @@ pub struct Daemon {
 
 /// Opens the door at this place, in the configuration's spelling, with a judge named `one`.
 pub fn open(place: &str, limits: Limits) -> Daemon {
+    open_with(Fake::named("one"), place, limits)
+}
+
+/// Opens the door with this judge behind it.
+pub fn open_with(judge: Arc<Fake>, place: &str, limits: Limits) -> Daemon {
     let milter = Milter { listen: vec![place.parse().unwrap()], group: String::new() };
     let listeners = Listener::bind(&milter).unwrap();
     let place = listeners[0].local();
-    let (judge, receiver) = watch::channel(Fake::named("one"));
+    let (judge, receiver) = watch::channel(judge);
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(serve(listeners, receiver, Arc::new(limits), shutdown.clone()));
     Daemon { place, judge, shutdown, task }

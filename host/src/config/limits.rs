@@ -30,6 +30,9 @@ pub struct Limits {
     pub key_fields: usize,
     /// How long examining one message may take: more than verification (20 s) and decisions (2 s) together.
     pub examine: Duration,
+    /// How long comparing a recipient with the first one may take (`policy.mixed = "split"`), while the SMTP client waits: then
+    /// he stays, and the end of the message settles it.
+    pub milter_compare: Duration,
     /// How long our answer may take from the end of the message on: Postfix waits 30 s.
     pub milter_answer: Duration,
     /// How long messages in flight may go on when the program stops: the longest answer.
@@ -157,6 +160,7 @@ impl Default for Limits {
             milter_text: 2_048,
             key_fields: 1_000,
             examine: Duration::from_secs(25),
+            milter_compare: Duration::from_secs(2),
             milter_answer: Duration::from_secs(28),
             milter_drain: Duration::from_secs(30),
             questions: 256,

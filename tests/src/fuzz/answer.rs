@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use addrauth::case::{
-    Decision, Disposition, Finding, Found, KeyStatus, Notify, Recipient, Refusal, Reply, Verdict, Why,
+    Decision, Disposition, Finding, Found, KeyStatus, Notify, Recipient, Redirect, Refusal, Reply, Verdict, Why,
 };
 use addrauth::config::Limits;
 use addrauth::mta::milter::frame::{Frame, FrameCodec, strings};
@@ -25,16 +25,17 @@ pub fn answer(octets: &[u8]) {
     let Some((&[choice, more, low, high], text)) = octets.split_first_chunk::<4>() else { return };
     let words = String::from_utf8_lossy(text).into_owned();
     let settled = choice & 1 == 0;
-    let reply = if settled { settled_reply(more, low, text, words) } else { raw_reply(more, low, high, words) };
+    let recipients: Vec<Recipient> = text.split(|octet| *octet == b' ').take(4).map(recipient).collect();
+    let reply = if settled { settled_reply(more, low, text, words) } else { raw_reply(more, low, high, text) };
     let protocol = if choice & 2 == 0 { 0x1f_ffff } else { 0 };
     let actions = if choice & 4 == 0 { 0x1ff } else { u32::from(high) };
     let limits = Arc::new(Limits::default());
-    let mut session = Session::new(limits.clone());
+    let mut session = Session::new(limits.clone(), false);
     let mut out = BytesMut::new();
     let offer = Frame::new(b'O', &[&[6, actions, protocol].map(u32::to_be_bytes).concat()]);
     session.take(&offer, &mut out).expect("the offer is a good one");
     out.clear();
-    let said = session.answer(&reply, &mut out);
+    let said = session.answer(&reply, &recipients, &mut out);
     assert!(said.is_ok() || !settled || actions != 0x1ff, "{reply:?} {said:?}");
     let mut codec = FrameCodec { limit: limits.milter_frame };
     let mut frames = Vec::new();
@@ -43,6 +44,26 @@ pub fn answer(octets: &[u8]) {
     }
     assert!(out.is_empty());
     check(&frames, &reply.verdict, said.is_ok());
+    envelope(&frames, &recipients);
+}
+
+/// A recipient as RCPT would say him: whatever it is, no NUL.
+fn recipient(path: &[u8]) -> Recipient {
+    let path: Vec<u8> = path.iter().copied().filter(|octet| *octet != 0).collect();
+    Recipient { address: Address::parse(&path, true).ok(), path, never_notify: false }
+}
+
+/// Recipients are deleted by octets that RCPT said, before any are added, and somebody is left.
+fn envelope(frames: &[Frame], recipients: &[Recipient]) {
+    let of = |command| frames.iter().filter(move |frame: &&Frame| frame.command == command);
+    let path = |frame: &Frame| frame.payload.strip_suffix(b"\0").expect("a NUL at the end").to_vec();
+    let deleted: Vec<Vec<u8>> = of(b'-').map(path).collect();
+    let added: Vec<Vec<u8>> = of(b'+').map(path).collect();
+    assert!(deleted.iter().all(|path| recipients.iter().any(|recipient| recipient.path == *path)));
+    assert!(added.is_empty() || !deleted.is_empty(), "nobody is added but in the place of another");
+    assert!(added.iter().all(|path| path.starts_with(b"<") && path.ends_with(b">") && !path.contains(&0)));
+    let left = recipients.iter().any(|recipient| !deleted.contains(&recipient.path));
+    assert!(deleted.is_empty() || left || !added.is_empty(), "nobody is left");
 }
 
 /// What `settle` makes of a decision that says this.
@@ -73,7 +94,8 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
 }
 
 /// A reply as no judge of ours would make it.
-fn raw_reply(more: u8, low: u8, high: u8, words: String) -> Reply {
+fn raw_reply(more: u8, low: u8, high: u8, octets: &[u8]) -> Reply {
+    let words = String::from_utf8_lossy(octets).into_owned();
     let refusal = Refusal {
         code: u16::from_be_bytes([high, low]),
         status: STATUSES[usize::from(more >> 5)],
@@ -90,7 +112,11 @@ fn raw_reply(more: u8, low: u8, high: u8, words: String) -> Reply {
     let (name, index) = (name.to_owned(), u32::from(low));
     let insert = Edit::Insert { index: index >> 7, name: name.clone(), value: value.to_owned() };
     let edits = vec![insert, Edit::Delete { name, index }];
-    Reply { edits, ..Reply::bare(verdict) }
+    let edits = if high & 1 == 0 { edits } else { Vec::new() };
+    let removed = (0..5).filter(|bit| high >> (bit + 1) & 1 == 1).collect();
+    let to = octets.split(|octet| *octet == b' ').rev().find_map(|word| Address::parse(word, true).ok());
+    let redirected = to.map(|to| Redirect { recipient: usize::from(low & 7), to }).into_iter().collect();
+    Reply { edits, removed, redirected, ..Reply::bare(verdict) }
 }
 
 /// Whether the frames are what an MTA may be told, the last of them, and no other, the verdict.
@@ -105,11 +131,13 @@ fn check(frames: &[Frame], verdict: &Verdict, said: bool) {
     }
     assert!(before.is_empty() || last.command == b'a');
     assert_eq!(before.iter().filter(|frame| frame.command == b'q').count(), usize::from(verdict == "hold"));
-    let order: Vec<usize> = before.iter().filter_map(|frame| b"miq".iter().position(|c| *c == frame.command)).collect();
+    let order: Vec<usize> =
+        before.iter().filter_map(|frame| b"mi-+q".iter().position(|c| *c == frame.command)).collect();
     assert!(order.len() == before.len() && order.is_sorted(), "{frames:?}");
     for frame in before {
         match frame.command {
             b'q' => line(&frame.payload),
+            b'-' | b'+' => {}
             _ => edit(frame),
         }
     }

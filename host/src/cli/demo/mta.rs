@@ -1,7 +1,7 @@
 //! An MTA played over the real milter socket: the demonstration and the tests drive the daemon with it.
 //!
 //! It talks as Postfix 3.7 does: the same offer, the same order, macros before each command, values with their leading space
-//! and folds as LF, and its way of counting when fields are deleted.
+//! and folds as LF, its way of counting when fields are deleted, and recipients deleted by their exact octets alone.
 
 use std::io;
 use std::net::IpAddr;
@@ -119,6 +119,12 @@ pub struct Outcome {
     pub message: Vec<u8>,
     /// The edits that the milter asked for, in their order.
     pub edits: Vec<Edit>,
+    /// Who gets it, without angle brackets: recipients that are left, then added ones. Nobody unless it is delivered or held.
+    pub recipients: Vec<String>,
+    /// Recipients that the milter refused, and what their sender was told.
+    pub refused: Vec<(String, String)>,
+    /// Pieces of the body that were said, before the milter had enough of it.
+    pub pieces: usize,
     /// The command that was answered with `fate`: `M` for MAIL, `E` for the end of the message.
     pub at: char,
     /// The commands whose answers took longer than 25 ms, and how long.
@@ -151,6 +157,19 @@ pub struct Mta {
     frames: Framed<Box<dyn Stream>, FrameCodec>,
     protocol: u32,
     pauses: Vec<(char, Duration)>,
+    /// Of the message under way, as in [`Outcome`].
+    recipients: Vec<String>,
+    refused: Vec<(String, String)>,
+    pieces: usize,
+}
+
+/// What a milter changes at the end of a message.
+enum Change {
+    Header(Edit),
+    /// A recipient less, with angle brackets.
+    Less(String),
+    /// A recipient more, with angle brackets.
+    More(String),
 }
 
 impl Mta {
@@ -167,7 +186,14 @@ impl Mta {
             Listen::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(wrong)?),
         };
         let codec = FrameCodec { limit: Limits::default().milter_frame };
-        let mut mta = Mta { frames: Framed::new(stream, codec), protocol: 0, pauses: Vec::new() };
+        let mut mta = Mta {
+            frames: Framed::new(stream, codec),
+            protocol: 0,
+            pauses: Vec::new(),
+            recipients: Vec::new(),
+            refused: Vec::new(),
+            pieces: 0,
+        };
         let words = [offer.version, offer.actions, offer.protocol].map(u32::to_be_bytes).concat();
         mta.say(command::OPTIONS, &[&words]).await?;
         let answer = mta.hear(command::OPTIONS).await?;
@@ -186,12 +212,16 @@ impl Mta {
     /// One message from CONNECT to our answer. The connection stays open.
     pub async fn send(&mut self, envelope: &Envelope, message: &[u8]) -> Result<Outcome, Error> {
         self.pauses.clear();
+        self.recipients.clear();
+        self.refused.clear();
+        self.pieces = 0;
         let refused = match self.say_envelope(envelope).await? {
             None => self.say_message(envelope, message).await?,
             refused => refused,
         };
         if let Some((at, reply)) = refused {
             self.say(command::ABORT, &[]).await?;
+            self.recipients.clear();
             return Ok(self.outcome(Fate::Refused(reply), at, Vec::new(), Vec::new()));
         }
         self.macros(command::END, &[("i", &envelope.queue_id)]).await?;
@@ -201,6 +231,9 @@ impl Mta {
             Fate::Delivered | Fate::Held(_) => apply(message, &edits),
             Fate::Discarded | Fate::Refused(_) => Vec::new(),
         };
+        if matches!(fate, Fate::Discarded | Fate::Refused(_)) {
+            self.recipients.clear();
+        }
         self.say(command::ABORT, &[]).await?;
         Ok(self.outcome(fate, command::END.into(), delivered, edits))
     }
@@ -211,7 +244,9 @@ impl Mta {
     }
 
     fn outcome(&mut self, fate: Fate, at: char, message: Vec<u8>, edits: Vec<Edit>) -> Outcome {
-        Outcome { fate, message, edits, at, pauses: std::mem::take(&mut self.pauses) }
+        let (recipients, refused) = (std::mem::take(&mut self.recipients), std::mem::take(&mut self.refused));
+        let pauses = std::mem::take(&mut self.pauses);
+        Outcome { fate, message, edits, recipients, refused, pieces: self.pieces, at, pauses }
     }
 
     async fn say_envelope(&mut self, envelope: &Envelope) -> Result<Option<(char, String)>, Error> {
@@ -234,13 +269,17 @@ impl Mta {
         if let Some(refused) = connect.or(helo).or(mail) {
             return Ok(Some(refused));
         }
-        for (number, recipient) in envelope.recipients.iter().enumerate() {
+        for recipient in &envelope.recipients {
             // Postfix opens its queue file at the first accepted recipient.
-            let id: &[(&str, &str)] = if number == 0 { &[] } else { &[("i", &envelope.queue_id)] };
+            let id: &[(&str, &str)] = if self.recipients.is_empty() { &[] } else { &[("i", &envelope.queue_id)] };
             self.macros(command::RCPT, id).await?;
-            if let Some(refused) = self.ask(command::RCPT, &[format!("<{recipient}>\0").as_bytes()]).await? {
-                return Ok(Some(refused));
+            match self.ask(command::RCPT, &[format!("<{recipient}>\0").as_bytes()]).await? {
+                Some((_, reply)) => self.refused.push((recipient.clone(), reply)),
+                None => self.recipients.push(recipient.clone()),
             }
+        }
+        if let (true, Some((_, reply))) = (self.recipients.is_empty(), self.refused.first()) {
+            return Ok(Some((command::RCPT.into(), reply.clone())));
         }
         self.macros(command::DATA, &[("i", &envelope.queue_id)]).await?;
         self.ask(command::DATA, &[]).await
@@ -263,6 +302,7 @@ impl Mta {
         let rest = rest.strip_prefix(b"\r\n").or(rest.strip_prefix(b"\n")).unwrap_or(rest);
         for chunk in rest.chunks(CHUNK) {
             self.say(command::BODY, &[chunk]).await?;
+            self.pieces += 1;
             let answer = self.hear(command::BODY).await?;
             match answer.command {
                 answer::CONTINUE => {}
@@ -274,15 +314,20 @@ impl Mta {
         Ok(None)
     }
 
-    /// Edits until the verdict.
+    /// Changes until the verdict; those of the recipients are made at once.
     async fn hear_end(&mut self) -> Result<(Fate, Vec<Edit>), Error> {
         let (mut edits, mut held) = (Vec::new(), None);
         loop {
             let answer = self.hear(command::END).await?;
             let fate = match answer.command {
-                answer::CHANGE | answer::INSERT => {
-                    let edit = read_edit(&answer, self.keeps_spaces()).ok_or_else(|| nonsense(command::END, answer))?;
-                    edits.push(edit);
+                answer::CHANGE | answer::INSERT | answer::DELETE_RECIPIENT | answer::ADD_RECIPIENT => {
+                    match read_change(&answer, self.keeps_spaces()).ok_or_else(|| nonsense(command::END, answer))? {
+                        Change::Header(edit) => edits.push(edit),
+                        Change::Less(path) => self.recipients.retain(|recipient| path != format!("<{recipient}>")),
+                        Change::More(path) => {
+                            self.recipients.push(path.trim_start_matches('<').trim_end_matches('>').to_owned());
+                        }
+                    }
                     continue;
                 }
                 answer::QUARANTINE => {
@@ -364,6 +409,18 @@ fn told(value: &[u8], keep_spaces: bool) -> Vec<u8> {
 fn reply_text(answer: &Frame) -> String {
     let text = answer.payload.strip_suffix(b"\0").unwrap_or(&answer.payload);
     String::from_utf8_lossy(text).into_owned()
+}
+
+fn read_change(answer: &Frame, keeps_spaces: bool) -> Option<Change> {
+    let path = || match strings(&answer.payload)?.as_slice() {
+        [path] => String::from_utf8(path.to_vec()).ok(),
+        _ => None,
+    };
+    match answer.command {
+        answer::DELETE_RECIPIENT => path().map(Change::Less),
+        answer::ADD_RECIPIENT => path().map(Change::More),
+        _ => read_edit(answer, keeps_spaces).map(Change::Header),
+    }
 }
 
 fn read_edit(answer: &Frame, keeps_spaces: bool) -> Option<Edit> {

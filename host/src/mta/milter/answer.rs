@@ -1,26 +1,32 @@
 //! `Reply` into frames: all of them in one piece, so that one write carries them.
 
+use std::collections::BTreeSet;
+
 use tokio_util::bytes::BytesMut;
 
 use super::Error;
 use super::frame::{answer, put};
 use super::terms::Terms;
-use crate::case::{Refusal, Reply, Verdict};
+use crate::case::{Recipient, Refusal, Reply, Verdict};
 use crate::proto::header::Edit;
 
 /// What a message gets that could not be examined, or whose answer could not be given.
 const LATER: &[u8] = b"451 4.3.0 Temporary failure, please try again later\0";
 /// What a message gets when the house is full.
 const BUSY: &[u8] = b"451 4.3.2 Too many messages at once, please try again later\0";
+/// What a recipient gets who cannot be in one message with the first (RFC 3463 §3.6: too many recipients).
+const ONE_AT_A_TIME: &[u8] = b"452 4.5.3 One recipient at a time here, please send to this one again\0";
 /// The longest reply text: an SMTP line is 512 octets (RFC 5321 §4.5.3.1.5), code, status and CRLF among them.
 const TEXT: usize = 480;
 
-/// The frames of one reply; each of at most `limit` octets. Fails where they need what the MTA did not offer.
-pub fn frames(reply: &Reply, terms: &Terms, limit: usize) -> Result<BytesMut, Error> {
+/// The frames of one reply to a message with these recipients; each of at most `limit` octets. Fails where they need what the
+/// MTA did not offer.
+pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<BytesMut, Error> {
     let mut out = BytesMut::new();
     match &reply.verdict {
         Verdict::Accept => {
             edits(&reply.edits, terms, &mut out, limit)?;
+            recipients(reply, to, terms, &mut out, limit)?;
             put(&mut out, answer::ACCEPT, &[], limit)?;
         }
         Verdict::Hold(reason) => {
@@ -28,6 +34,7 @@ pub fn frames(reply: &Reply, terms: &Terms, limit: usize) -> Result<BytesMut, Er
                 return Err(Error::NotOffered("hold messages"));
             }
             edits(&reply.edits, terms, &mut out, limit)?;
+            recipients(reply, to, terms, &mut out, limit)?;
             put(&mut out, answer::QUARANTINE, &[line(reason).as_bytes(), b"\0"], limit)?;
             put(&mut out, answer::ACCEPT, &[], limit)?;
         }
@@ -43,6 +50,12 @@ pub fn tempfail(fault: &Error, out: &mut BytesMut) {
     let text = if matches!(fault, Error::Full(_)) { BUSY } else { LATER };
     // A frame this short always fits.
     let _ = put(out, answer::REPLY, &[text], usize::MAX);
+}
+
+/// Appends the refusal for now of one recipient: his sender brings him in a message of his own.
+pub fn one_at_a_time(out: &mut BytesMut) {
+    // A frame this short always fits.
+    let _ = put(out, answer::REPLY, &[ONE_AT_A_TIME], usize::MAX);
 }
 
 /// Deletions first, in the order given, then insertions: an insertion moves what deletions count.
@@ -69,6 +82,51 @@ fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Res
         let value = if terms.keep_leading_space() { value } else { value.strip_prefix(' ').unwrap_or(value) };
         let parts = [&index.to_be_bytes(), name.as_bytes(), b"\0", value.as_bytes(), b"\0"];
         put(out, answer::INSERT, &parts, limit)?;
+    }
+    Ok(())
+}
+
+/// Strikes recipients out by the very octets that RCPT said, then adds those who take their place.
+///
+/// Postfix 3.7.11 deletes nobody, silently, for another letter case, and delivers to nobody, silently, where all are deleted
+/// (measured): an answer that leaves nobody is none. Nor is one that keeps and deletes the same path.
+fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
+    let (mut gone, mut added) = (BTreeSet::new(), BTreeSet::new());
+    gone.extend(reply.removed.iter().copied());
+    for redirect in &reply.redirected {
+        let path = format!("<{}>", redirect.to).into_bytes();
+        if path.iter().any(u8::is_ascii_control) || gone.contains(&redirect.recipient) {
+            return Err(Error::Recipient);
+        }
+        added.insert((redirect.recipient, path));
+    }
+    // Whose new path is his old one stays where he is.
+    added.retain(|(index, path)| to.get(*index).is_none_or(|recipient| recipient.path != *path));
+    gone.extend(added.iter().map(|(index, _)| *index));
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let found = |index: &usize| to.get(*index).map(|recipient| recipient.path.as_slice()).ok_or(Error::Recipient);
+    let deleted = gone.iter().map(found).collect::<Result<BTreeSet<&[u8]>, Error>>()?;
+    let mut stay = to.iter().enumerate().filter(|(index, _)| !gone.contains(index)).peekable();
+    let nobody_left = stay.peek().is_none() && added.is_empty();
+    if nobody_left || deleted.iter().any(|path| path.contains(&0)) {
+        return Err(Error::Recipient);
+    }
+    if stay.any(|(_, recipient)| deleted.contains(recipient.path.as_slice())) {
+        return Err(Error::Recipient);
+    }
+    if !terms.may_delete_recipients() {
+        return Err(Error::NotOffered("delete recipients"));
+    }
+    if !added.is_empty() && !terms.may_add_recipients() {
+        return Err(Error::NotOffered("add recipients"));
+    }
+    for path in deleted {
+        put(out, answer::DELETE_RECIPIENT, &[path, b"\0"], limit)?;
+    }
+    for path in added.into_iter().map(|(_, path)| path).collect::<BTreeSet<Vec<u8>>>() {
+        put(out, answer::ADD_RECIPIENT, &[&path, b"\0"], limit)?;
     }
     Ok(())
 }
@@ -113,12 +171,16 @@ fn is_status(status: &str, class: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::codec::Decoder;
+
     use super::*;
-    use crate::mta::milter::frame::Frame;
+    use crate::case::Redirect;
+    use crate::mta::milter::frame::{Frame, FrameCodec};
+    use crate::proto::address::Address;
 
     fn terms(actions: u32, protocol: u32) -> Terms {
         let words = [6, actions, protocol].map(u32::to_be_bytes).concat();
-        Terms::agree(&Frame::new(b'O', &[&words]), &mut BytesMut::new()).unwrap()
+        Terms::agree(&Frame::new(b'O', &[&words]), false, &mut BytesMut::new()).unwrap()
     }
 
     fn reply(verdict: Verdict, edits: &[Edit]) -> Reply {
@@ -138,14 +200,15 @@ mod tests {
     }
 
     fn said(verdict: Verdict) -> String {
-        let frames = frames(&reply(verdict, &[]), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+        let frames = frames(&reply(verdict, &[]), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
         String::from_utf8(frames[4..].to_vec()).unwrap()
     }
 
     #[test]
     fn deletions_come_first_in_their_order_then_insertions_then_the_verdict() {
         let edits = [insert(0, "X-Auth-Key-Status", " NOKEY"), delete(2), insert(1, "B", " c"), delete(1)];
-        let frames = frames(&reply(Verdict::Hold("why".into()), &edits), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+        let frames =
+            frames(&reply(Verdict::Hold("why".into()), &edits), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
         let expected = b"\0\0\0\x11m\0\0\0\x02X-Auth-Key\0\0\0\0\0\x11m\0\0\0\x01X-Auth-Key\0\0\
             \0\0\0\x1ei\0\0\0\0X-Auth-Key-Status\0 NOKEY\0\0\0\0\x0ai\0\0\0\x01B\0 c\0\0\0\0\x05qwhy\0\0\0\0\x01a";
         assert_eq!(frames.as_ref(), expected);
@@ -153,14 +216,14 @@ mod tests {
 
     #[test]
     fn without_leading_spaces_agreed_the_mta_writes_them() {
-        let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &terms(0x1ff, 0), 1 << 20).unwrap();
+        let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &[], &terms(0x1ff, 0), 1 << 20).unwrap();
         assert_eq!(frames.as_ref(), b"\0\0\0\x09i\0\0\0\0A\0b\0\0\0\0\x01a");
     }
 
     #[test]
     fn no_message_is_answered_without_what_its_answer_needs() {
         let fails = |verdict: Verdict, edits: &[Edit], actions: u32| {
-            matches!(frames(&reply(verdict, edits), &terms(actions, 0), 1 << 20), Err(Error::NotOffered(_)))
+            matches!(frames(&reply(verdict, edits), &[], &terms(actions, 0), 1 << 20), Err(Error::NotOffered(_)))
         };
         assert!(fails(Verdict::Accept, &[delete(1)], 0x1ff & !0x10));
         assert!(fails(Verdict::Accept, &[insert(0, "A", " b")], 0x1ff & !0x01));
@@ -205,9 +268,96 @@ mod tests {
             delete(0),
         ];
         for edit in bad {
-            let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &terms(0x1ff, 0), 1 << 20);
+            let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &[], &terms(0x1ff, 0), 1 << 20);
             assert!(matches!(said, Err(Error::Edit)), "{edit:?}");
         }
-        assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &terms(0x1ff, 0), 1 << 20).is_ok());
+        assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &[], &terms(0x1ff, 0), 1 << 20).is_ok());
+    }
+
+    fn to(paths: &[&str]) -> Vec<Recipient> {
+        let recipient = |path: &&str| Recipient { path: path.as_bytes().to_vec(), address: None, never_notify: false };
+        paths.iter().map(recipient).collect()
+    }
+
+    fn struck(removed: &[usize], redirected: &[(usize, &str)]) -> Reply {
+        let redirect = |(recipient, to): &(usize, &str)| Redirect {
+            recipient: *recipient,
+            to: Address::parse(to.as_bytes(), false).unwrap(),
+        };
+        let redirected = redirected.iter().map(redirect).collect();
+        Reply { removed: removed.to_vec(), redirected, ..reply(Verdict::Accept, &[]) }
+    }
+
+    /// Command and payload of each frame, but for the last, which accepts the message.
+    fn changes(reply: &Reply, to: &[Recipient], actions: u32) -> Result<Vec<String>, Error> {
+        let mut out = frames(reply, to, &terms(actions, 0x1f_ffff), 1 << 20)?;
+        let mut said = Vec::new();
+        while let Some(frame) = (FrameCodec { limit: 1 << 20 }).decode(&mut out).unwrap() {
+            said.push(format!("{}{}", char::from(frame.command), frame.payload.escape_ascii()));
+        }
+        assert_eq!(said.pop().as_deref(), Some("a"));
+        Ok(said)
+    }
+
+    #[test]
+    fn recipients_are_struck_out_by_the_octets_of_rcpt_before_others_are_added_and_after_the_header_is_edited() {
+        let to = to(&["<A@one.example>", "<Bob@Two.Example>", "<c@three.example>", "<A@one.example>"]);
+        let mut reply = struck(&[2], &[(1, "Bob+Junk@two.example")]);
+        reply.edits = vec![insert(0, "S", " v")];
+        let said = changes(&reply, &to, 0x1ff).unwrap();
+        let expected = [
+            "i\\x00\\x00\\x00\\x00S\\x00 v\\x00",
+            "-<Bob@Two.Example>\\x00",
+            "-<c@three.example>\\x00",
+            "+<Bob+Junk@two.example>\\x00",
+        ];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_path_that_came_twice_is_deleted_and_added_once() {
+        let to = to(&["<b@two.example>", "<b@two.example>", "<b+x@two.example>"]);
+        let folder = "b+Junk@two.example";
+        let said = changes(&struck(&[], &[(0, folder), (1, folder), (2, folder)]), &to, 0x1ff).unwrap();
+        let expected = ["-<b+x@two.example>\\x00", "-<b@two.example>\\x00", "+<b+Junk@two.example>\\x00"];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn whoever_is_sent_where_he_is_already_stays_there() {
+        let to = to(&["<b+Junk@two.example>"]);
+        assert!(changes(&struck(&[], &[(0, "b+Junk@two.example")]), &to, 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_strikes_out_all_or_nobody_or_one_who_stays_is_none() {
+        let to = to(&["<a@one.example>", "<b@two.example>", "<a@one.example>"]);
+        let wrong = [
+            struck(&[0, 1, 2], &[]),
+            struck(&[3], &[]),
+            struck(&[], &[(3, "c@two.example")]),
+            struck(&[0], &[]),
+            struck(&[1], &[(1, "c@two.example")]),
+        ];
+        for reply in wrong {
+            assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Recipient)), "{reply:?}");
+        }
+        assert_eq!(changes(&struck(&[0, 2], &[]), &to, 0x1ff).unwrap(), ["-<a@one.example>\\x00"]);
+        assert_eq!(changes(&struck(&[0, 2], &[(1, "c@two.example")]), &to, 0x1ff).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn an_mta_that_lets_a_milter_change_no_recipients_hears_no_half_of_it() {
+        let to = to(&["<a@one.example>", "<b@two.example>"]);
+        for (lacking, reply, fails) in [
+            (0x08, struck(&[0], &[]), true),
+            (0x04, struck(&[0], &[]), false),
+            (0x04, struck(&[], &[(0, "c@two.example")]), true),
+            (0x08, struck(&[], &[(0, "c@two.example")]), true),
+            (0x0c, struck(&[], &[]), false),
+        ] {
+            let said = changes(&reply, &to, 0x1ff & !lacking);
+            assert_eq!(matches!(said, Err(Error::NotOffered(_))), fails, "{lacking:#x} {said:?}");
+        }
     }
 }

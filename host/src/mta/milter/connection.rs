@@ -1,23 +1,24 @@
-//! One connection: reads frames, examines messages beside that, and writes each answer at once.
+//! One connection: reads frames, has messages examined and kept, and writes each answer at once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::bytes::BytesMut;
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::Error;
 use super::answer::tempfail;
+use super::body::Pieces;
 use super::frame::{Frame, FrameCodec, command};
 use super::listen::Socket;
 use super::session::{Act, Session};
-use crate::case::{Case, Mail};
+use crate::case::{Case, Mail, Recipient};
 use crate::config::Limits;
 use crate::mta::Judge;
 
@@ -27,6 +28,8 @@ pub(super) struct Door<J> {
     pub(super) limits: Arc<Limits>,
     /// Room for messages between MAIL and our answer.
     pub(super) messages: Arc<Semaphore>,
+    /// Room for the octets of bodies that are to be kept.
+    pub(super) bodies: Arc<Semaphore>,
     /// No new messages.
     pub(super) stopping: CancellationToken,
     /// No messages at all any more.
@@ -36,9 +39,10 @@ pub(super) struct Door<J> {
 /// Serves a connection to its end; `seated` is false where there are too many, and then every MAIL gets 451.
 pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seated: bool) {
     let limits = door.limits.clone();
+    let splits = door.judge.borrow().splits();
     let mut connection = Connection {
         frames: FramedRead::new(socket, FrameCodec { limit: limits.milter_frame }),
-        session: Session::new(limits),
+        session: Session::new(limits, splits),
         out: BytesMut::new(),
         current: None,
         pending: None,
@@ -55,7 +59,7 @@ struct Connection<J> {
     session: Session,
     out: BytesMut,
     current: Option<Current<J>>,
-    /// What the MTA said while our answer was due.
+    /// What the MTA said while an answer was due.
     pending: Option<Frame>,
     door: Arc<Door<J>>,
     seated: bool,
@@ -64,8 +68,12 @@ struct Connection<J> {
 /// The message in flight, and the judge that it keeps to its end.
 struct Current<J> {
     judge: Arc<J>,
+    /// Whether its recipients are told apart; no more once that took too long.
+    splits: bool,
     queue_id: Option<String>,
-    examination: Option<(AbortOnDropHandle<Case>, Instant)>,
+    /// What examining it gave, where its body has begun.
+    case: Option<Case>,
+    body: Pieces,
     _room: OwnedSemaphorePermit,
 }
 
@@ -73,20 +81,21 @@ impl<J: Judge> Connection<J> {
     /// Until the MTA is done.
     async fn converse(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.next().await? {
-            match self.session.take(&frame, &mut self.out)? {
-                Act::Read => {}
-                Act::Admit => self.admit()?,
-                Act::Examine(mail) => self.examine(*mail),
-                Act::Answer(mail) => {
-                    if let Some(mail) = mail {
-                        self.examine(*mail);
-                    }
-                    if !self.answer().await? {
-                        return Ok(());
-                    }
+            let waits = match self.session.take(&frame, &mut self.out)? {
+                Act::Read => true,
+                Act::Admit => self.admit().map(|()| true)?,
+                Act::Compare(both) => self.compare(&both).await.map(|()| true)?,
+                Act::Examine(mail) => self.begin_body(*mail, &frame.payload).await?,
+                Act::Collect => self.collect(&frame.payload).map(|()| true)?,
+                Act::Answer(mail) => self.answer(mail, &frame.payload).await?,
+                Act::Abandon => {
+                    self.current = None;
+                    true
                 }
-                Act::Abandon => self.current = None,
-                Act::Quit => return Ok(()),
+                Act::Quit => false,
+            };
+            if !waits {
+                return Ok(());
             }
             self.write().await?;
         }
@@ -116,7 +125,9 @@ impl<J: Judge> Connection<J> {
         match room {
             Ok(room) if self.seated => {
                 let judge = self.door.judge.borrow().clone();
-                self.current = Some(Current { judge, queue_id: None, examination: None, _room: room });
+                let splits = judge.splits();
+                let body = Pieces::default();
+                self.current = Some(Current { judge, splits, queue_id: None, case: None, body, _room: room });
                 self.session.admit(SystemTime::now(), &mut self.out)?;
             }
             Ok(_) => self.session.refuse(Error::Full("milter connections"), &mut self.out),
@@ -125,71 +136,129 @@ impl<J: Judge> Connection<J> {
         Ok(())
     }
 
-    fn examine(&mut self, mail: Mail) {
-        let Some(current) = &mut self.current else { return };
-        let judge = current.judge.clone();
-        current.queue_id.clone_from(&mail.queue_id);
-        let task = tokio::spawn(async move { judge.examine(mail).await });
-        let deadline = Instant::now() + self.door.limits.examine;
-        current.examination = Some((AbortOnDropHandle::new(task), deadline));
+    /// Whether a recipient stays beside the first. Where that is not known in time he does, and so do all after him: the end of
+    /// the message settles it.
+    async fn compare(&mut self, [first, next]: &[Recipient; 2]) -> Result<(), Error> {
+        let limit = self.door.limits.milter_compare;
+        let mut alike = true;
+        if let Some(current) = self.current.as_mut().filter(|current| current.splits) {
+            let comparing = AssertUnwindSafe(current.judge.alike(first, next)).catch_unwind();
+            match outcome(timeout(limit, Box::pin(comparing)).await, "comparing recipients of", limit) {
+                Ok(same) => alike = same,
+                Err(fault) => {
+                    current.splits = false;
+                    tracing::warn!(queue_id = self.session.queue_id(), "its recipients stay together: {fault}");
+                }
+            }
+        }
+        self.session.join(alike, &mut self.out)
+    }
+
+    /// Examines the message and takes the first piece of its body, where it is wanted. False when the MTA closed.
+    async fn begin_body(&mut self, mail: Mail, piece: &[u8]) -> Result<bool, Error> {
+        let due = Instant::now() + self.door.limits.milter_answer;
+        let case = match self.examine(mail, due).await? {
+            Some(Ok(case)) => case,
+            Some(Err(fault)) => {
+                self.fail(fault);
+                return Ok(true);
+            }
+            None => return Ok(self.pending.is_some()),
+        };
+        let wanted = case.reply.wants_body();
+        if let Some(current) = &mut self.current {
+            current.case = Some(case);
+        }
+        match wanted {
+            true => self.collect(piece)?,
+            false => self.session.read_body(false, &mut self.out)?,
+        }
+        Ok(true)
+    }
+
+    /// Takes a piece of the body that is wanted, or refuses the message.
+    fn collect(&mut self, piece: &[u8]) -> Result<(), Error> {
+        match self.add(piece) {
+            Ok(()) => self.session.read_body(true, &mut self.out)?,
+            Err(fault) => self.fail(fault),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, piece: &[u8]) -> Result<(), Error> {
+        let Some(current) = &mut self.current else { return Err(Error::Order(command::BODY)) };
+        current.body.add(piece, self.door.limits.body_octets, &self.door.bodies)
+    }
+
+    /// Refuses the message, and drops what was begun for it.
+    fn fail(&mut self, fault: Error) {
+        self.session.refuse(fault, &mut self.out);
+        self.current = None;
     }
 
     /// Leaves the answer in the output: the judge's, or 451. False when the MTA closed and wants none.
-    async fn answer(&mut self) -> Result<bool, Error> {
-        let current = self.current.take();
-        let id = current.as_ref().and_then(|current| current.queue_id.clone());
-        let case = match self.judged(current).await {
-            Ok(Some(case)) => case,
-            Ok(None) => return Ok(self.pending.is_some()),
-            // The connection ends, but the MTA waits, and is to hear why.
-            Err(fault) => {
-                tempfail(&fault, &mut self.out);
-                return Err(fault);
-            }
+    async fn answer(&mut self, mail: Option<Box<Mail>>, rest: &[u8]) -> Result<bool, Error> {
+        let due = Instant::now() + self.door.limits.milter_answer;
+        let examined = match mail {
+            Some(mail) => match self.examine(*mail, due).await? {
+                Some(case) => case,
+                None => return Ok(self.pending.is_some()),
+            },
+            None => self.current.as_mut().and_then(|current| current.case.take()).ok_or(Error::Order(command::END)),
         };
-        let said = match case {
-            Ok(case) => self.session.answer(&case.reply, &mut self.out),
+        let kept = match examined {
+            Ok(case) => self.keep(case, rest, due).await,
+            Err(fault) => Err(fault),
+        };
+        let said = match kept {
+            Ok(case) => self.session.answer(&case.reply, &case.mail.recipients, &mut self.out),
             Err(fault) => {
                 tempfail(&fault, &mut self.out);
                 Err(fault)
             }
         };
+        let id = self.current.take().and_then(|current| current.queue_id);
         if let Err(fault) = said {
             tracing::warn!(queue_id = id.as_deref().unwrap_or("-"), "the message gets 451: {fault}");
         }
         Ok(true)
     }
 
-    /// Waits for the examination, and has kept what is owed. None when the MTA does not wait: it closed, or what it says
-    /// instead is pending. The outer error ends the connection, the inner one is the message's.
-    async fn judged(&mut self, current: Option<Current<J>>) -> Result<Option<Result<Case, Error>>, Error> {
-        let limits = &self.door.limits;
-        let due = Instant::now() + limits.milter_answer;
-        let Some(Current { judge, examination: Some((mut task, deadline)), _room, .. }) = current else {
-            return Err(Error::Order(command::END));
-        };
-        let examined = tokio::select! {
+    /// Has the message examined while the MTA waits. None when it does not any more: it closed, or what it says instead is
+    /// pending. The outer error ends the connection, the inner one is the message's.
+    async fn examine(&mut self, mail: Mail, due: Instant) -> Result<Option<Result<Case, Error>>, Error> {
+        let limit = self.door.limits.examine;
+        let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
+        current.queue_id.clone_from(&mail.queue_id);
+        let deadline = due.min(Instant::now() + limit);
+        let examining = AssertUnwindSafe(current.judge.examine(mail)).catch_unwind();
+        tokio::select! {
             biased;
             () = self.door.stopped.cancelled() => Err(Error::Stopping),
-            joined = timeout_at(deadline.min(due), &mut task) => outcome(joined, "examining", limits.examine),
+            case = timeout_at(deadline, Box::pin(examining)) => Ok(Some(outcome(case, "examining", limit))),
             next = self.frames.next() => match next.transpose()? {
                 // Nobody waits any more: nothing is owed for a message that was not taken.
-                None => return Ok(None),
+                None => Ok(None),
                 Some(frame) if matches!(frame.command, command::ABORT | command::QUIT) => {
                     self.pending = Some(frame);
-                    return Ok(None);
+                    Ok(None)
                 }
-                Some(frame) => return Err(Error::Order(frame.command)),
+                Some(frame) => Err(Error::Order(frame.command)),
             },
-        };
-        let case = match examined {
-            Ok(case) => {
-                let task = AbortOnDropHandle::new(tokio::spawn(async move { judge.keep(case, None).await }));
-                outcome(timeout_at(due, task).await, "keeping what is owed for", limits.milter_answer)
-            }
-            Err(fault) => Err(fault),
-        };
-        Ok(Some(case))
+        }
+    }
+
+    /// Has kept what is owed, with the body where it is wanted; `rest` is its last piece.
+    async fn keep(&mut self, case: Case, rest: &[u8], due: Instant) -> Result<Case, Error> {
+        let wanted = case.reply.wants_body();
+        if wanted {
+            self.add(rest)?;
+        }
+        let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
+        let body = wanted.then(|| current.body.take());
+        let keeping = AssertUnwindSafe(current.judge.keep(case, body)).catch_unwind();
+        let kept = timeout_at(due, Box::pin(keeping)).await;
+        outcome(kept, "keeping what is owed for", self.door.limits.milter_answer)
     }
 
     /// Everything at once: two writes would cost a round trip, or a delayed ACK.
@@ -218,13 +287,9 @@ impl<J: Judge> Connection<J> {
     }
 }
 
-/// What became of a task that had to end in time.
-fn outcome<T, E>(
-    joined: Result<Result<T, tokio::task::JoinError>, E>,
-    what: &'static str,
-    limit: Duration,
-) -> Result<T, Error> {
-    match joined {
+/// What became of something that had to end in time.
+fn outcome<T, P, E>(ended: Result<Result<T, P>, E>, what: &'static str, limit: Duration) -> Result<T, Error> {
+    match ended {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(_)) => Err(Error::Panicked(what)),
         Err(_) => Err(Error::Late { what, limit }),

@@ -59,6 +59,9 @@ pub enum Error {
     /// More fields to delete than `Limits::key_fields`.
     #[error("more than {0} X-Auth-Key and X-Auth-Key-Status fields")]
     KeyFields(usize),
+    /// A body over `Limits::body_octets` that was to be kept.
+    #[error("its body has more than {0} octets, too many to keep a copy of")]
+    Body(usize),
     /// No room for another message.
     #[error("too many {0} at once")]
     Full(&'static str),
@@ -68,6 +71,9 @@ pub enum Error {
     /// An edit that would not stay one header field.
     #[error("the answer holds an edit that is no header field")]
     Edit,
+    /// Recipients struck out that the message does not have, or that are to stay, or all of them.
+    #[error("the answer strikes out recipients who are not there, who are to stay, or all there are")]
+    Recipient,
     /// Examining the message, or keeping what is owed, panicked.
     #[error("{0} the message panicked")]
     Panicked(&'static str),

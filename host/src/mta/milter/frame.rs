@@ -46,12 +46,16 @@ pub mod command {
 pub mod answer {
     /// Deliver the message.
     pub const ACCEPT: u8 = b'a';
+    /// Deliver it to another recipient too.
+    pub const ADD_RECIPIENT: u8 = b'+';
     /// Go on.
     pub const CONTINUE: u8 = b'c';
     /// Say 250 and drop the message.
     pub const DISCARD: u8 = b'd';
     /// Insert a header field.
     pub const INSERT: u8 = b'i';
+    /// Do not deliver it to this recipient.
+    pub const DELETE_RECIPIENT: u8 = b'-';
     /// Change a header field; with an empty value: delete it.
     pub const CHANGE: u8 = b'm';
     /// Negotiation.

@@ -28,6 +28,10 @@ pub(super) enum Stage {
     HeaderEnd,
     /// The body has begun, and the message is being examined.
     Body,
+    /// It is examined, and nobody needs the body.
+    Skipped,
+    /// It is examined, and its body is to be kept.
+    Wanted,
 }
 
 /// A message between MAIL and our answer.
@@ -37,6 +41,8 @@ pub(super) struct Message {
     pub(super) stage: Stage,
     /// Why it will get 451.
     pub(super) fault: Option<Error>,
+    /// A recipient of whom it is still to be said whether he may stay beside the first.
+    pub(super) asked: Option<Recipient>,
     mail: Mail,
     fields: usize,
     octets: usize,
@@ -62,7 +68,7 @@ impl Message {
             malformed: false,
             truncated: false,
         };
-        Message { stage: Stage::Envelope, fault: None, mail, fields: 0, octets: 0, doomed: 0 }
+        Message { stage: Stage::Envelope, fault: None, asked: None, mail, fields: 0, octets: 0, doomed: 0 }
     }
 
     /// MAIL: the reverse-path, of at most `limit` octets, and its parameters.
@@ -103,8 +109,8 @@ impl Message {
         self.mail.queue_id.as_deref().unwrap_or("-")
     }
 
-    /// A recipient.
-    pub(super) fn recipient(&mut self, payload: &[u8], limits: &Limits) -> Result<(), Error> {
+    /// Reads a recipient; [`Message::join`] makes him one of the message's.
+    pub(super) fn recipient(&self, payload: &[u8], limits: &Limits) -> Result<Recipient, Error> {
         let words = strings(payload).ok_or(Error::Malformed("RCPT"))?;
         let Some(path) = words.first().filter(|path| path.len() <= limits.milter_text) else {
             return Err(Error::Malformed("RCPT"));
@@ -114,8 +120,17 @@ impl Message {
         }
         let address = Address::parse(bare(path), self.mail.smtputf8).ok();
         let never_notify = words.iter().skip(1).any(|parameter| never_notify(parameter));
-        self.mail.recipients.push(Recipient { path: path.to_vec(), address, never_notify });
-        Ok(())
+        Ok(Recipient { path: path.to_vec(), address, never_notify })
+    }
+
+    /// A recipient of the message.
+    pub(super) fn join(&mut self, recipient: Recipient) {
+        self.mail.recipients.push(recipient);
+    }
+
+    /// The first of the recipients.
+    pub(super) fn first(&self) -> Option<&Recipient> {
+        self.mail.recipients.first()
     }
 
     /// A header field; `spaced` when values keep their leading space.
@@ -199,4 +214,69 @@ fn never_notify(parameter: &[u8]) -> bool {
     let Some((name, occasions)) = parameter.split_at_checked(7) else { return false };
     name.eq_ignore_ascii_case(b"NOTIFY=")
         && !occasions.split(|octet| *octet == b',').any(|occasion| occasion.eq_ignore_ascii_case(b"FAILURE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun() -> Message {
+        Message::new(Client::default(), String::new(), None)
+    }
+
+    #[test]
+    fn no_report_is_wanted_where_notify_names_no_failure() {
+        for (parameters, never) in [
+            ("", false),
+            ("NOTIFY=NEVER", true),
+            ("notify=never", true),
+            ("NOTIFY=SUCCESS,DELAY", true),
+            ("NOTIFY=SUCCESS,FAILURE", false),
+            ("Notify=Failure", false),
+            ("NOTIFY=FAILURES", true),
+            ("NOTIFY=", true),
+            ("NOTIFY", false),
+            ("XNOTIFY=NEVER", false),
+            ("ORCPT=rfc822;NOTIFY=NEVER", false),
+            ("ORCPT=rfc822;b@two.example\0NOTIFY=NEVER", true),
+        ] {
+            let payload = format!("<b@two.example>\0{parameters}{}", if parameters.is_empty() { "" } else { "\0" });
+            let recipient = begun().recipient(payload.as_bytes(), &Limits::default()).unwrap();
+            assert_eq!(recipient.path, b"<b@two.example>");
+            assert_eq!(recipient.never_notify, never, "{parameters:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_keeps_the_octets_of_his_path_whether_it_is_an_address_or_not() {
+        let limits = Limits { recipients: 1, milter_text: 20, ..Limits::default() };
+        let mut message = begun();
+        assert!(matches!(message.recipient(b"", &limits), Err(Error::Malformed(_))));
+        assert!(matches!(message.recipient(&[&[b'x'; 21][..], b"\0"].concat(), &limits), Err(Error::Malformed(_))));
+        for (path, address) in [(&b"<Bob@Two.Example>"[..], true), (b"postmaster", false), (b"<b\xff@c>", false)] {
+            let recipient = message.recipient(&[path, b"\0"].concat(), &limits).unwrap();
+            assert_eq!((recipient.path.as_slice(), recipient.address.is_some()), (path, address));
+        }
+        let first = message.recipient(b"<b@c.example>\0", &limits).unwrap();
+        message.join(first.clone());
+        assert_eq!(message.first(), Some(&first));
+        assert!(matches!(message.recipient(b"<b@c.example>\0", &limits), Err(Error::Recipients(1))));
+    }
+
+    #[test]
+    fn a_message_is_truncated_exactly_where_its_header_is_over_the_limits() {
+        let limits = Limits { header_fields: 2, header_octets: 20, ..Limits::default() };
+        let fields = |fields: &[&[u8]]| {
+            let mut message = begun();
+            fields.iter().for_each(|field| message.field(field, true, &limits).unwrap());
+            let mail = message.finish(b"");
+            (mail.truncated, mail.malformed, mail.fields.len())
+        };
+        assert_eq!(fields(&[b"A\0 b\0", b"C\0 d\0"]), (false, false, 2));
+        assert_eq!(fields(&[b"A\0 b\0", b"C\0 d\0", b"E\0 f\0"]), (true, true, 2));
+        assert_eq!(fields(&[b"A\0 345678901234567\0"]), (false, false, 1));
+        assert_eq!(fields(&[b"A\0 3456789012345678\0"]), (true, true, 0));
+        // Malformed for another reason: the header is all there.
+        assert_eq!(fields(&[b"A\0 b\nc\0"]), (false, true, 1));
+    }
 }

@@ -1,7 +1,8 @@
 //! The milter protocol, versions 2 to 6: the door that Postfix and Sendmail know.
 //!
-//! Frames come in ([`frame`]), a [`session`] without I/O makes a `Mail` of them, a task of its own examines it while the rest
-//! of the message comes, and at the end of the message everything is answered in one write ([`answer`]). Whatever goes wrong
+//! Frames come in ([`frame`]), and a [`session`] without I/O makes a `Mail` of them. It is examined at the first piece of its
+//! body, which is not answered before it is known whether the body is wanted: nearly always it is not, and the MTA need not
+//! send the rest. At the end of the message everything is answered in one write ([`answer`]). Whatever goes wrong
 //! with a message ends in 451 for it: a malformed frame, a wrong order, a panic, a deadline, an action that the MTA does not
 //! offer. What goes wrong with the connection ends the connection, and the MTA's default action, which has to be `tempfail`,
 //! does the same.
@@ -20,6 +21,7 @@ use crate::config::Limits;
 use crate::mta::Judge;
 
 pub mod answer;
+mod body;
 mod connection;
 mod error;
 pub mod frame;
@@ -51,6 +53,7 @@ pub async fn serve<J: Judge>(
     let door = Arc::new(Door {
         judge,
         messages: Arc::new(Semaphore::new(limits.messages_in_flight)),
+        bodies: Arc::new(Semaphore::new(limits.bodies_octets.min(Semaphore::MAX_PERMITS))),
         limits,
         stopping: shutdown.clone(),
         stopped: stopped.clone(),

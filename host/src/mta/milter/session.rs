@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use tokio_util::bytes::BytesMut;
 
 use super::Error;
-use super::answer::{frames, tempfail};
+use super::answer::{frames, one_at_a_time, tempfail};
 use super::frame::{Frame, answer, command, put, strings};
 use super::message::{Message, Stage};
 use super::terms::Terms;
-use crate::case::{Client, Mail, Reply};
+use crate::case::{Client, Mail, Recipient, Reply};
 use crate::config::Limits;
 
 /// What is to be done after a frame, besides writing what it left in the output.
@@ -21,9 +21,16 @@ pub enum Act {
     Read,
     /// A message begins: [`Session::admit`] or [`Session::refuse`] it, then write.
     Admit,
-    /// Its header is complete: examine it, and read on.
+    /// Another recipient comes, the second of these: [`Session::join`] him to the message or not, then write. Only where the
+    /// MTA waits for that.
+    Compare(Box<[Recipient; 2]>),
+    /// Its header is complete, and this frame begins its body: examine it, say by [`Session::read_body`] whether the body is
+    /// wanted, or [`Session::refuse`] it, then write.
     Examine(Box<Mail>),
-    /// It is complete: examine it if that has not begun, then [`Session::answer`].
+    /// This frame is a piece of the body that is wanted: keep it, and [`Session::read_body`] on, or [`Session::refuse`] the
+    /// message, then write.
+    Collect,
+    /// It is complete, this frame may hold the last piece of its body: examine it if that has not begun, then [`Session::answer`].
     Answer(Option<Box<Mail>>),
     /// It is gone, or answered already: drop what was begun for it.
     Abandon,
@@ -35,6 +42,7 @@ pub enum Act {
 #[derive(Debug)]
 pub struct Session {
     limits: Arc<Limits>,
+    splits: bool,
     terms: Option<Terms>,
     client: Client,
     daemon: String,
@@ -44,10 +52,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A connection on which nothing was said yet.
-    pub fn new(limits: Arc<Limits>) -> Session {
+    /// A connection on which nothing was said yet. `splits`: each recipient is to be answered, so that they can be told apart.
+    pub fn new(limits: Arc<Limits>, splits: bool) -> Session {
         Session {
             limits,
+            splits,
             terms: None,
             client: Client::default(),
             daemon: String::new(),
@@ -67,7 +76,7 @@ impl Session {
     /// An error ends the connection. What is wrong with one message alone stays with it: it gets 451 where an answer is due.
     pub fn take(&mut self, frame: &Frame, out: &mut BytesMut) -> Result<Act, Error> {
         let Some(terms) = self.terms else {
-            self.terms = Some(Terms::agree(frame, out)?);
+            self.terms = Some(Terms::agree(frame, self.splits, out)?);
             return Ok(Act::Read);
         };
         match frame.command {
@@ -106,16 +115,39 @@ impl Session {
         put(out, answer::CONTINUE, &[], self.limits.milter_frame)
     }
 
-    /// There is none: 451 at MAIL.
+    /// The recipient that [`Act::Compare`] announced stays in the message, or is to come again in another one.
+    pub fn join(&mut self, stays: bool, out: &mut BytesMut) -> Result<(), Error> {
+        let Some(message) = &mut self.message else { return Err(Error::Order(command::RCPT)) };
+        let Some(recipient) = message.asked.take() else { return Err(Error::Order(command::RCPT)) };
+        if !stays {
+            one_at_a_time(out);
+            return Ok(());
+        }
+        message.join(recipient);
+        put(out, answer::CONTINUE, &[], self.limits.milter_frame)
+    }
+
+    /// The message that [`Act::Examine`] announced is examined, or a piece of its body kept: the rest of the body is wanted, or
+    /// not.
+    pub fn read_body(&mut self, wanted: bool, out: &mut BytesMut) -> Result<(), Error> {
+        if let Some(message) = &mut self.message {
+            message.stage = if wanted { Stage::Wanted } else { Stage::Skipped };
+        }
+        self.go_on(command::BODY, out)
+    }
+
+    /// There is no room for the message, or it cannot be examined, or kept: 451, now and at its end.
     pub fn refuse(&mut self, fault: Error, out: &mut BytesMut) {
         tempfail(&fault, out);
         self.fail(fault);
     }
 
     /// Appends the answer to the message whose [`Act::Answer`] came: all of it, or 451 and the reason why.
-    pub fn answer(&mut self, reply: &Reply, out: &mut BytesMut) -> Result<(), Error> {
+    /// `recipients` are the message's.
+    pub fn answer(&mut self, reply: &Reply, recipients: &[Recipient], out: &mut BytesMut) -> Result<(), Error> {
         let terms = self.terms.unwrap_or_default();
-        let frames = frames(reply, &terms, self.limits.milter_frame).inspect_err(|fault| tempfail(fault, out))?;
+        let frames = frames(reply, recipients, &terms, self.limits.milter_frame);
+        let frames = frames.inspect_err(|fault| tempfail(fault, out))?;
         out.extend_from_slice(&frames);
         Ok(())
     }
@@ -161,11 +193,20 @@ impl Session {
             }
             (command::END, None) => self.forget_message(),
             (command, Some(fault)) if terms.answers(command) => tempfail(fault, out),
-            (command::BODY, None) if terms.may_skip() => put(out, answer::SKIP, &[], self.limits.milter_frame)?,
-            (command, None) if terms.answers(command) => put(out, answer::CONTINUE, &[], self.limits.milter_frame)?,
-            _ => {}
+            (_, Some(_)) => {}
+            // What is answered is not known yet.
+            (_, None) if matches!(act, Act::Compare(_) | Act::Examine(_) | Act::Collect) => {}
+            (command, None) if terms.answers(command) => self.go_on(command, out)?,
+            (_, None) => {}
         }
         Ok(act)
+    }
+
+    /// Tells the MTA to go on, or to spare itself the rest of a body that nobody wants.
+    fn go_on(&self, command: u8, out: &mut BytesMut) -> Result<(), Error> {
+        let unwanted = self.message.as_ref().is_some_and(|message| message.stage == Stage::Skipped);
+        let skips = command == command::BODY && unwanted && self.terms.is_some_and(|terms| terms.may_skip());
+        put(out, if skips { answer::SKIP } else { answer::CONTINUE }, &[], self.limits.milter_frame)
     }
 
     /// Marks the message in flight: it gets 451.
@@ -233,7 +274,16 @@ impl Session {
 fn step(message: &mut Message, frame: &Frame, terms: Terms, limits: &Limits) -> Result<Act, Error> {
     let order = || Err(Error::Order(frame.command));
     match (frame.command, message.stage) {
-        (command::RCPT, Stage::Envelope) => message.recipient(&frame.payload, limits)?,
+        (command::RCPT, Stage::Envelope) => {
+            let recipient = message.recipient(&frame.payload, limits)?;
+            let Some(first) = message.first().filter(|_| terms.answers(command::RCPT)) else {
+                message.join(recipient);
+                return Ok(Act::Read);
+            };
+            let both = Box::new([first.clone(), recipient.clone()]);
+            message.asked = Some(recipient);
+            return Ok(Act::Compare(both));
+        }
         (command::DATA, Stage::Envelope) => message.stage = Stage::Header,
         (command::HEADER, Stage::Envelope | Stage::Header) => {
             message.stage = Stage::Header;
@@ -241,8 +291,9 @@ fn step(message: &mut Message, frame: &Frame, terms: Terms, limits: &Limits) -> 
         }
         (command::END_OF_HEADER, Stage::Envelope | Stage::Header) => message.stage = Stage::HeaderEnd,
         (command::BODY, Stage::HeaderEnd) => return Ok(Act::Examine(Box::new(message.finish(&frame.payload)))),
-        (command::BODY, Stage::Body) => {}
-        (command::END, Stage::Body) => return Ok(Act::Answer(None)),
+        (command::BODY, Stage::Skipped) => {}
+        (command::BODY, Stage::Wanted) => return Ok(Act::Collect),
+        (command::END, Stage::Skipped | Stage::Wanted) => return Ok(Act::Answer(None)),
         // The last frame may bring the last of the body along.
         (command::END, Stage::HeaderEnd) => return Ok(Act::Answer(Some(Box::new(message.finish(&frame.payload))))),
         _ => return order(),

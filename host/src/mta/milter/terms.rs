@@ -12,6 +12,10 @@ const OLDEST: u32 = 2;
 
 /// Actions: add header fields.
 const ADD_FIELDS: u32 = 0x01;
+/// Actions: add recipients.
+const ADD_RECIPIENTS: u32 = 0x04;
+/// Actions: delete recipients.
+const DELETE_RECIPIENTS: u32 = 0x08;
 /// Actions: change and delete header fields.
 const CHANGE_FIELDS: u32 = 0x10;
 /// Actions: hold the message.
@@ -26,7 +30,8 @@ const SKIP: u32 = 0x400;
 /// Protocol: values keep their leading space, in both directions.
 const LEADING_SPACE: u32 = 0x10_0000;
 /// Protocol: commands that get no answer, and so cost no round trip. MAIL is answered, because that is where a full house
-/// says 451; a body's first piece is answered, because that answer can save all the others.
+/// says 451; a body's pieces are answered, because the first answer can save all the others; RCPT is answered where
+/// recipients are told apart.
 ///
 /// RCPT_REJ (0x800) is not asked for: recipients that the MTA refused do not come then.
 const UNANSWERED: [(u8, u32); 6] = [
@@ -57,8 +62,9 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Takes what is useful of an offer, and writes our answer to it.
-    pub fn agree(offer: &Frame, out: &mut BytesMut) -> Result<Terms, Error> {
+    /// Takes what is useful of an offer, and writes our answer to it. Where recipients are told apart (`splits`), the MTA is
+    /// to wait for an answer to each.
+    pub fn agree(offer: &Frame, splits: bool, out: &mut BytesMut) -> Result<Terms, Error> {
         if offer.command != command::OPTIONS {
             return Err(Error::Order(offer.command));
         }
@@ -70,9 +76,11 @@ impl Terms {
         if version < OLDEST {
             return Err(Error::Version(version));
         }
-        let silent = UNANSWERED.iter().fold(0, |all, (_, flag)| all | flag);
+        let quiet = UNANSWERED.iter().filter(|(command, _)| !(splits && *command == command::RCPT));
+        let silent = quiet.fold(0, |all, (_, flag)| all | flag);
+        let recipients = ADD_RECIPIENTS | DELETE_RECIPIENTS;
         let terms = Terms {
-            actions: actions & (ADD_FIELDS | CHANGE_FIELDS | QUARANTINE | CHOOSE_MACROS),
+            actions: actions & (ADD_FIELDS | CHANGE_FIELDS | recipients | QUARANTINE | CHOOSE_MACROS),
             protocol: protocol & (NO_UNKNOWN | SKIP | LEADING_SPACE | silent),
         };
         let mut words = Vec::new();
@@ -97,6 +105,16 @@ impl Terms {
     /// Whether fields may be deleted.
     pub fn may_delete(&self) -> bool {
         self.actions & CHANGE_FIELDS != 0
+    }
+
+    /// Whether recipients may be added.
+    pub fn may_add_recipients(&self) -> bool {
+        self.actions & ADD_RECIPIENTS != 0
+    }
+
+    /// Whether recipients may be deleted.
+    pub fn may_delete_recipients(&self) -> bool {
+        self.actions & DELETE_RECIPIENTS != 0
     }
 
     /// Whether the message may be held.
@@ -127,19 +145,28 @@ mod tests {
     fn agree(version: u32, actions: u32, protocol: u32) -> (Terms, Vec<u8>) {
         let mut out = BytesMut::new();
         let words = [version, actions, protocol].map(u32::to_be_bytes).concat();
-        let terms = Terms::agree(&Frame::new(b'O', &[&words]), &mut out).unwrap();
+        let terms = Terms::agree(&Frame::new(b'O', &[&words]), false, &mut out).unwrap();
         (terms, out[5..].to_vec())
     }
 
     #[test]
     fn postfix_gets_an_answer_with_what_it_offers() {
         let (terms, answer) = agree(6, 0x1ff, 0x1f_ffff);
-        assert_eq!(answer[..12], [6, 0x131, 0x15_b580].map(u32::to_be_bytes).concat());
+        assert_eq!(answer[..12], [6, 0x13d, 0x15_b580].map(u32::to_be_bytes).concat());
         assert!(answer[12..].starts_with(b"\0\0\0\0j {daemon_name}\0\0\0\0\x01{tls_version}\0"));
         assert!(terms.may_insert() && terms.may_delete() && terms.may_hold() && terms.may_skip());
-        assert!(terms.keep_leading_space());
+        assert!(terms.may_add_recipients() && terms.may_delete_recipients() && terms.keep_leading_space());
         assert!(!terms.answers(command::RCPT) && !terms.answers(command::HEADER));
         assert!(terms.answers(command::MAIL) && terms.answers(command::BODY));
+    }
+
+    #[test]
+    fn where_recipients_are_told_apart_rcpt_is_answered_and_nothing_else_changes() {
+        let mut out = BytesMut::new();
+        let offer = Frame::new(b'O', &[&[6u32, 0x1ff, 0x1f_ffff].map(u32::to_be_bytes).concat()]);
+        let terms = Terms::agree(&offer, true, &mut out).unwrap();
+        assert_eq!(out[5..17], [6, 0x13d, 0x15_3580].map(u32::to_be_bytes).concat());
+        assert!(terms.answers(command::RCPT) && !terms.answers(command::DATA));
     }
 
     #[test]
@@ -148,6 +175,7 @@ mod tests {
             let (terms, answer) = agree(version, 0, 0);
             assert_eq!(answer, [version.min(6), 0, 0].map(u32::to_be_bytes).concat());
             assert!(!terms.may_insert() && !terms.may_delete() && !terms.may_hold() && !terms.may_skip());
+            assert!(!terms.may_add_recipients() && !terms.may_delete_recipients());
             assert!(terms.answers(command::RCPT) && terms.answers(command::HEADER));
         }
     }
@@ -156,9 +184,10 @@ mod tests {
     fn version_1_short_offers_and_other_commands_are_refused() {
         let mut out = BytesMut::new();
         let old = [1u32, 0x3f, 0x7f].map(u32::to_be_bytes).concat();
-        assert!(matches!(Terms::agree(&Frame::new(b'O', &[&old]), &mut out), Err(Error::Version(1))));
-        assert!(matches!(Terms::agree(&Frame::new(b'O', &[&old[..11]]), &mut out), Err(Error::Malformed(_))));
-        assert!(matches!(Terms::agree(&Frame::new(b'M', &[&old]), &mut out), Err(Error::Order(b'M'))));
+        let mut agree = |command, offer: &[u8]| Terms::agree(&Frame::new(command, &[offer]), false, &mut out);
+        assert!(matches!(agree(b'O', &old), Err(Error::Version(1))));
+        assert!(matches!(agree(b'O', &old[..11]), Err(Error::Malformed(_))));
+        assert!(matches!(agree(b'M', &old), Err(Error::Order(b'M'))));
         assert!(out.is_empty());
     }
 }

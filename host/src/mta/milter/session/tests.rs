@@ -7,18 +7,23 @@ const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 
 /// A session after negotiation.
 fn session(offer: [u32; 3], limits: Limits) -> Session {
-    let mut session = Session::new(Arc::new(limits));
+    let mut session = Session::new(Arc::new(limits), false);
     let words = offer.map(u32::to_be_bytes).concat();
     session.take(&Frame::new(b'O', &[&words]), &mut BytesMut::new()).unwrap();
     session
 }
 
-/// Takes a frame as the driver would, with room for every message.
+/// Takes a frame as the driver would: there is room for every message, all recipients are alike, and nobody wants a body.
 fn take(session: &mut Session, command: u8, payload: &[u8]) -> (Act, Vec<u8>) {
     let mut out = BytesMut::new();
     let act = session.take(&Frame::new(command, &[payload]), &mut out).unwrap();
     if matches!(act, Act::Admit) {
         session.admit(SystemTime::UNIX_EPOCH, &mut out).unwrap();
+    }
+    match act {
+        Act::Compare(_) => session.join(true, &mut out).unwrap(),
+        Act::Examine(_) => session.read_body(false, &mut out).unwrap(),
+        _ => {}
     }
     (act, out.to_vec())
 }
@@ -69,7 +74,7 @@ fn a_whole_message_becomes_a_mail() {
     assert_eq!(mail.fields[0].value, b" a@one.example");
     let reply = Reply { verdict: Verdict::Accept, edits: vec![], removed: vec![], redirected: vec![], owed: vec![] };
     let mut out = BytesMut::new();
-    session.answer(&reply, &mut out).unwrap();
+    session.answer(&reply, &mail.recipients, &mut out).unwrap();
     assert_eq!(out.as_ref(), b"\0\0\0\x01a");
 }
 
@@ -243,4 +248,72 @@ fn a_login_told_too_late_is_of_no_message() {
         logins.push(mail.login);
     }
     assert_eq!(logins, [None, None]);
+}
+
+#[test]
+fn nothing_is_said_to_the_first_piece_of_a_body_before_it_is_known_whether_it_is_wanted() {
+    for (offer, unwanted) in [(OFFER, b"\0\0\0\x01s"), ([6, 0x1ff, 0x1f_ffff & !0x400], b"\0\0\0\x01c")] {
+        for wanted in [true, false] {
+            let mut session = session(offer, Limits::default());
+            take(&mut session, b'M', b"<>\0");
+            take(&mut session, b'N', b"");
+            let mut out = BytesMut::new();
+            assert!(matches!(session.take(&Frame::new(b'B', &[b"x"]), &mut out).unwrap(), Act::Examine(_)));
+            assert!(out.is_empty());
+            session.read_body(wanted, &mut out).unwrap();
+            assert_eq!(out.as_ref(), if wanted { b"\0\0\0\x01c" } else { unwanted });
+            out.clear();
+            let act = session.take(&Frame::new(b'B', &[b"y"]), &mut out).unwrap();
+            match wanted {
+                true => assert!(matches!(act, Act::Collect) && out.is_empty()),
+                false => assert!(matches!(act, Act::Read) && out.as_ref() == unwanted),
+            }
+            if wanted {
+                session.read_body(true, &mut out).unwrap();
+            }
+            out.clear();
+            assert!(matches!(session.take(&Frame::new(b'E', &[b"z"]), &mut out).unwrap(), Act::Answer(None)));
+            assert!(out.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_message_refused_in_its_body_is_451_there_and_at_its_end_and_no_more_is_taken_of_it() {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'N', b"");
+    let mut out = BytesMut::new();
+    session.take(&Frame::new(b'B', &[b"x"]), &mut out).unwrap();
+    session.refuse(Error::Body(1), &mut out);
+    assert!(is_later(&out));
+    for command in *b"BE" {
+        let (act, out) = take(&mut session, command, b"y");
+        assert!(matches!(act, Act::Read | Act::Abandon) && is_later(&out), "{}", char::from(command));
+    }
+    assert_eq!(take(&mut session, b'M', b"<>\0").1, b"\0\0\0\x01c");
+}
+
+#[test]
+fn a_recipient_who_does_not_join_is_told_to_come_alone_and_is_none_of_the_message() {
+    let mut session = Session::new(Arc::new(Limits::default()), true);
+    let words = OFFER.map(u32::to_be_bytes).concat();
+    session.take(&Frame::new(b'O', &[&words]), &mut BytesMut::new()).unwrap();
+    take(&mut session, b'M', b"<>\0");
+    assert_eq!(take(&mut session, b'R', b"<a@one.example>\0").1, b"\0\0\0\x01c");
+    for (next, stays) in [("<b@two.example>", false), ("<c@three.example>", true)] {
+        let mut out = BytesMut::new();
+        let frame = Frame::new(b'R', &[next.as_bytes(), b"\0"]);
+        let Act::Compare(both) = session.take(&frame, &mut out).unwrap() else { panic!() };
+        assert_eq!(both.map(|recipient| recipient.path), [b"<a@one.example>", next.as_bytes()]);
+        assert!(out.is_empty());
+        session.join(stays, &mut out).unwrap();
+        assert_eq!(out[4..].starts_with(b"y452 4.5.3 "), !stays);
+        // Asked once, answered once.
+        assert!(session.join(true, &mut out).is_err());
+    }
+    take(&mut session, b'N', b"");
+    let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
+    let paths: Vec<&[u8]> = mail.recipients.iter().map(|recipient| recipient.path.as_slice()).collect();
+    assert_eq!(paths, [&b"<a@one.example>"[..], b"<c@three.example>"]);
 }

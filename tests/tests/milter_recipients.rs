@@ -1,0 +1,150 @@
+//! The milter door and a message's recipients: told apart at RCPT, struck out and redirected at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use addrauth::cli::demo::mta::{Envelope, Fate, Mta, Offer, Outcome};
+use addrauth::config::Limits;
+use addrauth_tests::milter::{Daemon, Fake, POSTFIX, Peer, open, open_with};
+
+const PLACE: &str = "inet:127.0.0.1:0";
+const CONTINUE: Option<(u8, Vec<u8>)> = Some((b'c', vec![]));
+
+fn to(recipients: &[&str]) -> Envelope {
+    let recipients = recipients.iter().map(|recipient| (*recipient).to_owned()).collect();
+    Envelope { recipients, ..Envelope::inbound("a@one.example", "") }
+}
+
+async fn sent(mta: &mut Mta, envelope: &Envelope, subject: &str) -> Outcome {
+    mta.send(envelope, format!("Subject: {subject}\r\n\r\nx").as_bytes()).await.unwrap()
+}
+
+fn is_later(outcome: &Outcome) -> bool {
+    matches!(&outcome.fate, Fate::Refused(text) if text.starts_with("451 4.3.0 ")) && outcome.recipients.is_empty()
+}
+
+/// The recipients of the messages that were kept.
+fn kept(daemon: &Daemon) -> Vec<Vec<String>> {
+    let path = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let judge = daemon.fake();
+    let kept = judge.kept.lock().unwrap();
+    kept.iter().map(|mail| mail.recipients.iter().map(|recipient| path(&recipient.path)).collect()).collect()
+}
+
+#[tokio::test]
+async fn the_others_are_struck_out_by_the_octets_they_came_with_and_the_rest_get_the_message() {
+    let daemon = open(PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let envelope = to(&["Bob@Two.Example", "bob@two.example", "c@three.example"]);
+    let outcome = sent(&mut mta, &envelope, "remove 0 2").await;
+    assert_eq!((outcome.fate, outcome.recipients), (Fate::Delivered, vec!["bob@two.example".to_owned()]));
+    assert_eq!(outcome.message, b"X-Judge: one\r\nSubject: remove 0 2\r\n\r\nx");
+    let outcome = sent(&mut mta, &envelope, "redirect bob+Junk@two.example").await;
+    assert_eq!(outcome.recipients, ["bob@two.example", "c@three.example", "bob+Junk@two.example"]);
+}
+
+#[tokio::test]
+async fn an_envelope_is_never_left_empty_but_for_somebody_in_the_place_of_the_last() {
+    let daemon = open(PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let both = to(&["b@two.example", "c@three.example"]);
+    assert!(is_later(&sent(&mut mta, &both, "remove 0 1").await));
+    assert!(is_later(&sent(&mut mta, &both, "remove 2").await));
+    let alone = sent(&mut mta, &to(&["b@two.example"]), "redirect b+Junk@two.example").await;
+    assert_eq!((alone.fate, alone.recipients), (Fate::Delivered, vec!["b+Junk@two.example".to_owned()]));
+}
+
+#[tokio::test]
+async fn an_mta_that_lets_a_milter_change_no_recipients_gets_451_for_a_message_that_needs_it() {
+    let daemon = open(PLACE, Limits::default());
+    let envelope = to(&["b@two.example", "c@three.example"]);
+    for (lacking, subject, later) in [
+        (0x08, "remove 0", true),
+        (0x04, "remove 0", false),
+        (0x04, "redirect d@two.example", true),
+        (0x08, "redirect d@two.example", true),
+        (0x0c, "x", false),
+    ] {
+        let offer = Offer { actions: 0x1ff & !lacking, ..Offer::default() };
+        let mut mta = Mta::connect_offering(&daemon.place, offer).await.unwrap();
+        assert_eq!(is_later(&sent(&mut mta, &envelope, subject).await), later, "{lacking:#x} {subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_recipient_unlike_the_first_is_told_to_come_alone_and_is_no_part_of_the_message() {
+    let daemon = open_with(Fake::splitting(), PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let envelope = to(&["a@one.example", "b@two.example", "c@one.example", "d@two.example"]);
+    let outcome = sent(&mut mta, &envelope, "x").await;
+    assert_eq!(outcome.fate, Fate::Delivered);
+    assert_eq!(outcome.recipients, ["a@one.example", "c@one.example"]);
+    let text = "452 4.5.3 One recipient at a time here, please send to this one again";
+    let refused = ["b@two.example", "d@two.example"].map(|refused| (refused.to_owned(), text.to_owned()));
+    assert_eq!(outcome.refused, refused);
+    let outcome = sent(&mut mta, &to(&["b@two.example", "d@two.example"]), "x").await;
+    assert_eq!((outcome.recipients.len(), outcome.refused.len()), (2, 0));
+    let expected = [["<a@one.example>", "<c@one.example>"], ["<b@two.example>", "<d@two.example>"]];
+    assert_eq!(kept(&daemon), expected);
+}
+
+#[tokio::test]
+async fn a_comparison_that_takes_too_long_or_panics_is_the_last_one_and_the_recipients_stay_together() {
+    let limits = Limits { milter_compare: Duration::from_millis(200), ..Limits::default() };
+    let daemon = open_with(Fake::splitting(), PLACE, limits);
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    for (first, compared) in [("slow@two.example", 1), ("panic@two.example", 2)] {
+        let since = Instant::now();
+        let outcome = sent(&mut mta, &to(&["a@one.example", first, "slow@three.example", "d@four.example"]), "x").await;
+        assert_eq!((outcome.fate, outcome.recipients.len()), (Fate::Delivered, 4));
+        assert!(since.elapsed() < Duration::from_secs(2));
+        assert_eq!(daemon.fake().compared.load(Ordering::SeqCst), compared);
+    }
+    // The next message's are compared again.
+    assert_eq!(sent(&mut mta, &to(&["a@one.example", "b@two.example"]), "x").await.refused.len(), 1);
+}
+
+#[tokio::test]
+async fn where_recipients_are_not_told_apart_rcpt_is_not_answered_and_nobody_is_compared() {
+    let daemon = open(PLACE, Limits::default());
+    let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
+    peer.say(&[(b'M', b"<>\0"), (b'R', b"<a@one.example>\0"), (b'R', b"<b@two.example>\0"), (b'N', b"")]).await;
+    assert_eq!(peer.hear().await, CONTINUE);
+    assert!(peer.hears_nothing().await);
+    // An MTA that wants an answer to each all the same gets one.
+    let mut peer = Peer::negotiate(&daemon.place, [6, 0x1ff, 0x1f_ffff & !0x8000]).await;
+    for frame in [(b'M', &b"<>\0"[..]), (b'R', b"<a@one.example>\0"), (b'R', b"<b@two.example>\0")] {
+        peer.say(&[frame]).await;
+        assert_eq!(peer.hear().await, CONTINUE);
+    }
+    assert_eq!(daemon.fake().compared.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn the_judge_of_the_messages_own_snapshot_tells_its_recipients_apart() {
+    let daemon = open_with(Fake::splitting(), PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let envelope = to(&["a@one.example", "b@two.example"]);
+    assert_eq!(sent(&mut mta, &envelope, "x").await.refused.len(), 1);
+    // A reload ends it on connections that stay open; one that begins it counts for those that come.
+    daemon.judge.send(Fake::named("together")).unwrap();
+    assert_eq!(sent(&mut mta, &envelope, "x").await.refused.len(), 0);
+    let mut together = Mta::connect(&daemon.place).await.unwrap();
+    daemon.judge.send(Fake::splitting()).unwrap();
+    assert_eq!(sent(&mut mta, &envelope, "x").await.refused.len(), 1);
+    assert_eq!(sent(&mut together, &envelope, "x").await.recipients.len(), 2);
+    let mut apart = Mta::connect(&daemon.place).await.unwrap();
+    assert_eq!(sent(&mut apart, &envelope, "x").await.refused.len(), 1);
+    assert_eq!(Arc::strong_count(&daemon.fake()), 2);
+}
+
+#[tokio::test]
+async fn n_recipients_over_the_limit_are_451_for_the_message_told_apart_or_not() {
+    let daemon = open_with(Fake::splitting(), PLACE, Limits { recipients: 2, ..Limits::default() });
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let within = to(&["a@one.example", "b@two.example", "c@one.example"]);
+    assert_eq!(sent(&mut mta, &within, "x").await.recipients.len(), 2);
+    let outcome = sent(&mut mta, &to(&["a@one.example", "b@one.example", "c@one.example"]), "x").await;
+    assert!(matches!(&outcome.fate, Fate::Refused(text) if text.starts_with("451 4.3.0 ")), "{outcome:?}");
+}
