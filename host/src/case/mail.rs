@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::proto::address::Address;
+use crate::proto::address::{Address, folded};
 use crate::proto::key::AuthKey;
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
@@ -82,6 +82,28 @@ pub struct Recipient {
     pub address: Option<Address>,
     /// Whether RCPT said `NOTIFY=NEVER`, or named no FAILURE among the occasions (RFC 3461 §4.1): no report, please.
     pub never_notify: bool,
+}
+
+impl Recipient {
+    /// The mailbox under which bindings and choices are looked up: see [`folded`].
+    ///
+    /// What is no addr-spec is read as an MTA delivers it: without a source route and a final dot, so that an odd spelling
+    /// leads to the same mailbox. Absent where there is no domain.
+    pub fn mailbox(&self) -> Option<String> {
+        if let Some(address) = &self.address {
+            return folded(&address.to_string());
+        }
+        let path = std::str::from_utf8(&self.path).ok()?;
+        let path = path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path);
+        // A route is `@one,@two:` (RFC 5321 §4.1.2).
+        let routed = path.strip_prefix('@').and_then(|path| path.split_once(':')).map(|(_, rest)| rest);
+        let spec = routed.unwrap_or(path);
+        let spec = spec.strip_suffix('.').unwrap_or(spec);
+        match Address::parse(spec.as_bytes(), true) {
+            Ok(address) => folded(&address.to_string()),
+            Err(_) => folded(spec),
+        }
+    }
 }
 
 /// The body of a message as the MTA told it: what follows the empty line after the header, CRLF line endings.

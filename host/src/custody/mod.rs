@@ -110,9 +110,8 @@ impl Custody {
 
     /// What these recipients chose for themselves, as far as it concerns mail from this sender; in their order.
     pub async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, Error> {
-        let addresses: Vec<Option<String>> =
-            recipients.iter().map(|recipient| recipient.address.as_ref().map(Address::to_string)).collect();
-        Ok(self.ledger.wishes(&addresses, sender.map(Address::to_string).as_deref()).await?)
+        let mailboxes: Vec<Option<String>> = recipients.iter().map(|recipient| recipient.mailbox()).collect();
+        Ok(self.ledger.wishes(&mailboxes, sender.map(Address::to_string).as_deref()).await?)
     }
 
     /// Whether a report about this message may go to its reverse-path (guard B).

@@ -108,6 +108,24 @@ impl fmt::Display for Address {
     }
 }
 
+/// The form under which an address is looked up (VERIFY §1): ASCII letters in lower case, `local+tag` as `local`.
+///
+/// A quoted local part has no tag. Absent where there is no "@", or nothing beside it.
+pub fn folded(address: &str) -> Option<String> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    if local.is_empty() || domain.is_empty() {
+        return None;
+    }
+    // From the first "+" that is not the first octet; "+" is ASCII, so the cut falls between characters.
+    let tag = local.bytes().skip(1).position(|octet| octet == b'+').map(|at| at + 1);
+    let kept = match tag {
+        Some(at) if !local.starts_with('"') => local.get(..at).unwrap_or(local),
+        _ => local,
+    };
+    Some(format!("{}@{}", kept.to_ascii_lowercase(), domain.to_ascii_lowercase()))
+}
+
 /// The local part in its one spelling.
 fn canonical_local(raw: &str) -> Result<String, BadAddress> {
     let content = match raw.strip_prefix('"') {

@@ -12,10 +12,12 @@ mod sqlite;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use choices::Wish;
+pub use choices::{UserRow, Wish, wanted};
 pub use keys::{KeyRow, KeyTable};
 pub use ledger::{Caps, Draft, Due, Entry, JournalRow, Ledger, OutboxRow, Recorded, Withheld};
 pub use sqlite::prepare_dir;
+
+pub use crate::proto::address::folded;
 
 /// How a database is opened; the numbers come from `config::Limits`.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,16 @@ pub enum Error {
         /// The database's reason; values are bound and do not show in it.
         source: sqlx::Error,
     },
+    /// A list of wanted senders has as many entries as one may have.
+    #[error(
+        "{address} has {most} wanted senders already: take some off with `addrauth user disallow`, or allow @domain"
+    )]
+    TooManyAllowed {
+        /// The address.
+        address: String,
+        /// How many there may be.
+        most: u32,
+    },
     /// An address has as many keys as one may have.
     #[error("{address} has {count} living keys already: revoke some before another one is issued")]
     TooManyKeys {
@@ -87,47 +99,4 @@ pub fn seconds(at: SystemTime) -> i64 {
 pub fn time(seconds: i64) -> SystemTime {
     let seconds = u64::try_from(seconds).unwrap_or_default();
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
-}
-
-/// The form under which an address is looked up (VERIFY §1): ASCII letters in lower case, `local+tag` as `local`.
-///
-/// A quoted local part has no tag. Absent where there is no "@", or nothing beside it.
-pub fn folded(address: &str) -> Option<String> {
-    let (local, domain) = address.rsplit_once('@')?;
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    if local.is_empty() || domain.is_empty() {
-        return None;
-    }
-    // From the first "+" that is not the first octet; "+" is ASCII, so the cut falls between characters.
-    let tag = local.bytes().skip(1).position(|octet| octet == b'+').map(|at| at + 1);
-    let kept = match tag {
-        Some(at) if !local.starts_with('"') => local.get(..at).unwrap_or(local),
-        _ => local,
-    };
-    Some(format!("{}@{}", kept.to_ascii_lowercase(), domain.to_ascii_lowercase()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_looked_up_without_case_and_tag() {
-        let cases = [
-            ("Alice@Example.COM", Some("alice@example.com")),
-            ("alice+news+x@example.com", Some("alice@example.com")),
-            ("+alice@example.com", Some("+alice@example.com")),
-            ("+alice+news@example.com", Some("+alice@example.com")),
-            ("\"A+b\"@example.com", Some("\"a+b\"@example.com")),
-            ("\"a@b\"@Example.com.", Some("\"a@b\"@example.com")),
-            ("Ü+x@example.com", Some("Ü@example.com")),
-            ("nobody", None),
-            ("@example.com", None),
-            ("a@", None),
-            ("", None),
-        ];
-        for (address, want) in cases {
-            assert_eq!(folded(address).as_deref(), want, "{address}");
-        }
-    }
 }

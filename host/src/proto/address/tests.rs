@@ -157,3 +157,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_is_looked_up_without_case_and_tag() {
+    let cases = [
+        ("Alice@Example.COM", Some("alice@example.com")),
+        ("alice+news+x@example.com", Some("alice@example.com")),
+        ("+alice@example.com", Some("+alice@example.com")),
+        ("+alice+news@example.com", Some("+alice@example.com")),
+        ("\"A+b\"@example.com", Some("\"a+b\"@example.com")),
+        ("\"a@b\"@Example.com.", Some("\"a@b\"@example.com")),
+        ("Ü+x@example.com", Some("Ü@example.com")),
+        ("nobody", None),
+        ("@example.com", None),
+        ("a@", None),
+        ("", None),
+    ];
+    for (address, want) in cases {
+        assert_eq!(folded(address).as_deref(), want, "{address}");
+    }
+}
