@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::case::MarkAs;
-use crate::proto::address::Address;
+use crate::proto::address::{Address, folded};
 
 mod limits;
 mod policy;
@@ -310,7 +310,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Domains in the one spelling in which addresses have them: lower-case A-labels without a final dot.
+    /// Domains in the one spelling in which addresses have them: lower-case A-labels without a final dot; recipients as
+    /// they are looked up.
     fn spell_domains(&mut self) -> Result<(), Error> {
         for domain in &mut self.final_domains {
             *domain = domain_name("final_domains", domain)?;
@@ -322,6 +323,15 @@ impl Config {
             let name = domain_name("policy.domain", &domain)?;
             if self.policy.domain.insert(name, bindings).is_some() {
                 return Err(Error::Meaning(format!("policy.domain names {domain:?} twice, in different spellings")));
+            }
+        }
+        for (recipient, bindings) in std::mem::take(&mut self.policy.recipient) {
+            let name = mailbox_name(&recipient)?;
+            if self.policy.recipient.insert(name.clone(), bindings).is_some() {
+                return Err(Error::Meaning(format!(
+                    "policy.recipient names the mailbox {name} twice, {recipient:?} among them: letter case and +tag do not \
+                     matter, write it once"
+                )));
             }
         }
         for (domain, fixed) in std::mem::take(&mut self.verify.domain) {
@@ -343,13 +353,6 @@ impl Config {
             if Address::parse(address.as_bytes(), true).is_err() {
                 return wrong(format!(
                     "trusted_submitters: {address:?} is no address, write one such as \"shop@example.com\""
-                ));
-            }
-        }
-        for recipient in self.policy.recipient.keys() {
-            if Address::parse(recipient.as_bytes(), true).is_err() {
-                return wrong(format!(
-                    "policy.recipient: {recipient:?} is no address, write one such as \"bob@example.com\""
                 ));
             }
         }
@@ -381,6 +384,14 @@ fn domain_name(setting: &str, domain: &str) -> Result<String, Error> {
     let address = Address::parse(format!("x@{name}").as_bytes(), true);
     let wrong = |_| Error::Meaning(format!("{setting}: {domain:?} is no domain, write a name such as \"example.com\""));
     address.map(|address| address.domain().to_owned()).map_err(wrong)
+}
+
+/// The mailbox of a `policy.recipient` line, as it is looked up.
+fn mailbox_name(recipient: &str) -> Result<String, Error> {
+    let address = Address::parse(recipient.as_bytes(), true).ok();
+    address.and_then(|address| folded(&address.to_string())).ok_or_else(|| {
+        Error::Meaning(format!("policy.recipient: {recipient:?} is no address, write one such as \"bob@example.com\""))
+    })
 }
 
 #[cfg(test)]

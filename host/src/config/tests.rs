@@ -96,3 +96,29 @@ fn keys_that_would_end_as_they_are_made_are_refused() {
     let error = Config::parse(text, Path::new("x.toml")).unwrap_err().to_string();
     assert!(error.contains("authority.agi"), "{error}");
 }
+
+#[test]
+fn recipients_are_taken_in_any_spelling_and_kept_as_they_are_looked_up() {
+    let text = "[policy.recipient.\"Bob+news@B\u{fc}cher.Example\"]\ninvalid = \"quarantine\"\n\
+                [policy.recipient.'\"A b+c\"@EXAMPLE.com']\n[policy.domain.\"B\u{dc}CHER.example.\"]\n";
+    let config = Config::parse(text, Path::new("x.toml")).unwrap();
+    let names: Vec<_> = config.policy.recipient.keys().collect();
+    assert_eq!(names, ["\"a b+c\"@example.com", "bob@xn--bcher-kva.example"]);
+    assert_eq!(config.policy.domain.keys().collect::<Vec<_>>(), ["xn--bcher-kva.example"]);
+}
+
+#[test]
+fn one_mailbox_with_two_lines_is_refused_by_its_name() {
+    for (one, other) in [
+        ("bob@example.com", "BOB@example.com"),
+        ("bob@example.com", "bob+news@Example.com"),
+        ("bob@b\u{fc}cher.example", "bob@xn--bcher-kva.example"),
+        ("\\\"bob\\\"@example.com", "bob@example.com"),
+    ] {
+        let text = format!("[policy.recipient.\"{one}\"]\n[policy.recipient.\"{other}\"]\n");
+        let error = Config::parse(&text, Path::new("x.toml")).unwrap_err().to_string();
+        assert!(error.contains("policy.recipient") && error.contains("twice") && error.contains("bob@"), "{error}");
+    }
+    let error = Config::parse("[policy.recipient.\"bob\"]\n", Path::new("x.toml")).unwrap_err().to_string();
+    assert!(error.contains("\"bob\" is no address"), "{error}");
+}
