@@ -43,6 +43,8 @@ struct Level {
 pub(super) struct Bound {
     site: [Arc<Shelved>; 6],
     mark: MarkAs,
+    /// Whether a spam folder has an address.
+    folders: bool,
     domains: HashMap<String, Level>,
     recipients: HashMap<String, Level>,
     /// What users may choose.
@@ -85,7 +87,7 @@ impl Bound {
         };
         let (mut domains, mut recipients) = (HashMap::new(), HashMap::new());
         for (domain, bindings) in &config.domain {
-            domains.insert(domain.clone(), level(format!("policy.domain.{domain:?}"), bindings)?);
+            domains.insert(domain.to_ascii_lowercase(), level(format!("policy.domain.{domain:?}"), bindings)?);
         }
         for (recipient, bindings) in &config.recipient {
             let key = folded(recipient).unwrap_or_else(|| recipient.clone());
@@ -96,54 +98,82 @@ impl Bound {
             open.insert(id.clone(), shelve(id)?);
         }
         let accept = shelve(ALLOWED)?;
-        Ok(Bound { site, mark: config.mark, domains, recipients, open, accept })
+        let folders = !config.spam_folder.is_empty();
+        Ok(Bound { site, mark: config.mark, folders, domains, recipients, open, accept })
     }
 
-    /// The policy that treats this recipient's mail of this result, and whose word that is.
+    /// The policy that treats this recipient's mail of this result, and whose word that is: the first of those in
+    /// [`Bound::claims`], and for the mark of those in [`Bound::marks`].
+    pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
+        let mailbox = recipient.mailbox();
+        let mailbox = mailbox.as_deref();
+        let (by, policy) = self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status)));
+        let (mark_by, mark) = self.marks(mailbox, wish).next().unwrap_or((By::Site, self.mark));
+        Choice { policy: Arc::clone(policy), by, mark, mark_by }
+    }
+
+    /// Every level that has a word on this mailbox's mail of this result, the one that counts first.
     ///
     /// The administrator's line for the recipient goes before the recipient's own choice, that before the domain's line, and
     /// the site's comes last; each of the six results and the mark fall by themselves. A user's list of wanted senders goes
     /// before all, except where the sender's own domain denied the message: then no list helps. A user has no say over
-    /// `valid`.
-    pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
-        let address = recipient.address.as_ref();
+    /// `valid`, nor over what is not open to users any more.
+    pub(super) fn claims<'a>(
+        &'a self,
+        mailbox: Option<&str>,
+        status: KeyStatus,
+        why: Option<Why>,
+        wish: &Wish,
+    ) -> impl Iterator<Item = (By, &'a Arc<Shelved>)> + use<'a> {
         let row = KeyStatus::ALL.iter().position(|known| *known == status).unwrap_or_default();
-        let own = address.and_then(|address| self.recipients.get(&folded(&address.to_string())?));
-        let domain = address.and_then(|address| self.domains.get(address.domain()));
-        let wished = wish.policies.get(&status).and_then(|id| self.open.get(id)).filter(|_| status != KeyStatus::Valid);
-        let result = |level: Option<&Level>| level.and_then(|level| level.results.get(row)?.clone());
-        let (policy, by) = None
-            .or_else(|| {
-                Some((Arc::clone(&self.accept), By::AllowList)).filter(|_| wish.allows && may_be_allowed(status, why))
-            })
-            .or_else(|| Some((result(own)?, By::Recipient)))
-            .or_else(|| Some((Arc::clone(wished?), By::User)))
-            .or_else(|| Some((result(domain)?, By::Domain)))
-            .unwrap_or_else(|| (self.of_site(status), By::Site));
-        let (mark, mark_by) = None
-            .or_else(|| Some((own?.mark?, By::Recipient)))
-            .or_else(|| Some((wish.mark?, By::User)))
-            .or_else(|| Some((domain?.mark?, By::Domain)))
-            .unwrap_or((self.mark, By::Site));
-        Choice { policy, by, mark, mark_by }
+        let result = |level: Option<&'a Level>| level.and_then(|level| level.results.get(row)?.as_ref());
+        let [own, domain] = self.levels(mailbox);
+        let wanted = wish.allows && may_be_allowed(status, why);
+        let wished = wish.policies.get(&status).and_then(|id| self.open.get(id));
+        let claims = [
+            (By::AllowList, wanted.then_some(&self.accept)),
+            (By::Recipient, result(own)),
+            (By::User, wished.filter(|policy| may_choose(status, policy))),
+            (By::Domain, result(domain)),
+            (By::Site, Some(self.of_site(status))),
+        ];
+        claims.into_iter().filter_map(|(by, policy)| Some((by, policy?)))
+    }
+
+    /// The same for how a mark is shown. A user's wish for a folder counts as long as folders have an address.
+    pub(super) fn marks(&self, mailbox: Option<&str>, wish: &Wish) -> impl Iterator<Item = (By, MarkAs)> + use<> {
+        let [own, domain] = self.levels(mailbox);
+        let claims = [
+            (By::Recipient, own.and_then(|level| level.mark)),
+            (By::User, wish.mark.filter(|mark| *mark == MarkAs::Header || self.folders)),
+            (By::Domain, domain.and_then(|level| level.mark)),
+            (By::Site, Some(self.mark)),
+        ];
+        claims.into_iter().filter_map(|(by, mark)| Some((by, mark?)))
+    }
+
+    /// The recipient's and the domain's level.
+    fn levels(&self, mailbox: Option<&str>) -> [Option<&Level>; 2] {
+        let domain = mailbox.and_then(|mailbox| mailbox.rsplit_once('@')).map(|(_, domain)| domain);
+        [mailbox.and_then(|mailbox| self.recipients.get(mailbox)), domain.and_then(|domain| self.domains.get(domain))]
     }
 
     /// The site's policy for this result.
-    pub(super) fn of_site(&self, status: KeyStatus) -> Arc<Shelved> {
+    pub(super) fn of_site(&self, status: KeyStatus) -> &Arc<Shelved> {
         let [valid, invalid, missing, none, unverified, unusable] = &self.site;
-        Arc::clone(match status {
+        match status {
             KeyStatus::Valid => valid,
             KeyStatus::Invalid => invalid,
             KeyStatus::Missing => missing,
             KeyStatus::None => none,
             KeyStatus::Unverified => unverified,
             KeyStatus::Unusable => unusable,
-        })
+        }
     }
 
-    /// What users may choose.
-    pub(super) fn open(&self) -> impl Iterator<Item = &Arc<Shelved>> {
-        self.open.values()
+    /// What users may choose for this result.
+    pub(super) fn open(&self, status: KeyStatus) -> impl Iterator<Item = &Arc<Shelved>> {
+        self.open.values().filter(move |policy| may_choose(status, policy))
     }
 }
 
@@ -157,8 +187,28 @@ pub fn may_be_allowed(status: KeyStatus, why: Option<Why>) -> bool {
     }
 }
 
+/// Whether a user may choose this policy, open to users, for this result.
+fn may_choose(status: KeyStatus, policy: &Shelved) -> bool {
+    match status {
+        KeyStatus::Valid => false,
+        KeyStatus::Missing => !drops_missing(policy),
+        _ => true,
+    }
+}
+
+/// Whether it drops mail without a key and tells nobody.
+fn drops_missing(policy: &Shelved) -> bool {
+    policy.tabled(KeyStatus::Missing).is_some_and(super::drops_silently)
+}
+
 /// `missing` must not be dropped silently, whoever says so.
 fn refuse_silence(place: &str, policy: &Shelved) -> Result<(), Error> {
-    let drops = policy.tabled(KeyStatus::Missing).is_some_and(super::drops_silently);
-    if drops { Err(Error::SilentDrop { place: place.to_owned(), id: policy.id.clone() }) } else { Ok(()) }
+    if drops_missing(policy) {
+        Err(Error::SilentDrop { place: place.to_owned(), id: policy.id.clone() })
+    } else {
+        Ok(())
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::config::{self, Limits, Module, OnFault};
 use crate::store::Wish;
 
 mod choose;
+mod explain;
 mod facts;
 mod prove;
 pub(crate) mod sandbox;
@@ -25,6 +26,7 @@ mod threads;
 pub(crate) mod told;
 
 pub use choose::{Choice, may_be_allowed};
+pub use explain::{Effect, Explained, MarkExplained, Word};
 pub use prove::{Kept, Recomputed, Unproved};
 pub use sandbox::{Fault, Refused};
 pub use shelf::Origin;
@@ -222,13 +224,7 @@ impl Policies {
 
     /// What a user may choose for this result, by id; nothing for `valid`, and nothing that is dropped silently for `missing`.
     pub fn open_to_users(&self, status: KeyStatus) -> Vec<&str> {
-        let silent = |policy: &Shelved| policy.tabled(KeyStatus::Missing).is_some_and(drops_silently);
-        let open = self.bound.open().filter(|policy| match status {
-            KeyStatus::Valid => false,
-            KeyStatus::Missing => !silent(policy),
-            _ => true,
-        });
-        open.map(|policy| policy.id.as_str()).collect()
+        self.bound.open(status).map(|policy| policy.id.as_str()).collect()
     }
 
     /// Decides for every recipient of a message; `wishes` holds one for each of them. Total: what goes wrong is a decision
@@ -283,7 +279,7 @@ impl Policies {
         let policy = self.bound.of_site(found.status);
         let decide = |(facts, recipients)| {
             let decided = self.sandbox.decide(&policy.guest, &facts, &policy.settings);
-            self.total(&policy, found, &facts, decided, recipients)
+            self.total(policy, found, &facts, decided, recipients)
         };
         let all = (0..mail.recipients.len()).collect();
         facts::gather(mail, found, &policy.description, all).into_iter().map(decide).collect()

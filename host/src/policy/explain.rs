@@ -1,0 +1,105 @@
+//! Why a recipient's mail is treated as it is: every level's word, and which of them counts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::shelf::Shelved;
+use super::{Origin, Policies, disposition, is_silent_drop, notify};
+use crate::case::{By, Disposition, KeyStatus, MarkAs, Notify, Recipient, Why};
+use crate::store::Wish;
+
+/// What treats a recipient's mail of one result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// The result.
+    pub status: KeyStatus,
+    /// The word that counts.
+    pub word: Word,
+    /// What other levels say, and so does not count; the strongest first.
+    pub lost: Vec<Word>,
+    /// The user's own choice, where it is not open to users for this result.
+    pub ignored: Option<String>,
+}
+
+/// One level's word on one result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Whose it is.
+    pub by: By,
+    /// The policy's id.
+    pub policy: String,
+    /// Where its component came from.
+    pub origin: Origin,
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub digest: String,
+    /// What it does with this result; absent where that depends on the message.
+    pub effect: Option<Effect>,
+}
+
+/// What a policy does with every message of a result, the host's own restraint included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// What happens.
+    pub disposition: Disposition,
+    /// Who is told.
+    pub notify: Notify,
+}
+
+/// How a recipient's marked mail is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkExplained {
+    /// The word that counts.
+    pub mark: (By, MarkAs),
+    /// What other levels say; the strongest first.
+    pub lost: Vec<(By, MarkAs)>,
+    /// Whether the user wants a spam folder, and none has an address.
+    pub ignored: bool,
+}
+
+impl fmt::Display for Effect {
+    /// In an administrator's words, such as "reject, tell the sender".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = match (self.notify.sender, self.notify.recipient) {
+            (true, true) => ", tell sender and recipient",
+            (true, false) => ", tell the sender",
+            (false, true) => ", tell the recipient",
+            (false, false) if self.disposition == Disposition::Reject => ", tell nobody",
+            (false, false) => "",
+        };
+        write!(f, "{}{told}", self.disposition.word())
+    }
+}
+
+impl Policies {
+    /// What treats this recipient's mail of this result and reason, and what else has a word on it.
+    pub fn explain(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Explained {
+        let mailbox = recipient.mailbox();
+        let mut words =
+            self.bound.claims(mailbox.as_deref(), status, why, wish).map(|(by, policy)| word(by, policy, status, why));
+        let word = words.next().unwrap_or_else(|| word(By::Site, self.bound.of_site(status), status, why));
+        let lost: Vec<Word> = words.collect();
+        let counted = |id: &String| word.by == By::User || lost.iter().any(|l| l.by == By::User && l.policy == *id);
+        let ignored = wish.policies.get(&status).filter(|id| !counted(id)).cloned();
+        Explained { status, word, lost, ignored }
+    }
+
+    /// How this recipient's marked mail is shown, and what else has a word on it.
+    pub fn explain_mark(&self, recipient: &Recipient, wish: &Wish) -> MarkExplained {
+        let mut marks = self.bound.marks(recipient.mailbox().as_deref(), wish);
+        let mark = marks.next().unwrap_or((By::Site, MarkAs::Header));
+        let lost: Vec<(By, MarkAs)> = marks.collect();
+        let counted = mark.0 == By::User || lost.iter().any(|(by, _)| *by == By::User);
+        MarkExplained { mark, lost, ignored: wish.mark.is_some() && !counted }
+    }
+}
+
+fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> Word {
+    let proven = status == KeyStatus::Invalid && why == Some(Why::Wrong);
+    let effect = policy.tabled(status).map(|decided| {
+        let (disposition, mut notify) = (disposition(decided), notify(decided));
+        notify.sender |= is_silent_drop(disposition, notify) && !proven;
+        Effect { disposition, notify }
+    });
+    let (origin, digest) = (policy.origin.clone(), policy.digest.clone());
+    Word { by, policy: policy.id.clone(), origin, digest, effect }
+}
