@@ -5,4 +5,5 @@ pub mod header;
 pub mod key;
 pub mod mark;
 pub mod record;
+pub mod results;
 pub mod wire;
