@@ -3,6 +3,7 @@
 use addrauth::proto::address::{ADDRESS_MAX, Address};
 use addrauth::proto::header::{BadField, Block, Bounds, Ending, hides_field, inject, key_value, scan, strip};
 use addrauth::proto::record::Record;
+use addrauth::proto::results::{self, METHOD, Results};
 use addrauth::proto::wire::{self, Answer, DATAGRAM_MAX, Reason, Request, Status};
 
 mod answer;
@@ -15,12 +16,13 @@ pub use milter::milter;
 type Target = fn(&[u8]);
 
 /// Every target by the name of its file and of its corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("address", address),
     ("answer", answer),
     ("header", header),
     ("milter", milter),
     ("record", record),
+    ("results", results),
     ("wire", wire),
 ];
 
@@ -100,6 +102,27 @@ pub fn record(text: &[u8]) {
             assert_eq!(Record::parse(record.to_string().as_bytes()), Ok(record));
         }
         Err(error) => assert!(error.to_string().bytes().all(|octet| (b' '..=b'~').contains(&octet))),
+    }
+}
+
+/// The Authentication-Results field: whatever is read prints and reads the same, on one line; who it says speaks is the same
+/// whether the rest is read or not; our method is seen wherever it is read, and never where its name is not.
+pub fn results(value: &[u8]) {
+    let named = value.windows(METHOD.len()).any(|part| part.eq_ignore_ascii_case(METHOD.as_bytes()));
+    let carries = results::carries(value, METHOD);
+    assert!(named || !carries);
+    let Ok(read) = Results::parse(value) else {
+        assert_eq!(carries, named);
+        return;
+    };
+    assert_eq!(results::authserv_id(value).as_ref(), Some(&read.authserv_id));
+    assert_eq!(carries, read.outcomes.iter().any(|outcome| outcome.method == METHOD));
+    let printed = read.to_string();
+    assert!(!printed.bytes().any(|octet| octet.is_ascii_control() && octet != b'\t'), "{printed:?}");
+    // What is printed can be longer than what was read: quotes, escapes, U+FFFD for one octet.
+    match Results::parse(printed.as_bytes()) {
+        Err(results::Bad::Long) => assert!(printed.len() > value.len()),
+        again => assert_eq!(again, Ok(read)),
     }
 }
 
