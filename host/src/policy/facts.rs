@@ -73,7 +73,7 @@ fn trail(mail: &Mail) -> Trail {
     let any = |names: &[&str]| names.iter().any(|name| mail.named(name).next().is_some());
     let word = |name: &str| {
         let value = mail.named(name).next().map(unfolded).unwrap_or_default();
-        value.split([';', ' ', '(']).find(|word| !word.is_empty()).unwrap_or_default().to_ascii_lowercase()
+        value.split([';', ' ', '\t', '(']).find(|word| !word.is_empty()).unwrap_or_default().to_ascii_lowercase()
     };
     let precedence = word("Precedence");
     let automatic = !matches!(word("Auto-Submitted").as_str(), "" | "no");

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::written::{Written, shelf_with};
 use super::*;
+use crate::case::{AuthResult, MailAuth};
 use crate::config::Policy;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -162,6 +163,16 @@ async fn k17_a_component_that_declares_a_key_field_is_refused() {
 }
 
 /// A message of which every fact is known, and a key.
+/// Each member another word, so that none can stand for another.
+const MAIL_AUTH: MailAuth = MailAuth {
+    spf: AuthResult::Softfail,
+    spf_aligned: false,
+    spf_of_path: true,
+    dkim: AuthResult::Pass,
+    dkim_aligned: true,
+    dmarc: AuthResult::Permerror,
+};
+
 fn telling() -> (Mail, Found) {
     let mut mail = mail_to(&["bob@example.com"]);
     mail.client.helo = "client.example".into();
@@ -171,6 +182,7 @@ fn telling() -> (Mail, Found) {
     mail.keys = vec![AuthKey::parse(b"0123456789ABCDEFGHIJKLMNOPQRSTUV").ok()];
     let mut found = Found::bare(KeyStatus::Invalid, Some(Why::Wrong), Some(address("alice@example.org")));
     found.claim = Some(Claim::All);
+    found.mail_auth = Some(MAIL_AUTH);
     (mail, found)
 }
 
@@ -197,11 +209,23 @@ fn k10_a_policy_is_told_what_it_declared_and_nothing_else() {
         let mut given = 0;
         macro_rules! take { ($($fact:ident)*) => { $(given += usize::from(facts.$fact.take().is_some());)* } }
         take!(why sender recipient envelope_sender client size trail mail_auth claim);
-        // No server's results are trusted yet, so there is no mail-auth to tell.
-        assert_eq!((given, &facts), (usize::from(word != "mail-auth"), &silent), "{word}");
+        assert_eq!((given, &facts), (1, &silent), "{word}");
     }
     let headers = told(contract::Wants::default(), &["subject", "To"]).headers;
     assert_eq!(headers, [vec!["hidden".to_owned()], vec![]]);
+}
+
+#[tokio::test]
+async fn what_other_servers_found_reaches_the_policy_that_wants_it_and_no_other() {
+    let (mail, found) = telling();
+    for (word, wants) in [("mail-auth", "130117"), ("trail", "000000")] {
+        let bits = contract::Wants::WORDS.iter().position(|(known, _)| *known == word).unwrap();
+        let policies = load_written(&Written::telling_mail_auth(1 << bits)).unwrap();
+        assert_eq!(one(&policies, &mail, &found).await.reason, wants, "{word}");
+    }
+    let nothing = Found { mail_auth: None, ..found };
+    let policies = load_written(&Written::telling_mail_auth(1 << 7)).unwrap();
+    assert_eq!(one(&policies, &mail, &nothing).await.reason, "000000");
 }
 
 #[tokio::test]
