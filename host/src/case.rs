@@ -289,6 +289,11 @@ impl Case {
                     word("as", authority);
                     word("cached", if found.cached { "yes" } else { "no" });
                 }
+                if let Some(auth) = found.mail_auth {
+                    for (name, result) in [("spf", auth.spf), ("dkim", auth.dkim), ("dmarc", auth.dmarc)] {
+                        word(name, result.word());
+                    }
+                }
             }
         }
         for decision in &self.decisions {

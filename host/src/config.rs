@@ -51,24 +51,26 @@ pub struct Config {
     pub hostname: String,
     /// The domains whose mail ends here. Without any, nothing is changed: we may be a relay.
     pub final_domains: Vec<String>,
-    /// Decide and log, but only strip keys and write the status field. Absent: true.
+    /// Decide and log, but only strip keys and forged results, and write the status field. Absent: true.
     pub observe: Observe,
     /// Where the journal, the mark's key and the AS's table live.
     pub state_dir: StateDir,
-    /// Networks of our own servers that examined the mail already: what they found stands, and their status field stays.
+    /// Networks of our own servers that examined the mail already: with one status field and no key it passes untouched.
     #[serde(with = "networks")]
     pub trusted_hops: Vec<IpNet>,
     /// Networks of backup MXs and list hosts: refusing their mail would make them bounce it to somebody innocent, so what
     /// would be rejected is quarantined.
     #[serde(with = "networks")]
     pub trusted_relays: Vec<IpNet>,
-    /// Clients that send for us without a login, and the From addresses that each may use.
+    /// Clients that send for us without a login, and the From addresses with which each counts as one.
     pub trusted_submitters: BTreeMap<IpAddr, Vec<String>>,
-    /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5): our own mail servers' alone.
+    /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5): those alone of our own mail servers
+    /// that run before us and remove what others wrote in their name.
     pub trusted_authserv_ids: Vec<String>,
-    /// No milter before us writes Authentication-Results with our host name: each that is there is forged, and removed.
+    /// No milter before us writes Authentication-Results with our host name: each that is there is forged, removed, and not
+    /// believed.
     pub first_in_chain: bool,
-    /// Write an Authentication-Results field of our own beside the status field.
+    /// Write an Authentication-Results field of our own beside the status field (RFC 8601 §2.7.6), while observing too.
     pub authentication_results: bool,
     /// The milter door.
     pub milter: Milter,

@@ -13,6 +13,9 @@ use crate::store::Wish;
 use crate::verify::Verifier;
 use crate::{custody, policy, verify};
 
+mod auth;
+mod trust;
+
 /// One snapshot of everything that judging a message needs. A reload makes a new one; a message keeps the one that it
 /// began with.
 pub struct Filter {
@@ -132,10 +135,15 @@ impl Filter {
 
     async fn find(&self, mail: &Mail) -> Finding {
         match self.direction(mail) {
-            Direction::Inbound => Finding::Found(match self.own_login(mail) {
-                Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
-                None => self.verifier.verify(mail).await,
-            }),
+            Direction::Inbound => {
+                let own = self.own_login(mail).or_else(|| trust::submitter(&self.config, mail));
+                let mut found = match own {
+                    Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
+                    None => self.verifier.verify(mail).await,
+                };
+                found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
+                Finding::Found(found)
+            }
             direction => Finding::Passing(direction),
         }
     }
@@ -165,13 +173,14 @@ impl Filter {
 
     /// What may be said to whom; asked only where somebody is to be told.
     async fn permits(&self, mail: &Mail, finding: &Finding, decisions: &[Decision]) -> Permits {
+        let refuse = !trust::is_relay(&self.config, mail);
         let (Some(custody), Finding::Found(found)) = (&self.custody, finding) else {
-            return Permits { report: Err("nothing is decided"), refuse: true };
+            return Permits { report: Err("nothing is decided"), refuse };
         };
         let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
         let mixed = decisions.iter().any(tells) && !decisions.iter().all(tells);
         let report = if mixed { custody.permit(mail, found).await } else { Err("his own server tells him") };
-        Permits { report, refuse: true }
+        Permits { report, refuse }
     }
 
     /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
@@ -180,14 +189,17 @@ impl Filter {
         !self.rules.observe && decisions.iter().any(drops)
     }
 
-    /// Which way the message goes (invariants §1). A login's mail that stays inside is inbound: nobody inside may learn
-    /// a colleague's key or forge a status.
+    /// Which way the message goes. A login's mail that stays inside is inbound: nobody inside may learn a colleague's key or
+    /// forge a status. A submitter that is trusted counts as a login, with its own addresses alone.
     fn direction(&self, mail: &Mail) -> Direction {
         let here = mail.recipients.iter().filter(|recipient| self.ends_here(recipient)).count();
+        let leaves = here < mail.recipients.len();
         if self.is_own(mail) {
             Direction::Own
-        } else if mail.login.is_some() && here < mail.recipients.len() {
+        } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
             Direction::Outbound
+        } else if here > 0 && trust::was_examined(&self.config, mail) {
+            Direction::Examined
         } else if here > 0 {
             Direction::Inbound
         } else {
@@ -231,8 +243,7 @@ impl Filter {
     fn own_login(&self, mail: &Mail) -> Option<Address> {
         let login = Address::parse(mail.login.as_ref()?.as_bytes(), false).ok()?;
         let sender = verify::sender(mail).ok()?;
-        let same = sender.domain() == login.domain() && sender.local().eq_ignore_ascii_case(login.local());
-        same.then_some(sender)
+        trust::same_mailbox(&sender, &login).then_some(sender)
     }
 }
 
@@ -240,6 +251,8 @@ fn rules(config: &Config) -> Rules {
     Rules {
         observe: config.observe.0,
         hostname: config.hostname.clone(),
+        first_in_chain: config.first_in_chain,
+        authentication_results: config.authentication_results,
         spam_folder: config.policy.spam_folder.clone(),
         hold: config.policy.quarantine == QuarantineIn::Mta,
     }

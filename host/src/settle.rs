@@ -9,6 +9,9 @@ use crate::case::{
 use crate::proto::address::Address;
 use crate::proto::header::{Edit, KEY_FIELD, STATUS_FIELD, deletions};
 use crate::proto::mark::MARK_FIELD;
+use crate::proto::results::RESULTS_FIELD;
+
+mod results;
 
 /// What the filters of mail clients and delivery agents know as "this is spam".
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
@@ -18,8 +21,12 @@ pub const SPAM_FIELD: &str = "X-Spam-Flag";
 pub struct Rules {
     /// Decide, but only strip keys and write the status field.
     pub observe: bool,
-    /// The `by=` of the status field.
+    /// The `by=` of the status field, and the authserv-id of our own results.
     pub hostname: String,
+    /// Nobody before us writes Authentication-Results in our name.
+    pub first_in_chain: bool,
+    /// Write an Authentication-Results field of our own.
+    pub authentication_results: bool,
     /// What follows a local part to name the spam folder; empty: there is no such way.
     pub spam_folder: String,
     /// Quarantine a message on which all agree in the MTA's hold queue.
@@ -222,10 +229,14 @@ fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
     let mut edits = deletions(repeat_n(KEY_FIELD, mail.keys.len()), |_, _| true);
     edits.extend(removals(STATUS_FIELD, mail));
     edits.extend(removals(MARK_FIELD, mail));
+    edits.extend(results::removals(mail, rules));
     if mark {
         edits.push(insertion(SPAM_FIELD, "YES"));
     }
     edits.push(insertion(STATUS_FIELD, &status(found, &rules.hostname)));
+    if rules.authentication_results {
+        edits.push(insertion(RESULTS_FIELD, &results::value(found, &rules.hostname)));
+    }
     edits
 }
 

@@ -17,6 +17,8 @@ pub enum Direction {
     Relay,
     /// Written by ourselves: it carries our mark.
     Own,
+    /// One of our own servers examined it before us: what it found stands, its status field too.
+    Examined,
 }
 
 /// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
@@ -183,19 +185,36 @@ pub enum AuthResult {
     Permerror,
 }
 
+impl AuthResult {
+    /// The word of the log and of RFC 8601.
+    pub fn word(self) -> &'static str {
+        match self {
+            AuthResult::None => "none",
+            AuthResult::Pass => "pass",
+            AuthResult::Fail => "fail",
+            AuthResult::Softfail => "softfail",
+            AuthResult::Neutral => "neutral",
+            AuthResult::Policy => "policy",
+            AuthResult::Temperror => "temperror",
+            AuthResult::Permerror => "permerror",
+        }
+    }
+}
+
 /// What servers that we trust found out by other methods (RFC 8601).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MailAuth {
-    /// SPF of the reverse-path (RFC 7208).
+    /// SPF of the reverse-path (RFC 7208); a result for the HELO name alone is none.
     pub spf: AuthResult,
-    /// It passed for the domain of the sender address, or an organisational relative of it.
+    /// It passed for the domain of the sender address, or a relative of it: one of the two is below the other, which has
+    /// two labels or more. That is a simple rule: there is no public suffix list here.
     pub spf_aligned: bool,
     /// It passed for the domain of the reverse-path itself: whoever is told by it is no innocent third party.
     pub spf_of_path: bool,
-    /// The best of the DKIM signatures (RFC 6376).
+    /// The best of the DKIM signatures (RFC 6376): pass, policy, neutral, fail, permerror, temperror, in this order.
     pub dkim: AuthResult,
-    /// One passed for the domain of the sender address, or an organisational relative of it.
+    /// One passed for the domain (`header.d` or `header.i`) of the sender address, or a relative of it as above.
     pub dkim_aligned: bool,
     /// DMARC (RFC 7489).
     pub dmarc: AuthResult,
@@ -209,6 +228,7 @@ impl Direction {
             Direction::Outbound => "outbound",
             Direction::Relay => "relay",
             Direction::Own => "own",
+            Direction::Examined => "examined",
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Limits {
     pub milter_greeting: Duration,
     /// Octets of one name, path or macro value that the MTA tells: Postfix's `line_length_limit`.
     pub milter_text: usize,
-    /// `X-Auth-Key` and `X-Auth-Key-Status` fields in one message, which the MTA is asked to delete. Postfix counts from the
+    /// Fields in one message which the MTA may be asked to delete (keys, status, results of others). Postfix counts from the
     /// top for each of them, so its work grows with the square; a message with more is refused for now.
     pub key_fields: usize,
     /// How long examining one message may take: more than verification (20 s) and decisions (2 s) together.

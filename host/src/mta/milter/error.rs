@@ -57,7 +57,7 @@ pub enum Error {
     #[error("more than {0} recipients")]
     Recipients(usize),
     /// More fields to delete than `Limits::key_fields`.
-    #[error("more than {0} X-Auth-Key and X-Auth-Key-Status fields")]
+    #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
     /// A body over `Limits::body_octets` that was to be kept.
     #[error("its body has more than {0} octets, too many to keep a copy of")]

@@ -11,9 +11,10 @@ use crate::proto::address::Address;
 use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, hides_key, key_value};
 use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
+use crate::proto::results::RESULTS_FIELD;
 
-/// Fields that only we may write: a forged one has to be found and deleted wherever it stands.
-const OURS: [&str; 2] = [STATUS_FIELD, MARK_FIELD];
+/// Fields by which we tell what we found: a forged one has to be found and deleted wherever it stands.
+const OURS: [&str; 3] = [STATUS_FIELD, MARK_FIELD, RESULTS_FIELD];
 /// The fields whose values are secret.
 const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 

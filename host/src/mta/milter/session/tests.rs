@@ -115,11 +115,12 @@ fn a8_a_key_field_below_a_line_of_junk_makes_the_message_malformed() {
 }
 
 #[test]
-fn b1_beyond_the_limits_a_forged_status_is_remembered_so_that_it_can_be_deleted() {
-    let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0")];
+fn b1_b2_beyond_the_limits_forged_marks_are_remembered_so_that_they_can_be_deleted() {
+    let results = b"authentication-results \0 x; x-auth-key=pass\0".as_slice();
+    let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0"), (b'L', results)];
     let mail = mail_of(&fields, Limits { header_fields: 1, ..Limits::default() });
     let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!((names, mail.malformed), (vec!["A", "X-Auth-Key-Status"], true));
+    assert_eq!((names, mail.malformed), (vec!["A", "X-Auth-Key-Status", "Authentication-Results"], true));
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! What becomes of Authentication-Results fields: which are removed, and ours.
+
+use std::iter::repeat_n;
+
+use super::Rules;
+use crate::case::{Field, Found, KeyStatus, Mail};
+use crate::proto::header::{Edit, deletions};
+use crate::proto::results::{METHOD, Outcome, Property, RESULTS_FIELD, Results, authserv_id, carries, same_id};
+
+/// Deletes every field that tells of our method, whoever it says wrote it; and with `first_in_chain` every one that bears our
+/// name. What other servers found out by other methods stays.
+pub(super) fn removals(mail: &Mail, rules: &Rules) -> Vec<Edit> {
+    let doomed: Vec<bool> = mail.named(RESULTS_FIELD).map(|field| is_forged(field, mail.truncated, rules)).collect();
+    deletions(repeat_n(RESULTS_FIELD, doomed.len()), |position, _| doomed.get(position).copied().unwrap_or(false))
+}
+
+/// Whether a field only can be forged. Beyond the limits of a header no value is kept: nobody knows what is there.
+fn is_forged(field: &Field, truncated: bool, rules: &Rules) -> bool {
+    let is_ours = |id: String| !rules.hostname.is_empty() && same_id(&id, &rules.hostname);
+    truncated && field.value.is_empty()
+        || carries(&field.value, METHOD)
+        || rules.first_in_chain && authserv_id(&field.value).is_some_and(is_ours)
+}
+
+/// Our own field's value (RFC 8601 §2.2): `HOST; x-auth-key=WORD header.from=ADDRESS`.
+pub(super) fn value(found: &Found, hostname: &str) -> String {
+    let from = |value| Property { ptype: "header".into(), name: "from".into(), value };
+    let outcome = Outcome {
+        method: METHOD.into(),
+        version: 1,
+        result: word(found.status).into(),
+        reason: None,
+        properties: found.sender.iter().map(|sender| from(sender.to_string())).collect(),
+    };
+    Results { authserv_id: hostname.into(), version: 1, outcomes: vec![outcome] }.to_string()
+}
+
+/// The result in the words of RFC 8601 §2.7.
+fn word(status: KeyStatus) -> &'static str {
+    match status {
+        KeyStatus::Valid => "pass",
+        KeyStatus::Invalid => "fail",
+        KeyStatus::Missing | KeyStatus::None => "none",
+        KeyStatus::Unverified => "temperror",
+        KeyStatus::Unusable => "policy",
+    }
+}
+
+#[cfg(test)]
+mod tests;
