@@ -7,7 +7,7 @@ use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
 use crate::policy::Policies;
 use crate::proto::address::Address;
-use crate::proto::mark::MARK_FIELD;
+use crate::proto::mark::{MARK_FIELD, bound_id};
 use crate::settle::{Permits, Rules, settle};
 use crate::store::Wish;
 use crate::verify::Verifier;
@@ -223,20 +223,18 @@ impl Filter {
         }
     }
 
-    /// Whether we wrote the message: it carries our mark, made for its one recipient and its Message-ID.
+    /// Whether we sent the message: it carries our mark, made for its one recipient and its Message-ID. A mark that binds no
+    /// Message-ID is good whatever it has: an MTA gives one to mail of its own network that came without.
     fn is_own(&self, mail: &Mail) -> bool {
         let (Some(custody), [recipient]) = (&self.custody, mail.recipients.as_slice()) else { return false };
-        let one = |name| {
-            let mut fields = mail.named(name);
-            let first = fields.next().and_then(|f| std::str::from_utf8(&f.value).ok());
-            first.filter(|_| fields.next().is_none()).map(str::trim)
-        };
-        let (Some(mark), Some(message_id)) = (one(MARK_FIELD), one("Message-ID")) else {
-            return false;
-        };
+        let mut marks = mail.named(MARK_FIELD);
+        let (Some(mark), None) = (marks.next(), marks.next()) else { return false };
+        let Ok(mark) = std::str::from_utf8(&mark.value) else { return false };
+        let message_id = bound_id(mail.named("Message-ID").map(|field| field.value.as_slice()));
         let path = mail.reverse_path.address().map(ToString::to_string).unwrap_or_default();
         let recipient = recipient.address.as_ref().map(ToString::to_string).unwrap_or_default();
-        custody.mark().checks(mark, mail.received, &path, &recipient, message_id)
+        let checks = |id| custody.mark().checks(mark.trim(), mail.received, &path, &recipient, id);
+        checks(&message_id) || checks("")
     }
 
     /// The sender address, where it is the very login that brought the message.

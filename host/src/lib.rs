@@ -24,7 +24,7 @@
 //! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store |
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
 //! | [`outbox`] | compose notices and send them | proto, case, config, store |
-//! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, store, outbox |
+//! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
 //! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, config, filter |

@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy};
+use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy, quarantine};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +38,7 @@ enum Verb {
     Ask(ask::Args),
     Key(key::Args),
     Policy(policy::Args),
+    Quarantine(quarantine::Args),
     Config(config::Args),
     Demo(demo::Args),
 }
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
             Verb::Ask(args) => ask::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,
+            Verb::Quarantine(args) => quarantine::run(args, &context).await,
             Verb::Config(args) => config::run(args, &context).await,
             Verb::Demo(args) => demo::run(args, &context).await,
         }

@@ -12,6 +12,7 @@ pub mod demo;
 pub mod filter;
 pub mod key;
 pub mod policy;
+pub mod quarantine;
 
 /// What every verb is given besides its own arguments.
 #[derive(Clone, Debug)]

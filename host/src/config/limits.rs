@@ -125,6 +125,12 @@ pub struct Limits {
     pub journal_waiting: usize,
     /// How long a journal row waits for others, where the message's fate does not hang on it.
     pub journal_batch: Duration,
+    /// Characters of a kept message's subject that lists show: a line of a wide screen.
+    pub subject_shown: usize,
+    /// Kept messages that one list shows; the newest come first, and who has more looks for one recipient's.
+    pub quarantine_listed: u32,
+    /// How long releasing a message waits to hear what became of it: a few looks of the outbox, and a slow MTA.
+    pub release_wait: Duration,
     /// Entries of one user's list of senders whose mail he wants.
     pub allowed_per_user: u32,
     /// Between two reports (DSN) to one sender.
@@ -207,6 +213,9 @@ impl Default for Limits {
             bodies_octets: 256 * 1024 * 1024,
             journal_waiting: 10_000,
             journal_batch: Duration::from_millis(500),
+            subject_shown: 200,
+            quarantine_listed: 10_000,
+            release_wait: Duration::from_secs(20),
             allowed_per_user: 1_000,
             report_pair: Duration::from_secs(3_600),
             notice_tries: 20,

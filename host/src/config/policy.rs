@@ -84,9 +84,9 @@ pub enum Mixed {
 #[serde(rename_all = "lowercase")]
 pub enum QuarantineIn {
     /// In our own store: `addrauth quarantine`.
+    #[default]
     Store,
     /// In the MTA's hold queue, where all recipients of the message agree.
-    #[default]
     Mta,
 }
 

@@ -1,6 +1,7 @@
 //! What we took responsibility for, durable before the MTA hears of it.
 
 mod journal;
+mod quarantine;
 mod secret;
 
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
 use crate::proto::address::Address;
 use crate::proto::mark::MarkKey;
-use crate::store::{self, JournalRow, Ledger, Opening, Wish};
+use crate::store::{self, Held, JournalRow, Ledger, Opening, Recorded, Wish};
 
 /// What can go wrong when custody begins. Later failures turn into a 451.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +45,14 @@ pub enum Error {
     },
 }
 
-/// Journal and outbox of the filter.
+/// Journal, quarantine and outbox of the filter.
 #[derive(Debug)]
 pub struct Custody {
     ledger: Ledger,
     outbox: Outbox,
     mark: MarkKey,
     limits: Arc<Limits>,
+    settings: quarantine::Settings,
 }
 
 impl Custody {
@@ -62,7 +64,8 @@ impl Custody {
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let ledger = Ledger::open(dir, opening).await?;
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
-        Ok(Custody { ledger, outbox, mark, limits: limits.clone() })
+        let settings = quarantine::Settings::from_config(config, limits);
+        Ok(Custody { ledger, outbox, mark, limits: limits.clone(), settings })
     }
 
     /// The secret of this installation's marks.
@@ -70,8 +73,8 @@ impl Custody {
         &self.mark
     }
 
-    /// Makes what the reply owes durable: one transaction with the journal row and the notices. Where that fails, or
-    /// takes longer than `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
+    /// Makes what the reply owes durable: one transaction with the journal row, the notices, and the messages that are
+    /// quarantined or go out as marked copies, for which the body is needed. Where that fails, or takes longer than `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
     ///
     /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
     /// the message comes again, and the caps hold back a second one.
@@ -79,8 +82,11 @@ impl Custody {
         if case.reply.owed.is_empty() {
             return case;
         }
-        if case.reply.wants_body() || case.reply.owed.iter().any(|owed| matches!(owed, Owed::Report(_))) {
-            return deferred(case, "copies of messages and reports are not kept yet");
+        if case.reply.owed.iter().any(|owed| matches!(owed, Owed::Report(_))) {
+            return deferred(case, "reports are not written yet");
+        }
+        if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
+            return deferred(case, "the message is not whole, so no copy of it can be");
         }
         let failure = match tokio::time::timeout(self.limits.keep, self.record(&case, body)).await {
             Ok(Ok(())) => return case,
@@ -90,7 +96,7 @@ impl Custody {
         deferred(case, &failure)
     }
 
-    async fn record(&self, case: &Case, _body: Option<Body>) -> Result<(), store::Error> {
+    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), store::Error> {
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
             let Owed::Notice(recipient) = owed else { continue };
@@ -100,9 +106,13 @@ impl Custody {
             }
         }
         let entry = journal::entry(case, notes.join("; "));
-        let recorded = self.ledger.record(&entry, &drafts, self.outbox.caps(), SystemTime::now()).await?;
-        debug!(row = recorded.journal, owed = recorded.owed, withheld = recorded.withheld.len(), "journalled");
-        if recorded.owed > 0 {
+        let now = SystemTime::now();
+        let kept = body.map(|body| self.settings.kept(case, &body, now)).unwrap_or_default();
+        let room = (kept.as_slice(), self.settings.most());
+        let recorded = self.ledger.record_and_keep(&entry, &drafts, room, self.outbox.caps(), now).await?;
+        let Recorded { journal, owed, withheld, kept: numbers } = &recorded;
+        debug!(row = journal, owed, withheld = withheld.len(), kept = ?numbers, "journalled");
+        if *owed > 0 || kept.iter().any(|message| message.copy) {
             self.outbox.wake();
         }
         Ok(())
@@ -127,6 +137,11 @@ impl Custody {
     /// The newest journal rows, newest first.
     pub async fn journal(&self, most: u32) -> Result<Vec<JournalRow>, Error> {
         Ok(self.ledger.journal(most).await?)
+    }
+
+    /// The messages in quarantine that wait for a word about them, newest first.
+    pub async fn held(&self, recipient: Option<&str>) -> Result<Vec<Held>, Error> {
+        Ok(self.ledger.held(recipient, self.limits.quarantine_listed).await?)
     }
 
     /// The outbox, for those who drive it by a clock of their own.

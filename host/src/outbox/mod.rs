@@ -1,4 +1,5 @@
-//! What we still have to send: notices to recipients, composed here, kept in the outbox, sent over SMTP.
+//! What we still have to send: notices to recipients, composed here, and messages that custody hands on; kept in the
+//! outbox, sent over SMTP.
 //!
 //! Delivery is at least once: a try is counted before it is made, and a crash between sending and noting so repeats it,
 //! with the same Message-ID.
@@ -20,11 +21,12 @@ pub use compose::{NotOwed, Sender};
 
 use crate::case::Case;
 use crate::config::{Config, Limits};
-use crate::proto::mark::{MARK_FIELD, MarkKey};
+use crate::proto::header::{self, Bounds};
+use crate::proto::mark::{MARK_FIELD, MarkKey, bound_id};
 use crate::store::{self, Caps, Draft, Due, Ledger};
 
-/// How long the worker waits at most before it looks for notices whose turn it is.
-const LOOK: Duration = Duration::from_secs(15);
+/// How long the worker waits at most before it looks for what is due: whoever releases a message waits for that.
+const LOOK: Duration = Duration::from_secs(5);
 /// Between two sweeps of what need not be kept any longer.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
@@ -51,9 +53,11 @@ pub enum Turn {
     Idle,
     /// A notice was sent.
     Sent,
-    /// A notice was not taken; it is tried again later.
+    /// A message from quarantine was sent: somebody else's, and no notice of ours that a rate bounds.
+    HandedOn,
+    /// It was not taken; it is tried again later.
     Postponed(String),
-    /// A notice was not taken, and is not tried again.
+    /// It was not taken, and is not tried again; a message from quarantine is kept there again.
     GivenUp(String),
 }
 
@@ -141,6 +145,7 @@ impl Outbox {
             };
             let pause = match turn {
                 Ok(Turn::Idle) => LOOK,
+                Ok(Turn::HandedOn) => Duration::ZERO,
                 Ok(_) => self.limits.notice_interval,
                 Err(e) => {
                     warn!("the outbox cannot be read, notices wait: {e}");
@@ -162,41 +167,64 @@ impl Outbox {
         }
     }
 
-    /// Sends one notice whose turn it is at this time.
+    /// Sends one notice, or message from quarantine, whose turn it is at this time.
     pub async fn turn(&self, now: SystemTime) -> Result<Turn, Error> {
         let Some(due) = self.ledger.take(now, backoff).await? else { return Ok(Turn::Idle) };
         let failure = match self.send(&due, now).await {
             Ok(()) => {
                 self.ledger.end(&due, None, now).await?;
-                info!(recipient = due.recipient, message_id = due.message_id, tries = due.tries, "notice sent");
-                return Ok(Turn::Sent);
+                let Due { kind, recipient, message_id, tries, .. } = &due;
+                info!(recipient, message_id, tries, "{kind} sent");
+                return Ok(if due.quarantine.is_some() { Turn::HandedOn } else { Turn::Sent });
             }
             Err(failure) => failure,
         };
         let Failure { lasting, text } = failure;
+        let Due { kind, recipient, message_id, tries, .. } = &due;
         if lasting || due.tries >= self.limits.notice_tries {
-            warn!(recipient = due.recipient, message_id = due.message_id, tries = due.tries, "notice given up: {text}");
+            warn!(recipient, message_id, tries, "{kind} given up: {text}");
             self.ledger.end(&due, Some(&text), now).await?;
             return Ok(Turn::GivenUp(text));
         }
-        debug!(recipient = due.recipient, message_id = due.message_id, tries = due.tries, "notice waits: {text}");
+        debug!(recipient, message_id, tries, "{kind} waits: {text}");
         Ok(Turn::Postponed(text))
     }
 
-    /// Hands one notice to the server, under our mark, which is made anew for each try since it ages.
+    /// Hands it to the server, under our mark, which is made anew for each try since it ages.
     async fn send(&self, due: &Due, now: SystemTime) -> Result<(), Failure> {
+        if due.message.is_empty() {
+            return Err(Failure::lasting("its text is gone".to_owned()));
+        }
         let to = due.recipient.parse().map_err(|e| Failure::lasting(format!("no address for SMTP: {e}")))?;
-        let envelope = Envelope::new(None, vec![to]).map_err(|e| Failure::lasting(e.to_string()))?;
-        let mark = self.mark.write(now, "", &due.recipient, &due.message_id);
-        let mut message = format!("{MARK_FIELD}: {mark}\r\n").into_bytes();
-        message.extend_from_slice(&due.message);
+        // A reverse-path that SMTP cannot carry would keep the message from its recipient: it goes without one.
+        let from: Option<lettre::Address> = due.reverse_path.parse().ok();
+        let path = if from.is_some() { due.reverse_path.as_str() } else { "" };
+        let envelope = Envelope::new(from, vec![to]).map_err(|e| Failure::lasting(e.to_string()))?;
+        let mark = self.mark.write(now, path, &due.recipient, &self.bound_id(&due.message));
+        let message = on_the_wire(&format!("{MARK_FIELD}: {mark}\r\n"), &due.message);
         match self.server.send_raw(&envelope, &message).await {
             Ok(_) => Ok(()),
             Err(e) => Err(Failure { lasting: e.is_permanent(), text: in_one_line(&e) }),
         }
     }
 
+    /// What the mark binds of the message's Message-ID.
+    fn bound_id(&self, message: &[u8]) -> String {
+        // What custody wrote is never over these bounds: it has two fields more than a message within them at most.
+        let Limits { header_fields, header_octets, .. } = *self.limits;
+        let bounds = Bounds { fields: header_fields.saturating_mul(2), octets: header_octets.saturating_mul(2) };
+        let block = header::scan(message, bounds);
+        let octets = |range: &std::ops::Range<usize>| message.get(range.clone()).unwrap_or_default();
+        let named = block.fields.iter().filter(|field| octets(&field.name).eq_ignore_ascii_case(b"Message-ID"));
+        bound_id(named.map(|field| octets(&field.value)))
+    }
+
     async fn sweep(&self, now: SystemTime) {
+        match self.ledger.expire(now).await {
+            Ok(0) => {}
+            Ok(messages) => info!(messages, "messages in quarantine whose time is over deleted"),
+            Err(e) => warn!("messages in quarantine whose time is over are not deleted: {e}"),
+        }
         let Some(before) = now.checked_sub(self.journal_kept) else { return };
         match self.ledger.sweep(before).await {
             Ok(0) => {}
@@ -206,7 +234,29 @@ impl Outbox {
     }
 }
 
-/// Why a notice was not taken.
+/// A message as SMTP carries it (RFC 5321 §2.3.8), these lines on top. Every line ends with CRLF: where a bare LF stayed,
+/// the dot of a line that it begins would not be doubled, and could end the message for the server.
+///
+/// Without the last CRLF, since the SMTP client writes one before its final dot.
+fn on_the_wire(top: &str, message: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(top.len() + message.len() + 2);
+    wire.extend_from_slice(top.as_bytes());
+    for line in message.split_inclusive(|&octet| octet == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                wire.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+                wire.extend_from_slice(b"\r\n");
+            }
+            None => wire.extend_from_slice(line),
+        }
+    }
+    if wire.ends_with(b"\r\n") {
+        wire.truncate(wire.len().saturating_sub(2));
+    }
+    wire
+}
+
+/// Why it was not taken.
 struct Failure {
     /// It makes no sense to try again.
     lasting: bool,
@@ -240,6 +290,19 @@ fn backoff(tries: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn m_no_bare_line_feed_goes_out_and_nothing_is_added_at_the_end() {
+        for (message, wire) in [
+            (&b"A: b\r\n\r\nx\r\n"[..], &b"T: t\r\nA: b\r\n\r\nx"[..]),
+            (b"A: b\r\n\r\n", b"T: t\r\nA: b\r\n"),
+            (b"A: b\r\n\r\nx\n.\ny\r\n\r\n", b"T: t\r\nA: b\r\n\r\nx\r\n.\r\ny\r\n"),
+            (b"A: b\r\n\r\nno end", b"T: t\r\nA: b\r\n\r\nno end"),
+            (b"A: b\r\n\r\nx\r\r\ny", b"T: t\r\nA: b\r\n\r\nx\r\r\ny"),
+        ] {
+            assert_eq!(on_the_wire("T: t\r\n", message), wire);
+        }
+    }
 
     #[test]
     fn tries_take_days_and_begin_within_minutes() {

@@ -243,6 +243,24 @@ pub fn hides_key(body_start: &[u8], name: &str) -> bool {
     hidden_values(body_start, name).map(key_value).any(|value| value.is_empty() || AuthKey::parse(value).is_ok())
 }
 
+/// A body whose beginning may be what a line of junk cut off the header, without the lines that [`hides_key`] finds for
+/// these names, and without their folds; every other octet stays.
+pub fn strip_hidden(body: &[u8], names: &[&str]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(body.len());
+    let (mut at, mut hidden) = (0, false);
+    for line in body.split_inclusive(|&o| o == b'\n') {
+        if without_ending(line).is_empty() {
+            break;
+        }
+        let folds = matches!(line.first(), Some(b' ' | b'\t'));
+        hidden = names.iter().any(|name| hides_key(line, name)) || hidden && folds;
+        kept.extend_from_slice(if hidden { b"" } else { line });
+        at += line.len();
+    }
+    kept.extend_from_slice(body.get(at..).unwrap_or_default());
+    kept
+}
+
 /// The values of the lines before the first empty one that read as a field of this name.
 fn hidden_values<'a>(octets: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
     octets

@@ -67,9 +67,31 @@ impl MarkKey {
     }
 }
 
+/// What a mark binds of a message's Message-ID fields, given their values: the one there is, without blanks and folds, or
+/// nothing where there is none or there are several.
+pub fn bound_id<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut values = values.into_iter();
+    match (values.next(), values.next()) {
+        (Some(id), None) => {
+            let octets: Vec<u8> = id.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
+            String::from_utf8_lossy(&octets).into_owned()
+        }
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_message_id_is_bound_however_it_is_folded_and_none_or_several_are_not() {
+        let bound = |values: &[&[u8]]| bound_id(values.iter().copied());
+        assert_eq!(bound(&[b" <1@mx>"]), "<1@mx>");
+        assert_eq!(bound(&[b"\r\n <1@mx>\r\n "]), bound(&[b"\n <1@mx>\n "]));
+        assert_eq!(bound(&[b" <\xff@mx>"]), "<\u{fffd}@mx>");
+        assert_eq!((bound(&[]), bound(&[b" <1@mx>", b" <1@mx>"])), (String::new(), String::new()));
+    }
 
     #[test]
     fn a_mark_is_good_for_its_message_and_time_alone() {

@@ -7,7 +7,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Row, Transaction};
 
 use super::sqlite::Database;
-use super::{Error, Opening, folded, seconds, time};
+use super::{Error, Kept, Opening, folded, quarantine, seconds, time};
 
 /// No row of ours is that far in the future, unless the clock was wrong and has been put right since: such rows count for
 /// nothing in the caps, and a notice among them is due.
@@ -67,6 +67,8 @@ pub struct Recorded {
     pub owed: usize,
     /// The notices that a cap kept back, by recipient.
     pub withheld: Vec<(String, Withheld)>,
+    /// The numbers of the messages that are now kept.
+    pub kept: Vec<i64>,
 }
 
 /// The cap that kept a notice back.
@@ -91,19 +93,25 @@ impl Withheld {
     }
 }
 
-/// A notice whose turn it is.
+/// A notice, or a message of somebody else's, whose turn it is.
 #[derive(Clone, Debug)]
 pub struct Due {
     /// Its row in the outbox.
     pub id: i64,
     /// Its row in the journal.
     pub journal: i64,
+    /// What it is: `notice`, `digest`, `report`, `release`, `copy`.
+    pub kind: String,
+    /// Where bounces go; empty: nowhere.
+    pub reverse_path: String,
     /// Whom it goes to.
     pub recipient: String,
-    /// Its Message-ID.
+    /// Its Message-ID; for a message from quarantine, a name of the row.
     pub message_id: String,
     /// The message, CRLF line endings.
     pub message: Vec<u8>,
+    /// Its number in quarantine, where it comes from there.
+    pub quarantine: Option<i64>,
     /// How many tries there were, this one included.
     pub tries: u32,
 }
@@ -149,31 +157,41 @@ impl Ledger {
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
-        self.write(entry, drafts, caps, now).await.map_err(|e| self.0.failed(e))
+        self.record_and_keep(entry, drafts, (&[], 0), caps, now).await
     }
 
+    /// The same, and keeps these messages with it; all of them together may be so many octets with what is kept already,
+    /// or nothing is written ([`Error::QuarantineFull`]).
+    pub async fn record_and_keep(
+        &self,
+        entry: &Entry,
+        drafts: &[Draft],
+        (kept, most): (&[Kept], u64),
+        caps: Caps,
+        now: SystemTime,
+    ) -> Result<Recorded, Error> {
+        let written = self.write(entry, drafts, (kept, most), caps, now).await.map_err(|e| self.0.failed(e))?;
+        written.ok_or(Error::QuarantineFull { most })
+    }
+
+    /// Absent where the quarantine has no room.
     async fn write(
         &self,
         entry: &Entry,
         drafts: &[Draft],
+        (kept, most): (&[Kept], u64),
         caps: Caps,
         now: SystemTime,
-    ) -> Result<Recorded, sqlx::Error> {
+    ) -> Result<Option<Recorded>, sqlx::Error> {
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let journal: i64 = sqlx::query_scalar(
-            "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note) VALUES (?, ?, ?, ?, ?, ?, ?)
-             RETURNING id",
-        )
-        .bind(seconds(now))
-        .bind(&entry.queue_id)
-        .bind(&entry.sender)
-        .bind(&entry.result)
-        .bind(&entry.verdict)
-        .bind(&entry.json)
-        .bind(&entry.note)
-        .fetch_one(&mut *work)
-        .await?;
-        let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new() };
+        if !quarantine::has_room(&mut work, kept, most).await? {
+            return Ok(None);
+        }
+        let journal = journal_row(&mut work, entry, now).await?;
+        let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new(), kept: Vec::new() };
+        for message in kept {
+            recorded.kept.push(quarantine::keep(&mut work, journal, message, now).await?);
+        }
         for draft in drafts {
             match over(&mut work, draft, caps, now).await? {
                 Some(cap) => {
@@ -187,17 +205,21 @@ impl Ledger {
             }
         }
         work.commit().await?;
-        Ok(recorded)
+        Ok(Some(recorded))
     }
 
-    /// Takes the notice that has waited longest among those whose turn it is, and counts the try; the next one is
-    /// after `backoff(tries)`, unless [`Ledger::end`] comes first. So a try that a crash cut short is repeated.
+    /// Takes what has waited longest among all whose turn it is, messages from quarantine before notices, and counts the
+    /// try; the next one is after `backoff(tries)`, unless [`Ledger::end`] comes first. So a try that a crash cut short is
+    /// repeated.
     pub async fn take(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Due>, Error> {
         let taken = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             let row = sqlx::query(
-                "SELECT id, journal, recipient, message_id, message, tries FROM outbox
-                 WHERE ended IS NULL AND (next_try <= ?1 OR next_try > ?2) ORDER BY next_try, id LIMIT 1",
+                "SELECT o.id, o.journal, o.kind, o.reverse_path, o.recipient, o.message_id, o.quarantine, o.tries,
+                     coalesce(q.message, o.message) AS message
+                 FROM outbox o LEFT JOIN quarantine q ON q.id = o.quarantine
+                 WHERE o.id = (SELECT id FROM outbox WHERE ended IS NULL AND (next_try <= ?1 OR next_try > ?2)
+                     ORDER BY quarantine IS NULL, next_try, id LIMIT 1)",
             )
             .bind(seconds(now))
             .bind(seconds(now + AHEAD))
@@ -207,6 +229,9 @@ impl Ledger {
             let due = Due {
                 id: row.try_get("id")?,
                 journal: row.try_get("journal")?,
+                kind: row.try_get("kind")?,
+                reverse_path: row.try_get("reverse_path")?,
+                quarantine: row.try_get("quarantine")?,
                 recipient: row.try_get("recipient")?,
                 message_id: row.try_get("message_id")?,
                 message: row.try_get("message")?,
@@ -224,19 +249,24 @@ impl Ledger {
         taken.await.map_err(|e| self.0.failed(e))
     }
 
-    /// Ends a notice: it was sent, or is given up with these words, which the journal notes.
+    /// Ends it: it was sent, or is given up with these words, which the journal notes. A message from quarantine that is
+    /// given up is kept there again; one that was sent to the last who waited for it is kept no longer.
     pub async fn end(&self, due: &Due, given_up: Option<&str>, now: SystemTime) -> Result<(), Error> {
         let ended = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             // The text is not needed any more; the row stays for the caps.
-            sqlx::query("UPDATE outbox SET ended = ?, outcome = ?, message = x'' WHERE id = ?")
+            sqlx::query("UPDATE outbox SET ended = ?, outcome = ?, message = x'', quarantine = NULL WHERE id = ?")
                 .bind(seconds(now))
                 .bind(given_up.unwrap_or("sent"))
                 .bind(due.id)
                 .execute(&mut *work)
                 .await?;
-            if let Some(why) = given_up {
-                annotate(&mut work, due.journal, &format!("notice to {} given up: {why}", due.recipient)).await?;
+            match (due.quarantine, given_up) {
+                (Some(id), given_up) => quarantine::ended(&mut work, due, id, given_up, now).await?,
+                (None, Some(why)) => {
+                    annotate(&mut work, due.journal, &format!("notice to {} given up: {why}", due.recipient)).await?;
+                }
+                (None, None) => {}
             }
             work.commit().await
         };
@@ -282,6 +312,26 @@ impl Ledger {
     pub async fn close(&self) {
         self.0.close().await;
     }
+}
+
+pub(super) async fn journal_row(
+    work: &mut Transaction<'_, Sqlite>,
+    entry: &Entry,
+    now: SystemTime,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note) VALUES (?, ?, ?, ?, ?, ?, ?)
+         RETURNING id",
+    )
+    .bind(seconds(now))
+    .bind(&entry.queue_id)
+    .bind(&entry.sender)
+    .bind(&entry.result)
+    .bind(&entry.verdict)
+    .bind(&entry.json)
+    .bind(&entry.note)
+    .fetch_one(&mut **work)
+    .await
 }
 
 /// The cap that this draft is over, if any.
@@ -342,7 +392,7 @@ async fn owe(
     .map(|_| ())
 }
 
-async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, words: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, words: &str) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2")
         .bind(words)
         .bind(journal)
@@ -352,7 +402,7 @@ async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, words: &str)
 }
 
 /// One mailbox counts once, however its address is spelled: `bob+1@`, `BOB@`.
-fn capped_as(address: &str) -> String {
+pub(super) fn capped_as(address: &str) -> String {
     folded(address).unwrap_or_else(|| address.to_ascii_lowercase())
 }
 
@@ -375,7 +425,7 @@ fn read_journal(row: &SqliteRow) -> Result<JournalRow, sqlx::Error> {
     })
 }
 
-fn read_outbox(row: &SqliteRow) -> Result<OutboxRow, sqlx::Error> {
+pub(super) fn read_outbox(row: &SqliteRow) -> Result<OutboxRow, sqlx::Error> {
     Ok(OutboxRow {
         recipient: row.try_get("recipient")?,
         message_id: row.try_get("message_id")?,

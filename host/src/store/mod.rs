@@ -7,6 +7,7 @@
 mod choices;
 mod keys;
 mod ledger;
+mod quarantine;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use choices::{UserRow, Wish, wanted};
 pub use keys::{KeyRow, KeyTable};
 pub use ledger::{Caps, Draft, Due, Entry, JournalRow, Ledger, OutboxRow, Recorded, Withheld};
+pub use quarantine::{Held, HeldFor, Kept, Released};
 pub use sqlite::prepare_dir;
 
 pub use crate::proto::address::folded;
@@ -78,6 +80,42 @@ pub enum Error {
         address: String,
         /// How many there may be.
         most: u32,
+    },
+    /// The quarantine holds as much as it may.
+    #[error(
+        "the quarantine is full: {most} octets are all it may hold. Release or delete messages (`addrauth quarantine list`), or raise custody.quarantine_mib"
+    )]
+    QuarantineFull {
+        /// How many octets it may hold.
+        most: u64,
+    },
+    /// Nothing is kept under this number.
+    #[error("there is no message {id} in quarantine; `addrauth quarantine list` shows them")]
+    NoMessage {
+        /// The number.
+        id: i64,
+    },
+    /// The message is kept for others.
+    #[error("message {id} is not kept for {recipient}; `addrauth quarantine show {id}` tells for whom it is")]
+    NoSuchRecipient {
+        /// Its number.
+        id: i64,
+        /// Who was named.
+        recipient: String,
+    },
+    /// It is not kept back any more.
+    #[error("message {id} was {outcome} already; `addrauth quarantine list` shows those that wait")]
+    AlreadyEnded {
+        /// Its number.
+        id: i64,
+        /// What became of it: `released`, `copied` or `deleted`.
+        outcome: String,
+    },
+    /// Nobody's mail can be wanted where no sender could be told.
+    #[error("message {id} has no usable sender address that could be allowed; release it without --allow")]
+    NoSender {
+        /// Its number.
+        id: i64,
     },
     /// An address has as many keys as one may have.
     #[error("{address} has {count} living keys already: revoke some before another one is issued")]

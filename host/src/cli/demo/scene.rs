@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::{self, Authority};
 use crate::case::{Body, Case, Mail};
-use crate::config::{self, Config, Limits, Listen, Observe, StateDir};
+use crate::config::{self, Config, Limits, Listen, Observe, QuarantineIn, StateDir};
 use crate::filter::{self, Filter};
 use crate::mta::Judge;
 use crate::mta::milter::{self, Listener};
@@ -246,6 +246,7 @@ fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Config {
             allow_targets: vec![IpNet::from(IpAddr::from([127, 0, 0, 1]))],
             ..Default::default()
         },
+        policy: config::Policy { quarantine: QuarantineIn::Mta, ..Default::default() },
         notices: config::Notices { notify_via: mailbox.address().to_string(), ..Default::default() },
         authority: config::Authority { domains: vec!["sender.example".into()], ..Default::default() },
         ..Config::default()

@@ -1,6 +1,20 @@
 use proptest::prelude::*;
 
 use super::*;
+
+#[test]
+fn a8_a_key_behind_a_line_of_junk_can_be_taken_out_and_nothing_else() {
+    let key = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+    let body = format!(
+        "junk\r\nX-Auth-Key: {key}\r\nx-auth-key:\r\n {key}\r\nX-Auth-Key: of words\r\n\r\nX-Auth-Key: {key}\r\n"
+    );
+    let stripped = strip_hidden(body.as_bytes(), &[KEY_FIELD]);
+    let want = format!("junk\r\nX-Auth-Key: of words\r\n\r\nX-Auth-Key: {key}\r\n");
+    assert_eq!(String::from_utf8(stripped).unwrap(), want);
+    for plain in [&b""[..], b"\r\n", b"hello\nworld", b"a\r\n b\r\n\r\nc"] {
+        assert_eq!(strip_hidden(plain, &[KEY_FIELD, NEW_KEY_FIELD]), plain);
+    }
+}
 use crate::proto::key::AuthKey;
 
 const NAME: &str = "X-Auth-Key";

@@ -30,16 +30,19 @@ CREATE TABLE quarantine (
     message BLOB NOT NULL
 ) STRICT;
 
-CREATE INDEX quarantine_by_expiry ON quarantine (expires);
+-- The size is in it so that the sum of all sizes is read from the index alone.
+CREATE INDEX quarantine_by_expiry ON quarantine (expires, size);
 CREATE INDEX quarantine_by_journal ON quarantine (journal);
 
--- For whom. `outcome`: absent while kept, then released, deleted or expired.
+-- For whom. `outcome`: absent while kept, then released, copied or deleted; absent again, with a `note`, where the MTA
+-- would not take what was released.
 CREATE TABLE held (
     quarantine INTEGER NOT NULL REFERENCES quarantine (id) ON DELETE CASCADE,
     recipient TEXT NOT NULL,
     folded TEXT NOT NULL,
     outcome TEXT,
     ended INTEGER,
+    note TEXT,
     PRIMARY KEY (quarantine, recipient)
 ) STRICT, WITHOUT ROWID;
 
@@ -48,6 +51,10 @@ CREATE INDEX held_by_recipient ON held (folded);
 -- The outbox holds more than notices now: `notice`, `digest`, `report`, `release`, `copy`.
 ALTER TABLE outbox ADD COLUMN kind TEXT NOT NULL DEFAULT 'notice';
 ALTER TABLE outbox ADD COLUMN reverse_path TEXT NOT NULL DEFAULT '';
+-- Where a release or a copy has its message; `message` is empty then.
+ALTER TABLE outbox ADD COLUMN quarantine INTEGER REFERENCES quarantine (id) ON DELETE SET NULL;
+
+CREATE INDEX outbox_by_quarantine ON outbox (quarantine) WHERE quarantine IS NOT NULL;
 
 -- Notices held back by the hourly cap, told together later.
 CREATE TABLE digest (

@@ -1,0 +1,158 @@
+//! A message as it is kept: the original octet by octet, less the keys, our status on top.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::case::{Body, Case, Decision, Field, Finding, Owed, Recipient};
+use crate::config::{Config, Limits};
+use crate::proto::address::Address;
+use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, strip_hidden};
+use crate::proto::mark::MARK_FIELD;
+use crate::settle::{SPAM_FIELD, status};
+use crate::store::Kept;
+
+/// The fields whose values are secret.
+const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
+
+/// What keeping messages needs of the configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// The `by=` of the status field.
+    hostname: String,
+    /// How long a message is kept.
+    kept_for: Duration,
+    /// Octets of all kept messages.
+    most: u64,
+    limits: Arc<Limits>,
+}
+
+impl Settings {
+    pub(super) fn from_config(config: &Config, limits: &Arc<Limits>) -> Settings {
+        Settings {
+            hostname: config.hostname.clone(),
+            kept_for: config.custody.quarantine_kept,
+            most: config.custody.quarantine_mib.saturating_mul(1024 * 1024),
+            limits: Arc::clone(limits),
+        }
+    }
+
+    /// How many octets all kept messages may have together.
+    pub(super) fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// The messages that this case owes: what is quarantined, and what goes out as a marked copy.
+    pub(super) fn kept(&self, case: &Case, body: &Body, now: SystemTime) -> Vec<Kept> {
+        let mut all = Vec::new();
+        for owed in &case.reply.owed {
+            match owed {
+                Owed::Quarantine(indices) => all.push(self.one(case, body, indices, false, now)),
+                Owed::Copy(indices) => all.push(self.one(case, body, indices, true, now)),
+                Owed::Record | Owed::Notice(_) | Owed::Report(_) => {}
+            }
+        }
+        all
+    }
+
+    fn one(&self, case: &Case, body: &Body, indices: &[usize], copy: bool, now: SystemTime) -> Kept {
+        let mail = &case.mail;
+        let sender = match &case.finding {
+            Finding::Found(found) => found.sender.as_ref().map(Address::to_string),
+            Finding::Passing(_) => None,
+        };
+        let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
+        // A time that no clock reaches would be an error in the middle of the mail; it is as good as for ever.
+        let expires = now.checked_add(self.kept_for).unwrap_or(now + Duration::from_secs(100 * 366 * 86_400));
+        Kept {
+            queue_id: mail.queue_id.clone(),
+            sender,
+            reverse_path: mail.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
+            recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(spelled).collect(),
+            subject: printable(subject, self.limits.subject_shown),
+            reason: reason(case, indices),
+            message: message(case, body, copy, &self.hostname),
+            expires,
+            copy,
+        }
+    }
+}
+
+/// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body.
+fn message(case: &Case, body: &Body, copy: bool, hostname: &str) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(body.0.len() + 4_096);
+    let mut ours = |name: &str, value: &str| octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    if let Finding::Found(found) = &case.finding {
+        ours(STATUS_FIELD, &status(found, hostname));
+    }
+    if copy {
+        ours(SPAM_FIELD, "YES");
+    }
+    let forged = |field: &Field| [STATUS_FIELD, MARK_FIELD].iter().any(|name| field.name.eq_ignore_ascii_case(name));
+    // Where a bare CR or a line of junk hides a key from the MTA, a copy need not hold it all the same.
+    let hides = |field: &Field| field.value.contains(&b'\r') && KEYS.iter().any(|key| hides_field(&field.value, key));
+    for field in case.mail.fields.iter().filter(|field| !forged(field) && !hides(field)) {
+        octets.extend_from_slice(field.name.as_bytes());
+        octets.push(b':');
+        write_value(&mut octets, &field.value);
+        octets.extend_from_slice(b"\r\n");
+    }
+    octets.extend_from_slice(b"\r\n");
+    match case.mail.malformed {
+        true => octets.extend_from_slice(&strip_hidden(&body.0, &KEYS)),
+        false => octets.extend_from_slice(&body.0),
+    }
+    octets
+}
+
+/// A field's value, its folds with CRLF, as it was in SMTP; the milter protocol tells them with LF.
+fn write_value(octets: &mut Vec<u8>, value: &[u8]) {
+    let mut lines = value.split(|&octet| octet == b'\n').enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        if number > 0 {
+            // No MTA tells a line break without a blank behind it; were there one, it must not begin a field of its own.
+            let folds = matches!(line.first(), Some(b' ' | b'\t'));
+            octets.extend_from_slice(if folds { b"\r\n".as_slice() } else { b" " });
+        }
+        let ends = lines.peek().is_some();
+        octets.extend_from_slice(if ends { line.strip_suffix(b"\r").unwrap_or(line) } else { line });
+    }
+}
+
+/// A recipient's address, or his path as printable text where it is no addr-spec.
+fn spelled(recipient: &Recipient) -> String {
+    match &recipient.address {
+        Some(address) => address.to_string(),
+        None => {
+            let path = recipient.path.strip_prefix(b"<").unwrap_or(&recipient.path);
+            path.strip_suffix(b">").unwrap_or(path).escape_ascii().to_string()
+        }
+    }
+}
+
+/// Who decided so and why: the policy, and its own words or else the result.
+fn reason(case: &Case, indices: &[usize]) -> String {
+    let decides = |decision: &&Decision| indices.iter().any(|index| decision.recipients.contains(index));
+    let found = match &case.finding {
+        Finding::Found(found) => match found.why {
+            Some(why) => format!("{} ({})", found.status.word(), why.word()),
+            None => found.status.word().to_owned(),
+        },
+        Finding::Passing(direction) => direction.word().to_owned(),
+    };
+    match case.decisions.iter().find(decides) {
+        Some(decision) if decision.reason.is_empty() => format!("{}: {found}", decision.policy),
+        Some(decision) => format!("{}: {found}: {}", decision.policy, decision.reason),
+        None => found,
+    }
+}
+
+/// A field's value for lists: unfolded, printable ASCII, at most so many characters.
+fn printable(value: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(value);
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    words.join(" ").chars().map(plain).take(most).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Messages kept back, whole but for their keys, until somebody releases or deletes them or their time is over.
+
+mod rows;
+
+use std::time::SystemTime;
+
+use super::ledger::{annotate, capped_as, read_outbox};
+use super::{Error, Ledger, OutboxRow, folded, seconds};
+use rows::{allowed, grouped, hand_on, journal_of, outcome, tidy, waiting};
+pub(super) use rows::{ended, has_room, keep};
+
+/// Messages that one transaction deletes: mail waits for its lock.
+const BATCH: u32 = 50;
+
+/// A message to be kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The MTA's name for it.
+    pub queue_id: Option<String>,
+    /// The address of its From field.
+    pub sender: Option<String>,
+    /// The reverse-path of its envelope; empty: none.
+    pub reverse_path: String,
+    /// For whom it is kept.
+    pub recipients: Vec<String>,
+    /// Its subject, printable ASCII.
+    pub subject: String,
+    /// Why it is kept.
+    pub reason: String,
+    /// The message, CRLF line endings in its header; never a key.
+    pub message: Vec<u8>,
+    /// Until when.
+    pub expires: SystemTime,
+    /// Whether it is a marked copy, which goes to its recipients at once.
+    pub copy: bool,
+}
+
+/// A message that is kept, without its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub id: i64,
+    /// When it came.
+    pub at: SystemTime,
+    /// Until when it is kept.
+    pub expires: SystemTime,
+    /// The MTA's name for it.
+    pub queue_id: Option<String>,
+    /// The address of its From field.
+    pub sender: Option<String>,
+    /// The reverse-path of its envelope; empty: none.
+    pub reverse_path: String,
+    /// Its subject, printable ASCII.
+    pub subject: String,
+    /// Why it is kept.
+    pub reason: String,
+    /// Its octets.
+    pub size: u64,
+    /// For whom, by address.
+    pub recipients: Vec<HeldFor>,
+}
+
+/// Somebody for whom a message was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFor {
+    /// His address.
+    pub recipient: String,
+    /// `released`, `copied` or `deleted`; absent while it waits for a word about it.
+    pub outcome: Option<String>,
+    /// Why the MTA did not take it when it was released.
+    pub note: Option<String>,
+}
+
+/// What a release set going.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The rows of the outbox, one for each recipient: [`Ledger::progress`] tells what becomes of them.
+    pub rows: Vec<i64>,
+    /// Whether the sender is on the list of each recipient now; false also where nobody asked for that.
+    pub allowed: bool,
+}
+
+impl Ledger {
+    /// The messages that wait for a word about them, newest first; those of one recipient, however his address is spelled,
+    /// where one is named.
+    pub async fn held(&self, recipient: Option<&str>, most: u32) -> Result<Vec<Held>, Error> {
+        let rows = sqlx::query(
+            "SELECT q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
+                 h.recipient, h.outcome, h.note
+             FROM quarantine q JOIN held h ON h.quarantine = q.id
+             WHERE q.id IN (SELECT quarantine FROM held WHERE outcome IS NULL AND folded = coalesce(?1, folded)
+                 GROUP BY quarantine ORDER BY quarantine DESC LIMIT ?2)
+             ORDER BY q.id DESC, h.recipient",
+        )
+        .bind(recipient.map(capped_as))
+        .bind(most)
+        .fetch_all(self.0.readers())
+        .await;
+        rows.and_then(|rows| grouped(&rows)).map_err(|e| self.0.failed(e))
+    }
+
+    /// One message and its text; absent where nothing is kept under this number.
+    pub async fn held_message(&self, id: i64) -> Result<Option<(Held, Vec<u8>)>, Error> {
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
+                     h.recipient, h.outcome, h.note
+                 FROM quarantine q JOIN held h ON h.quarantine = q.id WHERE q.id = ? ORDER BY h.recipient",
+            )
+            .bind(id)
+            .fetch_all(self.0.readers())
+            .await?;
+            let message = sqlx::query_scalar("SELECT message FROM quarantine WHERE id = ?")
+                .bind(id)
+                .fetch_optional(self.0.readers())
+                .await?;
+            Ok(grouped(&rows)?.pop().zip(message))
+        };
+        read.await.map_err(|e| self.0.failed(e))
+    }
+
+    /// Hands a message to the outbox for one recipient, or for all who wait for it; the running filter sends it. With
+    /// `allow`, its sender comes onto their lists of wanted senders, of so many entries at most.
+    ///
+    /// # Errors
+    /// [`Error::NoMessage`], [`Error::NoSuchRecipient`], [`Error::AlreadyEnded`], [`Error::NoSender`]: nothing changed.
+    pub async fn release(
+        &self,
+        id: i64,
+        recipient: Option<&str>,
+        allow: Option<u32>,
+        now: SystemTime,
+    ) -> Result<Released, Error> {
+        self.try_release(id, recipient, allow, now).await.map_err(|e| self.0.failed(e))?
+    }
+
+    async fn try_release(
+        &self,
+        id: i64,
+        recipient: Option<&str>,
+        allow: Option<u32>,
+        now: SystemTime,
+    ) -> Result<Result<Released, Error>, sqlx::Error> {
+        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let waiting = match waiting(&mut work, id, recipient).await? {
+            Ok(waiting) => waiting,
+            Err(e) => return Ok(Err(e)),
+        };
+        let (sender, reverse_path): (Option<String>, String) =
+            sqlx::query_as("SELECT sender, reverse_path FROM quarantine WHERE id = ?")
+                .bind(id)
+                .fetch_one(&mut *work)
+                .await?;
+        let sender = sender.as_deref().and_then(folded);
+        if allow.is_some() && sender.is_none() {
+            return Ok(Err(Error::NoSender { id }));
+        }
+        let journal = journal_of(&mut work, id, now).await?;
+        let mut released = Released { rows: Vec::new(), allowed: allow.is_some() };
+        for recipient in &waiting {
+            outcome(&mut work, id, recipient, "released", now).await?;
+            released.rows.push(hand_on(&mut work, (journal, id, "release"), &reverse_path, recipient, now).await?);
+            if let (Some(most), Some(sender)) = (allow, &sender) {
+                released.allowed &= allowed(&mut work, recipient, sender, most, now).await?;
+            }
+        }
+        annotate(&mut work, journal, &format!("released from quarantine to {}", waiting.join(", "))).await?;
+        work.commit().await?;
+        Ok(Ok(released))
+    }
+
+    /// Deletes a message for one recipient, or for all who wait for it; returns who they are.
+    ///
+    /// # Errors
+    /// [`Error::NoMessage`], [`Error::NoSuchRecipient`], [`Error::AlreadyEnded`]: nothing changed.
+    pub async fn delete_held(&self, id: i64, recipient: Option<&str>, now: SystemTime) -> Result<Vec<String>, Error> {
+        let deleted = async {
+            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+            let waiting = match waiting(&mut work, id, recipient).await? {
+                Ok(waiting) => waiting,
+                Err(e) => return Ok(Err(e)),
+            };
+            for recipient in &waiting {
+                outcome(&mut work, id, recipient, "deleted", now).await?;
+            }
+            let journal = journal_of(&mut work, id, now).await?;
+            annotate(&mut work, journal, &format!("deleted from quarantine for {}", waiting.join(", "))).await?;
+            tidy(&mut work, id).await?;
+            work.commit().await?;
+            Ok(Ok(waiting))
+        };
+        deleted.await.map_err(|e| self.0.failed(e))?
+    }
+
+    /// Deletes the messages whose time is over, but for those on their way; the journal notes it. Returns how many.
+    pub async fn expire(&self, now: SystemTime) -> Result<u64, Error> {
+        let mut count = 0;
+        loop {
+            let batch = self.expire_some(now).await.map_err(|e| self.0.failed(e))?;
+            count += u64::from(batch);
+            if batch < BATCH {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn expire_some(&self, now: SystemTime) -> Result<u32, sqlx::Error> {
+        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "SELECT id FROM quarantine q WHERE expires <= ?
+             AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.quarantine = q.id AND ended IS NULL)
+             ORDER BY expires LIMIT ?",
+        )
+        .bind(seconds(now))
+        .bind(BATCH)
+        .fetch_all(&mut *work)
+        .await?;
+        for &id in &ids {
+            let waited: Vec<String> =
+                sqlx::query_scalar("SELECT recipient FROM held WHERE quarantine = ? AND outcome IS NULL")
+                    .bind(id)
+                    .fetch_all(&mut *work)
+                    .await?;
+            let journal = journal_of(&mut work, id, now).await?;
+            let words = format!("expired in quarantine, not released to {}", waited.join(", "));
+            annotate(&mut work, journal, &words).await?;
+            sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(id).execute(&mut *work).await?;
+        }
+        work.commit().await?;
+        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+    }
+
+    /// These rows of the outbox, in this order, as far as they are there.
+    pub async fn progress(&self, rows: &[i64]) -> Result<Vec<OutboxRow>, Error> {
+        let mut progress = Vec::new();
+        for row in rows {
+            let row = sqlx::query("SELECT recipient, message_id, tries, next_try, outcome FROM outbox WHERE id = ?")
+                .bind(row)
+                .fetch_optional(self.0.readers())
+                .await
+                .and_then(|row| row.as_ref().map(read_outbox).transpose())
+                .map_err(|e| self.0.failed(e))?;
+            progress.extend(row);
+        }
+        Ok(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests;

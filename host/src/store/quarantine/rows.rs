@@ -1,0 +1,263 @@
+//! The single steps of the quarantine's transactions.
+
+use std::time::{Duration, SystemTime};
+
+use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::{Row, Transaction};
+
+use super::{Held, HeldFor, Kept};
+use crate::store::ledger::{annotate, capped_as, journal_row};
+use crate::store::{Due, Entry, Error, seconds, time};
+
+/// How long a message is kept at least once the MTA refused it: somebody is to see why.
+const AGAIN: Duration = Duration::from_secs(7 * 86_400);
+
+/// Whether these messages find room among those that are kept.
+pub(in crate::store) async fn has_room(
+    work: &mut Transaction<'_, Sqlite>,
+    kept: &[Kept],
+    most: u64,
+) -> Result<bool, sqlx::Error> {
+    if kept.is_empty() {
+        return Ok(true);
+    }
+    let now: i64 = sqlx::query_scalar("SELECT coalesce(sum(size), 0) FROM quarantine").fetch_one(&mut **work).await?;
+    let more = kept.iter().map(|message| message.message.len() as u64).fold(0, u64::saturating_add);
+    Ok(u64::try_from(now).unwrap_or_default().saturating_add(more) <= most)
+}
+
+/// Keeps a message, and hands on at once what is a copy; returns its number.
+pub(in crate::store) async fn keep(
+    work: &mut Transaction<'_, Sqlite>,
+    journal: i64,
+    kept: &Kept,
+    now: SystemTime,
+) -> Result<i64, sqlx::Error> {
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO quarantine (journal, at, expires, queue_id, sender, reverse_path, subject, reason, size, message)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(journal)
+    .bind(seconds(now))
+    .bind(seconds(kept.expires))
+    .bind(&kept.queue_id)
+    .bind(&kept.sender)
+    .bind(&kept.reverse_path)
+    .bind(&kept.subject)
+    .bind(&kept.reason)
+    .bind(i64::try_from(kept.message.len()).unwrap_or(i64::MAX))
+    .bind(&kept.message)
+    .fetch_one(&mut **work)
+    .await?;
+    for recipient in &kept.recipients {
+        // One who was named twice is one.
+        let fresh = sqlx::query("INSERT OR IGNORE INTO held (quarantine, recipient, folded) VALUES (?, ?, ?)")
+            .bind(id)
+            .bind(recipient)
+            .bind(capped_as(recipient))
+            .execute(&mut **work)
+            .await?
+            .rows_affected();
+        if kept.copy && fresh > 0 {
+            outcome(work, id, recipient, "copied", now).await?;
+            hand_on(work, (journal, id, "copy"), &kept.reverse_path, recipient, now).await?;
+        }
+    }
+    if !kept.copy {
+        annotate(work, journal, &format!("kept in quarantine as {id}")).await?;
+    }
+    Ok(id)
+}
+
+/// What follows from the end of a message's way to one recipient.
+pub(in crate::store) async fn ended(
+    work: &mut Transaction<'_, Sqlite>,
+    due: &Due,
+    id: i64,
+    given_up: Option<&str>,
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    let Some(why) = given_up else { return tidy(work, id).await };
+    sqlx::query("UPDATE held SET outcome = NULL, ended = NULL, note = ? WHERE quarantine = ? AND recipient = ?")
+        .bind(why)
+        .bind(id)
+        .bind(&due.recipient)
+        .execute(&mut **work)
+        .await?;
+    sqlx::query("UPDATE quarantine SET expires = max(expires, ?) WHERE id = ?")
+        .bind(seconds(now + AGAIN))
+        .bind(id)
+        .execute(&mut **work)
+        .await?;
+    let words = format!("{} to {} not taken, kept in quarantine as {id}: {why}", due.kind, due.recipient);
+    annotate(work, due.journal, &words).await
+}
+
+/// Who of those named waits for the message; or why nobody does.
+pub(super) async fn waiting(
+    work: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    recipient: Option<&str>,
+) -> Result<Result<Vec<String>, Error>, sqlx::Error> {
+    let mut rows: Vec<(String, String, Option<String>)> =
+        sqlx::query_as("SELECT recipient, folded, outcome FROM held WHERE quarantine = ? ORDER BY recipient")
+            .bind(id)
+            .fetch_all(&mut **work)
+            .await?;
+    if rows.is_empty() {
+        return Ok(Err(Error::NoMessage { id }));
+    }
+    if let Some(named) = recipient {
+        // The very spelling counts before other spellings of the same mailbox.
+        let exact = rows.iter().any(|(recipient, ..)| recipient.eq_ignore_ascii_case(named));
+        let same = |row: &(String, String, Option<String>)| match exact {
+            true => row.0.eq_ignore_ascii_case(named),
+            false => row.1 == capped_as(named),
+        };
+        rows.retain(same);
+    }
+    let waiting: Vec<String> =
+        rows.iter().filter(|(.., outcome)| outcome.is_none()).map(|(recipient, ..)| recipient.clone()).collect();
+    Ok(match rows.into_iter().next() {
+        None => Err(Error::NoSuchRecipient { id, recipient: recipient.unwrap_or_default().to_owned() }),
+        Some((.., Some(outcome))) if waiting.is_empty() => Err(Error::AlreadyEnded { id, outcome }),
+        Some(_) => Ok(waiting),
+    })
+}
+
+pub(super) async fn outcome(
+    work: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    recipient: &str,
+    outcome: &str,
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE held SET outcome = ?, ended = ?, note = NULL WHERE quarantine = ? AND recipient = ?")
+        .bind(outcome)
+        .bind(seconds(now))
+        .bind(id)
+        .bind(recipient)
+        .execute(&mut **work)
+        .await
+        .map(|_| ())
+}
+
+/// Puts a kept message into the outbox for one recipient. It counts for no cap of the notices, so `capped_as` is empty.
+pub(super) async fn hand_on(
+    work: &mut Transaction<'_, Sqlite>,
+    (journal, id, kind): (i64, i64, &str),
+    reverse_path: &str,
+    recipient: &str,
+    now: SystemTime,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO outbox
+             (journal, quarantine, kind, reverse_path, recipient, created, next_try, capped_as, sender, message_id, message)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, '', '', ?3 || '-' || ?2 || '-' || lower(hex(randomblob(9))), x'')
+         RETURNING id",
+    )
+    .bind(journal)
+    .bind(id)
+    .bind(kind)
+    .bind(reverse_path)
+    .bind(recipient)
+    .bind(seconds(now))
+    .fetch_one(&mut **work)
+    .await
+}
+
+/// Whether the sender is on the recipient's list now.
+pub(super) async fn allowed(
+    work: &mut Transaction<'_, Sqlite>,
+    recipient: &str,
+    sender: &str,
+    most: u32,
+    now: SystemTime,
+) -> Result<bool, sqlx::Error> {
+    let address = capped_as(recipient);
+    sqlx::query(
+        "INSERT OR IGNORE INTO allowed (address, sender, at)
+         SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM allowed WHERE address = ?1) < ?4",
+    )
+    .bind(&address)
+    .bind(sender)
+    .bind(seconds(now))
+    .bind(most)
+    .execute(&mut **work)
+    .await?;
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM allowed WHERE address = ? AND sender = ?")
+        .bind(address)
+        .bind(sender)
+        .fetch_one(&mut **work)
+        .await?;
+    Ok(there > 0)
+}
+
+/// The message's row in the journal; a new one where the journal is not kept as long as the message.
+pub(super) async fn journal_of(
+    work: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    now: SystemTime,
+) -> Result<i64, sqlx::Error> {
+    let row: (Option<i64>, Option<String>, Option<String>) =
+        sqlx::query_as("SELECT journal, queue_id, sender FROM quarantine WHERE id = ?")
+            .bind(id)
+            .fetch_one(&mut **work)
+            .await?;
+    let (Some(journal), ..) = row else {
+        let (_, queue_id, sender) = row;
+        let words = |text: &str| text.to_owned();
+        let (result, verdict, json) = (words("quarantined"), words("discard"), words("{\"version\":1}"));
+        let entry = Entry { queue_id, sender, result, verdict, json, note: String::new() };
+        let journal = journal_row(work, &entry, now).await?;
+        sqlx::query("UPDATE quarantine SET journal = ? WHERE id = ?")
+            .bind(journal)
+            .bind(id)
+            .execute(&mut **work)
+            .await?;
+        return Ok(journal);
+    };
+    Ok(journal)
+}
+
+/// Deletes a message that nobody waits for and that is on its way to nobody.
+pub(super) async fn tidy(work: &mut Transaction<'_, Sqlite>, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM quarantine WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM held WHERE quarantine = ?1 AND outcome IS NULL)
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE quarantine = ?1 AND ended IS NULL)",
+    )
+    .bind(id)
+    .execute(&mut **work)
+    .await
+    .map(|_| ())
+}
+
+/// Rows of message and recipient, those of one message one after the other, as messages.
+pub(super) fn grouped(rows: &[SqliteRow]) -> Result<Vec<Held>, sqlx::Error> {
+    let mut all: Vec<Held> = Vec::new();
+    for row in rows {
+        let id = row.try_get("id")?;
+        let recipient = HeldFor {
+            recipient: row.try_get("recipient")?,
+            outcome: row.try_get("outcome")?,
+            note: row.try_get("note")?,
+        };
+        match all.last_mut() {
+            Some(held) if held.id == id => held.recipients.push(recipient),
+            _ => all.push(Held {
+                id,
+                at: time(row.try_get("at")?),
+                expires: time(row.try_get("expires")?),
+                queue_id: row.try_get("queue_id")?,
+                sender: row.try_get("sender")?,
+                reverse_path: row.try_get("reverse_path")?,
+                subject: row.try_get("subject")?,
+                reason: row.try_get("reason")?,
+                size: row.try_get::<i64, _>("size")?.unsigned_abs(),
+                recipients: vec![recipient],
+            }),
+        }
+    }
+    Ok(all)
+}
