@@ -67,7 +67,10 @@ impl Filter {
         let same = opened_as(&config) == opened_as(&self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
             (true, _) => None,
-            (false, Some(custody)) if same => Some(Arc::clone(custody)),
+            (false, Some(custody)) if same => {
+                custody.reload(&config)?;
+                Some(Arc::clone(custody))
+            }
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
         };
         Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, rules })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Context, exit, fail};
 use crate::config::{Config, Limits};
+use crate::outbox;
 use crate::policy::Policies;
 
 /// Check or show the configuration.
@@ -16,7 +17,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Read the configuration and load every policy component it names, as the filter would.
+    /// Read the configuration and load every policy component and text it names, as the filter would.
     Check,
     /// Print the configuration in force, defaults included, as TOML (or JSON with --json).
     Show {
@@ -48,10 +49,16 @@ fn refused(context: &Context, error: &str) -> ExitCode {
 }
 
 fn check(context: &Context, config: &Config) -> ExitCode {
-    let policies = match Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default())) {
+    let limits = Arc::new(Limits::default());
+    let policies = match Policies::load(&config.policy, &config.policies, &limits) {
         Ok(policies) => policies,
         Err(error) => return refused(context, &error.to_string()),
     };
+    // Where no domain ends here, nobody is told of anything, and the host name need not be one to write from.
+    let texts = !config.final_domains.is_empty() || !config.notices.templates.as_os_str().is_empty();
+    if let (true, Err(error)) = (texts, outbox::check(config, &limits)) {
+        return refused(context, &error.to_string());
+    }
     let warnings = warnings(config);
     if context.json {
         println!("{}", serde_json::json!({ "ok": true, "warnings": warnings }));

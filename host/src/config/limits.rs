@@ -135,6 +135,14 @@ pub struct Limits {
     pub allowed_per_user: u32,
     /// Between two reports (DSN) to one sender.
     pub report_pair: Duration,
+    /// Octets of a message's header that a report carries: real ones stay below, and many reports must not fill the disk.
+    pub report_header: usize,
+    /// How long notices over the hourly cap are collected before they are told of together.
+    pub digest_after: Duration,
+    /// Senders that a digest names; more are "others".
+    pub digest_senders: usize,
+    /// Octets of a text of the postmaster's own: some thirty pages.
+    pub template_octets: u64,
     /// Tries to submit one notice before it is given up and journalled so.
     pub notice_tries: u32,
     /// Notices to one recipient in an hour.
@@ -218,6 +226,10 @@ impl Default for Limits {
             release_wait: Duration::from_secs(20),
             allowed_per_user: 1_000,
             report_pair: Duration::from_secs(3_600),
+            report_header: 32 * 1024,
+            digest_after: Duration::from_secs(3_600),
+            digest_senders: 20,
+            template_octets: 64 * 1024,
             notice_tries: 20,
             notices_per_hour: 5,
             notice_pair: Duration::from_secs(86_400),

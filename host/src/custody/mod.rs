@@ -82,9 +82,6 @@ impl Custody {
         if case.reply.owed.is_empty() {
             return case;
         }
-        if case.reply.owed.iter().any(|owed| matches!(owed, Owed::Report(_))) {
-            return deferred(case, "reports are not written yet");
-        }
         if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
             return deferred(case, "the message is not whole, so no copy of it can be");
         }
@@ -96,15 +93,19 @@ impl Custody {
         deferred(case, &failure)
     }
 
-    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), store::Error> {
+    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), Error> {
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
-            let Owed::Notice(recipient) = owed else { continue };
-            match self.outbox.compose(case, *recipient) {
-                Ok(draft) => drafts.push(draft),
-                Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
+            match owed {
+                Owed::Notice(recipient) => match self.outbox.notice(case, *recipient) {
+                    Ok(draft) => drafts.push(draft),
+                    Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
+                },
+                Owed::Report(recipients) => drafts.push(self.outbox.report(case, recipients)?),
+                Owed::Record | Owed::Quarantine(_) | Owed::Copy(_) => {}
             }
         }
+        notes.extend(self.outbox.refusal(case).map(|why| format!("no report to the sender: {why}")));
         let entry = journal::entry(case, notes.join("; "));
         let now = SystemTime::now();
         let kept = body.map(|body| self.settings.kept(case, &body, now)).unwrap_or_default();
@@ -124,9 +125,14 @@ impl Custody {
         Ok(self.ledger.wishes(&mailboxes, sender.map(Address::to_string).as_deref()).await?)
     }
 
-    /// Whether a report about this message may go to its reverse-path (guard B).
-    pub async fn permit(&self, _mail: &Mail, _found: &Found) -> Result<(), &'static str> {
-        Err("reports are not written yet")
+    /// Whether a report about this message may go to its reverse-path (guard B); see [`Outbox::permit`].
+    pub async fn permit(&self, mail: &Mail, found: &Found) -> Result<(), &'static str> {
+        self.outbox.permit(mail, found, SystemTime::now()).await
+    }
+
+    /// Reads the texts of our mail again, where nothing else of the settings has changed.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        Ok(self.outbox.reload(config)?)
     }
 
     /// Sends what is owed until `shutdown`.

@@ -1,4 +1,4 @@
-//! The words of a notice, and the mail that gets none.
+//! What a notice and a digest say, and the mail that gets none.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,15 +6,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use mail_builder::MessageBuilder;
+use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 
 use super::Error;
+use super::texts::Texts;
 use crate::case::{Case, Disposition, Finding, Found, KeyStatus, Mail};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::proto::address::Address;
-use crate::store::Draft;
+use crate::store::{Collected, Draft, Kind};
 
-/// Why a recipient gets no notice; the journal says so.
+/// Why somebody gets no mail of ours; the journal says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOwed {
     /// There is no recipient with this index, or his address is no addr-spec.
@@ -31,16 +33,17 @@ pub enum NotOwed {
     Failed,
 }
 
-/// Who writes our notices.
+/// Who writes our mail, and in which words.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    from: String,
-    host: String,
+    pub(super) from: String,
+    pub(super) host: String,
+    pub(super) texts: Texts,
 }
 
 impl Sender {
-    /// `notices.from`, or postmaster at the host name; and the host name itself.
-    pub fn from_config(config: &Config) -> Result<Sender, Error> {
+    /// `notices.from`, or postmaster at the host name; the host name itself; the texts of `notices.templates`.
+    pub fn from_config(config: &Config, limits: &Limits) -> Result<Sender, Error> {
         let host = match config.hostname.as_str() {
             "" => system_host(),
             named => named.trim_end_matches('.').to_owned(),
@@ -53,16 +56,11 @@ impl Sender {
         if host.is_empty() || host.len() > 253 || !host.chars().all(plain) {
             return Err(Error::From(host));
         }
-        Ok(Sender { from, host })
-    }
-
-    /// The host name, for Message-IDs and HELO.
-    pub fn host(&self) -> &str {
-        &self.host
+        Ok(Sender { from, host, texts: Texts::load(&config.notices, limits)? })
     }
 
     /// The notice to the recipient with this index, or why there is to be none.
-    pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+    pub fn notice(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
         let to = case.mail.recipients.get(recipient).and_then(|r| r.address.as_ref()).ok_or(NotOwed::NoAddress)?;
         if is_automatic(to) || to.to_string().eq_ignore_ascii_case(&self.from) {
             return Err(NotOwed::Automatic);
@@ -70,72 +68,109 @@ impl Sender {
         if is_bulk(&case.mail) {
             return Err(NotOwed::Bulk);
         }
-        let found = match &case.finding {
-            Finding::Found(found) => Some(found),
-            Finding::Passing(_) => None,
-        };
-        let sender = found.and_then(|found| found.sender.as_ref());
-        let mut random = [0; 15];
-        getrandom::fill(&mut random).map_err(|_| NotOwed::Failed)?;
-        let id = format!("{}@{}", URL_SAFE_NO_PAD.encode(random), self.host);
-        let subject = match disposition(case, recipient) {
-            Disposition::Accept | Disposition::Mark => "About a message to you: the sender's address is not proved",
-            _ => "A message to you was not delivered: the sender's address is not proved",
-        };
-        let seconds = case.mail.received.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let message = MessageBuilder::new()
-            .header("Date", mail_builder::headers::date::Date::new(i64::try_from(seconds).unwrap_or_default()))
-            .header("From", Raw::new(format!("Mail system <{}>", self.from)))
-            .header("To", Raw::new(format!("<{to}>")))
-            .message_id(id.as_str())
-            .subject(subject)
-            .header("Auto-Submitted", Raw::new("auto-replied"))
-            .header("X-Auto-Response-Suppress", Raw::new("All"))
-            .text_body(self.text(case, recipient, found))
-            .write_to_vec()
-            .map_err(|_| NotOwed::Failed)?;
+        let sender = found(case).and_then(|found| found.sender.as_ref());
+        let text = &self.texts.notice;
+        let values = [
+            ("sender", sender.map_or("(no usable address)".into(), |sender| spelled(&sender.to_string()))),
+            ("when", when(case.mail.received)),
+            ("reason", reason(case).to_owned()),
+            ("fate", fate(case, recipient).to_owned()),
+            ("reference", reference(&case.mail)),
+            ("postmaster", self.from.clone()),
+        ];
+        let (id, letter) = self.letter(&to.to_string(), seconds(case.mail.received), text.subject(&values))?;
         Ok(Draft {
+            kind: Kind::Notice,
             recipient: to.to_string(),
             sender: sender.map(Address::to_string).unwrap_or_default(),
-            message_id: format!("<{id}>"),
-            message,
+            reverse_path: String::new(),
+            message_id: id,
+            message: letter.text_body(text.body(&values)).write_to_vec().map_err(|_| NotOwed::Failed)?,
         })
     }
 
-    fn text(&self, case: &Case, recipient: usize, found: Option<&Found>) -> String {
-        let sender = match found.and_then(|found| found.sender.as_ref()) {
-            Some(sender) => spelled(&sender.to_string()),
-            None => "(no usable address)".to_owned(),
-        };
-        let fate = match disposition(case, recipient) {
-            Disposition::Accept => "It was delivered to you.",
-            Disposition::Mark => "It was delivered to you, marked as suspicious.",
-            Disposition::Quarantine => "It was kept back and not delivered to you.",
-            Disposition::Reject | Disposition::Defer => "It was not delivered to you.",
-        };
-        let why = match found.map(|found| found.status) {
-            Some(KeyStatus::Invalid) => "The message carried a key that does not belong to this address.",
-            Some(KeyStatus::Missing) => "The message carried no key, although this address's mail carries one.",
-            Some(KeyStatus::Unusable) => {
-                "The message names its sender, or carries its key, in a way that cannot be read."
-            }
-            _ => "Whether the message comes from this address could not be found out.",
-        };
-        let id = case.mail.queue_id.as_deref().unwrap_or_default();
-        let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        let reference = if id.is_empty() { id } else { format!("\r\nReference: {id}") };
-        format!(
-            "A message to you came in the name of\r\n\r\n    {sender}\r\n\r\non {when}.\r\n\r\n\
-             That this address really wrote it could not be proved.\r\n{why}\r\n{fate}\r\n\r\n\
-             You need not do anything. Somebody may have used the address without being\r\n\
-             allowed to, as senders of unwanted mail do. If you expected a message from\r\n\
-             there, ask the sender in another way than by answering this notice.\r\n\r\n\
-             Questions? Write to your postmaster: {from}\r\n{reference}\r\n\
-             (The sender's address is spelled out above so that nobody opens it by mistake.)\r\n",
-            when = when(case.mail.received),
-            from = self.from,
-        )
+    /// The digest of notices that were held back, naming at most `most` senders.
+    pub fn digest(&self, collected: &Collected, most: usize, now: SystemTime) -> Result<Draft, NotOwed> {
+        let mut senders: Vec<String> =
+            collected.senders.iter().take(most).map(|sender| format!("    {}", spelled(sender))).collect();
+        match collected.senders.len() {
+            0 => senders.push("    (no usable address)".to_owned()),
+            known if known > most => senders.push("    and others".to_owned()),
+            _ => {}
+        }
+        let text = &self.texts.digest;
+        let values = [
+            ("count", collected.count.to_string()),
+            ("when", when(collected.since)),
+            ("senders", senders.join("\n")),
+            ("postmaster", self.from.clone()),
+        ];
+        let (id, letter) = self.letter(&collected.recipient, seconds(now), text.subject(&values))?;
+        Ok(Draft {
+            kind: Kind::Digest,
+            recipient: collected.recipient.clone(),
+            sender: String::new(),
+            reverse_path: String::new(),
+            message_id: id,
+            message: letter.text_body(text.body(&values)).write_to_vec().map_err(|_| NotOwed::Failed)?,
+        })
     }
+
+    /// A mail of ours without its body, and its Message-ID in angle brackets; `date` in seconds since 1970.
+    pub(super) fn letter(
+        &self,
+        to: &str,
+        date: i64,
+        subject: String,
+    ) -> Result<(String, MessageBuilder<'static>), NotOwed> {
+        let mut random = [0; 15];
+        getrandom::fill(&mut random).map_err(|_| NotOwed::Failed)?;
+        let id = format!("{}@{}", URL_SAFE_NO_PAD.encode(random), self.host);
+        let letter = MessageBuilder::new()
+            .header("Date", Date::new(date))
+            .header("From", Raw::new(format!("Mail system <{}>", self.from)))
+            .header("To", Raw::new(format!("<{to}>")))
+            .message_id(id.clone())
+            .subject(subject)
+            .header("Auto-Submitted", Raw::new("auto-replied"))
+            .header("X-Auto-Response-Suppress", Raw::new("All"));
+        Ok((format!("<{id}>"), letter))
+    }
+}
+
+/// What was found, where the message was ours to examine.
+pub(super) fn found(case: &Case) -> Option<&Found> {
+    match &case.finding {
+        Finding::Found(found) => Some(found),
+        Finding::Passing(_) => None,
+    }
+}
+
+/// Why the sender counts as unconfirmed, for a reader who knows nothing of keys.
+fn reason(case: &Case) -> &'static str {
+    match found(case).map(|found| found.status) {
+        Some(KeyStatus::Invalid) => "The message carried a key that does not belong to this address.",
+        Some(KeyStatus::Missing) => "The message carried no key, although this address's mail carries one.",
+        Some(KeyStatus::Unusable) => "The message names its sender, or carries its key, in a way that cannot be read.",
+        _ => "Whether the message comes from this address could not be found out.",
+    }
+}
+
+/// What became of the message for the recipient with this index.
+fn fate(case: &Case, recipient: usize) -> &'static str {
+    match disposition(case, recipient) {
+        Disposition::Accept => "It was delivered to you.",
+        Disposition::Mark => "It was delivered to you, marked as suspicious.",
+        Disposition::Quarantine => "It was kept back and not delivered to you.",
+        Disposition::Reject | Disposition::Defer => "It was not delivered to you.",
+    }
+}
+
+/// The MTA's name for the message, with which its log tells more.
+pub(super) fn reference(mail: &Mail) -> String {
+    let id = mail.queue_id.as_deref().unwrap_or_default();
+    let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    if id.is_empty() { "none".to_owned() } else { id }
 }
 
 /// What was decided for the recipient with this index.
@@ -145,7 +180,7 @@ fn disposition(case: &Case, recipient: usize) -> Disposition {
 }
 
 /// Addresses behind which nobody reads: an answer to them goes in circles (RFC 3834 §2).
-fn is_automatic(address: &Address) -> bool {
+pub(super) fn is_automatic(address: &Address) -> bool {
     let local = address.local().to_ascii_lowercase();
     ["owner-", "bounce-", "bounces-"].iter().any(|begin| local.starts_with(begin))
         || ["-request", "-owner", "-bounces"].iter().any(|end| local.ends_with(end))
@@ -153,7 +188,7 @@ fn is_automatic(address: &Address) -> bool {
 }
 
 /// Mail that came over a list, in bulk, or from a programme (RFC 2369, RFC 2919, RFC 3834 §2).
-fn is_bulk(mail: &Mail) -> bool {
+pub(super) fn is_bulk(mail: &Mail) -> bool {
     let word = |name: &'static str| {
         mail.named(name)
             .map(|field| String::from_utf8_lossy(&field.value).trim().to_ascii_lowercase())
@@ -167,7 +202,7 @@ fn is_bulk(mail: &Mail) -> bool {
 }
 
 /// An address of a stranger's choosing as text that no reader turns into a link.
-fn spelled(address: &str) -> String {
+pub(super) fn spelled(address: &str) -> String {
     printable(address, 254).replace('@', " [at] ").replace('.', " [dot] ").replace(['/', ':'], "?")
 }
 
@@ -176,8 +211,19 @@ fn printable(text: &str, most: usize) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '<' | '>') { c } else { '?' }).take(most).collect()
 }
 
+/// An address for a reader who knows it: letters of any script, else as [`printable`].
+pub(super) fn letters(address: &str) -> String {
+    let good = |c: char| c.is_alphanumeric() || c.is_ascii_graphic() && !matches!(c, '<' | '>' | '/' | ':');
+    address.chars().map(|c| if good(c) { c } else { '?' }).take(254).collect()
+}
+
+/// Seconds since 1970, as mail-builder counts them.
+pub(super) fn seconds(at: SystemTime) -> i64 {
+    i64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()).unwrap_or_default()
+}
+
 /// A time for people: 2026-01-31 at 12:34 UTC.
-fn when(at: SystemTime) -> String {
+pub(super) fn when(at: SystemTime) -> String {
     let most = UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
     let text = format_rfc3339_seconds(at.clamp(UNIX_EPOCH, most)).to_string();
     let (day, time) = text.split_once('T').unwrap_or((text.as_str(), ""));

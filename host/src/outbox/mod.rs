@@ -1,29 +1,33 @@
-//! What we still have to send: notices to recipients, composed here, and messages that custody hands on; kept in the
-//! outbox, sent over SMTP.
+//! What we still have to send: notices to recipients, reports to senders, composed here, and messages that custody hands on;
+//! kept in the outbox, sent over SMTP.
 //!
 //! Delivery is at least once: a try is counted before it is made, and a crash between sending and noting so repeats it,
 //! with the same Message-ID.
 
 mod compose;
+mod permit;
+mod report;
+mod send;
+mod texts;
 
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use lettre::address::Envelope;
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use compose::{NotOwed, Sender};
 
-use crate::case::Case;
+use self::permit::Reserved;
+use self::send::{Failure, Server};
+use crate::case::{Case, Found, Mail};
 use crate::config::{Config, Limits};
 use crate::proto::header::{self, Bounds};
 use crate::proto::mark::{MARK_FIELD, MarkKey, bound_id};
-use crate::store::{self, Caps, Draft, Due, Ledger};
+use crate::store::{self, Caps, Draft, Due, Ledger, Withheld, folded};
 
 /// How long the worker waits at most before it looks for what is due: whoever releases a message waits for that.
 const LOOK: Duration = Duration::from_secs(5);
@@ -41,6 +45,17 @@ pub enum Error {
         "notices.from = {0:?} is no address, and postmaster at the host name would be none either: set notices.from or hostname"
     )]
     From(String),
+    /// A text of the postmaster's own.
+    #[error("notices.templates: {path} {what}")]
+    Template {
+        /// The file, or the directory.
+        path: PathBuf,
+        /// What is wrong with it, and the way out.
+        what: String,
+    },
+    /// A report that is owed cannot be written.
+    #[error("the report to the sender cannot be written: {0}")]
+    NoReport(NotOwed),
     /// The database.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -65,8 +80,10 @@ pub enum Turn {
 pub struct Outbox {
     ledger: Ledger,
     mark: MarkKey,
-    sender: Sender,
-    server: AsyncSmtpTransport<Tokio1Executor>,
+    /// Replaced by a reload that finds other texts.
+    sender: RwLock<Arc<Sender>>,
+    server: Server,
+    reserved: Reserved,
     limits: Arc<Limits>,
     journal_kept: Duration,
     wake: Notify,
@@ -74,47 +91,89 @@ pub struct Outbox {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("sender", &self.sender).finish_non_exhaustive()
+        f.debug_struct("Outbox").field("sender", &self.sender()).finish_non_exhaustive()
     }
 }
 
 impl Outbox {
     /// An outbox over this ledger, with the server and the From address of the configuration. It connects to nothing yet.
     pub fn open(config: &Config, limits: &Arc<Limits>, ledger: Ledger, mark: MarkKey) -> Result<Outbox, Error> {
-        let sender = Sender::from_config(config)?;
-        let wrong = || Error::Via(config.notices.notify_via.clone());
-        let (host, port) = config.notices.notify_via.rsplit_once(':').ok_or_else(wrong)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port: u16 = port.parse().map_err(|_| wrong())?;
-        if host.is_empty() || port == 0 {
-            return Err(wrong());
-        }
-        // Plain SMTP to a server of our own; it is the one that speaks to others.
-        let server = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-            .port(port)
-            .hello_name(ClientId::Domain(sender.host().to_owned()))
-            .timeout(Some(limits.notice_step))
-            .build();
+        let sender = Sender::from_config(config, limits)?;
+        let server = server(config, &sender, limits)?;
         Ok(Outbox {
             ledger,
             mark,
-            sender,
+            sender: RwLock::new(Arc::new(sender)),
             server,
+            reserved: Reserved::default(),
             limits: limits.clone(),
             journal_kept: config.custody.journal_kept,
             wake: Notify::new(),
         })
     }
 
-    /// The notice to the recipient with this index, or why there is to be none.
-    pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
-        self.sender.compose(case, recipient)
+    /// Reads the texts and the From address again, all or, on an error, nothing of them; what is composed from now on has them.
+    pub fn reload(&self, config: &Config) -> Result<(), Error> {
+        let sender = Sender::from_config(config, &self.limits)?;
+        *self.sender.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sender);
+        Ok(())
     }
 
-    /// How many notices may be owed.
+    /// The notice to the recipient with this index, or why there is to be none.
+    pub fn notice(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+        self.sender().notice(case, recipient)
+    }
+
+    /// The report to the reverse-path about these recipients (indices). Whether one may be sent is [`Outbox::permit`]'s
+    /// question.
+    pub fn report(&self, case: &Case, recipients: &[usize]) -> Result<Draft, Error> {
+        self.sender().report(case, recipients, self.limits.report_header).map_err(Error::NoReport)
+    }
+
+    /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
+    /// sender may get in `Limits::report_pair` is reserved; it lapses where no report is owed after all. The refusal is in
+    /// plain words, for the journal.
+    pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), &'static str> {
+        let path = permit::reportable(mail, found, &self.sender().from)?.to_string();
+        let (sender, caps) = (folded(&path).unwrap_or_default(), self.caps());
+        let most = usize::try_from(caps.waiting).unwrap_or(usize::MAX);
+        if !self.reserved.reserve(&sender, caps.report_pair, most, now) {
+            return Err("the sender may have one report in an hour, and it is taken");
+        }
+        let refused = match self.ledger.report_withheld(&sender, caps, now).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(Withheld::Full)) => "as many mails wait to be sent as may",
+            Ok(Some(_)) => "the sender had a report within the hour",
+            Err(e) => {
+                warn!("the outbox cannot be read, no report is permitted: {e}");
+                "the outbox cannot be read"
+            }
+        };
+        self.reserved.give_back(&sender);
+        Err(refused)
+    }
+
+    /// Why a sender who was to be told of this message gets no report, in plain words for the journal; absent where he gets
+    /// one, or nobody wanted it.
+    pub fn refusal(&self, case: &Case) -> Option<&'static str> {
+        permit::refusal(case, &self.sender().from)
+    }
+
+    /// How many mails may be owed.
     pub fn caps(&self) -> Caps {
         let limits = &self.limits;
-        Caps { per_hour: limits.notices_per_hour, pair: limits.notice_pair, waiting: limits.notices_waiting }
+        Caps {
+            per_hour: limits.notices_per_hour,
+            pair: limits.notice_pair,
+            waiting: limits.notices_waiting,
+            report_pair: limits.report_pair,
+            digest_after: limits.digest_after,
+            digest_senders: limits.digest_senders,
+        }
+    }
+
+    fn sender(&self) -> Arc<Sender> {
+        self.sender.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says that something is owed, so that it need not wait for the next look.
@@ -167,21 +226,21 @@ impl Outbox {
         }
     }
 
-    /// Sends one notice, or message from quarantine, whose turn it is at this time.
+    /// Sends one mail whose turn it is at this time; a digest that is ripe is written first.
     pub async fn turn(&self, now: SystemTime) -> Result<Turn, Error> {
+        let (sender, caps) = (self.sender(), self.caps());
+        self.ledger.bundle(caps, now, |held| sender.digest(held, caps.digest_senders, now).ok()).await?;
         let Some(due) = self.ledger.take(now, backoff).await? else { return Ok(Turn::Idle) };
-        let failure = match self.send(&due, now).await {
+        let (kind, recipient, message_id, tries) = (due.kind.word(), &due.recipient, &due.message_id, due.tries);
+        let Failure { lasting, text } = match self.send(&due, now).await {
             Ok(()) => {
                 self.ledger.end(&due, None, now).await?;
-                let Due { kind, recipient, message_id, tries, .. } = &due;
                 info!(recipient, message_id, tries, "{kind} sent");
                 return Ok(if due.quarantine.is_some() { Turn::HandedOn } else { Turn::Sent });
             }
             Err(failure) => failure,
         };
-        let Failure { lasting, text } = failure;
-        let Due { kind, recipient, message_id, tries, .. } = &due;
-        if lasting || due.tries >= self.limits.notice_tries {
+        if lasting || tries >= self.limits.notice_tries {
             warn!(recipient, message_id, tries, "{kind} given up: {text}");
             self.ledger.end(&due, Some(&text), now).await?;
             return Ok(Turn::GivenUp(text));
@@ -190,22 +249,16 @@ impl Outbox {
         Ok(Turn::Postponed(text))
     }
 
-    /// Hands it to the server, under our mark, which is made anew for each try since it ages.
+    /// Hands one mail to the server, under our mark, which is made anew for each try since it ages.
     async fn send(&self, due: &Due, now: SystemTime) -> Result<(), Failure> {
         if due.message.is_empty() {
-            return Err(Failure::lasting("its text is gone".to_owned()));
+            return Err(Failure::lasting("its text is gone"));
         }
-        let to = due.recipient.parse().map_err(|e| Failure::lasting(format!("no address for SMTP: {e}")))?;
         // A reverse-path that SMTP cannot carry would keep the message from its recipient: it goes without one.
-        let from: Option<lettre::Address> = due.reverse_path.parse().ok();
-        let path = if from.is_some() { due.reverse_path.as_str() } else { "" };
-        let envelope = Envelope::new(from, vec![to]).map_err(|e| Failure::lasting(e.to_string()))?;
+        let path = if send::carries(&due.reverse_path) { due.reverse_path.as_str() } else { "" };
         let mark = self.mark.write(now, path, &due.recipient, &self.bound_id(&due.message));
         let message = on_the_wire(&format!("{MARK_FIELD}: {mark}\r\n"), &due.message);
-        match self.server.send_raw(&envelope, &message).await {
-            Ok(_) => Ok(()),
-            Err(e) => Err(Failure { lasting: e.is_permanent(), text: in_one_line(&e) }),
-        }
+        self.server.take(path, &due.recipient, &message).await
     }
 
     /// What the mark binds of the message's Message-ID.
@@ -256,29 +309,15 @@ fn on_the_wire(top: &str, message: &[u8]) -> Vec<u8> {
     wire
 }
 
-/// Why it was not taken.
-struct Failure {
-    /// It makes no sense to try again.
-    lasting: bool,
-    text: String,
+/// Whether the settings of `[notices]` can be used, texts included; connects to nothing.
+pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
+    let sender = Sender::from_config(config, limits)?;
+    server(config, &sender, limits).map(|_| ())
 }
 
-impl Failure {
-    fn lasting(text: String) -> Failure {
-        Failure { lasting: true, text }
-    }
-}
-
-/// The error and its causes, printable, without line ends: a server's words go to the log and the journal.
-fn in_one_line(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect()
+fn server(config: &Config, sender: &Sender, limits: &Limits) -> Result<Server, Error> {
+    let via = &config.notices.notify_via;
+    Server::parse(via, &sender.host, limits.notice_step).ok_or_else(|| Error::Via(via.clone()))
 }
 
 /// How long after the nth try the next one is: a minute, doubling to six hours; 20 tries take some three days.

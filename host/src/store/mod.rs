@@ -7,6 +7,7 @@
 mod choices;
 mod keys;
 mod ledger;
+mod outbox;
 mod quarantine;
 mod sqlite;
 
@@ -15,7 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use choices::{UserRow, Wish, wanted};
 pub use keys::{KeyRow, KeyTable};
-pub use ledger::{Caps, Draft, Due, Entry, JournalRow, Ledger, OutboxRow, Recorded, Withheld};
+pub use ledger::{Entry, JournalRow, Ledger, Recorded};
+pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 pub use quarantine::{Held, HeldFor, Kept, Released};
 pub use sqlite::prepare_dir;
 
@@ -116,6 +118,14 @@ pub enum Error {
     NoSender {
         /// Its number.
         id: i64,
+    },
+    /// A mail on which the fate of a message hangs may not be owed.
+    #[error("the mail to {recipient} may not be sent: {why}")]
+    Withheld {
+        /// Whom it was to go to.
+        recipient: String,
+        /// The cap, in words.
+        why: &'static str,
     },
     /// An address has as many keys as one may have.
     #[error("{address} has {count} living keys already: revoke some before another one is issued")]

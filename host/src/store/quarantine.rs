@@ -4,7 +4,8 @@ mod rows;
 
 use std::time::SystemTime;
 
-use super::ledger::{annotate, capped_as, read_outbox};
+use super::ledger::annotate;
+use super::outbox::{capped_as, read_outbox};
 use super::{Error, Ledger, OutboxRow, folded, seconds};
 use rows::{allowed, grouped, hand_on, journal_of, outcome, tidy, waiting};
 pub(super) use rows::{ended, has_room, keep};
@@ -234,12 +235,13 @@ impl Ledger {
     pub async fn progress(&self, rows: &[i64]) -> Result<Vec<OutboxRow>, Error> {
         let mut progress = Vec::new();
         for row in rows {
-            let row = sqlx::query("SELECT recipient, message_id, tries, next_try, outcome FROM outbox WHERE id = ?")
-                .bind(row)
-                .fetch_optional(self.0.readers())
-                .await
-                .and_then(|row| row.as_ref().map(read_outbox).transpose())
-                .map_err(|e| self.0.failed(e))?;
+            let row =
+                sqlx::query("SELECT kind, recipient, message_id, tries, next_try, outcome FROM outbox WHERE id = ?")
+                    .bind(row)
+                    .fetch_optional(self.0.readers())
+                    .await
+                    .and_then(|row| row.as_ref().map(read_outbox).transpose())
+                    .map_err(|e| self.0.failed(e))?;
             progress.extend(row);
         }
         Ok(progress)

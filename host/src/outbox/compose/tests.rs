@@ -57,12 +57,12 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
 }
 
 fn sender() -> Sender {
-    Sender::from_config(&Config { hostname: "mx.example.com".into(), ..Config::default() }).unwrap()
+    Sender::from_config(&Config { hostname: "mx.example.com".into(), ..Config::default() }, &Limits::default()).unwrap()
 }
 
 #[test]
 fn j3_a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
-    let draft = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
+    let draft = sender().notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
     let text = String::from_utf8(draft.message.clone()).unwrap();
     for part in [
         "From: Mail system <postmaster@mx.example.com>\r\n",
@@ -103,11 +103,11 @@ fn automatic_recipients_get_no_notice() {
         "postmaster@mx.example.com",
         "Postmaster@mx.example.com",
     ] {
-        let composed = sender().compose(&case(recipient, "eve@x.example", vec![]), 0);
+        let composed = sender().notice(&case(recipient, "eve@x.example", vec![]), 0);
         assert_eq!(composed.unwrap_err(), NotOwed::Automatic, "{recipient}");
     }
-    assert_eq!(sender().compose(&case("nobody", "eve@x.example", vec![]), 0).unwrap_err(), NotOwed::NoAddress);
-    assert_eq!(sender().compose(&case("bob@example.com", "", vec![]), 7).unwrap_err(), NotOwed::NoAddress);
+    assert_eq!(sender().notice(&case("nobody", "eve@x.example", vec![]), 0).unwrap_err(), NotOwed::NoAddress);
+    assert_eq!(sender().notice(&case("bob@example.com", "", vec![]), 7).unwrap_err(), NotOwed::NoAddress);
 }
 
 #[test]
@@ -120,21 +120,21 @@ fn list_bulk_and_automatic_mail_makes_no_notice() {
         ("Auto-Submitted", " auto-generated"),
         ("auto-submitted", " auto-replied; x=y"),
     ] {
-        let composed = sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0);
+        let composed = sender().notice(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0);
         assert_eq!(composed.unwrap_err(), NotOwed::Bulk, "{name}:{value}");
     }
     for (name, value) in [("Auto-Submitted", " No"), ("Precedence", " first-class"), ("Listen", " x")] {
-        assert!(sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0).is_ok());
+        assert!(sender().notice(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0).is_ok());
     }
 }
 
 #[test]
 fn j2_our_own_notice_makes_no_notice_at_another_server() {
-    let notice = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
+    let notice = sender().notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
     let header = String::from_utf8(notice).unwrap();
     let fields = header.split("\r\n\r\n").next().unwrap().lines().filter_map(|line| line.split_once(':'));
     let fields = fields.map(|(name, value)| field(name, value)).collect();
-    let composed = sender().compose(&case("bob@example.com", "postmaster@mx.example.com", fields), 0);
+    let composed = sender().notice(&case("bob@example.com", "postmaster@mx.example.com", fields), 0);
     assert_eq!(composed.unwrap_err(), NotOwed::Bulk);
 }
 
@@ -142,8 +142,54 @@ fn j2_our_own_notice_makes_no_notice_at_another_server() {
 fn a_from_that_is_no_address_is_refused_with_the_way_out() {
     let mut config = Config { hostname: "mx.example.com".into(), ..Config::default() };
     config.notices.from = "x\r\nBcc: y@z.example".into();
-    assert!(Sender::from_config(&config).unwrap_err().to_string().contains("notices.from"));
+    assert!(Sender::from_config(&config, &Limits::default()).unwrap_err().to_string().contains("notices.from"));
     config.notices.from = String::new();
     config.hostname = "mx example".into();
-    assert!(Sender::from_config(&config).unwrap_err().to_string().contains("hostname"));
+    assert!(Sender::from_config(&config, &Limits::default()).unwrap_err().to_string().contains("hostname"));
+}
+
+fn collected(senders: usize) -> Collected {
+    Collected {
+        recipient: "bob@example.com".into(),
+        since: UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+        count: 9_995,
+        senders: (0..senders).map(|n| format!("eve{n}@x.example")).collect(),
+    }
+}
+
+#[test]
+fn a_digest_counts_and_names_as_many_senders_as_it_may() {
+    let now = UNIX_EPOCH + std::time::Duration::from_secs(1_800_003_600);
+    let draft = sender().digest(&collected(4), 3, now).unwrap();
+    let text = String::from_utf8(draft.message).unwrap();
+    for part in [
+        "Subject: 9995 more messages to you",
+        "To: <bob@example.com>\r\n",
+        "Auto-Submitted: auto-replied\r\n",
+        "9995 more messages",
+        "2027-01-15 at 08:00 UTC",
+        "    eve0 [at] x [dot] example\r\n",
+        "    eve2 [at] x [dot] example\r\n    and others\r\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    assert!(!text.contains("eve3"), "{text}");
+    assert_eq!((draft.kind, draft.recipient.as_str()), (Kind::Digest, "bob@example.com"));
+    let all = String::from_utf8(sender().digest(&collected(3), 3, now).unwrap().message).unwrap();
+    assert!(all.contains("eve2") && !all.contains("others"), "{all}");
+    let nobody = String::from_utf8(sender().digest(&collected(0), 3, now).unwrap().message).unwrap();
+    assert!(nobody.contains("(no usable address)"), "{nobody}");
+}
+
+#[test]
+fn texts_of_ones_own_may_be_in_any_language() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("notice.txt"), "Subject: Grüße von {sender}\n\nÜber {sender}: {fate}\n").unwrap();
+    let mut config = Config { hostname: "mx.example.com".into(), ..Config::default() };
+    config.notices.templates = dir.path().to_owned();
+    let own = Sender::from_config(&config, &Limits::default()).unwrap();
+    let draft = own.notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
+    let text = String::from_utf8(draft.message).unwrap();
+    assert!(text.is_ascii(), "encoded: {text}");
+    assert!(text.contains("=?utf-8?") && text.contains("=C3=9Cber eve [at] x [dot] example"), "{text}");
 }

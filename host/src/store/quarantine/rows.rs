@@ -6,7 +6,8 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Row, Transaction};
 
 use super::{Held, HeldFor, Kept};
-use crate::store::ledger::{annotate, capped_as, journal_row};
+use crate::store::ledger::{annotate, journal_row};
+use crate::store::outbox::capped_as;
 use crate::store::{Due, Entry, Error, seconds, time};
 
 /// How long a message is kept at least once the MTA refused it: somebody is to see why.
@@ -89,7 +90,7 @@ pub(in crate::store) async fn ended(
         .bind(id)
         .execute(&mut **work)
         .await?;
-    let words = format!("{} to {} not taken, kept in quarantine as {id}: {why}", due.kind, due.recipient);
+    let words = format!("{} to {} not taken, kept in quarantine as {id}: {why}", due.kind.word(), due.recipient);
     annotate(work, due.journal, &words).await
 }
 

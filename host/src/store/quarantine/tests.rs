@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, Due, Opening, time};
+use crate::store::{Caps, Draft, Due, Kind, Opening, time};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
-const CAPS: Caps = Caps { per_hour: 1, pair: Duration::from_secs(86_400), waiting: 100 };
+const CAPS: Caps = Caps {
+    per_hour: 1,
+    pair: Duration::from_secs(86_400),
+    waiting: 100,
+    report_pair: Duration::from_secs(3_600),
+    digest_after: Duration::from_secs(3_600),
+    digest_senders: 20,
+};
 const DAY: Duration = Duration::from_secs(86_400);
 const BOB: &str = "bob@example.com";
 const CAROL: &str = "carol@example.com";
@@ -94,7 +101,7 @@ async fn a_release_is_sent_as_it_was_and_leaves_nothing_behind() {
     let released = ledger.release(id, Some("BOB+x@example.com"), None, now()).await.unwrap();
     assert_eq!((released.rows.len(), released.allowed), (1, false));
     let due = take(&ledger, now()).await.unwrap();
-    assert_eq!((due.kind.as_str(), due.reverse_path.as_str()), ("release", "alice@sender.example"));
+    assert_eq!((due.kind.word(), due.reverse_path.as_str()), ("release", "alice@sender.example"));
     assert_eq!((due.recipient.as_str(), due.quarantine), (BOB, Some(id)));
     assert_eq!(due.message, kept(&[]).message);
     assert_eq!(ledger.progress(&released.rows).await.unwrap()[0].outcome, None);
@@ -168,7 +175,7 @@ async fn a_copy_goes_out_at_once_to_each_and_is_kept_only_where_it_is_refused() 
     let error = ledger.release(id, None, None, now()).await.unwrap_err();
     assert!(matches!(&error, Error::AlreadyEnded { outcome, .. } if outcome == "copied"), "{error}");
     let (first, second) = (take(&ledger, now()).await.unwrap(), take(&ledger, now()).await.unwrap());
-    assert_eq!((first.kind.as_str(), first.recipient.as_str(), second.recipient.as_str()), ("copy", BOB, CAROL));
+    assert_eq!((first.kind.word(), first.recipient.as_str(), second.recipient.as_str()), ("copy", BOB, CAROL));
     ledger.end(&first, None, now()).await.unwrap();
     ledger.end(&second, Some("552 mailbox full"), now()).await.unwrap();
     let held = ledger.held(None, 9).await.unwrap();
@@ -256,6 +263,8 @@ async fn allowing_puts_the_sender_on_the_list_of_each_recipient_within_its_bound
 async fn messages_from_quarantine_go_before_notices_and_count_for_none_of_their_caps() {
     let (_dir, ledger) = ledger().await;
     let draft = |n: u32| Draft {
+        kind: Kind::Notice,
+        reverse_path: String::new(),
         recipient: BOB.into(),
         sender: "alice@sender.example".into(),
         message_id: format!("<{n}@mx>"),
@@ -269,7 +278,7 @@ async fn messages_from_quarantine_go_before_notices_and_count_for_none_of_their_
     ledger.release(later, None, None, now() + Duration::from_secs(5)).await.unwrap();
     let mut kinds = Vec::new();
     while let Some(due) = take(&ledger, now() + Duration::from_secs(5)).await {
-        kinds.push(due.kind);
+        kinds.push(due.kind.word());
     }
     assert_eq!(kinds, ["release", "release", "notice"]);
 }

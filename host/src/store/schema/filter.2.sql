@@ -56,14 +56,17 @@ ALTER TABLE outbox ADD COLUMN quarantine INTEGER REFERENCES quarantine (id) ON D
 
 CREATE INDEX outbox_by_quarantine ON outbox (quarantine) WHERE quarantine IS NOT NULL;
 
--- Notices held back by the hourly cap, told together later.
+-- Notices held back by the hourly cap, told together later; `journal`: the row of the newest, `senders`: one a line.
 CREATE TABLE digest (
     capped_as TEXT PRIMARY KEY,
     recipient TEXT NOT NULL,
+    journal INTEGER NOT NULL REFERENCES journal (id) ON DELETE CASCADE,
     since INTEGER NOT NULL,
     count INTEGER NOT NULL,
     senders TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX digest_by_journal ON digest (journal);
 
 CREATE INDEX journal_by_queue_id ON journal (queue_id);
 CREATE INDEX journal_by_sender ON journal (sender);

@@ -1,0 +1,137 @@
+//! Handing one mail to the SMTP server, step by step: which step failed decides whether trying again makes sense.
+
+use std::time::Duration;
+
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+
+use crate::proto::address::Address;
+
+/// A farewell is a courtesy: the mail is handed over, or not, before it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The SMTP server that takes our mail.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    host: String,
+    port: u16,
+    hello: ClientId,
+    step: Duration,
+}
+
+/// Why a mail was not taken.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// It makes no sense to try again.
+    pub(super) lasting: bool,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn lasting(text: impl Into<String>) -> Failure {
+        Failure { lasting: true, text: text.into() }
+    }
+}
+
+impl Server {
+    /// The server `HOST:PORT`, to which we call ourselves `hello`; each step has the time `step`. It connects to nothing yet.
+    pub(super) fn parse(via: &str, hello: &str, step: Duration) -> Option<Server> {
+        let (host, port) = via.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+        let hello = ClientId::Domain(hello.to_owned());
+        (!host.is_empty()).then(|| Server { host: host.to_owned(), port, hello, step })
+    }
+
+    /// Hands over one mail with this reverse-path (empty: the null one) to this recipient. Plain SMTP: the server is one of
+    /// our own, and it is the one that speaks to others.
+    pub(super) async fn take(&self, from: &str, to: &str, message: &[u8]) -> Result<(), Failure> {
+        let from = match from {
+            "" => None,
+            from => Some(path(from)?),
+        };
+        let to = path(to)?;
+        let (server, wait) = ((self.host.as_str(), self.port), Some(self.step));
+        let connecting = AsyncSmtpConnection::connect_tokio1(server, wait, &self.hello, None, None);
+        let mut connection = self.step("the connection", connecting).await.map_err(|(failure, _)| failure)?;
+        let taken = self.converse(&mut connection, from, to, message).await;
+        let _ = tokio::time::timeout(FAREWELL, connection.abort()).await;
+        taken
+    }
+
+    async fn converse(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        from: Option<lettre::Address>,
+        to: lettre::Address,
+        message: &[u8],
+    ) -> Result<(), Failure> {
+        let ascii = |address: &lettre::Address| AsRef::<str>::as_ref(address).is_ascii();
+        let offers = |extension| connection.server_info().supports_feature(extension);
+        let mut parameters = Vec::new();
+        if !(ascii(&to) && from.as_ref().is_none_or(ascii)) {
+            if !offers(Extension::SmtpUtfEight) {
+                return Err(Failure::lasting("the server offers no SMTPUTF8, which this address needs"));
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        if !message.is_ascii() {
+            if !offers(Extension::EightBitMime) {
+                return Err(Failure::lasting("the server offers no 8BITMIME, which this mail needs"));
+            }
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        // Until the recipient is named, a refusal is about us and our settings: the postmaster can put it right meanwhile.
+        self.step("MAIL", connection.command(Mail::new(from, parameters))).await.map_err(|(failure, _)| failure)?;
+        let about_it = |(failure, refused): (Failure, bool)| Failure { lasting: refused, ..failure };
+        self.step("RCPT", connection.command(Rcpt::new(to, Vec::new()))).await.map_err(about_it)?;
+        self.step("DATA", connection.command(Data)).await.map_err(about_it)?;
+        self.step("the message", connection.message(message)).await.map_err(about_it)?;
+        Ok(())
+    }
+
+    /// One step within its time; of a failure also whether the server refused for good.
+    async fn step<T>(
+        &self,
+        what: &str,
+        doing: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
+    ) -> Result<T, (Failure, bool)> {
+        match tokio::time::timeout(self.step, doing).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(e)) => {
+                let text = format!("{what}: {}", in_one_line(&e));
+                Err((Failure { lasting: false, text }, e.is_permanent()))
+            }
+            Err(_) => {
+                let text = format!("{what}: no answer within {:?}", self.step);
+                Err((Failure { lasting: false, text }, false))
+            }
+        }
+    }
+}
+
+/// Whether this reverse-path, empty or an address, can stand in a MAIL command.
+pub(super) fn carries(reverse_path: &str) -> bool {
+    reverse_path.is_empty() || path(reverse_path).is_ok()
+}
+
+/// An address of ours as lettre's. It was read strictly when the mail was composed; lettre's own reading differs in quoted
+/// and international local parts.
+fn path(address: &str) -> Result<lettre::Address, Failure> {
+    let address = Address::parse(address.as_bytes(), true);
+    let address = address.map_err(|e| Failure::lasting(format!("no address for SMTP: {e}")))?;
+    Ok(lettre::Address::new_dangerous(address.local(), address.domain()))
+}
+
+/// The error and its causes, printable, without line ends: a server's words go to the log and the journal.
+fn in_one_line(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = e.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect()
+}
