@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use addrauth::case::*;
-use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth::cli::demo::mailbox::{Mailbox, Taken};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
@@ -332,19 +332,87 @@ async fn a_stop_in_the_middle_of_a_try_sends_no_notice_twice() {
 }
 
 #[tokio::test]
-async fn j1_two_thousand_forged_messages_to_one_recipient_make_five_notices() {
-    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+async fn j1_ten_thousand_forged_messages_to_one_recipient_make_five_notices_and_a_digest() {
+    // In memory where that is to be had: 10,000 commits on a disk would take their time and show nothing more.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let mailbox = Mailbox::start().unwrap();
     let custody = open(dir.path(), Some(&mailbox)).await;
-    for n in 0..2_000 {
-        // Another sender each time, and another spelling of the recipient.
+    for n in 0..10_000 {
+        // Another sender each time, and another spelling of the recipient; the sender is to be told as well.
         let mut forged = case(&format!("eve{n}@x{}.example", n % 7));
         let spelling = ["bob", "Bob", "bob+1", "BOB+2"][n % 4];
         forged.mail.recipients[0].address = address(&format!("{spelling}@example.com"));
+        forged.decisions[0].notify.sender = true;
+        let Finding::Found(found) = &forged.finding else { panic!("it was examined") };
+        if n % 100 == 0 {
+            assert!(custody.permit(&forged.mail, found).await.is_err(), "nothing vouches for the reverse-path");
+        }
         assert_eq!(custody.keep(forged, None).await.reply.verdict, Verdict::Discard);
     }
-    assert_eq!(custody.journal(3_000).await.unwrap().len(), 2_000, "each of them has its row");
-    while custody.outbox().turn(SystemTime::now()).await.unwrap() != Turn::Idle {}
+    let rows = custody.journal(20_000).await.unwrap();
+    assert_eq!(rows.len(), 10_000, "each of them has its row");
+    assert!(rows.iter().all(|row| row.entry.note.contains("no report to the sender: neither SPF nor")));
+    let now = SystemTime::now();
+    while custody.outbox().turn(now).await.unwrap() != Turn::Idle {}
     assert_eq!(mailbox.taken().len(), 5);
+    let later = now + Duration::from_secs(3_601);
+    while custody.outbox().turn(later).await.unwrap() != Turn::Idle {}
+    while custody.outbox().turn(later + Duration::from_secs(86_400)).await.unwrap() != Turn::Idle {}
+    let taken = mailbox.taken();
+    assert_eq!(taken.len(), 6, "and nobody but the recipient was told");
+    assert!(taken.iter().all(|mail| mail.to[0].to_ascii_lowercase().starts_with("<bob")), "{taken:?}");
+    let digest = &taken[5];
+    assert!(digest.field("Subject").unwrap().starts_with("9995 more messages to you"), "{digest:?}");
+    assert_eq!(digest.text.matches(" [at] ").count(), 20, "as many senders as it names");
+    assert!(digest.text.contains("and others"), "{digest:?}");
+}
+
+/// A mail of ours as it arrives at another server, decided as badly as can be.
+fn arrived(taken: &Taken, recipient: &str) -> Case {
+    let header = taken.text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ").replace("\r\n\t", " ");
+    let fields = header.split("\r\n").filter_map(|line| line.split_once(':'));
+    let mut case = case("postmaster@mx.example.com");
+    case.mail.fields = fields.map(|(name, value)| Field { name: name.into(), value: value.into() }).collect();
+    case.mail.reverse_path = match taken.from.as_str() {
+        "<>" => ReversePath::Null,
+        path => ReversePath::Path(address(path.trim_matches(['<', '>']))),
+    };
+    case.mail.recipients[0].address = address(recipient);
+    case.decisions[0].notify.sender = true;
+    case
+}
+
+#[tokio::test]
+async fn j2_two_servers_that_tell_each_other_fall_silent_at_once() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mailbox, other) = (Mailbox::start().unwrap(), Mailbox::start().unwrap());
+    let here = open(ours.path(), Some(&mailbox)).await;
+    let there = open(theirs.path(), Some(&other)).await;
+    for n in 0..7 {
+        here.keep(case(&format!("alice{n}@b.example")), None).await;
+    }
+    let mut told = case("alice@b.example");
+    told.reply = Reply { owed: vec![Owed::Record, Owed::Report(vec![0])], ..Reply::bare(Verdict::Accept) };
+    here.keep(told, None).await;
+    let later = SystemTime::now() + Duration::from_secs(3_601);
+    while here.outbox().turn(later).await.unwrap() != Turn::Idle {}
+    let taken = mailbox.taken();
+    assert_eq!(taken.len(), 7, "five notices, a digest, a report");
+    let vouched = MailAuth { spf: AuthResult::Pass, spf_of_path: true, ..MailAuth::default() };
+    for mail in &taken {
+        let mut case = arrived(mail, "alice@b.example");
+        let Finding::Found(found) = &mut case.finding else { panic!("it was examined") };
+        found.mail_auth = Some(vouched);
+        assert_eq!(there.permit(&case.mail, found).await, Err("the message has the null reverse-path"));
+        // The same with a reverse-path, as a careless forwarder makes one.
+        let mut forwarded = case.mail.clone();
+        forwarded.reverse_path = ReversePath::Path(address("bob@a.example"));
+        assert_eq!(there.permit(&forwarded, found).await, Err("the message is list, bulk or automatic mail"));
+        there.keep(case, None).await;
+    }
+    assert_eq!(there.journal(99).await.unwrap().len(), 7);
+    assert_eq!(there.outbox().turn(later).await.unwrap(), Turn::Idle, "nothing is owed for any of them");
+    assert!(other.taken().is_empty());
 }
 
 #[tokio::test]
