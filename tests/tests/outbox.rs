@@ -312,6 +312,22 @@ async fn a_report_about_an_international_address_is_a_global_one() {
 }
 
 #[tokio::test]
+async fn a_header_with_octets_of_no_charset_or_long_lines_is_encoded() {
+    for value in [b" caf\xe9".to_vec(), [b" ".as_slice(), &[b'x'; 5_000]].concat()] {
+        let mut case = case("alice@x.example", &["bob@example.com", "carol@example.com"]);
+        case.mail.fields[2].value = value.clone();
+        let (_, said, text) = sent(case).await;
+        assert!(said.contains(&"MAIL FROM:<>".to_owned()) && text.is_ascii(), "{said:?}");
+        assert!(text.lines().all(|line| line.len() <= 998), "{text}");
+        let report = MessageParser::new().parse(text.as_bytes()).unwrap();
+        let header = report.parts.last().unwrap();
+        assert_eq!(kind(header), "text/rfc822-headers");
+        let encoded = header.headers.iter().any(|field| field.name() == "Content-Transfer-Encoding");
+        assert!(encoded && text.contains("quoted-printable"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_mail_to_an_international_address_goes_with_smtputf8_or_is_given_up_with_a_note() {
     let (rcpt, said, text) = sent(case("jürgen@x.example", &["bob@example.com", "carol@example.com"])).await;
     assert_eq!(rcpt, "RCPT TO:<jürgen@x.example>");

@@ -66,7 +66,7 @@ pub enum Error {
 pub enum Turn {
     /// Nothing is to be sent now.
     Idle,
-    /// A notice was sent.
+    /// A mail was sent.
     Sent,
     /// A message from quarantine was sent: somebody else's, and no notice of ours that a rate bounds.
     HandedOn,
@@ -76,7 +76,7 @@ pub enum Turn {
     GivenUp(String),
 }
 
-/// The outbox: composes notices, and sends those that are owed.
+/// The outbox: composes notices and reports, and sends what is owed.
 pub struct Outbox {
     ledger: Ledger,
     mark: MarkKey,

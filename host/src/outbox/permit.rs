@@ -37,7 +37,9 @@ pub(super) fn refusal(case: &Case, own: &str) -> Option<&'static str> {
     match reportable(&case.mail, found, own) {
         Err(why) => Some(why),
         Ok(_) if case.mail.recipients.get(*first).is_some_and(|r| r.never_notify) => Some("the sender asked for none"),
-        Ok(_) => Some("the sender may have one in an hour, and had it, or as many mails wait to be sent as may"),
+        Ok(_) => Some(
+            "a sender gets one in an hour, none while too many mails wait, and none of what a relay of ours brings",
+        ),
     }
 }
 

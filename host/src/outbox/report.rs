@@ -12,6 +12,8 @@ use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 use crate::proto::mark::MARK_FIELD;
 use crate::store::{Draft, Kind};
 
+/// The longest line that a mail may have, CR included (RFC 5322 §2.1.1).
+const LINE: usize = 999;
 /// Recipients that the text names; all are in the part for machines.
 const NAMED: usize = 20;
 
@@ -80,7 +82,7 @@ fn final_recipient(mail: &Mail, index: usize) -> String {
         Some(address) if address.to_string().is_ascii() => format!("rfc822; {address}"),
         Some(address) => format!("utf-8; {address}"),
         None => {
-            let path = recipient.path.escape_ascii().to_string();
+            let path: String = recipient.path.escape_ascii().to_string().chars().take(500).collect();
             format!("rfc822; {}", path.trim_start_matches('<').trim_end_matches('>'))
         }
     }
@@ -145,14 +147,13 @@ fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
         octets.extend(in_crlf(&field.value));
         octets.extend_from_slice(b"\r\n");
     }
-    let kind = match std::str::from_utf8(&octets) {
-        Ok(text) if !text.is_ascii() => "message/global-headers",
-        _ => "text/rfc822-headers",
-    };
-    Some(match octets.is_ascii() {
-        true => MimePart::new(kind, octets).transfer_encoding("7bit"),
-        false if kind == "message/global-headers" => MimePart::new(kind, octets).transfer_encoding("8bit"),
-        false => MimePart::new(kind, octets),
+    let (seven, utf8) = (octets.is_ascii(), std::str::from_utf8(&octets).is_ok());
+    let long = octets.split(|octet| *octet == b'\n').any(|line| line.len() > LINE);
+    Some(match (long, seven, utf8) {
+        (false, true, _) => MimePart::new("text/rfc822-headers", octets).transfer_encoding("7bit"),
+        (false, false, true) => MimePart::new("message/global-headers", octets).transfer_encoding("8bit"),
+        // Lines too long, or octets of no known charset: mail-builder encodes them.
+        _ => MimePart::new("text/rfc822-headers", octets),
     })
 }
 
