@@ -23,7 +23,7 @@
 //! | [`store`] | verbs over SQLite | proto, case |
 //! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store |
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
-//! | [`outbox`] | compose notices and send them | proto, case, config, store |
+//! | [`outbox`] | compose notices and reports, and send them | proto, case, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |

@@ -13,6 +13,7 @@ use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth_tests::postfix::{Bed, Kind};
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
@@ -309,6 +310,24 @@ async fn a_report_about_an_international_address_is_a_global_one() {
     assert_eq!(kinds, ["text/plain", "message/global-delivery-status", "message/global-headers"]);
     assert!(text.contains("Final-Recipient: utf-8; jürgen@example.com\r\n"), "{text}");
     assert!(text.contains("Subject: Grüße\r\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_real_postfix_takes_a_report_and_delivers_it_whole() {
+    let Some(bed) = Bed::shared() else { return };
+    let (dir, door) = (tempfile::tempdir().unwrap(), bed.door(Kind::Bare));
+    let mut case = case(&door.address("bob"), &["bob@example.com", "jürgen@example.com"]);
+    case.mail.fields[2] = field("Subject", " Grüße");
+    let custody = open(dir.path(), SocketAddr::from(([127, 0, 0, 1], door.port))).await;
+    custody.keep(case, None).await;
+    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
+    let file = door.delivered("bob", 1).pop().unwrap();
+    assert!(file.starts_with(b"Return-Path: <>\n"));
+    let text = String::from_utf8(file).unwrap();
+    assert!(
+        text.contains("Final-Recipient: utf-8; jürgen@example.com\n") && text.contains("Subject: Grüße\n"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -73,8 +73,9 @@ impl Custody {
         &self.mark
     }
 
-    /// Makes what the reply owes durable: one transaction with the journal row, the notices, and the messages that are
-    /// quarantined or go out as marked copies, for which the body is needed. Where that fails, or takes longer than `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
+    /// Makes what the reply owes durable: one transaction with the journal row, the notices, the report, and the messages
+    /// that are quarantined or go out as marked copies, for which the body is needed. Where that fails, or takes longer than
+    /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
     ///
     /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
     /// the message comes again, and the caps hold back a second one.
@@ -97,7 +98,7 @@ impl Custody {
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
             match owed {
-                Owed::Notice(recipient) => match self.outbox.notice(case, *recipient) {
+                Owed::Notice(recipient) => match self.outbox.compose(case, *recipient) {
                     Ok(draft) => drafts.push(draft),
                     Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
                 },

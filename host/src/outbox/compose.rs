@@ -60,7 +60,7 @@ impl Sender {
     }
 
     /// The notice to the recipient with this index, or why there is to be none.
-    pub fn notice(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+    pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
         let to = case.mail.recipients.get(recipient).and_then(|r| r.address.as_ref()).ok_or(NotOwed::NoAddress)?;
         if is_automatic(to) || to.to_string().eq_ignore_ascii_case(&self.from) {
             return Err(NotOwed::Automatic);

@@ -120,8 +120,8 @@ impl Outbox {
     }
 
     /// The notice to the recipient with this index, or why there is to be none.
-    pub fn notice(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
-        self.sender().notice(case, recipient)
+    pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+        self.sender().compose(case, recipient)
     }
 
     /// The report to the reverse-path about these recipients (indices). Whether one may be sent is [`Outbox::permit`]'s

@@ -62,7 +62,7 @@ fn sender() -> Sender {
 
 #[test]
 fn j3_a_notice_names_the_claimed_sender_and_nothing_of_the_message() {
-    let draft = sender().notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
+    let draft = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
     let text = String::from_utf8(draft.message.clone()).unwrap();
     for part in [
         "From: Mail system <postmaster@mx.example.com>\r\n",
@@ -103,11 +103,11 @@ fn automatic_recipients_get_no_notice() {
         "postmaster@mx.example.com",
         "Postmaster@mx.example.com",
     ] {
-        let composed = sender().notice(&case(recipient, "eve@x.example", vec![]), 0);
+        let composed = sender().compose(&case(recipient, "eve@x.example", vec![]), 0);
         assert_eq!(composed.unwrap_err(), NotOwed::Automatic, "{recipient}");
     }
-    assert_eq!(sender().notice(&case("nobody", "eve@x.example", vec![]), 0).unwrap_err(), NotOwed::NoAddress);
-    assert_eq!(sender().notice(&case("bob@example.com", "", vec![]), 7).unwrap_err(), NotOwed::NoAddress);
+    assert_eq!(sender().compose(&case("nobody", "eve@x.example", vec![]), 0).unwrap_err(), NotOwed::NoAddress);
+    assert_eq!(sender().compose(&case("bob@example.com", "", vec![]), 7).unwrap_err(), NotOwed::NoAddress);
 }
 
 #[test]
@@ -120,21 +120,21 @@ fn list_bulk_and_automatic_mail_makes_no_notice() {
         ("Auto-Submitted", " auto-generated"),
         ("auto-submitted", " auto-replied; x=y"),
     ] {
-        let composed = sender().notice(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0);
+        let composed = sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0);
         assert_eq!(composed.unwrap_err(), NotOwed::Bulk, "{name}:{value}");
     }
     for (name, value) in [("Auto-Submitted", " No"), ("Precedence", " first-class"), ("Listen", " x")] {
-        assert!(sender().notice(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0).is_ok());
+        assert!(sender().compose(&case("bob@example.com", "eve@x.example", vec![field(name, value)]), 0).is_ok());
     }
 }
 
 #[test]
 fn j2_our_own_notice_makes_no_notice_at_another_server() {
-    let notice = sender().notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
+    let notice = sender().compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap().message;
     let header = String::from_utf8(notice).unwrap();
     let fields = header.split("\r\n\r\n").next().unwrap().lines().filter_map(|line| line.split_once(':'));
     let fields = fields.map(|(name, value)| field(name, value)).collect();
-    let composed = sender().notice(&case("bob@example.com", "postmaster@mx.example.com", fields), 0);
+    let composed = sender().compose(&case("bob@example.com", "postmaster@mx.example.com", fields), 0);
     assert_eq!(composed.unwrap_err(), NotOwed::Bulk);
 }
 
@@ -188,7 +188,7 @@ fn texts_of_ones_own_may_be_in_any_language() {
     let mut config = Config { hostname: "mx.example.com".into(), ..Config::default() };
     config.notices.templates = dir.path().to_owned();
     let own = Sender::from_config(&config, &Limits::default()).unwrap();
-    let draft = own.notice(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
+    let draft = own.compose(&case("bob@example.com", "eve@x.example", vec![]), 0).unwrap();
     let text = String::from_utf8(draft.message).unwrap();
     assert!(text.is_ascii(), "encoded: {text}");
     assert!(text.contains("=?utf-8?") && text.contains("=C3=9Cber eve [at] x [dot] example"), "{text}");
