@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use addrauth::case::{Case, Direction, Field, Finding, KeyStatus, Mail, Recipient, ReversePath, Verdict, Why};
+use addrauth::case::{Body, Case, Direction, Field, Finding, KeyStatus, Mail, Recipient, ReversePath, Verdict, Why};
 use addrauth::cli::demo::zone::Zone;
-use addrauth::config::{Config, Limits, Observe, StateDir};
+use addrauth::config::{Config, Limits, Observe, QuarantineIn, StateDir};
 use addrauth::filter::Filter;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
@@ -183,6 +183,12 @@ async fn a_reload_is_taken_whole_or_not_at_all() {
     let case = judged(&stage, mail(&[GOOD], &["bob@home.example"])).await;
     assert_eq!(case.decisions[0].policy, "mark", "the old one goes on");
     let new = stage.filter.reload(config("quarantine")).await.unwrap();
+    let case = new.keep(new.examine(mail(&[GOOD], &["bob@home.example"])).await, Some(Body::default())).await;
+    assert_eq!(case.reply.verdict, Verdict::Discard);
+    assert_eq!(new.custody().unwrap().held(None).await.unwrap().len(), 1, "it is in our own quarantine");
+    let mut config = config("quarantine");
+    config.policy.quarantine = QuarantineIn::Mta;
+    let new = stage.filter.reload(config).await.unwrap();
     let case = new.keep(new.examine(mail(&[GOOD], &["bob@home.example"])).await, None).await;
     assert!(matches!(case.reply.verdict, Verdict::Hold(_)));
     assert_eq!(stage.server.count(), 1, "what the verifier remembers lives on");
