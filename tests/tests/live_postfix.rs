@@ -159,7 +159,8 @@ fn scenario_6_refuses_an_invalid_key_and_tells_both() {
 #[test]
 fn quarantine_keeps_an_invalid_key_in_the_hold_queue_until_it_is_released() {
     let Some(bed) = Bed::shared() else { return };
-    let (rig, reply) = invalid_under(bed, "quarantine");
+    let rig = Rig::start(bed, Kind::Inet, "invalid = \"quarantine\"\nquarantine = \"mta\"");
+    let reply = send(&rig.door, &message("alice@send.test", &[&key_field(WRONG)]));
     assert_eq!(reply.code, 250, "{reply:?}");
     rig.door.logged("milter-hold");
     let id = reply.text.rsplit(' ').next().unwrap().to_owned();
@@ -168,6 +169,66 @@ fn quarantine_keeps_an_invalid_key_in_the_hold_queue_until_it_is_released() {
     assert!(rig.door.mailbox("bob").is_empty());
     bed.release(&id);
     assert_status(&rig.door.delivered("bob", 1)[0], "INVALIDKEY");
+}
+
+#[test]
+fn a_message_released_from_our_own_store_passes_our_own_door_and_arrives_as_it_was_kept() {
+    let Some(bed) = Bed::shared() else { return };
+    let rig = Rig::start_with_notices_through_itself(bed, "invalid = \"reject-notify-recipient\"");
+    let text = "X-Auth-Key-Status: INVALIDKEY; by=mx\r\nFrom: alice@send.test\r\nSubject: two\r\n\tlines\r\n";
+    let rest =
+        "Date: Thu, 1 Jan 2026 00:00:00 +0000\r\nTo: bob@example.org\r\n\r\n.\r\n..dots\r\nGr\u{fc}\u{df}e\r\n\r\n";
+    let bob = format!("bob@{}", rig.door.domain);
+    // Postfix gives a Message-ID to mail of its own network that has none.
+    for (number, id) in [(1, "Message-ID:\r\n <1@send.test>\r\n"), (2, "")] {
+        let kept = addrauth::store::Kept {
+            queue_id: None,
+            sender: Some("alice@send.test".into()),
+            reverse_path: "bounces@send.test".into(),
+            recipients: vec![bob.clone()],
+            subject: "two lines".into(),
+            reason: "quarantine: invalid (wrong)".into(),
+            message: format!("{text}{id}{rest}").into_bytes(),
+            expires: std::time::SystemTime::now() + Duration::from_secs(3_600),
+            copy: false,
+        };
+        keep(&rig, kept);
+        let mut command = std::process::Command::new(addrauth_tests::daemon::binary());
+        command.args(["quarantine", "release", &number.to_string(), "--config"]).arg(rig.path("filter.toml"));
+        let out = command.output().unwrap();
+        assert!(
+            out.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+    }
+    for (delivered, id) in rig.door.delivered("bob", 2).iter().zip(["Message-ID:\n <1@send.test>\n", ""]) {
+        let delivered = String::from_utf8_lossy(delivered);
+        let want = format!("{text}{id}{rest}").replace("\r\n", "\n");
+        let (fields, body) = want.split_once("\n\n").unwrap();
+        assert!(delivered.starts_with("Return-Path: <bounces@send.test>\n"), "{delivered}");
+        assert!(
+            delivered.contains(&format!("\n{fields}\n")) && delivered.ends_with(&format!("\n\n{body}")),
+            "{delivered}"
+        );
+        assert!(!delivered.to_ascii_lowercase().contains("x-addrauth-mark"), "{delivered}");
+        assert_eq!(delivered.matches("X-Auth-Key-Status").count(), 1, "examined anew, it had another: {delivered}");
+    }
+}
+
+/// Puts a message into the rig's quarantine.
+fn keep(rig: &Rig, kept: addrauth::store::Kept) {
+    use addrauth::store::{Caps, Entry, Ledger, Opening};
+    let (day, path) = (Duration::from_secs(86_400), rig.path("filter"));
+    let keep = async {
+        let ledger = Ledger::open(&path, Opening { busy: Duration::from_secs(2), readers: 1 }).await?;
+        let caps = Caps { per_hour: 5, pair: day, waiting: 9 };
+        ledger.record_and_keep(&Entry::default(), &[], (&[kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
+        ledger.close().await;
+        Ok::<(), addrauth::store::Error>(())
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(keep).unwrap();
 }
 
 #[test]

@@ -266,6 +266,29 @@ async fn what_the_mta_refuses_for_good_is_kept_again() {
 }
 
 #[tokio::test]
+async fn what_is_over_goes_by_itself_and_the_journal_says_so() {
+    let stage = stage(|config| config.custody.quarantine_kept = Duration::ZERO).await;
+    stage.keep(mail(HEADER, &[BOB])).await;
+    assert_eq!(stage.held().await, 1);
+    let custody = stage.filter.custody().unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (worker, stop) = (Arc::clone(custody), shutdown.clone());
+    let task = tokio::spawn(async move { worker.run(stop).await });
+    for _ in 0..200 {
+        if stage.held().await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shutdown.cancel();
+    task.await.unwrap();
+    assert_eq!(stage.held().await, 0);
+    let note = custody.journal(1).await.unwrap().remove(0).entry.note;
+    assert!(note.contains(&format!("expired in quarantine, not released to {BOB}")), "{note}");
+    assert!(stage.mailbox.taken().is_empty());
+}
+
+#[tokio::test]
 async fn the_running_filter_sends_what_the_verb_releases() {
     let stage = stage(|config| {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
