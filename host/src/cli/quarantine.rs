@@ -15,6 +15,8 @@ use crate::store::{self, Held, Ledger, Opening};
 const LOOK: Duration = Duration::from_millis(200);
 /// Lines of the body that `show` prints.
 const LINES: usize = 20;
+/// Octets of a line that it prints: the longest one that SMTP knows (RFC 5321 §4.5.3.1.6).
+const WIDTH: usize = 1_000;
 
 /// List, show, release and delete the messages that were kept back
 ///
@@ -287,10 +289,13 @@ fn halves(message: &[u8]) -> (&[u8], &[u8]) {
     (message, &[])
 }
 
-/// A line without its ending, such that no octet of a stranger's moves the cursor: what is no printable text is escaped.
+/// A line without its ending, cut where it is over-long, such that no octet of a stranger's moves the cursor: what is no printable text is escaped.
 fn printable(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
-    plain(&String::from_utf8_lossy(line))
+    match line.get(..WIDTH) {
+        Some(begin) if line.len() > WIDTH => plain(&String::from_utf8_lossy(begin)) + "[…]",
+        _ => plain(&String::from_utf8_lossy(line)),
+    }
 }
 
 /// Text without control characters and without marks that turn its direction: those are escaped.
@@ -319,6 +324,8 @@ mod tests {
     fn what_is_shown_moves_no_cursor() {
         assert_eq!(printable(b"a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb");
         assert_eq!(printable("\u{202e}moc\tü".as_bytes()), "\\u{202e}moc ü");
+        assert_eq!(printable(&[b'x'; WIDTH]).len(), WIDTH);
+        assert!(printable(&[b'x'; 2 * WIDTH]).ends_with("xx[…]"));
         assert_eq!(printable(b"\xff\r"), "\u{fffd}\\u{d}");
     }
 

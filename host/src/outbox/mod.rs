@@ -188,7 +188,11 @@ impl Outbox {
         loop {
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 swept = Some(std::time::Instant::now());
-                self.sweep(SystemTime::now()).await;
+                // Cut off, it leaves no transaction half done, and the next start goes on with it.
+                tokio::select! {
+                    () = self.sweep(SystemTime::now()) => {}
+                    () = shutdown.cancelled() => return,
+                }
             }
             let turn = self.turn(SystemTime::now());
             tokio::pin!(turn);
