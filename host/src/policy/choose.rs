@@ -171,6 +171,16 @@ impl Bound {
         }
     }
 
+    /// Whether any level binds this policy to this result, or a user may.
+    pub(super) fn treats(&self, id: &str, status: KeyStatus) -> bool {
+        let row = KeyStatus::ALL.iter().position(|known| *known == status).unwrap_or_default();
+        let levels = self.domains.values().chain(self.recipients.values());
+        let mut lines = levels.filter_map(|level| level.results.get(row)?.as_ref());
+        self.of_site(status).id == id
+            || lines.any(|policy| policy.id == id)
+            || self.open(status).any(|policy| policy.id == id)
+    }
+
     /// What users may choose for this result.
     pub(super) fn open(&self, status: KeyStatus) -> impl Iterator<Item = &Arc<Shelved>> {
         self.open.values().filter(move |policy| may_choose(status, policy))

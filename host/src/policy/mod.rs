@@ -159,7 +159,7 @@ pub struct Listed {
     pub digest: String,
     /// Where the component came from.
     pub origin: Origin,
-    /// The results that it treats.
+    /// The results that it treats for anybody, or would where a user chooses it.
     pub bound: Vec<KeyStatus>,
 }
 
@@ -295,7 +295,7 @@ impl Policies {
             summary: line(&policy.description.summary),
             digest: policy.digest.clone(),
             origin: policy.origin.clone(),
-            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.of_site(*s).id == policy.id).collect(),
+            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.treats(&policy.id, *s)).collect(),
         };
         self.all.iter().map(listed).collect()
     }

@@ -46,6 +46,12 @@ pub fn wanted(sender: &str) -> Option<String> {
     }
 }
 
+/// All rows about these mailboxes (?1) and this sender, as an address (?2) and as a domain (?3). The mailboxes travel as one
+/// JSON array: as many of them as a message may have, in one bound value.
+const WISHES: &str = "SELECT address, name, value FROM choice WHERE address IN (SELECT value FROM json_each(?1))
+     UNION ALL SELECT address, NULL, sender FROM allowed
+     WHERE address IN (SELECT value FROM json_each(?1)) AND sender IN (?2, ?3)";
+
 impl Ledger {
     /// The wishes of these recipients (folded here) about mail from this sender, in their order. One statement, whatever
     /// their number. A row that a later version wrote is passed over.
@@ -56,18 +62,13 @@ impl Ledger {
         if !asked.is_empty() {
             let sender = sender.and_then(folded);
             let domain = sender.as_ref().and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
-            // The addresses travel as one JSON array: as many of them as a message may have, in one bound value.
-            let rows = sqlx::query(
-                "SELECT address, name, value FROM choice WHERE address IN (SELECT value FROM json_each(?1))
-                 UNION ALL SELECT address, NULL, sender FROM allowed
-                 WHERE address IN (SELECT value FROM json_each(?1)) AND sender IN (?2, ?3)",
-            )
-            .bind(serde_json::Value::from_iter(asked.into_iter().cloned()).to_string())
-            .bind(sender)
-            .bind(domain)
-            .fetch_all(self.0.readers())
-            .await
-            .map_err(|e| self.0.failed(e))?;
+            let rows = sqlx::query(WISHES)
+                .bind(serde_json::Value::from_iter(asked.into_iter().cloned()).to_string())
+                .bind(sender)
+                .bind(domain)
+                .fetch_all(self.0.readers())
+                .await
+                .map_err(|e| self.0.failed(e))?;
             for row in &rows {
                 let (address, name, value) = read(row).map_err(|e| self.0.failed(e))?;
                 known.entry(address).or_default().learn(name.as_deref(), &value);

@@ -191,6 +191,18 @@ fn what_is_not_open_to_users_any_more_counts_for_nothing() {
 }
 
 #[test]
+fn what_any_level_names_or_a_user_may_choose_is_said_to_treat_it() {
+    let treats = |id: &str| {
+        let listed = levels().list().into_iter().find(|listed| listed.id == id).unwrap();
+        listed.bound.into_iter().map(KeyStatus::word).collect::<Vec<_>>()
+    };
+    assert_eq!(treats("reject-notify-both"), ["invalid"], "by the site");
+    assert_eq!(treats("reject-notify-sender"), ["invalid"], "by a domain's line");
+    assert_eq!(treats("reject-notify-recipient"), ["invalid"], "by a recipient's line");
+    assert_eq!(treats("reject-silently"), ["invalid", "none", "unverified", "unusable"], "where a user says so");
+}
+
+#[test]
 fn a_user_has_no_say_over_valid_and_drops_no_mail_without_a_key_silently() {
     let wishes = wish(
         &[
@@ -272,4 +284,29 @@ async fn a_thousand_recipients_with_wishes_of_their_own_are_decided_within_the_b
         }
     }
     assert!(decisions.len() <= 14, "as many as there are differences: {}", decisions.len());
+}
+
+/// The component loops until its time is over, so the time tells how often it was asked.
+#[tokio::test]
+async fn one_call_is_for_all_who_cannot_be_told_apart_whoever_had_the_word() {
+    let file =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile/hostile.wasm").display().to_string();
+    let policies = load(&format!(
+        "[policy]\nnone = \"hostile\"\nuser_may = [\"hostile\"]\n[policy.domain.\"two.example\"]\nnone = \"hostile\"\n\
+         [policy.recipient.\"u1@home.example\"]\nnone = \"hostile\"\n\
+         [policies.hostile]\nmodule = '{file}'\nsettings = {{ does = 'loop' }}\n"
+    ));
+    let addresses = ["u0@home.example", "u1@home.example", "u2@home.example", "u3@two.example", "u4@two.example"];
+    let mail = mail(addresses.into_iter().map(String::from));
+    let mut wishes = vec![Wish::default(); 5];
+    wishes[2] = wish(&[(KeyStatus::None, "hostile")], None, false);
+    wishes[4] = wish(&[], Some(MarkAs::Header), false);
+    let begin = Instant::now();
+    let decisions = policies.decide(&mail, &Found::bare(KeyStatus::None, None, None), &wishes).await;
+    let took = begin.elapsed();
+    let words: Vec<_> = decisions.iter().map(|d| (d.by, d.recipients.clone())).collect();
+    let expected = [(By::Site, vec![0]), (By::Recipient, vec![1]), (By::User, vec![2]), (By::Domain, vec![3, 4])];
+    assert_eq!(words, expected);
+    assert!(decisions.iter().all(|d| d.fault.as_deref().is_some_and(|fault| fault.contains("ran longer"))));
+    assert!(took < Duration::from_millis(700), "not 200 ms for each of the four: {took:?}");
 }

@@ -155,3 +155,19 @@ async fn a_table_that_is_gone_is_an_error_and_never_no_wish() {
     ledger.close().await;
     assert!(ledger.wishes(&all(&["bob@home.example"]), None).await.is_err());
 }
+
+#[tokio::test]
+async fn wishes_are_found_by_the_tables_keys_and_no_table_is_read_whole() {
+    let (_dir, ledger) = ledger().await;
+    let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {WISHES}")))
+        .fetch_all(ledger.0.readers())
+        .await
+        .unwrap();
+    let steps: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
+    for search in
+        ["SEARCH choice USING PRIMARY KEY (address=?)", "SEARCH allowed USING PRIMARY KEY (address=? AND sender=?)"]
+    {
+        assert!(steps.iter().any(|step| step == search), "{steps:?}");
+    }
+    assert!(!steps.iter().any(|step| step.starts_with("SCAN choice") || step.starts_with("SCAN allowed")), "{steps:?}");
+}
