@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy, quarantine};
+use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy, quarantine, user};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -39,6 +39,7 @@ enum Verb {
     Key(key::Args),
     Policy(policy::Args),
     Quarantine(quarantine::Args),
+    User(user::Args),
     Config(config::Args),
     Demo(demo::Args),
 }
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,
             Verb::Quarantine(args) => quarantine::run(args, &context).await,
+            Verb::User(args) => user::run(args, &context).await,
             Verb::Config(args) => config::run(args, &context).await,
             Verb::Demo(args) => demo::run(args, &context).await,
         }

@@ -1,4 +1,4 @@
-//! `addrauth config`: check the configuration, and show what is in force.
+//! `addrauth config`: check the configuration, show what is in force, explain what it means for a recipient.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use crate::config::{Config, Limits};
 use crate::outbox;
 use crate::policy::Policies;
 
-/// Check or show the configuration.
+mod explain;
+
+/// Check, show or explain the configuration.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -25,6 +27,17 @@ enum Verb {
         #[arg(long)]
         changed: bool,
     },
+    /// Tell what becomes of a recipient's mail: for each result the policy, whose word that is, and whose word loses
+    ///
+    /// A recipient's mail is treated by the first of: his own list of wanted senders, the administrator's line for him, his
+    /// own choice, the line for his domain, and [policy].
+    Explain {
+        /// The recipient's address
+        recipient: String,
+        /// The address in the From field: whether it is on the recipient's list of wanted senders
+        #[arg(long, value_name = "ADDRESS")]
+        sender: Option<String>,
+    },
 }
 
 /// Exit code 0: good; 1: refused, with the reason on standard error.
@@ -36,6 +49,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     match args.verb {
         Verb::Check => check(context, &config),
         Verb::Show { changed } => show(context, &config, changed),
+        Verb::Explain { recipient, sender } => explain::run(context, &config, &recipient, sender.as_deref()).await,
     }
 }
 
@@ -85,6 +99,18 @@ fn warnings(config: &Config) -> Vec<String> {
     }
     if !config.authority.domains.is_empty() && config.authority.avt < std::time::Duration::from_secs(5 * 86_400) {
         warnings.push("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail".into());
+    }
+    let outside = |domain: &str| !config.final_domains.iter().any(|known| known == domain);
+    for domain in config.policy.domain.keys().filter(|domain| outside(domain)) {
+        warnings
+            .push(format!("policy.domain.{domain:?}: the domain is not in final_domains, so its mail is not examined"));
+    }
+    for recipient in config.policy.recipient.keys() {
+        if recipient.rsplit_once('@').is_some_and(|(_, domain)| outside(domain)) {
+            warnings.push(format!(
+                "policy.recipient.{recipient:?}: the domain is not in final_domains, so its mail is not examined"
+            ));
+        }
     }
     warnings
 }

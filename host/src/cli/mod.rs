@@ -13,6 +13,7 @@ pub mod filter;
 pub mod key;
 pub mod policy;
 pub mod quarantine;
+pub mod user;
 
 /// What every verb is given besides its own arguments.
 #[derive(Clone, Debug)]

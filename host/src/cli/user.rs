@@ -1,0 +1,408 @@
+//! `addrauth user`: what a user chose for his own mail, and whose mail he wants.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Context, exit};
+use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
+use crate::config::{self, Config, Limits};
+use crate::policy::{self, Policies};
+use crate::proto::address::{Address, folded};
+use crate::store::{self, Ledger, Opening, Wish, wanted};
+
+/// Choose policies for one user's own mail, and say whose mail he wants
+///
+/// Works on filter.db in `state_dir`, whether or not `addrauth filter` is running: what is done here counts from the next
+/// message on. Run it as the user that the filter runs as. `addrauth config explain ADDRESS` shows what counts in the end.
+///
+/// Exit codes: 0 done; 1 refused, or there was nothing of that kind; 2 it could not be done.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Choose policies for an address, and how its marked mail is shown: all of it or, where one is refused, nothing
+    ///
+    /// RESULT is invalid, missing, none, unverified or unusable; POLICY is one of `policy.user_may`. Letter case and +tag of
+    /// the address do not matter.
+    Set {
+        /// The address, of a domain in `final_domains`
+        address: String,
+        /// RESULT=POLICY, mark=header or mark=folder
+        #[arg(required = true, value_name = "RESULT=POLICY")]
+        choices: Vec<String>,
+    },
+    /// Show what an address chose, and whose mail it wants; exit code 1: nothing
+    Show {
+        /// The address
+        address: String,
+    },
+    /// Take choices back: those named (a RESULT or `mark`), or all; the list of wanted senders stays
+    Clear {
+        /// The address
+        address: String,
+        /// What to take back
+        #[arg(value_name = "RESULT")]
+        names: Vec<String>,
+    },
+    /// Let a sender's mail pass to this address, except where the sender's own domain says that it is forged
+    Allow {
+        /// The address, of a domain in `final_domains`
+        address: String,
+        /// An address, or @domain for all of a domain (its subdomains are others)
+        #[arg(required = true, value_name = "SENDER")]
+        senders: Vec<String>,
+    },
+    /// Take senders off the list
+    Disallow {
+        /// The address
+        address: String,
+        /// The senders, as `addrauth user show` lists them
+        #[arg(required = true, value_name = "SENDER")]
+        senders: Vec<String>,
+    },
+    /// List the users who chose something
+    List,
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{0:?} is no address: write one such as bob@example.com")]
+    Address(String),
+    #[error(
+        "{address} is in none of final_domains ({}), so its mail is passed untouched: add its domain there first, or mind the \
+         spelling", if finals.is_empty() { "there are none" } else { finals.as_str() }
+    )]
+    Elsewhere { address: String, finals: String },
+    #[error(
+        "{0:?} is no choice: write RESULT=POLICY with a RESULT of invalid, missing, none, unverified or unusable; or \
+         mark=header, mark=folder"
+    )]
+    Choice(String),
+    #[error("{0:?} is no result: write invalid, missing, none, unverified, unusable or mark")]
+    Name(String),
+    #[error("{0} is chosen twice: say it once")]
+    Twice(String),
+    #[error("a user has no say over valid: an administrator binds it, in [policy] or [policy.recipient.\"{0}\"]")]
+    Valid(String),
+    #[error(
+        "{id:?} cannot be chosen for {result}. {}",
+        if open.is_empty() {
+            "Nothing can: an administrator names what users may choose, as in policy.user_may = [\"accept\", \"mark\"]".into()
+        } else {
+            format!("What can: {open}. An administrator adds others to policy.user_may")
+        }
+    )]
+    NotOpen { result: &'static str, id: String, open: String },
+    #[error(
+        "missing={id} would drop mail without a key silently: forwarded and list mail lost its key on the way. What can be \
+         chosen: {open}"
+    )]
+    Silent { id: String, open: String },
+    #[error(
+        "mark=folder needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed. mark=header does not"
+    )]
+    Folder,
+    #[error("{0:?} is no sender: write an address, or @example.com for all of a domain")]
+    Sender(String),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Error {
+    fn code(&self) -> ExitCode {
+        match self {
+            Error::Store(store::Error::TooManyAllowed { .. }) => exit::no(),
+            Error::Config(_) | Error::Policy(_) | Error::Store(_) => exit::unknown(),
+            _ => exit::no(),
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, context: &Context) -> ExitCode {
+    let done = match context.read_config() {
+        Ok(config) => carry_out(args.verb, &config, context.json).await,
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(true) => exit::YES,
+        Ok(false) => exit::no(),
+        Err(error) => {
+            eprintln!("addrauth user: {error}");
+            error.code()
+        }
+    }
+}
+
+async fn carry_out(verb: Verb, config: &Config, json: bool) -> Result<bool, Error> {
+    match verb {
+        Verb::Set { address, choices } => set(config, &of_ours(config, &address)?, &choices, json).await,
+        Verb::Show { address } => show(config, &read(&address)?, json).await,
+        Verb::Clear { address, names } => clear(config, &read(&address)?, &names, json).await,
+        Verb::Allow { address, senders } => allow(config, &of_ours(config, &address)?, &senders, json).await,
+        Verb::Disallow { address, senders } => disallow(config, &read(&address)?, &senders, json).await,
+        Verb::List => list(config, json).await,
+    }
+}
+
+async fn set(config: &Config, address: &Address, choices: &[String], json: bool) -> Result<bool, Error> {
+    let policies = Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()))?;
+    let (mut pairs, mut wish) = (Vec::new(), Wish::default());
+    for text in choices {
+        let (name, value) = text.split_once('=').ok_or_else(|| Error::Choice(text.clone()))?;
+        check(config, &policies, address, name, value, &mut wish)?;
+        if pairs.iter().any(|(known, _)| *known == name) {
+            return Err(Error::Twice(name.into()));
+        }
+        pairs.push((name, value));
+    }
+    let mailbox = mailbox(address);
+    let ledger = open(config).await?;
+    let written = ledger.choose_all(&mailbox, &pairs).await;
+    ledger.close().await;
+    written?;
+    let lost = lost(&policies, address, &wish);
+    if json {
+        let chosen: serde_json::Map<_, _> = pairs.iter().map(|(name, value)| ((*name).into(), json!(value))).collect();
+        println!("{}", json!({ "address": mailbox, "chosen": chosen, "without_effect": lost }));
+        return Ok(true);
+    }
+    for (name, value) in pairs {
+        println!("{mailbox}: {name}={value}");
+    }
+    for name in lost {
+        println!("note: the administrator's line [policy.recipient.{mailbox:?}].{name} goes before this choice");
+    }
+    Ok(true)
+}
+
+/// Whether this may be chosen; what is good goes into `wish`.
+fn check(
+    config: &Config,
+    policies: &Policies,
+    address: &Address,
+    name: &str,
+    value: &str,
+    wish: &mut Wish,
+) -> Result<(), Error> {
+    if name == "mark" {
+        let mark = match value {
+            "header" => MarkAs::Header,
+            "folder" if config.policy.spam_folder.is_empty() => return Err(Error::Folder),
+            "folder" => MarkAs::Folder,
+            _ => return Err(Error::Choice(format!("{name}={value}"))),
+        };
+        wish.mark = Some(mark);
+        return Ok(());
+    }
+    let status = result(name).ok_or_else(|| Error::Choice(format!("{name}={value}")))?;
+    if status == KeyStatus::Valid {
+        return Err(Error::Valid(mailbox(address)));
+    }
+    let open = policies.open_to_users(status);
+    if !open.contains(&value) {
+        let (id, open) = (value.to_owned(), open.join(", "));
+        let elsewhere = policies.open_to_users(KeyStatus::Invalid).contains(&value);
+        return Err(match status {
+            KeyStatus::Missing if elsewhere => Error::Silent { id, open },
+            _ => Error::NotOpen { result: status.word(), id, open },
+        });
+    }
+    wish.policies.insert(status, value.to_owned());
+    Ok(())
+}
+
+/// The names of those choices that an administrator's line for the recipient goes before.
+fn lost(policies: &Policies, address: &Address, wish: &Wish) -> Vec<&'static str> {
+    let recipient = recipient(address);
+    let chosen = wish.policies.keys().filter(|&&status| {
+        let why = (status == KeyStatus::Invalid).then_some(Why::Wrong);
+        policies.choose(&recipient, status, why, wish).by != By::User
+    });
+    let mut names: Vec<&str> = chosen.map(|status| status.word()).collect();
+    if wish.mark.is_some() && policies.explain_mark(&recipient, wish).mark.0 != By::User {
+        names.push("mark");
+    }
+    names
+}
+
+async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Error> {
+    let mailbox = mailbox(address);
+    let (mut choices, mut allowed) = Default::default();
+    if let Some(ledger) = open_existing(config).await? {
+        (choices, allowed) = (ledger.choices(&mailbox).await?, ledger.allowed(&mailbox).await?);
+        ledger.close().await;
+    }
+    let any = !(choices.is_empty() && allowed.is_empty());
+    if json {
+        println!("{}", json!({ "address": mailbox, "chosen": choices, "allowed": allowed }));
+    } else if any {
+        let mut text = String::new();
+        for (name, value) in &choices {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{name}={value}");
+        }
+        for sender in &allowed {
+            let _ = writeln!(text, "allow {sender}");
+        }
+        print!("{text}");
+    } else {
+        eprintln!(
+            "{mailbox} chose nothing: the administrator's policies count, see `addrauth config explain {mailbox}`"
+        );
+    }
+    Ok(any)
+}
+
+async fn clear(config: &Config, address: &Address, names: &[String], json: bool) -> Result<bool, Error> {
+    if let Some(name) = names.iter().find(|name| *name != "mark" && result(name).is_none()) {
+        return Err(Error::Name(name.clone()));
+    }
+    let mailbox = mailbox(address);
+    let mut cleared = 0;
+    if let Some(ledger) = open_existing(config).await? {
+        match names {
+            [] => cleared = ledger.unchoose(&mailbox, None).await?,
+            names => {
+                for name in names {
+                    cleared += ledger.unchoose(&mailbox, Some(name)).await?;
+                }
+            }
+        }
+        ledger.close().await;
+    }
+    match json {
+        true => println!("{}", json!({ "address": mailbox, "cleared": cleared })),
+        false => println!("{mailbox}: {cleared} taken back"),
+    }
+    Ok(cleared > 0)
+}
+
+async fn allow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
+    let (mailbox, senders) = (mailbox(address), read_senders(senders)?);
+    let ledger = open(config).await?;
+    let most = Limits::default().allowed_per_user;
+    let mut added = Vec::new();
+    for sender in &senders {
+        if ledger.allow(&mailbox, sender, most).await? {
+            added.push(sender);
+        }
+    }
+    ledger.close().await;
+    match json {
+        true => println!("{}", json!({ "address": mailbox, "allowed": senders, "new": added })),
+        false => senders.iter().for_each(|sender| println!("{mailbox}: allow {sender}")),
+    }
+    Ok(true)
+}
+
+async fn disallow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
+    let (mailbox, senders) = (mailbox(address), read_senders(senders)?);
+    let mut gone = Vec::new();
+    if let Some(ledger) = open_existing(config).await? {
+        for sender in &senders {
+            if ledger.disallow(&mailbox, sender).await? {
+                gone.push(sender);
+            }
+        }
+        ledger.close().await;
+    }
+    match json {
+        true => println!("{}", json!({ "address": mailbox, "disallowed": gone })),
+        false => println!("{mailbox}: {} of {} taken off the list", gone.len(), senders.len()),
+    }
+    Ok(!gone.is_empty())
+}
+
+/// Users printed at a time: what is held in memory stays small, however many there are.
+const PAGE: u32 = 1_000;
+
+async fn list(config: &Config, json: bool) -> Result<bool, Error> {
+    let Some(ledger) = open_existing(config).await? else {
+        return Ok(true);
+    };
+    let mut last = String::new();
+    loop {
+        let users = ledger.users(&last, PAGE).await?;
+        let Some(end) = users.last() else { break };
+        last.clone_from(&end.address);
+        for user in users {
+            match json {
+                true => {
+                    println!("{}", json!({ "address": user.address, "choices": user.choices, "allowed": user.allowed }))
+                }
+                false => println!("{}: {} chosen, {} allowed", user.address, user.choices, user.allowed),
+            }
+        }
+    }
+    ledger.close().await;
+    Ok(true)
+}
+
+fn read(text: &str) -> Result<Address, Error> {
+    Address::parse(text.as_bytes(), true).map_err(|_| Error::Address(text.into()))
+}
+
+/// An address whose mail ends here.
+fn of_ours(config: &Config, text: &str) -> Result<Address, Error> {
+    let address = read(text)?;
+    match config.final_domains.iter().any(|domain| domain == address.domain()) {
+        true => Ok(address),
+        false => Err(Error::Elsewhere { address: address.to_string(), finals: config.final_domains.join(", ") }),
+    }
+}
+
+fn read_senders(senders: &[String]) -> Result<Vec<String>, Error> {
+    senders.iter().map(|text| wanted(text).ok_or_else(|| Error::Sender(text.clone()))).collect()
+}
+
+fn result(word: &str) -> Option<KeyStatus> {
+    KeyStatus::ALL.into_iter().find(|status| status.word() == word)
+}
+
+/// The mailbox under which an address's choices are kept.
+fn mailbox(address: &Address) -> String {
+    let text = address.to_string();
+    folded(&text).unwrap_or(text)
+}
+
+/// The address as RCPT would name it.
+pub(super) fn recipient(address: &Address) -> Recipient {
+    Recipient { path: format!("<{address}>").into_bytes(), address: Some(address.clone()), never_notify: false }
+}
+
+async fn open(config: &Config) -> Result<Ledger, store::Error> {
+    let limits = Limits::default();
+    Ledger::open(&config.state_dir.0, Opening { busy: limits.store_busy, readers: 1 }).await
+}
+
+/// The filter's database where there is one: whoever only looks makes none. Not to be allowed to look is an error.
+pub(super) async fn open_existing(config: &Config) -> Result<Option<Ledger>, store::Error> {
+    let path = database(config);
+    match path.try_exists() {
+        Ok(false) => Ok(None),
+        Ok(true) => open(config).await.map(Some),
+        Err(error) => Err(store::Error::Open { path, text: error.to_string() }),
+    }
+}
+
+/// Where the filter's database is.
+pub(super) fn database(config: &Config) -> std::path::PathBuf {
+    Path::new(&config.state_dir.0).join("filter.db")
+}
+
+#[cfg(test)]
+mod tests;
