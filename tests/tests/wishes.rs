@@ -284,6 +284,15 @@ async fn explaining_makes_no_state_and_says_what_is_not_ours() {
     assert_eq!(stage.run(&["user", "disallow", "bob@home.example", "@x.example"]).status.code(), Some(1));
     assert_eq!(stage.done(&["user", "list"]), "");
     assert!(!fresh.exists(), "looking makes nothing");
+    let lines = "[policy.domain.\"B\u{fc}cher.example\"]\n[policy.recipient.\"x@elsewhere.example\"]\n";
+    std::fs::write(&stage.file, format!("state_dir = {fresh:?}\n{LEVELS}{lines}")).unwrap();
+    let checked = stage.done(&["config", "check"]);
+    for warning in
+        ["policy.domain.\"xn--bcher-kva.example\": the domain is not", "policy.recipient.\"x@elsewhere.example\": the"]
+    {
+        assert!(checked.contains(warning), "{checked}");
+    }
+    assert!(!checked.contains("two.example"), "{checked}");
     assert_eq!(stage.run(&["config", "explain", "nonsense"]).status.code(), Some(1));
     let refused = stage.run(&["user", "set", "bob@home.example", "valid=mark"]);
     assert_eq!(refused.status.code(), Some(1));

@@ -1,6 +1,7 @@
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::*;
+use crate::config;
 
 const CONFIG: &str = r#"
 final_domains = ["home.example"]
