@@ -158,6 +158,20 @@ async fn n_all_connections_share_the_room_for_bodies_until_each_is_kept() {
 }
 
 #[tokio::test]
+async fn n_a_message_that_ends_by_the_macros_of_the_next_connection_leaves_no_octets_behind() {
+    let daemon = open(PLACE, Limits { bodies_octets: 10, ..Limits::default() });
+    let mut one = Peer::negotiate(&daemon.place, POSTFIX).await;
+    let mut other = Peer::negotiate(&daemon.place, POSTFIX).await;
+    begin(&mut one, "body").await;
+    one.say(&[(b'B', b"0123456789")]).await;
+    assert_eq!(one.hear().await, CONTINUE);
+    one.say(&[(b'D', b"Cj\0mx\0")]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    begin(&mut other, "body").await;
+    end(&mut other, b"0123456789").await;
+}
+
+#[tokio::test]
 async fn an_abort_or_a_close_while_the_first_piece_waits_ends_the_examination() {
     let daemon = open(PLACE, Limits::default());
     let judge = daemon.fake();

@@ -2,6 +2,7 @@
 //! struck out, redirected and told apart. Where `ADDRAUTH_LIVE` is not set, each test says that it is skipped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use addrauth::case::Body;
 use addrauth::config::Limits;
@@ -9,9 +10,9 @@ use addrauth_tests::milter::{Daemon, Fake, open_with};
 use addrauth_tests::postfix::{Bed, Door, Kind};
 use addrauth_tests::smtp::{self, Session};
 
-fn behind(bed: &Bed, kind: Kind, judge: Arc<Fake>) -> (Door, Daemon) {
-    let door = bed.door(kind);
-    let daemon = open_with(judge, &door.milter, Limits::default());
+fn behind(bed: &Bed, judge: Arc<Fake>, limits: Limits) -> (Door, Daemon) {
+    let door = bed.door(Kind::Inet);
+    let daemon = open_with(judge, &door.milter, limits);
     (door, daemon)
 }
 
@@ -28,7 +29,7 @@ fn deliver(bed: &Bed, door: &Door, to: &[&str], subject: &str) -> u16 {
         if bed.is_idle() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     code
 }
@@ -36,7 +37,7 @@ fn deliver(bed: &Bed, door: &Door, to: &[&str], subject: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_wanted_comes_whole_and_one_that_is_not_is_delivered_all_the_same() {
     let Some(bed) = Bed::shared() else { return };
-    let (door, daemon) = behind(bed, Kind::Inet, Fake::named("one"));
+    let (door, daemon) = behind(bed, Fake::named("one"), Limits::default());
     let long = ".\r\n..\r\n \t\r\n".to_owned() + &"0123456789abcd\r\n".repeat(20_000);
     let bob = door.address("bob");
     for (subject, body) in [("body", long.as_str()), ("x", long.as_str()), ("body", ""), ("body", "short\r\n")] {
@@ -52,9 +53,25 @@ async fn a_body_that_is_wanted_comes_whole_and_one_that_is_not_is_delivered_all_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_at_the_first_piece_of_a_body_or_at_a_later_one_is_451_and_the_next_message_is_well() {
+    let Some(bed) = Bed::shared() else { return };
+    let limits = Limits { body_octets: 100_000, examine: Duration::from_millis(200), ..Limits::default() };
+    let (door, _daemon) = behind(bed, Fake::named("one"), limits);
+    let (bob, large) = (door.address("bob"), "0123456789abcd\r\n".repeat(20_000));
+    let mut session = Session::open(door.port);
+    for (subject, body) in [("panic", "x\r\n"), ("never", "x\r\n"), ("never", &large), ("body", &large), ("panic", "")]
+    {
+        let reply = session.deliver("alice@send.test", &[&bob], &message(subject, body));
+        assert!(reply.code == 451 && reply.text.starts_with("4.3.0 "), "{subject}: {reply:?}");
+        assert_eq!(session.deliver("alice@send.test", &[&bob], &message("x", body)).code, 250);
+    }
+    assert_eq!(door.delivered("bob", 5).len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postfix_delivers_to_those_who_are_left_and_to_those_who_were_added() {
     let Some(bed) = Bed::shared() else { return };
-    let (door, _daemon) = behind(bed, Kind::Inet, Fake::named("one"));
+    let (door, _daemon) = behind(bed, Fake::named("one"), Limits::default());
     assert_eq!(deliver(bed, &door, &["bob", "carol"], "remove 0"), 250);
     assert_eq!((door.mailbox("bob").len(), door.delivered("carol", 1).len()), (0, 1));
     let redirect = format!("redirect {}", door.address("carol"));
@@ -71,7 +88,7 @@ async fn postfix_delivers_to_those_who_are_left_and_to_those_who_were_added() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_hears_452_for_a_recipient_unlike_the_first_and_brings_him_in_another_message() {
     let Some(bed) = Bed::shared() else { return };
-    let (door, daemon) = behind(bed, Kind::Inet, Fake::splitting());
+    let (door, daemon) = behind(bed, Fake::splitting(), Limits::default());
     let (bob, other) = (format!("RCPT TO:<{}>", door.address("bob")), "RCPT TO:<carol@bench.test>");
     let mut session = Session::open(door.port);
     for first in [bob.as_str(), other] {

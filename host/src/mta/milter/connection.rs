@@ -82,7 +82,13 @@ impl<J: Judge> Connection<J> {
     async fn converse(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.next().await? {
             let waits = match self.session.take(&frame, &mut self.out)? {
-                Act::Read => true,
+                Act::Read => {
+                    // Macros of another client's connection end a message as well as an abort does.
+                    if !self.session.in_flight() {
+                        self.current = None;
+                    }
+                    true
+                }
                 Act::Admit => self.admit().map(|()| true)?,
                 Act::Compare(both) => self.compare(&both).await.map(|()| true)?,
                 Act::Examine(mail) => self.begin_body(*mail, &frame.payload).await?,
