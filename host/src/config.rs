@@ -351,6 +351,11 @@ impl Config {
         if self.verify.timeout > Duration::from_secs(20) || self.verify.timeout < Duration::from_millis(100) {
             return wrong("verify.timeout must be between 100ms and 20s: Postfix waits 30 s for a milter".into());
         }
+        for (setting, networks) in [("trusted_hops", &self.trusted_hops), ("trusted_relays", &self.trusted_relays)] {
+            if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
+                return wrong(format!("{setting}: {network} is everybody, name the networks of your own servers"));
+            }
+        }
         for address in self.trusted_submitters.values().flatten() {
             if Address::parse(address.as_bytes(), true).is_err() {
                 return wrong(format!(

@@ -122,3 +122,15 @@ fn one_mailbox_with_two_lines_is_refused_by_its_name() {
     let error = Config::parse("[policy.recipient.\"bob\"]\n", Path::new("x.toml")).unwrap_err().to_string();
     assert!(error.contains("\"bob\" is no address"), "{error}");
 }
+
+#[test]
+fn a_network_of_everybody_is_not_trusted() {
+    for setting in ["trusted_hops", "trusted_relays"] {
+        for network in ["0.0.0.0/0", "::/0"] {
+            let text = format!("{setting} = [\"192.0.2.0/24\", \"{network}\"]");
+            let error = Config::parse(&text, Path::new("x")).unwrap_err().to_string();
+            assert!(error.contains(setting) && error.contains(network), "{error}");
+        }
+    }
+    assert!(Config::parse("trusted_hops = [\"192.0.2.0/24\"]", Path::new("x")).is_ok());
+}

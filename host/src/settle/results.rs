@@ -5,21 +5,16 @@ use std::iter::repeat_n;
 use super::Rules;
 use crate::case::{Field, Found, KeyStatus, Mail};
 use crate::proto::header::{Edit, deletions};
-use crate::proto::results::{METHOD, Outcome, Property, RESULTS_FIELD, Results, authserv_id, carries, same_id};
+use crate::proto::results::{METHOD, Outcome, Property, RESULTS_FIELD, Results, is_forged};
 
 /// Deletes every field that tells of our method, whoever it says wrote it; and with `first_in_chain` every one that bears our
 /// name. What other servers found out by other methods stays.
 pub(super) fn removals(mail: &Mail, rules: &Rules) -> Vec<Edit> {
-    let doomed: Vec<bool> = mail.named(RESULTS_FIELD).map(|field| is_forged(field, mail.truncated, rules)).collect();
+    let own_id = rules.first_in_chain.then_some(rules.hostname.as_str());
+    // Beyond the limits of a header no value is kept: nobody knows what is there.
+    let is_doomed = |field: &Field| mail.truncated && field.value.is_empty() || is_forged(&field.value, own_id);
+    let doomed: Vec<bool> = mail.named(RESULTS_FIELD).map(is_doomed).collect();
     deletions(repeat_n(RESULTS_FIELD, doomed.len()), |position, _| doomed.get(position).copied().unwrap_or(false))
-}
-
-/// Whether a field only can be forged. Beyond the limits of a header no value is kept: nobody knows what is there.
-fn is_forged(field: &Field, truncated: bool, rules: &Rules) -> bool {
-    let is_ours = |id: String| !rules.hostname.is_empty() && same_id(&id, &rules.hostname);
-    truncated && field.value.is_empty()
-        || carries(&field.value, METHOD)
-        || rules.first_in_chain && authserv_id(&field.value).is_some_and(is_ours)
 }
 
 /// Our own field's value (RFC 8601 §2.2): `HOST; x-auth-key=WORD header.from=ADDRESS`.
