@@ -297,6 +297,27 @@ fn a_forged_status_is_removed() {
 }
 
 #[test]
+fn b2_b3_results_forged_in_our_method_are_removed_from_between_those_of_others() {
+    let Some(bed) = Bed::shared() else { return };
+    let rig = Rig::start(bed, Kind::Inet, "missing = \"accept\"");
+    let forged: [&[u8]; 3] = [
+        b"Authentication-Results: mx.forged.test; x-auth-key=pass header.from=alice@send.test",
+        b"authentication-RESULTS : (a (b))\r\n \"mx\\.forged.test\" 1;\r\n\tX-Auth-Key (c) = pass",
+        b"Authentication-Results: x-auth-key=pass (open",
+    ];
+    let honest: [&[u8]; 2] = [
+        b"Authentication-Results: one.test; dkim=pass header.d=a.test",
+        b"AUTHENTICATION-results:two.test;\r\n spf=none",
+    ];
+    let ten = forged.into_iter().cycle().take(10);
+    let lines: Vec<&[u8]> = [honest[0]].into_iter().chain(ten).chain([honest[1], forged[0]]).collect();
+    assert_eq!(send(&rig.door, &message("alice@send.test", &lines)).code, 250);
+    let file = rig.door.delivered("bob", 1).pop().unwrap();
+    assert_status(&file, "NOKEY");
+    assert_eq!(taken_apart(&file).1, on_disk(&message("alice@send.test", &honest)));
+}
+
+#[test]
 fn no_spelling_of_the_key_field_reaches_a_recipient() {
     let Some(bed) = Bed::shared() else { return };
     let rig = Rig::start(bed, Kind::Inet, "unusable = \"accept\"");
