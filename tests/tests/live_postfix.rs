@@ -223,7 +223,9 @@ fn keep(rig: &Rig, kept: addrauth::store::Kept) {
     let (day, path) = (Duration::from_secs(86_400), rig.path("filter"));
     let keep = async {
         let ledger = Ledger::open(&path, Opening { busy: Duration::from_secs(2), readers: 1 }).await?;
-        let caps = Caps { per_hour: 5, pair: day, waiting: 9 };
+        let hour = day / 24;
+        let caps =
+            Caps { per_hour: 5, pair: day, waiting: 9, report_pair: hour, digest_after: hour, digest_senders: 20 };
         ledger.record_and_keep(&Entry::default(), &[], (&[kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
         ledger.close().await;
         Ok::<(), addrauth::store::Error>(())
