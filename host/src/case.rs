@@ -1,21 +1,22 @@
 //! What the MTA said, what was found, what was decided, what is answered: the four nouns, and the case that holds them.
 
-use std::time::SystemTime;
-
-use serde::ser::SerializeStruct as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::proto::address::Address;
 use crate::proto::header::Edit;
 
 mod finding;
 mod mail;
+mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
 pub use mail::{Body, Client, Field, Mail, Recipient, ReversePath};
+pub use written::{
+    CASE_VERSION, Story, ToldFinding, ToldFound, ToldRedirect, ToldRefusal, ToldReply, ToldVerdict, stamp,
+};
 
 /// What a policy wants to happen (the contract's word).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Disposition {
     /// Deliver.
@@ -31,7 +32,7 @@ pub enum Disposition {
 }
 
 /// Who is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Notify {
     /// The sender.
     pub sender: bool,
@@ -67,7 +68,7 @@ pub enum MarkAs {
 }
 
 /// One decision, for the recipients it was made for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Indices into [`Mail::recipients`].
     pub recipients: Vec<usize>,
@@ -96,12 +97,11 @@ pub struct Decision {
 }
 
 /// What the MTA is told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The fate of the message.
     pub verdict: Verdict,
     /// Changes to its header, in the order in which they are to be made.
-    #[serde(skip)]
     pub edits: Vec<Edit>,
     /// Recipients (indices) whom the MTA is to strike out, although the message is accepted for others.
     pub removed: Vec<usize>,
@@ -124,18 +124,16 @@ impl Reply {
 }
 
 /// A recipient whose copy goes to another address of his.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
     /// Index into [`Mail::recipients`].
     pub recipient: usize,
     /// Where it goes.
-    #[serde(serialize_with = "one_text")]
     pub to: Address,
 }
 
 /// The fate of a message: exactly one of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Deliver it.
     Accept,
@@ -150,7 +148,7 @@ pub enum Verdict {
 }
 
 /// An SMTP refusal (RFC 5321 §4.2, RFC 3463); code and class are always ours, never a policy's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reply code, such as 550.
     pub code: u16,
@@ -161,7 +159,7 @@ pub struct Refusal {
 }
 
 /// Something that we owe once the MTA has our answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owed {
     /// A journal row: for somebody the message goes nowhere else.
@@ -189,33 +187,6 @@ pub struct Case {
     pub decisions: Vec<Decision>,
     /// What the MTA is told.
     pub reply: Reply,
-}
-
-/// The version of a case's JSON; a change that an old reader would misread raises it.
-pub const CASE_VERSION: u32 = 1;
-
-impl Serialize for Case {
-    /// The case without the header and without any key: what the journal keeps and `--json` prints.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mail = &self.mail;
-        let path = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
-        let received = mail.received.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut object = serializer.serialize_struct("Case", 12)?;
-        object.serialize_field("version", &CASE_VERSION)?;
-        object.serialize_field("queue_id", &mail.queue_id)?;
-        object.serialize_field("received", &received.as_secs())?;
-        object.serialize_field("client", &mail.client)?;
-        object.serialize_field("daemon", &mail.daemon)?;
-        object.serialize_field("login", &mail.login)?;
-        object.serialize_field("reverse_path", &mail.reverse_path.address().map(ToString::to_string))?;
-        let recipients: Vec<String> = mail.recipients.iter().map(|r| path(&r.path)).collect();
-        object.serialize_field("recipients", &recipients)?;
-        object.serialize_field("keys", &mail.keys.len())?;
-        object.serialize_field("finding", &self.finding)?;
-        object.serialize_field("decisions", &self.decisions)?;
-        object.serialize_field("reply", &self.reply)?;
-        object.end()
-    }
 }
 
 impl Verdict {
@@ -317,8 +288,4 @@ fn plain(text: &str) -> String {
     let short: String = text.chars().take(300).collect();
     let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=');
     if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
-}
-
-fn one_text<S: Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(address)
 }

@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use addrauth::cli::{Context, ask, authority, config, demo, filter, key, policy, quarantine, user};
+use addrauth::cli::{Context, ask, authority, config, demo, filter, journal, key, policy, quarantine, user, why};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +37,8 @@ enum Verb {
     Authority(authority::Args),
     Ask(ask::Args),
     Key(key::Args),
+    Journal(journal::Args),
+    Why(why::Args),
     Policy(policy::Args),
     Quarantine(quarantine::Args),
     User(user::Args),
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
             Verb::Filter(args) => filter::run(args, &context).await,
             Verb::Authority(args) => authority::run(args, &context).await,
             Verb::Ask(args) => ask::run(args, &context).await,
+            Verb::Journal(args) => journal::run(args, &context).await,
+            Verb::Why(args) => why::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,
             Verb::Quarantine(args) => quarantine::run(args, &context).await,

@@ -95,17 +95,6 @@ fn holds(dir: &Path, needle: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_owes_nothing_passes_untouched_and_unwritten() {
-    let dir = tempfile::tempdir().unwrap();
-    let custody = open(dir.path(), None).await;
-    let mut nothing = case("eve@x.example");
-    nothing.reply =
-        Reply { verdict: Verdict::Accept, edits: Vec::new(), removed: vec![], redirected: vec![], owed: Vec::new() };
-    assert_eq!(custody.keep(nothing, None).await.reply.verdict, Verdict::Accept);
-    assert!(custody.journal(9).await.unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn a13_the_journal_tells_the_story_and_holds_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;

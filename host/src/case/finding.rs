@@ -1,12 +1,12 @@
 //! What is found out about a message.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
 /// Which way a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// To a domain of ours: it is examined.
@@ -22,7 +22,7 @@ pub enum Direction {
 }
 
 /// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
     /// An AS said so, now or within the cache's bound; or the sender is our own login.
@@ -76,7 +76,7 @@ impl KeyStatus {
 }
 
 /// The reason behind a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// The AS does not know this key for this address.
@@ -163,7 +163,7 @@ impl Found {
 }
 
 /// A word of an Authentication-Results field (RFC 8601 §2.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthResult {
     /// Nothing was said, or there was nothing to check.
@@ -202,7 +202,7 @@ impl AuthResult {
 }
 
 /// What servers that we trust found out by other methods (RFC 8601).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MailAuth {
     /// SPF of the reverse-path (RFC 7208); a result for the HELO name alone is none.

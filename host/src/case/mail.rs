@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::proto::address::{Address, folded};
 use crate::proto::key::AuthKey;
@@ -42,7 +42,7 @@ pub struct Mail {
 }
 
 /// The SMTP client, as the MTA told it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Its address; absent on a unix socket.
     pub ip: Option<IpAddr>,

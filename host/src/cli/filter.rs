@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, exit, fail};
 use crate::config::{Config, Limits};
+use crate::custody::Custody;
 use crate::filter::Filter;
 use crate::mta::milter::{self, Listener};
 
@@ -45,12 +46,17 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!("stopping: messages in flight get their answer");
     stop.cancel();
     door.await?;
-    sending.await?;
+    // Now that no message is in flight, nothing comes behind what is written here.
+    for custody in sending.await? {
+        custody.close().await;
+    }
     Ok(())
 }
 
-/// Sends what custody owes, and follows the snapshot when a reload brings another custody.
-async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationToken) {
+/// Sends what custody owes, and follows the snapshot when a reload brings another custody; returns what is to be closed at
+/// the end. A custody of before a reload stays open while messages that began with it are in flight.
+async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationToken) -> Vec<Arc<Custody>> {
+    let mut former: Vec<Arc<Custody>> = Vec::new();
     loop {
         let custody = judge.borrow_and_update().custody().cloned();
         let until = stop.child_token();
@@ -83,8 +89,16 @@ async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationTo
                 sending.await;
             }
         }
+        let (unused, used) = former.into_iter().partition(|custody| Arc::strong_count(custody) == 1);
+        former = used;
+        for custody in unused {
+            custody.close().await;
+        }
+        former.extend(custody.clone());
         if stop.is_cancelled() {
-            return;
+            // A reload may have come in the same moment.
+            former.extend(judge.borrow().custody().cloned());
+            return former;
         }
     }
 }

@@ -10,10 +10,12 @@ pub mod authority;
 pub mod config;
 pub mod demo;
 pub mod filter;
+pub mod journal;
 pub mod key;
 pub mod policy;
 pub mod quarantine;
 pub mod user;
+pub mod why;
 
 /// What every verb is given besides its own arguments.
 #[derive(Clone, Debug)]

@@ -123,6 +123,10 @@ pub struct Limits {
     pub bodies_octets: usize,
     /// Journal rows that wait to be written together; beyond it the door waits for the disk.
     pub journal_waiting: usize,
+    /// Octets of the rows that wait: what a policy saw of a header may be long.
+    pub journal_octets: usize,
+    /// Octets of one row: beyond it, the facts that the policies saw are left out, and the decisions cannot be made again.
+    pub journal_row: usize,
     /// How long a journal row waits for others, where the message's fate does not hang on it.
     pub journal_batch: Duration,
     /// Characters of a kept message's subject that lists show: a line of a wide screen.
@@ -220,6 +224,8 @@ impl Default for Limits {
             body_octets: 64 * 1024 * 1024,
             bodies_octets: 256 * 1024 * 1024,
             journal_waiting: 10_000,
+            journal_octets: 64 * 1024 * 1024,
+            journal_row: 1024 * 1024,
             journal_batch: Duration::from_millis(500),
             subject_shown: 200,
             quarantine_listed: 10_000,

@@ -1,78 +1,239 @@
-//! A case as a journal row: what may be kept of it, and never a key.
+//! The journal's writer: rows on which nothing hangs wait for each other, and are committed together.
 
-use humantime_serde::re::humantime::format_rfc3339_millis;
-use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::case::{Case, Client, Decision, Finding, Reply, ReversePath, Verdict};
-use crate::store::Entry;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
-/// The version of the row's JSON; a change that a reader must know of raises it.
-const VERSION: u32 = 1;
+use crate::case::{Case, Finding, Story};
+use crate::config::Limits;
+use crate::store::{self, Entry, Ledger};
 
-/// What the row keeps: the envelope and the story, no field of the message but the address of its From.
-#[derive(Serialize)]
-struct View<'a> {
-    version: u32,
-    received: String,
-    queue_id: Option<&'a str>,
-    client: &'a Client,
-    daemon: &'a str,
-    login: Option<&'a str>,
-    reverse_path: String,
-    recipients: Vec<String>,
-    size: Option<u64>,
-    finding: &'a Finding,
-    decisions: &'a [Decision],
-    reply: &'a Reply,
+/// Rows that are committed together.
+const BATCH: usize = 256;
+/// After a batch that failed: the disk needs a moment, and the log no line for each try.
+const RETRY: Duration = Duration::from_secs(5);
+/// Between two looks at how many rows there are.
+const SWEEP: Duration = Duration::from_secs(3_600);
+
+/// Rows on their way into the journal. Dropping it ends the writer once it has written what waits.
+#[derive(Debug)]
+pub(super) struct Journal {
+    queue: Arc<Queue>,
+    over: CancellationToken,
 }
 
-/// The row of this case.
-pub(super) fn entry(case: &Case, note: String) -> Entry {
-    let mail = &case.mail;
-    let view = View {
-        version: VERSION,
-        received: received(mail.received),
-        queue_id: mail.queue_id.as_deref(),
-        client: &mail.client,
-        daemon: &mail.daemon,
-        login: mail.login.as_deref(),
-        reverse_path: match &mail.reverse_path {
-            ReversePath::Null => "<>".to_owned(),
-            ReversePath::Path(Some(address)) => format!("<{address}>"),
-            ReversePath::Path(None) => "no address".to_owned(),
-        },
-        recipients: mail.recipients.iter().map(|r| r.path.escape_ascii().to_string()).collect(),
-        size: mail.size,
-        finding: &case.finding,
-        decisions: &case.decisions,
-        reply: &case.reply,
-    };
+/// What [`Journal`] and its writer share.
+#[derive(Debug)]
+struct Queue {
+    ledger: Ledger,
+    limits: Arc<Limits>,
+    rows: u64,
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    room: Notify,
+    /// Held by the one who writes.
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: VecDeque<Arc<(SystemTime, Entry)>>,
+    octets: usize,
+}
+
+impl Journal {
+    /// Starts the writer; `rows` is how many the journal may hold.
+    pub(super) fn start(ledger: &Ledger, limits: &Arc<Limits>, rows: u64) -> Journal {
+        let queue = Arc::new(Queue {
+            ledger: ledger.clone(),
+            limits: Arc::clone(limits),
+            rows,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            room: Notify::new(),
+            writing: tokio::sync::Mutex::default(),
+        });
+        let over = CancellationToken::new();
+        tokio::spawn(work(Arc::clone(&queue), over.clone()));
+        Journal { queue, over }
+    }
+
+    /// Hands over a row. Where as many wait as may, the caller waits too, up to `Limits::keep`; then the row is given up with
+    /// a warning.
+    pub(super) async fn note(&self, entry: Entry) {
+        let row = Arc::new((SystemTime::now(), entry));
+        if tokio::time::timeout(self.queue.limits.keep, self.queue.push(&row)).await.is_err() {
+            given_up(&row.1);
+        }
+    }
+
+    /// Hands over a row without waiting.
+    pub(super) fn note_now(&self, entry: Entry) {
+        let row = Arc::new((SystemTime::now(), entry));
+        if !self.queue.try_push(&row) {
+            given_up(&row.1);
+        }
+    }
+
+    /// Writes what waits; the error leaves it waiting.
+    pub(super) async fn flush(&self) -> Result<(), store::Error> {
+        self.queue.flush().await
+    }
+
+    /// How many rows wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.lock().rows.len()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.over.cancel();
+    }
+}
+
+fn given_up(entry: &Entry) {
+    let queue_id = entry.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+    warn!(queue_id, "the journal takes no more rows, this message has none; it is treated as decided all the same");
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Whoever panicked with the lock left a queue that is whole: each change of it is one step.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_push(&self, row: &Arc<(SystemTime, Entry)>) -> bool {
+        let mut waiting = self.lock();
+        let size = row.1.json.len();
+        let full = waiting.rows.len() >= self.limits.journal_waiting
+            || waiting.octets.saturating_add(size) > self.limits.journal_octets;
+        if full && !waiting.rows.is_empty() {
+            return false;
+        }
+        waiting.octets = waiting.octets.saturating_add(size);
+        waiting.rows.push_back(Arc::clone(row));
+        self.arrived.notify_one();
+        true
+    }
+
+    async fn push(&self, row: &Arc<(SystemTime, Entry)>) {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            // From here on no sign of room is missed.
+            room.as_mut().enable();
+            if self.try_push(row) {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Writes batch after batch until nothing waits. A row leaves the queue when it is committed and not before.
+    async fn flush(&self) -> Result<(), store::Error> {
+        let _writing = self.writing.lock().await;
+        loop {
+            let batch: Vec<_> = self.lock().rows.iter().take(BATCH).cloned().collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.ledger.append(batch.iter().map(|row| (row.0, &row.1))).await?;
+            let mut waiting = self.lock();
+            waiting.rows.drain(..batch.len());
+            waiting.octets = waiting.rows.iter().map(|row| row.1.json.len()).sum();
+            drop(waiting);
+            debug!(rows = batch.len(), "journalled");
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Whether a batch is full, so that nobody need wait for more.
+    fn is_batch(&self) -> bool {
+        self.lock().rows.len() >= BATCH
+    }
+
+    async fn sweep(&self) {
+        match self.ledger.trim(self.rows).await {
+            Ok(0) => {}
+            Ok(rows) => info!(rows, "journal rows beyond custody.journal_rows deleted, the oldest"),
+            Err(e) => warn!("journal rows beyond custody.journal_rows are not deleted: {e}"),
+        }
+    }
+}
+
+/// Writes what arrives until `over`, and then what still waits.
+async fn work(queue: Arc<Queue>, over: CancellationToken) {
+    let mut swept: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = queue.arrived.notified() => {}
+            // Rows that are owed come by another way, and count as well.
+            () = tokio::time::sleep(SWEEP) => {}
+            () = over.cancelled() => break,
+        }
+        let full = async {
+            while !queue.is_batch() {
+                queue.arrived.notified().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(queue.limits.journal_batch) => {}
+            () = full => {}
+            () = over.cancelled() => break,
+        }
+        if let Err(e) = queue.flush().await {
+            warn!("journal rows wait, since they cannot be written: {e}");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => queue.arrived.notify_one(),
+                () = over.cancelled() => break,
+            }
+        } else if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            swept = Some(Instant::now());
+            queue.sweep().await;
+        }
+    }
+    if let Err(e) = queue.flush().await {
+        let rows = queue.lock().rows.len();
+        warn!(rows, "the last journal rows are lost: {e}");
+    }
+}
+
+/// The row of this case; absent where the message was not ours to judge.
+pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
+    matches!(case.finding, Finding::Found(_)).then(|| entry(case, room, note.to_owned()))
+}
+
+/// The row of this case; its facts are left out where it would take more than `room` octets.
+pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     let (result, sender) = match &case.finding {
         Finding::Found(found) => (found.status.word(), found.sender.as_ref().map(ToString::to_string)),
         Finding::Passing(_) => ("passing", None),
     };
+    let mut story = Story::of(case);
+    let mut json = written(&story);
+    if json.len() > room {
+        for decision in &mut story.decisions {
+            decision.facts = serde_json::Value::Null;
+        }
+        story.shortened = true;
+        json = written(&story);
+    }
     Entry {
-        queue_id: mail.queue_id.clone(),
+        queue_id: case.mail.queue_id.clone(),
         sender,
         result: result.to_owned(),
-        verdict: word(&case.reply.verdict).to_owned(),
-        // Plain data with string keys: it always serialises; were it otherwise, the columns still tell the story.
-        json: serde_json::to_string(&view).unwrap_or_else(|e| format!("{{\"version\":{VERSION},\"error\":\"{e}\"}}")),
+        verdict: case.reply.verdict.word().to_owned(),
+        json,
         note,
     }
 }
 
-fn word(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accept => "accept",
-        Verdict::Hold(_) => "hold",
-        Verdict::Discard => "discard",
-        Verdict::Reject(_) => "reject",
-        Verdict::Defer(_) => "defer",
-    }
-}
-
-fn received(at: std::time::SystemTime) -> String {
-    let most = std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
-    format_rfc3339_millis(at.clamp(std::time::UNIX_EPOCH, most)).to_string()
+/// Plain data with string keys: it always serialises; were it otherwise, the columns still tell the story.
+fn written(story: &Story) -> String {
+    serde_json::to_string(story).unwrap_or_else(|e| format!("{{\"version\":0,\"error\":\"{e}\"}}"))
 }

@@ -18,6 +18,8 @@ use crate::proto::address::Address;
 use crate::proto::mark::MarkKey;
 use crate::store::{self, Held, JournalRow, Ledger, Opening, Recorded, Wish};
 
+use journal::Journal;
+
 /// What can go wrong when custody begins. Later failures turn into a 451.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,6 +52,7 @@ pub enum Error {
 pub struct Custody {
     ledger: Ledger,
     outbox: Outbox,
+    journal: Journal,
     mark: MarkKey,
     limits: Arc<Limits>,
     settings: quarantine::Settings,
@@ -65,7 +68,8 @@ impl Custody {
         let ledger = Ledger::open(dir, opening).await?;
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
         let settings = quarantine::Settings::from_config(config, limits);
-        Ok(Custody { ledger, outbox, mark, limits: limits.clone(), settings })
+        let journal = Journal::start(&ledger, limits, config.custody.journal_rows);
+        Ok(Custody { ledger, outbox, journal, mark, limits: limits.clone(), settings })
     }
 
     /// The secret of this installation's marks.
@@ -75,23 +79,41 @@ impl Custody {
 
     /// Makes what the reply owes durable: one transaction with the journal row, the notices, the report, and the messages
     /// that are quarantined or go out as marked copies, for which the body is needed. Where that fails, or takes longer than
-    /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing.
+    /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
+    /// is written soon, together with others'; mail that only passes has none.
     ///
     /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
     /// the message comes again, and the caps hold back a second one.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         if case.reply.owed.is_empty() {
+            if let Some(entry) = journal::judged(&case, self.limits.journal_row, "") {
+                self.journal.note(entry).await;
+            }
             return case;
         }
         if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
-            return deferred(case, "the message is not whole, so no copy of it can be");
+            return self.deferred(case, "the message is not whole, so no copy of it can be");
         }
         let failure = match tokio::time::timeout(self.limits.keep, self.record(&case, body)).await {
             Ok(Ok(())) => return case,
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("not done within {:?}", self.limits.keep),
         };
-        deferred(case, &failure)
+        self.deferred(case, &failure)
+    }
+
+    /// The case as a 451 that edits nothing and owes nothing; the journal tells why, as soon as it can be written.
+    fn deferred(&self, case: Case, failure: &str) -> Case {
+        let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+        warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
+        let text = "Local trouble, try again later".to_owned();
+        let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
+        let case = Case { reply: Reply::bare(verdict), ..case };
+        let note = format!("deferred, since what was owed could not be made durable: {failure}");
+        if let Some(entry) = journal::judged(&case, self.limits.journal_row, &note) {
+            self.journal.note_now(entry);
+        }
+        case
     }
 
     async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), Error> {
@@ -107,7 +129,7 @@ impl Custody {
             }
         }
         notes.extend(self.outbox.refusal(case).map(|why| format!("no report to the sender: {why}")));
-        let entry = journal::entry(case, notes.join("; "));
+        let entry = journal::entry(case, self.limits.journal_row, notes.join("; "));
         let now = SystemTime::now();
         let kept = body.map(|body| self.settings.kept(case, &body, now)).unwrap_or_default();
         let room = (kept.as_slice(), self.settings.most());
@@ -136,9 +158,21 @@ impl Custody {
         Ok(self.outbox.reload(config)?)
     }
 
-    /// Sends what is owed until `shutdown`.
+    /// Sends what is owed until `shutdown`, and then writes the journal rows that wait. Messages that are still in flight
+    /// may bring more: [`Custody::close`] writes those.
     pub async fn run(&self, shutdown: CancellationToken) {
         self.outbox.run(shutdown).await;
+        self.flush().await;
+    }
+
+    /// Writes the journal rows that wait, within `Limits::keep`.
+    pub async fn flush(&self) {
+        let failure = match tokio::time::timeout(self.limits.keep, self.journal.flush()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("not done within {:?}", self.limits.keep),
+        };
+        warn!(rows = self.journal.waiting(), "journal rows wait, since they cannot be written: {failure}");
     }
 
     /// The newest journal rows, newest first.
@@ -156,17 +190,9 @@ impl Custody {
         &self.outbox
     }
 
-    /// Closes the files; from then on what is owed is deferred.
+    /// Writes the journal rows that wait, and closes the files; from then on what is owed is deferred.
     pub async fn close(&self) {
+        self.flush().await;
         self.ledger.close().await;
     }
-}
-
-/// The case as a 451 that edits nothing and owes nothing.
-fn deferred(case: Case, failure: &str) -> Case {
-    let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
-    warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
-    let text = "Local trouble, try again later".to_owned();
-    let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
-    Case { reply: Reply::bare(verdict), ..case }
 }

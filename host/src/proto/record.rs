@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The domain's published claim: does all direct mail of this domain carry a key? The weakest counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Claim {
     /// Being tried out: conclude nothing.

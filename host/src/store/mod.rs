@@ -5,6 +5,8 @@
 //! (write-ahead log, `synchronous=FULL`), mode 0600, and know the version of their schema.
 
 mod choices;
+mod erase;
+mod journal;
 mod keys;
 mod ledger;
 mod outbox;
@@ -15,8 +17,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use choices::{UserRow, Wish, wanted};
+pub use erase::{ERASED, Erased};
+pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keys::{KeyRow, KeyTable};
-pub use ledger::{Entry, JournalRow, Ledger, Recorded};
+pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 pub use quarantine::{Held, HeldFor, Kept, Released};
 pub use sqlite::prepare_dir;

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{Row, Transaction};
 
-use super::ledger::{AHEAD, annotate};
+use super::journal::annotate;
+use super::ledger::AHEAD;
 use super::{Error, Ledger, folded, quarantine, seconds, time};
 
 /// What a mail of ours is.

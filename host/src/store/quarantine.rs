@@ -4,7 +4,7 @@ mod rows;
 
 use std::time::SystemTime;
 
-use super::ledger::annotate;
+use super::journal::annotate;
 use super::outbox::{capped_as, read_outbox};
 use super::{Error, Ledger, OutboxRow, folded, seconds};
 use rows::{allowed, grouped, hand_on, journal_of, outcome, tidy, waiting};

@@ -50,6 +50,8 @@ impl Database {
             .busy_timeout(opening.busy)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What is deleted is overwritten: an address that was to be forgotten is in no free page either.
+            .pragma("secure_delete", "ON")
             .foreign_keys(true);
         migrate(&path, &options, schema).await?;
         let pool = |most: u32| {

@@ -29,6 +29,10 @@ pub struct Args {
     /// Keep running after the cases, and print the lines that connect a Postfix to it
     #[arg(long)]
     stay: bool,
+
+    /// After each case, tell what `addrauth why` tells of it: for the manual
+    #[arg(long, hide = true)]
+    why: bool,
 }
 
 /// Exit code 0: each case as expected; 1: not so; 2: the demonstration could not be set up.
@@ -50,7 +54,7 @@ async fn play(args: Args, context: &Context) -> Result<bool, Box<dyn std::error:
         Some(message) => acts::own(&scene, message)?,
         None => acts::all(&scene)?,
     };
-    let good = perform(&mut scene, &acts, context.json).await?;
+    let good = perform(&mut scene, &acts, args.why, context.json).await?;
     if args.mail.is_none() && !context.json {
         table::closing(&scene, acts.len(), good);
     }
@@ -63,7 +67,7 @@ async fn play(args: Args, context: &Context) -> Result<bool, Box<dyn std::error:
 }
 
 /// Plays each act and prints it; the number of those that ended as they should.
-async fn perform(scene: &mut Scene, acts: &[Act], json: bool) -> Result<usize, scene::Error> {
+async fn perform(scene: &mut Scene, acts: &[Act], why: bool, json: bool) -> Result<usize, scene::Error> {
     let mut good = 0;
     for (n, act) in acts.iter().enumerate() {
         let ending = scene.play(act).await?;
@@ -72,6 +76,9 @@ async fn perform(scene: &mut Scene, acts: &[Act], json: bool) -> Result<usize, s
         match json {
             true => println!("{}", table::object(act, &ending, &wrong)),
             false => table::row(n, act, &ending, &wrong),
+        }
+        if why && !json {
+            println!("\n{}", scene.why().await?);
         }
     }
     Ok(good)

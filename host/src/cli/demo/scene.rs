@@ -20,6 +20,8 @@ use crate::proto::address::Address;
 use crate::proto::header;
 use crate::proto::key::AuthKey;
 
+use super::super::journal;
+use super::super::why::{self, Account};
 use super::acts::Act;
 use super::mailbox::Mailbox;
 use super::mta::{Fate, Mta};
@@ -45,6 +47,8 @@ pub(super) enum Error {
     OverBounds(#[from] header::OverBounds),
     #[error("the message: {0}")]
     Field(#[from] header::BadField),
+    #[error(transparent)]
+    Journal(#[from] journal::Unread),
     #[error("the filter answered without telling its case")]
     NoCase,
     #[error("the address of the demonstration is wrong")]
@@ -187,6 +191,19 @@ impl Scene {
             Fate::Refused(reply) => (reply, None),
         };
         Ok(Ending { case, told, delivered, notice })
+    }
+
+    /// What `addrauth why` tells of the message that was played last.
+    pub(super) async fn why(&self) -> Result<String, Error> {
+        let custody = self.filter.borrow().filter.custody().cloned();
+        if let Some(custody) = custody {
+            custody.flush().await;
+        }
+        let ledger = journal::open(&self.config).await?;
+        let newest = ledger.journal(1).await.map_err(journal::Unread::from)?;
+        let accounts = why::tell(&self.config, &ledger, newest).await;
+        ledger.close().await;
+        Ok(accounts?.iter().map(Account::text).collect())
     }
 
     /// Swaps in the policy for `invalid`, as a reload would, while the MTA's connection stays open.

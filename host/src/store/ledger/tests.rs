@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::time;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {

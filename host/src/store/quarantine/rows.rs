@@ -6,7 +6,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Row, Transaction};
 
 use super::{Held, HeldFor, Kept};
-use crate::store::ledger::{annotate, journal_row};
+use crate::store::journal::{annotate, insert};
 use crate::store::outbox::capped_as;
 use crate::store::{Due, Entry, Error, seconds, time};
 
@@ -210,7 +210,7 @@ pub(super) async fn journal_of(
         let words = |text: &str| text.to_owned();
         let (result, verdict, json) = (words("quarantined"), words("discard"), words("{\"version\":1}"));
         let entry = Entry { queue_id, sender, result, verdict, json, note: String::new() };
-        let journal = journal_row(work, &entry, now).await?;
+        let journal = insert(work, &entry, now).await?;
         sqlx::query("UPDATE quarantine SET journal = ? WHERE id = ?")
             .bind(journal)
             .bind(id)

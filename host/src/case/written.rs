@@ -1,0 +1,221 @@
+//! A case written down: the one form of it that the journal keeps and `--json` prints, and how it is read again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use humantime_serde::re::humantime::format_rfc3339_millis;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{Case, Client, Decision, Direction, Finding, KeyStatus, MailAuth, Owed, Reply};
+use super::{ReversePath, Verdict, Why};
+use crate::proto::header::Edit;
+use crate::proto::record::Claim;
+
+/// The version of a case's JSON; a change that an old reader would misread raises it.
+pub const CASE_VERSION: u32 = 1;
+
+/// What is written down of a case: envelope, finding, decisions and reply; of the header no field but the From's address, and
+/// never a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Story {
+    /// [`CASE_VERSION`].
+    pub version: u32,
+    /// When MAIL came, as RFC 3339.
+    pub received: String,
+    /// The MTA's name for the message.
+    pub queue_id: Option<String>,
+    /// Who brought it.
+    pub client: Client,
+    /// The MTA's daemon that took it.
+    pub daemon: String,
+    /// The name the client logged in with.
+    pub login: Option<String>,
+    /// The reverse-path in angle brackets, `<>` being the null one; absent where it is no address.
+    pub reverse_path: Option<String>,
+    /// The paths of RCPT; what is no UTF-8 in them is replaced.
+    pub recipients: Vec<String>,
+    /// What MAIL said of the size, in octets.
+    pub size: Option<u64>,
+    /// How many key fields it had.
+    pub keys: usize,
+    /// What was found.
+    pub finding: ToldFinding,
+    /// What was decided.
+    pub decisions: Vec<Decision>,
+    /// What the MTA was told.
+    pub reply: ToldReply,
+    /// An address was taken out of it afterwards: what hung on it may not come out the same again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+    /// The facts were too large to keep: the decisions cannot be made again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shortened: bool,
+}
+
+/// A [`Finding`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldFinding {
+    /// Not ours to judge.
+    Passing(Direction),
+    /// Examined.
+    Found(ToldFound),
+}
+
+/// A [`super::Found`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldFound {
+    /// The result.
+    pub status: KeyStatus,
+    /// Its reason.
+    pub why: Option<Why>,
+    /// The address of the From field.
+    pub sender: Option<String>,
+    /// What its domain claims.
+    pub claim: Option<Claim>,
+    /// The AS that answered, as host:port.
+    pub authority: Option<String>,
+    /// Whether the answer came from the cache.
+    pub cached: bool,
+    /// What other methods found.
+    pub mail_auth: Option<MailAuth>,
+}
+
+/// A [`Reply`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldReply {
+    /// The fate of the message.
+    pub verdict: ToldVerdict,
+    /// The fields that the MTA was to write, by name.
+    pub added: Vec<String>,
+    /// Recipients (indices) struck out of an accepted message.
+    pub removed: Vec<usize>,
+    /// Recipients who got it in their spam folder.
+    pub redirected: Vec<ToldRedirect>,
+    /// What had to be durable first.
+    pub owed: Vec<Owed>,
+}
+
+/// A [`super::Redirect`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldRedirect {
+    /// Index of the recipient.
+    pub recipient: usize,
+    /// Where it went.
+    pub to: String,
+}
+
+/// A [`Verdict`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToldVerdict {
+    /// Delivered.
+    Accept,
+    /// In the MTA's hold queue, with this reason.
+    Hold(String),
+    /// 250, and dropped.
+    Discard,
+    /// Refused for good.
+    Reject(ToldRefusal),
+    /// Refused for now.
+    Defer(ToldRefusal),
+}
+
+/// A [`super::Refusal`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldRefusal {
+    /// The reply code.
+    pub code: u16,
+    /// The enhanced status code.
+    pub status: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Story {
+    /// Writes a case down.
+    pub fn of(case: &Case) -> Story {
+        let mail = &case.mail;
+        Story {
+            version: CASE_VERSION,
+            received: stamp(mail.received),
+            queue_id: mail.queue_id.clone(),
+            client: mail.client.clone(),
+            daemon: mail.daemon.clone(),
+            login: mail.login.clone(),
+            reverse_path: match &mail.reverse_path {
+                ReversePath::Null => Some("<>".to_owned()),
+                ReversePath::Path(address) => address.as_ref().map(|address| format!("<{address}>")),
+            },
+            recipients: mail.recipients.iter().map(|r| String::from_utf8_lossy(&r.path).into_owned()).collect(),
+            size: mail.size,
+            keys: mail.keys.len(),
+            finding: finding(&case.finding),
+            decisions: case.decisions.clone(),
+            reply: reply(&case.reply),
+            erased: false,
+            shortened: false,
+        }
+    }
+}
+
+impl Serialize for Case {
+    /// As its [`Story`]: without the header and without any key.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Story::of(self).serialize(serializer)
+    }
+}
+
+impl MailAuth {
+    /// The words that it found worth telling: `spf=pass dkim=fail dmarc=none`.
+    pub fn words(&self) -> String {
+        format!("spf={} dkim={} dmarc={}", self.spf.word(), self.dkim.word(), self.dmarc.word())
+    }
+}
+
+fn finding(finding: &Finding) -> ToldFinding {
+    match finding {
+        Finding::Passing(direction) => ToldFinding::Passing(*direction),
+        Finding::Found(found) => ToldFinding::Found(ToldFound {
+            status: found.status,
+            why: found.why,
+            sender: found.sender.as_ref().map(ToString::to_string),
+            claim: found.claim,
+            authority: found.authority.clone(),
+            cached: found.cached,
+            mail_auth: found.mail_auth,
+        }),
+    }
+}
+
+fn reply(reply: &Reply) -> ToldReply {
+    let refusal = |refusal: &super::Refusal| ToldRefusal {
+        code: refusal.code,
+        status: refusal.status.to_owned(),
+        text: refusal.text.clone(),
+    };
+    let added = reply.edits.iter().filter_map(|edit| match edit {
+        Edit::Insert { name, .. } => Some(name.clone()),
+        Edit::Delete { .. } => None,
+    });
+    ToldReply {
+        verdict: match &reply.verdict {
+            Verdict::Accept => ToldVerdict::Accept,
+            Verdict::Hold(reason) => ToldVerdict::Hold(reason.clone()),
+            Verdict::Discard => ToldVerdict::Discard,
+            Verdict::Reject(why) => ToldVerdict::Reject(refusal(why)),
+            Verdict::Defer(why) => ToldVerdict::Defer(refusal(why)),
+        },
+        added: added.collect(),
+        removed: reply.removed.clone(),
+        redirected: (reply.redirected.iter())
+            .map(|redirect| ToldRedirect { recipient: redirect.recipient, to: redirect.to.to_string() })
+            .collect(),
+        owed: reply.owed.clone(),
+    }
+}
+
+/// A time as RFC 3339 with milliseconds; what no calendar reaches, as the last moment of it.
+pub fn stamp(at: SystemTime) -> String {
+    let most = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    format_rfc3339_millis(at.clamp(UNIX_EPOCH, most)).to_string()
+}

@@ -1,0 +1,255 @@
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::case::{
+    AuthResult, Case, Client, Decision, Disposition, Finding, Found, KeyStatus, Mail, MailAuth, Notify, Recipient,
+    ReversePath, Why,
+};
+use crate::config::Policy;
+use crate::proto::address::Address;
+use crate::proto::record::Claim;
+use crate::settle::{Permits, Rules, settle};
+use crate::store::{HeldTrace, SentTrace, Wish, time};
+
+fn address(text: &str) -> Option<Address> {
+    Some(Address::parse(text.as_bytes(), true).unwrap())
+}
+
+fn mail(to: &[&str]) -> Mail {
+    let recipient = |to: &&str| Recipient {
+        path: format!("<{to}@home.example>").into_bytes(),
+        address: address(&format!("{to}@home.example")),
+        never_notify: false,
+    };
+    Mail {
+        received: UNIX_EPOCH + Duration::from_secs(1_763_768_565),
+        queue_id: Some("4XyZ1bQ7".into()),
+        client: Client {
+            ip: Some("192.0.2.7".parse().unwrap()),
+            name: None,
+            helo: "mail.elsewhere.example".into(),
+            tls: true,
+        },
+        daemon: "smtpd".into(),
+        login: None,
+        reverse_path: ReversePath::Path(address("bounces@elsewhere.example")),
+        smtputf8: false,
+        size: Some(4_321),
+        recipients: to.iter().map(recipient).collect(),
+        fields: Vec::new(),
+        keys: Vec::new(),
+        malformed: false,
+        truncated: false,
+    }
+}
+
+fn found(status: KeyStatus, why: Option<Why>) -> Found {
+    Found {
+        claim: Some(Claim::All),
+        authority: Some("as.bank.example:4410".into()),
+        ..Found::bare(status, why, address("alice@bank.example"))
+    }
+}
+
+fn load(policy: &str) -> Policies {
+    let config: Policy = toml::from_str(policy).unwrap();
+    let config = Config { policy: config, ..Config::default() };
+    proof::policies(&config, &[]).unwrap()
+}
+
+/// A message as the filter treats it.
+async fn case(policies: &Policies, to: &[&str], found: Found, wishes: &[Wish]) -> Case {
+    let mail = mail(to);
+    let decisions = policies.decide(&mail, &found, wishes).await;
+    answered(mail, found, decisions)
+}
+
+fn answered(mail: Mail, found: Found, decisions: Vec<Decision>) -> Case {
+    let permits = Permits { report: Err("nobody asked"), refuse: true };
+    let finding = Finding::Found(found);
+    let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
+    Case { mail, finding, decisions, reply }
+}
+
+/// The account of a case that went through the journal's form.
+fn account(case: &Case, policies: Policies, traces: Traces) -> Account {
+    let story = serde_json::from_str(&serde_json::to_string(case).unwrap()).unwrap();
+    let note = String::new();
+    let mut account = Account { id: 17, at: case.mail.received, story, note, traces, proofs: Vec::new() };
+    account.prove(&Ok(policies));
+    account
+}
+
+fn notice(recipient: &str) -> SentTrace {
+    SentTrace {
+        kind: "notice".into(),
+        recipient: format!("{recipient}@home.example"),
+        tries: 1,
+        next_try: time(1_763_768_630),
+        ended: Some(time(1_763_768_570)),
+        outcome: Some("sent".into()),
+    }
+}
+
+/// Compares with the text beside this file; `ADDRAUTH_WRITE_GOLDEN=1` writes it anew.
+fn expect(name: &str, account: &Account) {
+    let mut text = account.text();
+    for decision in &account.story.decisions {
+        // Another compiler makes another component.
+        text = text.replace(&decision.digest[..12], "0123456789ab");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/why/golden/{name}.txt"));
+    if std::env::var_os("ADDRAUTH_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
+}
+
+fn words(account: &Account) -> Vec<&str> {
+    account.proofs.iter().map(Proof::word).collect()
+}
+
+const WRONG: (KeyStatus, Option<Why>) = (KeyStatus::Invalid, Some(Why::Wrong));
+
+#[tokio::test]
+async fn a_forged_key_that_was_dropped_silently() {
+    let policies = load("invalid = \"reject-silently\"");
+    let case = case(&policies, &["bob"], found(WRONG.0, WRONG.1), &[]).await;
+    let account = account(&case, policies, Traces::default());
+    expect("dropped", &account);
+    assert_eq!(words(&account), ["same"]);
+}
+
+#[tokio::test]
+async fn a_message_that_was_refused() {
+    let policies = load("invalid = \"reject-notify-sender\"");
+    let found = Found {
+        mail_auth: Some(MailAuth { spf: AuthResult::Pass, dkim: AuthResult::Fail, ..MailAuth::default() }),
+        ..found(WRONG.0, WRONG.1)
+    };
+    let case = case(&policies, &["bob", "carol"], found, &[]).await;
+    expect("refused", &account(&case, policies, Traces::default()));
+}
+
+#[tokio::test]
+async fn a_message_of_which_the_recipient_was_told() {
+    let policies = load("invalid = \"reject-notify-recipient\"");
+    let case = case(&policies, &["bob"], found(WRONG.0, WRONG.1), &[]).await;
+    expect("notice", &account(&case, policies, Traces { sent: vec![notice("bob")], held: vec![] }));
+}
+
+#[tokio::test]
+async fn three_recipients_with_three_wishes() {
+    let policies = load(
+        "invalid = \"mark\"\nuser_may = [\"quarantine\"]\n[domain.\"home.example\"]\ninvalid = \"reject-notify-recipient\"\n\
+         [recipient.\"bob@home.example\"]\ninvalid = \"accept\"",
+    );
+    let chosen = [(KeyStatus::Invalid, "quarantine".to_owned())].into();
+    let wishes = [Wish::default(), Wish::default(), Wish { policies: chosen, ..Wish::default() }];
+    let case = case(&policies, &["bob", "carol", "dora"], found(WRONG.0, WRONG.1), &wishes).await;
+    let kept =
+        HeldTrace { quarantine: 3, recipient: "dora@home.example".into(), expires: time(1_766_360_565), outcome: None };
+    let failed = SentTrace { ended: None, outcome: None, tries: 2, ..notice("carol") };
+    let account = account(&case, policies, Traces { sent: vec![failed], held: vec![kept] });
+    expect("mixed", &account);
+    assert_eq!(words(&account), ["same"; 3]);
+}
+
+#[tokio::test]
+async fn a_valid_message() {
+    let policies = load("");
+    let found = Found { cached: true, ..found(KeyStatus::Valid, None) };
+    let case = case(&policies, &["bob"], found, &[]).await;
+    expect("valid", &account(&case, policies, Traces::default()));
+}
+
+#[tokio::test]
+async fn a_wanted_sender_without_a_key() {
+    let policies = load("missing = \"reject-notify-sender\"");
+    let wishes = [Wish { allows: true, ..Wish::default() }];
+    let case = case(&policies, &["bob"], found(KeyStatus::Missing, None), &wishes).await;
+    expect("allow-list", &account(&case, policies, Traces::default()));
+}
+
+#[tokio::test]
+async fn a_policy_that_failed() {
+    let policies = load("");
+    let mut decided = case(&policies, &["bob"], found(WRONG.0, WRONG.1), &[]).await;
+    let failed = Decision {
+        disposition: Disposition::Defer,
+        notify: Notify::default(),
+        reason: "the delivery policy failed".into(),
+        fault: Some("did not decide within 2.0 s".into()),
+        ..decided.decisions.remove(0)
+    };
+    let case = answered(decided.mail, found(WRONG.0, WRONG.1), vec![failed]);
+    let account = account(&case, policies, Traces::default());
+    expect("fault", &account);
+    assert_eq!(words(&account), ["unknown"]);
+}
+
+#[tokio::test]
+async fn a_server_that_did_not_answer() {
+    let policies = load("");
+    let case = case(&policies, &["bob"], found(KeyStatus::Unverified, Some(Why::Timeout)), &[]).await;
+    expect("unverified", &account(&case, policies, Traces::default()));
+}
+
+#[tokio::test]
+async fn a_decision_that_comes_out_otherwise_or_cannot_is_told() {
+    let policies = || load("unusable = \"reject-silently\"");
+    let held_back = case(&policies(), &["bob"], found(KeyStatus::Unusable, Some(Why::BadKey)), &[]).await;
+    assert!(held_back.decisions[0].clamped.is_some());
+    let judge = |change: fn(&mut Decision)| {
+        let mut case = held_back.clone();
+        change(&mut case.decisions[0]);
+        account(&case, policies(), Traces::default())
+    };
+    type Case = (fn(&mut Decision), &'static str, &'static str);
+    let cases: [Case; 5] = [
+        (|_| {}, "same", "would be held back again"),
+        (|d| d.disposition = Disposition::Mark, "differs", "ANOTHER DECISION: do not deliver it, and tell nobody"),
+        (|d| d.digest = "f".repeat(64), "unknown", "the component was replaced since"),
+        (|d| d.policy = "gone".into(), "unknown", "no policy of that name is in force any more"),
+        (|d| d.facts = serde_json::json!({"status": 7}), "unknown", "does not fit the policy"),
+    ];
+    for (change, word, words_of_it) in cases {
+        let account = judge(change);
+        assert_eq!(words(&account), [word]);
+        let text = account.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(words_of_it), "{text}");
+        assert_eq!(account.json()["proofs"][0]["recomputed"], word);
+        let got = format!("{:?}", code(&[account]));
+        let want = match word {
+            "same" => exit::YES,
+            "differs" => exit::no(),
+            _ => exit::unknown(),
+        };
+        assert_eq!(got, format!("{want:?}"));
+    }
+}
+
+#[tokio::test]
+async fn what_was_erased_or_left_out_is_no_other_decision() {
+    let policies = load("invalid = \"mark\"");
+    let case = case(&policies, &["bob"], found(WRONG.0, WRONG.1), &[]).await;
+    let mut account = account(&case, policies, Traces::default());
+    account.story.erased = true;
+    account.story.decisions[0].reason = "another".into();
+    account.prove(&Ok(load("invalid = \"mark\"")));
+    assert!(matches!(&account.proofs[..], [Proof::Impossible(why)] if why.contains("erased")), "{:?}", account.proofs);
+    account.story.shortened = true;
+    account.prove(&Ok(load("invalid = \"mark\"")));
+    assert!(
+        matches!(&account.proofs[..], [Proof::Impossible(why)] if why.contains("too large")),
+        "{:?}",
+        account.proofs
+    );
+}
+
+#[test]
+fn nothing_from_outside_steers_a_terminal() {
+    assert_eq!(text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u{1b}[31m\\u{d}\\u{a}\\u{202e}ü");
+}

@@ -1,0 +1,175 @@
+use std::time::Duration;
+
+use super::*;
+use crate::store::{Caps, Draft, ERASED, Erased, Kind, Opening};
+
+const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+const CAPS: Caps = Caps {
+    per_hour: 9,
+    pair: Duration::from_secs(1),
+    waiting: 100,
+    report_pair: Duration::from_secs(3_600),
+    digest_after: Duration::from_secs(3_600),
+    digest_senders: 3,
+};
+
+async fn ledger() -> (tempfile::TempDir, Ledger) {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(dir.path(), OPENING).await.unwrap();
+    (dir, ledger)
+}
+
+fn entry(queue_id: &str, result: &str, story: &str) -> Entry {
+    Entry {
+        queue_id: Some(queue_id.into()),
+        result: result.into(),
+        verdict: "accept".into(),
+        json: story.into(),
+        ..Entry::default()
+    }
+}
+
+fn draft(recipient: &str, sender: &str) -> Draft {
+    Draft {
+        kind: Kind::Notice,
+        reverse_path: String::new(),
+        recipient: recipient.into(),
+        sender: sender.into(),
+        message_id: format!("<{}@mx.example.com>", sender.len()),
+        message: b"Subject: x\r\n\r\ny\r\n".to_vec(),
+    }
+}
+
+fn ids(rows: &[JournalRow]) -> Vec<i64> {
+    rows.iter().map(|row| row.id).collect()
+}
+
+#[tokio::test]
+async fn a_batch_is_written_whole_or_not_at_all() {
+    let (_dir, ledger) = ledger().await;
+    let rows: Vec<Entry> = (0..300).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    ledger.append(rows.iter().map(|row| (time(1_000_000), row))).await.unwrap();
+    assert_eq!(ledger.journal(999).await.unwrap().len(), 300);
+    // Another process forbids the second row of the next batch.
+    let forbid =
+        "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.queue_id = 'bad' BEGIN SELECT raise(ABORT, 'no'); END";
+    sqlx::raw_sql(forbid).execute(ledger.0.writer()).await.unwrap();
+    let batch = [entry("good", "none", "{}"), entry("bad", "none", "{}")];
+    ledger.append(batch.iter().map(|row| (time(1_000_000), row))).await.unwrap_err();
+    assert!(ledger.journal_of("good").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn rows_are_found_by_number_queue_id_words_and_time() {
+    let (_dir, ledger) = ledger().await;
+    let rows = [
+        entry("A", "valid", r#"{"to":"<bob@example.com>"}"#),
+        entry("B", "invalid", r#"{"to":"<carol@100%_.example>"}"#),
+        entry("A", "invalid", r#"{"to":"<Bob@EXAMPLE.com>"}"#),
+    ];
+    ledger.append(rows.iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| (time(at), row))).await.unwrap();
+    assert_eq!(ids(&ledger.journal_of("A").await.unwrap()), [1, 3]);
+    assert_eq!(ledger.journal_row(2).await.unwrap().unwrap().entry.queue_id.as_deref(), Some("B"));
+    assert!(ledger.journal_row(9).await.unwrap().is_none());
+    let cases = [
+        (Search { result: Some("invalid".into()), ..Search::default() }, vec![3, 2]),
+        (Search { since: Some(time(2_000)), ..Search::default() }, vec![3, 2]),
+        (Search { holds: Some("@example.com".into()), ..Search::default() }, vec![3, 1]),
+        (Search { holds: Some("100%_.".into()), ..Search::default() }, vec![2]),
+        (Search { holds: Some("1%".into()), ..Search::default() }, vec![]),
+        (Search { verdict: Some("discard".into()), ..Search::default() }, vec![]),
+    ];
+    for (search, want) in cases {
+        assert_eq!(ids(&ledger.find(&search, 9, |_| true).await.unwrap()), want, "{search:?}");
+    }
+    assert_eq!(ids(&ledger.find(&Search::default(), 1, |row| row.id != 3).await.unwrap()), [2]);
+}
+
+#[tokio::test]
+async fn the_search_goes_on_past_a_page() {
+    let (_dir, ledger) = ledger().await;
+    let rows: Vec<Entry> = (0..700).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    ledger.append(rows.iter().map(|row| (time(1_000), row))).await.unwrap();
+    assert_eq!(ids(&ledger.find(&Search::default(), 9, |row| row.id % 300 == 1).await.unwrap()), [601, 301, 1]);
+}
+
+#[tokio::test]
+async fn the_oldest_rows_go_and_those_with_something_unsent_stay() {
+    let (_dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    ledger.record(&Entry::default(), &[draft("bob@example.com", "a@x.example")], CAPS, now).await.unwrap();
+    for _ in 0..5 {
+        ledger.record(&Entry::default(), &[], CAPS, now).await.unwrap();
+    }
+    assert_eq!(ledger.trim(6).await.unwrap(), 0);
+    assert_eq!(ledger.trim(3).await.unwrap(), 2);
+    assert_eq!(ids(&ledger.journal(9).await.unwrap()), [6, 5, 4, 1]);
+    let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.end(&due, None, now).await.unwrap();
+    assert_eq!(ledger.trim(3).await.unwrap(), 1);
+    assert_eq!(ids(&ledger.journal(9).await.unwrap()), [6, 5, 4]);
+}
+
+#[tokio::test]
+async fn many_rows_go_at_once_and_the_newest_stay() {
+    let (_dir, ledger) = ledger().await;
+    let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    ledger.append(rows.iter().zip(1_000..).map(|(row, at)| (time(at), row))).await.unwrap();
+    assert_eq!(ledger.sweep(time(1_600)).await.unwrap(), 600);
+    assert_eq!(ledger.trim(10).await.unwrap(), 590);
+    assert_eq!(ids(&ledger.journal(99).await.unwrap()), (1_191..=1_200).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn traces_tell_what_became_of_notices_and_kept_copies() {
+    let (_dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    ledger.record(&Entry::default(), &[draft("bob@example.com", "a@x.example")], CAPS, now).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO quarantine (id, journal, at, expires, reverse_path, subject, reason, size, message)
+           VALUES (7, 1, 0, 2000000, '', '', '', 0, x'');
+         INSERT INTO held (quarantine, recipient, folded, outcome, ended) VALUES
+           (7, 'bob@example.com', 'bob@example.com', NULL, NULL), (7, 'c@example.com', 'c@example.com', 'released', 5)",
+    )
+    .execute(ledger.0.writer())
+    .await
+    .unwrap();
+    let traces = ledger.traces(1).await.unwrap();
+    assert_eq!((traces.sent.len(), traces.sent[0].kind.as_str(), &traces.sent[0].outcome), (1, "notice", &None));
+    let held: Vec<_> = traces.held.iter().map(|h| (h.quarantine, h.recipient.as_str(), h.outcome.as_deref())).collect();
+    assert_eq!(held, [(7, "bob@example.com", None), (7, "c@example.com", Some("released"))]);
+    let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.end(&due, None, now).await.unwrap();
+    assert_eq!(ledger.traces(1).await.unwrap().sent[0].outcome.as_deref(), Some("sent"));
+    assert_eq!(ledger.traces(2).await.unwrap(), Traces::default());
+}
+
+#[tokio::test]
+async fn an_erased_address_is_in_no_row_and_in_no_file() {
+    let (dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    let story = r#"{"reverse_path":"<bob+x@forget.example>","facts":{"recipient":"BOB@forget.example"}}"#;
+    let row = Entry {
+        sender: Some("Bob@forget.example".into()),
+        note: "no notice to bob@forget.example: x".into(),
+        ..entry("A", "none", story)
+    };
+    ledger.record(&row, &[draft("Bob@forget.example", "a@x.example")], CAPS, now).await.unwrap();
+    ledger.record(&entry("B", "none", "{}"), &[draft("c@x.example", "bob@forget.example")], CAPS, now).await.unwrap();
+    let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.end(&due, Some("550 bob@forget.example unknown"), now).await.unwrap();
+    assert_eq!(ledger.erase("bob+tag@FORGET.example").await.unwrap(), Erased { rows: 1, ended: 1, unsent: 1 });
+    let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.end(&due, None, now).await.unwrap();
+    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { rows: 0, ended: 1, unsent: 0 });
+    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased::default());
+    let rows = ledger.journal(9).await.unwrap();
+    assert_eq!(rows[1].entry.sender.as_deref(), Some(ERASED));
+    assert!(rows[1].entry.json.contains(ERASED) && rows[1].entry.json.contains("\"erased\":true"), "{:?}", rows[1]);
+    let files = || std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+    let holders = |needle: &str| -> Vec<_> {
+        let holds = |octets: Vec<u8>| octets.windows(needle.len()).any(|w| w.eq_ignore_ascii_case(needle.as_bytes()));
+        files().filter(|path| holds(std::fs::read(path).unwrap())).collect()
+    };
+    assert_eq!((holders(ERASED).len(), holders("forget.example")), (1, vec![]));
+}
