@@ -87,8 +87,9 @@ struct Fates {
 
 /// The reply but for its edits, and whether the mark's field is among them.
 fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permits: &Permits) -> (Reply, bool) {
-    let decided = |index: &usize| decisions.iter().any(|decision| decision.recipients.contains(index));
-    if decisions.is_empty() || !(0..mail.recipients.len()).all(|index| decided(&index)) {
+    let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
+    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided.
+    if decisions.is_empty() || !(0..mail.recipients.len()).all(|index| said(index) == 1) {
         return (Reply::bare(Verdict::Defer(defer("no policy decided"))), false);
     }
     if let Some(deferred) = decisions.iter().find(|decision| decision.disposition == Disposition::Defer) {
@@ -146,6 +147,13 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
     }
+    // Whoever is addressed in that folder already gets it there: an MTA may take a path that is struck out and put in again
+    // for a duplicate.
+    fates.folder.retain(|redirect| {
+        mail.recipients
+            .get(redirect.recipient)
+            .is_some_and(|recipient| recipient.address.as_ref() != Some(&redirect.to))
+    });
     (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
 }
 

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 use super::*;
 use crate::case::{Client, Field, KeyStatus, Notify, Recipient, ReversePath, Why};
 
+mod every;
+
 fn mail(keys: usize, fields: &[&str]) -> Mail {
     let recipient = |name: &str| Recipient {
         path: format!("<{name}@home.example>").into_bytes(),
