@@ -1,8 +1,10 @@
 //! Fakes and test beds: what the tests put around the daemon.
 
 pub mod authority;
+pub mod courier;
 pub mod daemon;
 pub mod dns;
+pub mod fault;
 pub mod fuzz;
 pub mod milter;
 pub mod postfix;

@@ -1,0 +1,227 @@
+//! The table of faults (tests/cases/faults.tsv): whatever breaks, a message has exactly one fate, and the published one.
+//!
+//! A sample runs always, every fault with every scenario once; all of it with `ADDRAUTH_LONG=1`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use addrauth_tests::courier::{Courier, Told};
+use addrauth_tests::fault::{Filter, Place, may_mount};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, block_in_place};
+
+mod seen;
+mod stage;
+
+use seen::Seen;
+use stage::{Part, SCENARIOS, Stage, key, queue_id};
+
+const SHAPES: [&str; 2] = ["one", "mixed"];
+/// Filters that run at once: more would only wait for each other's turn on a small machine.
+const AT_ONCE: usize = 4;
+/// How far the clock jumps: beyond every lifetime and cap there is.
+const JUMP: i64 = 400 * 86_400;
+
+/// A line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Expected {
+    result: String,
+    answer: String,
+    own: String,
+    other: String,
+    journal: bool,
+    notices: usize,
+}
+
+/// Fault, scenario, shape.
+type Cell = (String, String, String);
+type Table = BTreeMap<Cell, Expected>;
+
+fn table() -> Table {
+    let text = include_str!("../../cases/faults.tsv");
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("class\tscenario\tshape\tresult\tanswer\town\tother\tjournal\tnotice"));
+    let mut table = BTreeMap::new();
+    for line in lines {
+        let words: Vec<String> = line.split('\t').map(String::from).collect();
+        let [class, scenario, shape, result, answer, own, other, journal, notice] = words.try_into().expect("9 words");
+        let expected =
+            Expected { result, answer, own, other, journal: journal == "1", notices: notice.parse().unwrap() };
+        assert!(table.insert((class, scenario, shape), expected).is_none(), "twice: {line}");
+    }
+    table
+}
+
+/// Brings the messages while the fault is there; the filter afterwards is one that has none.
+async fn under_fault(class: &str, stage: &Stage, parts: &[Part], filter: &mut Filter) -> BTreeMap<Part, Told> {
+    let door = filter.door;
+    let bring = stage.bring(door, parts, false);
+    match class {
+        "kill-9" => {
+            let kill = async {
+                stage.asked().await;
+                block_in_place(|| filter.kill());
+            };
+            let (told, ()) = tokio::join!(bring, kill);
+            stage.heal();
+            *filter = block_in_place(|| Filter::start(stage.dir(), Place::Usual));
+            told
+        }
+        "disk-full" => {
+            stage.warm_up(&mut Courier::connect(door).await.unwrap()).await;
+            block_in_place(|| filter.fill_disk());
+            let told = bring.await;
+            filter.free_disk();
+            told
+        }
+        "no-descriptors" => {
+            // A connection is a descriptor too: all messages come over the one that is there.
+            let mut courier = Courier::connect(door).await.unwrap();
+            stage.warm_up(&mut courier).await;
+            block_in_place(|| filter.take_descriptors());
+            let mut told = BTreeMap::new();
+            for part in parts {
+                told.insert(*part, courier.bring(&stage.parcel(*part, false)).await);
+            }
+            filter.give_descriptors();
+            told
+        }
+        "clock-jump" => {
+            stage.warm_up(&mut Courier::connect(door).await.unwrap()).await;
+            let jump = async {
+                stage.asked().await;
+                filter.shift_clock(jump(parts));
+            };
+            tokio::join!(bring, jump).0
+        }
+        _ => bring.await,
+    }
+}
+
+/// Forward, and where the first message is a mixed one, back.
+fn jump(parts: &[Part]) -> i64 {
+    if parts.first().is_some_and(|(_, shape)| *shape == "one") { JUMP } else { -JUMP }
+}
+
+/// Runs some cells of one fault in one filter; what is wrong, by cell.
+async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
+    let stage = Stage::set(class, parts).await;
+    let place = match class {
+        "disk-full" => Place::SmallDisk,
+        "clock-jump" => Place::OwnClock,
+        _ => Place::Usual,
+    };
+    let mut filter = block_in_place(|| Filter::start(stage.dir(), place));
+    let told = under_fault(class, &stage, parts, &mut filter).await;
+    let mut wrong = Vec::new();
+    let mut deferred = Vec::new();
+    for (part, told) in told {
+        let (scenario, shape) = part;
+        let seen = Seen::look(&filter, &queue_id(scenario, false), told).await;
+        let expected = &table[&(class.to_owned(), scenario.to_owned(), shape.to_owned())];
+        wrong.extend(seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape}: {how}")));
+        if class == "clock-jump" {
+            let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+            let off = seen.journal.iter().any(|(_, at)| (at - now - jump(parts)).abs() > 3_600);
+            wrong.extend(off.then(|| format!("{class} {scenario} {shape}: the clock did not jump {:?}", seen.journal)));
+        }
+        if matches!(seen.answer(), "defer" | "gone") {
+            deferred.push(part);
+        }
+    }
+    // Whoever was put off comes again, and finds the fault gone.
+    for (part, told) in stage.bring(filter.door, &deferred, true).await {
+        let (scenario, shape) = part;
+        let seen = Seen::look(&filter, &queue_id(scenario, true), told).await;
+        let expected = &table[&("well".to_owned(), scenario.to_owned(), shape.to_owned())];
+        wrong.extend(
+            seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape} again: {how}")),
+        );
+    }
+    if !filter.is_alive() {
+        wrong.push(format!("{class}: the filter died of it"));
+    }
+    let log = filter.log();
+    let told_key = parts.iter().find(|(scenario, _)| log.contains(&key(scenario)));
+    wrong.extend(told_key.map(|part| format!("{class} {part:?}: the key is in the log")));
+    if !wrong.is_empty() {
+        wrong.push(format!("--- the log of {class}\n{log}"));
+    }
+    wrong
+}
+
+/// The cells to run: a filter for each line.
+fn plan(table: &Table, long: bool) -> Vec<(String, Vec<Part>)> {
+    let classes: BTreeSet<&String> = table.keys().map(|(class, ..)| class).collect();
+    let mut plan = Vec::new();
+    for (number, class) in classes.into_iter().enumerate() {
+        let scenarios = SCENARIOS.iter().enumerate();
+        if long || class == "well" {
+            for shape in SHAPES {
+                plan.push((class.clone(), scenarios.clone().map(|(_, (scenario, _))| (*scenario, shape)).collect()));
+            }
+        } else {
+            let part = |(at, (scenario, _)): (usize, &(&'static str, _))| (*scenario, SHAPES[(number + at) % 2]);
+            plan.push((class.clone(), scenarios.map(part).collect()));
+        }
+    }
+    plan
+}
+
+#[test]
+fn the_table_has_every_fault_with_every_scenario_for_one_and_for_two() {
+    let table = table();
+    let classes: BTreeSet<&String> = table.keys().map(|(class, ..)| class).collect();
+    assert_eq!((classes.len(), table.len()), (15, 180), "14 faults, and none at all");
+    let cells = |long| -> BTreeSet<Cell> {
+        let cells = plan(&table, long).into_iter().flat_map(|(class, parts)| {
+            parts.into_iter().map(move |(scenario, shape)| (class.clone(), scenario.into(), shape.into()))
+        });
+        cells.collect()
+    };
+    assert_eq!(cells(true), table.keys().cloned().collect(), "the whole table is the cells of the long run");
+    assert!(cells(false).len() == 84 + 12 && cells(false).is_subset(&cells(true)));
+    for (cell, expected) in &table {
+        let (_, scenario, shape) = cell;
+        assert!(scenario == "accept" || expected.own != "inbox", "{cell:?} delivers what is not wanted");
+        let lost = matches!(expected.own.as_str(), "dropped" | "kept" | "copy");
+        assert!(!lost || expected.journal, "{cell:?} takes a message and writes nothing down");
+        assert_eq!(shape == "one", expected.other == "-", "{cell:?}");
+        let friend = matches!(expected.other.as_str(), "-" | "inbox") || expected.own == "deferred";
+        assert!(friend, "{cell:?} takes the message from who wants it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_breaks_a_message_has_the_published_fate() {
+    let table = Arc::new(table());
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let (mut runs, begin) = (JoinSet::new(), Instant::now());
+    for (class, parts) in plan(&table, std::env::var_os("ADDRAUTH_LONG").is_some()) {
+        if class == "disk-full" && !may_mount() {
+            eprintln!("not run: disk-full, since no disk may be mounted here (root, or user namespaces)");
+            continue;
+        }
+        let (table, turns) = (table.clone(), turns.clone());
+        runs.spawn(async move {
+            let _turn = turns.acquire_owned().await.unwrap();
+            let begin = Instant::now();
+            let wrong = run(&class, &parts, &table).await;
+            eprintln!("{class}: {} cells in {:.1} s", parts.len(), begin.elapsed().as_secs_f64());
+            (parts.len(), wrong)
+        });
+    }
+    let (mut cells, mut wrong) = (0, Vec::new());
+    while let Some(ran) = runs.join_next().await {
+        match ran {
+            Ok((count, more)) => {
+                cells += count;
+                wrong.extend(more);
+            }
+            Err(panicked) => wrong.push(panicked.to_string()),
+        }
+    }
+    eprintln!("{cells} cells in {:.1} s", begin.elapsed().as_secs_f64());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

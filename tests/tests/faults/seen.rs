@@ -1,0 +1,136 @@
+//! What became of a message, as the MTA, the tables and the log tell it.
+
+use std::time::Duration;
+
+use addrauth_tests::courier::{Answer, Told};
+use addrauth_tests::fault::Filter;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, Row};
+
+use crate::Expected;
+
+/// What can be seen of one message: its row of the table as it turned out.
+#[derive(Debug)]
+pub struct Seen {
+    told: Told,
+    result: String,
+    /// The verdicts of its journal rows, and when they were written.
+    pub journal: Vec<(String, i64)>,
+    /// Who waits in quarantine for it.
+    kept: Vec<String>,
+    /// Kinds and recipients of what is to be sent about it.
+    outbox: Vec<(String, String)>,
+}
+
+impl Seen {
+    /// Looks it up: in what the MTA was told, in the tables and in the log.
+    pub async fn look(filter: &Filter, id: &str, told: Told) -> Seen {
+        let options = SqliteConnectOptions::new().filename(filter.tables()).busy_timeout(Duration::from_secs(5));
+        let mut tables = SqliteConnection::connect_with(&options).await.unwrap();
+        let mut rows = async |query: &'static str| sqlx::query(query).bind(id).fetch_all(&mut tables).await.unwrap();
+        let journal = rows("SELECT verdict, at FROM journal WHERE queue_id = ?").await;
+        let kept =
+            rows("SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id WHERE queue_id = ?").await;
+        let outbox =
+            rows("SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?")
+                .await;
+        tables.close().await.unwrap();
+        Seen {
+            told,
+            result: result(&filter.log(), id),
+            journal: journal.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            kept: kept.iter().map(|row| row.get(0)).collect(),
+            outbox: outbox.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        }
+    }
+
+    /// The answer as a word of the table.
+    pub fn answer(&self) -> &str {
+        match &self.told.answer {
+            Answer::Deliver => "deliver",
+            Answer::Drop => "drop",
+            Answer::Hold => "hold",
+            Answer::Gone => "gone",
+            Answer::Silent => "silent",
+            Answer::Reply(text) if text.starts_with("550 5.7.1 ") => "refuse",
+            Answer::Reply(text) if text.starts_with("451 4.") => "defer",
+            Answer::Reply(text) => text,
+        }
+    }
+
+    /// Every place where a recipient's copy is; more than one word is a fault by itself.
+    pub fn places(&self, recipient: &str) -> String {
+        let path = format!("<{recipient}>");
+        let struck = self.told.removed.contains(&path);
+        let mut places = Vec::new();
+        match self.answer() {
+            "deliver" if !struck && self.told.field("X-Spam-Flag").is_some() => places.push("marked"),
+            "deliver" if !struck => places.push("inbox"),
+            "refuse" => places.push("refused"),
+            "defer" | "gone" => places.push("deferred"),
+            "hold" => places.push("held"),
+            _ => {}
+        }
+        places.extend(self.kept.iter().filter(|kept| *kept == recipient).map(|_| "kept"));
+        let sent = self.outbox.iter().filter(|(kind, to)| to == recipient && kind != "notice");
+        places.extend(sent.map(|(kind, _)| kind.as_str()));
+        if places.is_empty() && self.answer() == "drop" || places.is_empty() && struck {
+            places.push("dropped");
+        }
+        places.join("+")
+    }
+
+    /// Notices about it, to whomever.
+    fn notices(&self) -> usize {
+        self.outbox.iter().filter(|(kind, _)| kind == "notice").count()
+    }
+
+    /// What must be true whatever the table says.
+    fn hold_true(&self, scenario: &str) -> Result<(), String> {
+        let want = |truth: bool, what: &str| if truth { Ok(()) } else { Err(what.to_owned()) };
+        let own = self.places(&format!("{scenario}@home.example"));
+        want(own != "inbox" || scenario == "accept", "delivered against the recipient's wish")?;
+        want(!own.contains('+') && !own.is_empty(), "the copy has not exactly one fate")?;
+        let word = match self.answer() {
+            "deliver" => "accept",
+            "drop" => "discard",
+            "refuse" => "reject",
+            other => other,
+        };
+        want(self.journal.iter().all(|(verdict, _)| verdict == word), "the journal says otherwise than the answer")?;
+        want(self.journal.len() <= 1, "journalled twice")?;
+        let ours = matches!(own.as_str(), "dropped" | "kept" | "copy");
+        want(!ours || self.journal.len() == 1, "gone without a row")?;
+        want(own != "deferred" || self.kept.is_empty() && self.outbox.is_empty(), "deferred, and owed all the same")?;
+        let delivered = self.answer() == "deliver";
+        let stripped = self.told.deleted.iter().any(|name| name == "X-Auth-Key");
+        want(!delivered || stripped, "delivered with its key")?;
+        want(!delivered || self.told.field("X-Auth-Key-Status").is_some(), "delivered without a status")
+    }
+
+    /// Where it is otherwise than the table says.
+    pub fn differs(&self, scenario: &str, shape: &str, expected: &Expected) -> Option<String> {
+        let other = if shape == "mixed" { self.places("friend@home.example") } else { "-".into() };
+        let seen = Expected {
+            result: self.result.clone(),
+            answer: self.answer().to_owned(),
+            own: self.places(&format!("{scenario}@home.example")),
+            other,
+            // A row that need not be there may be.
+            journal: expected.journal && self.journal.len() == 1,
+            notices: self.notices(),
+        };
+        let rules = self.hold_true(scenario).err();
+        (seen != *expected || rules.is_some()).then(|| format!("{seen:?}\n  not {expected:?}\n  {rules:?} {self:?}"))
+    }
+}
+
+/// Result and reason of a message by its line in the log.
+fn result(log: &str, id: &str) -> String {
+    let Some(line) = log.lines().rev().find(|line| line.contains(&format!(" {id}: ")) && line.contains(" verdict="))
+    else {
+        return "-".into();
+    };
+    let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
+    [word("result="), word("why=")].into_iter().flatten().collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,192 @@
+//! What a fault is tried in: a filter's configuration, a domain with a server of its own for each cell, and the fault itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use addrauth::cli::demo::zone::{self, Records, Zone};
+use addrauth::proto::wire::Status;
+use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::courier::{Answer, Courier, Parcel, Told};
+use addrauth_tests::world::{LOOPBACK, junk};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// The scenarios, and the shipped policies that are them.
+pub const SCENARIOS: [(&str, &str); 6] = [
+    ("accept", "accept"),
+    ("mark", "mark"),
+    ("silent", "reject-silently"),
+    ("sender", "reject-notify-sender"),
+    ("recipient", "reject-notify-recipient"),
+    ("both", "reject-notify-both"),
+];
+
+/// A scenario, and `one` or `mixed`.
+pub type Part = (&'static str, &'static str);
+
+/// The stage; no scenario is twice on it.
+pub struct Stage {
+    class: String,
+    home: tempfile::TempDir,
+    servers: Vec<Authority>,
+    _zone: Zone,
+}
+
+impl Stage {
+    /// Starts DNS and the servers, and writes the configuration.
+    pub async fn set(class: &str, parts: &[Part]) -> Stage {
+        let (mut servers, mut records) = (Vec::new(), Records::default());
+        for (scenario, shape) in parts {
+            let server = Authority::start([act(class, shape)]).await.unwrap();
+            records = lead(records, class, shape, &domain(scenario), server.addr.port());
+            // A server that is gone leaves a port where nobody is.
+            if class != "as-refuse" {
+                servers.push(server);
+            }
+        }
+        let zone = Zone::start(records).await.unwrap();
+        let home = tempfile::Builder::new().prefix("aa-fault-").tempdir().unwrap();
+        let state = home.path().join("state");
+        let mut config = format!(
+            "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\"]\nobserve = false\nstate_dir = {state:?}\n\
+             [milter]\nlisten = [\"inet:127.0.0.1:0\"]\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
+             [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\n\
+             [policy]\ninvalid = \"accept\"\nquarantine = \"store\"\n\
+             [policy.recipient.\"warm@home.example\"]\nnone = \"reject-notify-recipient\"\n",
+            zone.addr
+        );
+        for (scenario, policy) in SCENARIOS {
+            config += &format!(
+                "[policy.recipient.\"{scenario}@home.example\"]\ninvalid = \"{policy}\"\nunverified = \"{policy}\"\n\
+                 none = \"{policy}\"\n"
+            );
+        }
+        std::fs::write(home.path().join("filter.toml"), config).unwrap();
+        Stage { class: class.to_owned(), home, servers, _zone: zone }
+    }
+
+    /// Where the filter's files are.
+    pub fn dir(&self) -> &std::path::Path {
+        self.home.path()
+    }
+
+    /// The message of a part; a retry has a queue id of its own.
+    pub fn parcel(&self, (scenario, shape): Part, retry: bool) -> Parcel {
+        let mut to = vec![format!("{scenario}@home.example")];
+        if shape == "mixed" {
+            to.push("friend@home.example".into());
+        }
+        let field = |name: &str, value: String| (name.to_owned(), value);
+        let from = format!("alice@{}", domain(scenario));
+        Parcel {
+            queue_id: queue_id(scenario, retry),
+            to,
+            fields: vec![
+                field("From", format!("Alice <{from}>")),
+                field("X-Auth-Key", key(scenario)),
+                field("Message-ID", format!("<{scenario}@example.net>")),
+                field("Subject", format!("{} {scenario}", self.class)),
+            ],
+            from,
+            body: b"one line\r\n.\r\nanother\r\n".to_vec(),
+        }
+    }
+
+    /// Brings these messages at the same time, each on a connection of its own.
+    pub async fn bring(&self, door: SocketAddr, parts: &[Part], retry: bool) -> BTreeMap<Part, Told> {
+        let mut all = JoinSet::new();
+        for part in parts.iter().copied() {
+            let parcel = self.parcel(part, retry);
+            all.spawn(async move { (part, Courier::connect(door).await.unwrap().bring(&parcel).await) });
+        }
+        all.join_all().await.into_iter().collect()
+    }
+
+    /// Waits until every server was asked.
+    pub async fn asked(&self) {
+        let asked = async {
+            while self.servers.iter().any(|server| server.count() == 0) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), asked).await.expect("every message leads to a question");
+    }
+
+    /// From now on every server says that the key is wrong.
+    pub fn heal(&self) {
+        self.servers.iter().for_each(|server| server.now_does(Act::invalid()));
+    }
+
+    /// Brings a message that has everything opened which is opened once, to write and to read.
+    pub async fn warm_up(&self, courier: &mut Courier) {
+        let parcel = Parcel {
+            queue_id: "WARM".into(),
+            from: "eve@nowhere.example".into(),
+            to: vec!["warm@home.example".into()],
+            fields: vec![("From".into(), "eve@nowhere.example".into())],
+            body: Vec::new(),
+        };
+        assert_eq!(courier.bring(&parcel).await.answer, Answer::Drop, "{}", self.class);
+    }
+}
+
+/// The key of a scenario's message, which nobody knows.
+pub fn key(scenario: &str) -> String {
+    junk(SCENARIOS.iter().position(|(name, _)| *name == scenario).unwrap())
+}
+
+/// The MTA's name for a scenario's message.
+pub fn queue_id(scenario: &str, retry: bool) -> String {
+    format!("{}{}", scenario.to_uppercase(), if retry { "AGAIN" } else { "FIRST" })
+}
+
+fn domain(scenario: &str) -> String {
+    format!("{scenario}.example")
+}
+
+/// What the AS does.
+fn act(class: &str, shape: &str) -> Act {
+    match (class, shape) {
+        ("as-blackhole", _) => Act::Silence,
+        ("as-slow", _) => Act::Late(Duration::from_secs(4), Box::new(Act::valid())),
+        ("as-wrong-seq", "one") => Act::OtherSeq(Status::Valid),
+        ("as-wrong-seq", _) => Act::OtherAddress(Status::Valid),
+        ("as-garbage", "one") => Act::Raw(b"\xff\x00VALIDKEY \x80\r\n\r\n".to_vec()),
+        ("as-garbage", _) => Act::Extra(Status::Valid),
+        ("as-huge", "one") => Act::Huge(Status::Valid),
+        ("as-huge", _) => Act::Raw([b"VALIDKEY ".to_vec(), vec![b'x'; 60_000]].concat()),
+        // Until the filter is killed nobody answers.
+        ("kill-9", _) => Act::Silence,
+        // The clock jumps while the question is under way.
+        ("clock-jump", _) => Act::Late(Duration::from_millis(500), Box::new(Act::invalid())),
+        _ => Act::invalid(),
+    }
+}
+
+/// What DNS says about a domain whose AS is on this port.
+fn lead(records: Records, class: &str, shape: &str, domain: &str, port: u16) -> Records {
+    let (host, text) = (format!("as.{domain}"), format!("AS=as.{domain}:{port}"));
+    let whole = |records: Records| records.txt(domain, &text).address(&host, LOOPBACK);
+    match (class, shape) {
+        ("dns-nxdomain", "one") => records,
+        ("dns-nxdomain", _) => records.txt(domain, &text),
+        ("dns-servfail", "one") => whole(records).fault(domain, zone::Fault::ServFail),
+        ("dns-servfail", _) => whole(records).fault(&host, zone::Fault::ServFail),
+        ("dns-loop", "one") => records.alias(domain, domain),
+        ("dns-loop", _) => {
+            let name = |step: usize| if step == 0 { domain.to_owned() } else { format!("n{step}.{domain}") };
+            let chain = |records: Records, step: usize| records.alias(&name(step), &name(step + 1));
+            (0..12).fold(records, chain).txt(&name(12), &text).address(&host, LOOPBACK)
+        }
+        ("dns-huge", "one") => {
+            let more = |records: Records, number| records.txt(domain, &format!("AS=as{number}.{domain}:{port}"));
+            (0..17).fold(whole(records), more)
+        }
+        ("dns-huge", _) => {
+            let more = |records: Records, number| records.txt(domain, &format!("{number:0>250}"));
+            (0..200).fold(whole(records), more)
+        }
+        _ => whole(records),
+    }
+}
