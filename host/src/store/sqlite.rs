@@ -60,6 +60,7 @@ impl Database {
                 .acquire_timeout(opening.busy)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                .after_release(|connection, _| Box::pin(is_clean(connection)))
                 .connect_lazy_with(options.clone())
         };
         Ok(Database { writer: pool(1), readers: pool(opening.readers), path })
@@ -85,6 +86,15 @@ impl Database {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether a connection may be used again. On a full disk SQLite takes the whole transaction back by itself, the ROLLBACK
+/// that follows finds none and fails, and the library takes the connection for one inside a transaction for ever after:
+/// every later write would fail, with room on the disk again too.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // The ROLLBACK of a dropped transaction is under way: what answers after it finds it done.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Two processes that start at once may both find an empty file: switching to the write-ahead log does not wait for
@@ -131,6 +141,26 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn a_database_that_was_full_takes_writes_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap();
+        let write = async |octets: i64| {
+            let mut work = db.writer().begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("INSERT INTO t VALUES (zeroblob(?))").bind(octets).execute(&mut *work).await?;
+            work.commit().await
+        };
+        sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+        for _ in 0..3 {
+            let full = write(1 << 20).await.unwrap_err().to_string();
+            assert!(full.contains("full"), "{full}");
+            write(1).await.unwrap();
+            sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+        }
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
+        assert_eq!(count, 3);
     }
 
     #[tokio::test]
