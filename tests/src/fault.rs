@@ -20,7 +20,7 @@ const SMALL: &str = "size=4m,mode=700";
 pub enum Place {
     /// As it is.
     Usual,
-    /// `state_dir` is a small disk of its own.
+    /// `state_dir` is a small disk of its own; where none may be mounted, the same by the largest size that a file may have.
     SmallDisk,
     /// The wall clock is what the test says.
     OwnClock,
@@ -30,7 +30,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Filter {
     child: Child,
-    place: Place,
+    /// Whether `state_dir` is on a disk that nobody else sees.
+    mounted: bool,
     dir: PathBuf,
     /// Where its milter door is.
     pub door: SocketAddr,
@@ -43,8 +44,10 @@ impl Filter {
         let (log, state) = (dir.join("filter.log"), dir.join("state"));
         let from = log.metadata().map_or(0, |file| usize::try_from(file.len()).unwrap());
         fs::create_dir_all(&state).unwrap();
+        let mounted = place == Place::SmallDisk && may_mount();
         let mut command = match place {
-            Place::SmallDisk => on_a_small_disk(&state),
+            Place::SmallDisk if mounted => on_a_small_disk(&state),
+            Place::SmallDisk => with_small_files(),
             _ => Command::new(binary()),
         };
         if place == Place::OwnClock {
@@ -69,7 +72,7 @@ impl Filter {
             assert!(begin.elapsed() < PATIENCE, "the filter does not listen\n{said}");
             std::thread::sleep(Duration::from_millis(20));
         };
-        Filter { child, place, dir: dir.to_owned(), door }
+        Filter { child, mounted, dir: dir.to_owned(), door }
     }
 
     /// All that it has said, over all its lives.
@@ -80,7 +83,7 @@ impl Filter {
     /// Its tables, to be read. Those on a disk of its own are copied: SQLite would look for them on ours.
     pub fn tables(&self) -> PathBuf {
         let own = self.state();
-        if self.place != Place::SmallDisk {
+        if !self.mounted {
             return own.join("filter.db");
         }
         let copies = tempfile::tempdir_in(&self.dir).unwrap().keep();
@@ -94,7 +97,7 @@ impl Filter {
     fn state(&self) -> PathBuf {
         let state = self.dir.join("state");
         let inside = PathBuf::from(format!("/proc/{}/root", self.child.id()));
-        if self.place == Place::SmallDisk { inside.join(state.strip_prefix("/").unwrap()) } else { state }
+        if self.mounted { inside.join(state.strip_prefix("/").unwrap()) } else { state }
     }
 
     /// Whether it still runs.
@@ -110,6 +113,10 @@ impl Filter {
 
     /// Fills its small disk to the last octet.
     pub fn fill_disk(&self) {
+        if !self.mounted {
+            let wal = self.state().join("filter.db-wal").metadata().unwrap().len();
+            return self.limit(&format!("--fsize={wal}:"));
+        }
         let mut file = File::create(self.state().join("filler")).unwrap();
         for size in [65_536, 4_096, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
@@ -118,6 +125,9 @@ impl Filter {
 
     /// Makes room on its disk again.
     pub fn free_disk(&self) {
+        if !self.mounted {
+            return self.limit("--fsize=unlimited:");
+        }
         fs::remove_file(self.state().join("filler")).unwrap();
     }
 
@@ -135,12 +145,12 @@ impl Filter {
             let now = lowest_free();
             seen = if now == seen.0 { (now, seen.1 + 1) } else { (now, 0) };
         }
-        self.limit_descriptors(seen.0);
+        self.limit(&format!("--nofile={}:", seen.0));
     }
 
     /// Lets it open files again.
     pub fn give_descriptors(&self) {
-        self.limit_descriptors(1_024);
+        self.limit("--nofile=1024:");
     }
 
     /// Shifts its wall clock, from now on, against the true one.
@@ -149,9 +159,9 @@ impl Filter {
         file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
 
-    fn limit_descriptors(&self, most: u32) {
-        let (pid, most) = (self.child.id().to_string(), format!("--nofile={most}:"));
-        assert!(Command::new("prlimit").args(["--pid", &pid, &most]).status().unwrap().success());
+    fn limit(&self, what: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, what]).status().unwrap().success(), "prlimit {what}");
     }
 }
 
@@ -163,7 +173,7 @@ impl Drop for Filter {
 }
 
 /// Whether a process may have a disk of its own here: as root, or in a user namespace.
-pub fn may_mount() -> bool {
+fn may_mount() -> bool {
     namespace().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
@@ -181,6 +191,13 @@ fn on_a_small_disk(state: &Path) -> Command {
     let script = "mount -t tmpfs -o \"$1\" none \"$2\" && shift 2 && exec \"$@\"";
     let mut command = namespace();
     command.args(["sh", "-c", script, "sh", SMALL]).arg(state).arg(binary());
+    command
+}
+
+/// Whoever writes beyond the size that a file may have gets an error and no signal.
+fn with_small_files() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(binary());
     command
 }
 
