@@ -87,7 +87,8 @@ impl Filter {
             return own.join("filter.db");
         }
         let copies = tempfile::tempdir_in(&self.dir).unwrap().keep();
-        for name in ["filter.db-wal", "filter.db"] {
+        // While nobody has them open there is no log beside them.
+        for name in ["filter.db-wal", "filter.db"].into_iter().filter(|name| own.join(name).exists()) {
             fs::copy(own.join(name), copies.join(name)).unwrap();
         }
         copies.join("filter.db")
