@@ -86,12 +86,16 @@ impl Filter {
         if !self.mounted {
             return own.join("filter.db");
         }
-        let copies = tempfile::tempdir_in(&self.dir).unwrap().keep();
-        // While nobody has them open there is no log beside them.
-        for name in ["filter.db-wal", "filter.db"].into_iter().filter(|name| own.join(name).exists()) {
-            fs::copy(own.join(name), copies.join(name)).unwrap();
+        // While nobody has them open there is no log beside them; it may come or go while we copy.
+        let names = ["filter.db-wal", "filter.db"];
+        let sizes = || names.map(|name| Some(own.join(name).metadata().ok()?.len()));
+        loop {
+            let (copies, before) = (tempfile::tempdir_in(&self.dir).unwrap().keep(), sizes());
+            let mut there = names.iter().zip(&before).filter(|(_, size)| size.is_some()).map(|(name, _)| name);
+            if there.all(|name| fs::copy(own.join(name), copies.join(name)).is_ok()) && sizes() == before {
+                return copies.join("filter.db");
+            }
         }
-        copies.join("filter.db")
     }
 
     /// Its `state_dir`, seen from here.
