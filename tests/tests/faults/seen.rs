@@ -29,8 +29,11 @@ impl Seen {
         let mut tables = SqliteConnection::connect_with(&options).await.unwrap();
         let mut rows = async |query: &'static str| sqlx::query(query).bind(id).fetch_all(&mut tables).await.unwrap();
         let journal = rows("SELECT verdict, at FROM journal WHERE queue_id = ?").await;
-        let kept =
-            rows("SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id WHERE queue_id = ?").await;
+        let kept = rows(
+            "SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id
+                 WHERE queue_id = ? AND outcome IS NULL",
+        )
+        .await;
         let outbox =
             rows("SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?")
                 .await;
