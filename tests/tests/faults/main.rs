@@ -19,7 +19,7 @@ use stage::{Part, SCENARIOS, Stage, key, queue_id};
 
 const SHAPES: [&str; 2] = ["one", "mixed"];
 /// Filters that run at once: more would only wait for each other's turn on a small machine.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 3;
 /// How far the clock jumps: beyond every lifetime and cap there is.
 const JUMP: i64 = 400 * 86_400;
 
