@@ -185,7 +185,7 @@ fn the_table_has_every_fault_with_every_scenario_for_one_and_for_two() {
     for (cell, expected) in &table {
         let (_, scenario, shape) = cell;
         assert!(scenario == "accept" || expected.own != "inbox", "{cell:?} delivers what is not wanted");
-        let lost = matches!(expected.own.as_str(), "dropped" | "kept" | "copy");
+        let lost = matches!(expected.own.as_str(), "dropped" | "kept" | "copy" | "reported");
         assert!(!lost || expected.journal, "{cell:?} takes a message and writes nothing down");
         assert_eq!(shape == "one", expected.other == "-", "{cell:?}");
         let friend = matches!(expected.other.as_str(), "-" | "inbox") || expected.own == "deferred";

@@ -75,8 +75,9 @@ impl Seen {
             _ => {}
         }
         places.extend(self.kept.iter().filter(|kept| *kept == recipient).map(|_| "kept"));
-        let sent = self.outbox.iter().filter(|(kind, to)| to == recipient && kind != "notice");
-        places.extend(sent.map(|(kind, _)| kind.as_str()));
+        places.extend(self.outbox.iter().filter(|(kind, to)| kind == "copy" && to == recipient).map(|_| "copy"));
+        // A report goes to the sender, and is about whoever is struck out.
+        places.extend(self.outbox.iter().filter(|(kind, _)| kind == "report" && struck).map(|_| "reported"));
         if places.is_empty() && self.answer() == "drop" || places.is_empty() && struck {
             places.push("dropped");
         }
@@ -102,7 +103,7 @@ impl Seen {
         };
         want(self.journal.iter().all(|(verdict, _)| verdict == word), "the journal says otherwise than the answer")?;
         want(self.journal.len() <= 1, "journalled twice")?;
-        let ours = matches!(own.as_str(), "dropped" | "kept" | "copy");
+        let ours = matches!(own.as_str(), "dropped" | "kept" | "copy" | "reported");
         want(!ours || self.journal.len() == 1, "gone without a row")?;
         want(own != "deferred" || self.kept.is_empty() && self.outbox.is_empty(), "deferred, and owed all the same")?;
         let delivered = self.answer() == "deliver";

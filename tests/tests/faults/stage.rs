@@ -50,7 +50,7 @@ impl Stage {
         let state = home.path().join("state");
         let mut config = format!(
             "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\"]\nobserve = false\nstate_dir = {state:?}\n\
-             [milter]\nlisten = [\"inet:127.0.0.1:0\"]\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
+             trusted_authserv_ids = [\"mx.home.example\"]\n[milter]\nlisten = [\"inet:127.0.0.1:0\"]\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
              [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\n\
              [policy]\ninvalid = \"accept\"\nquarantine = \"store\"\n\
              [policy.recipient.\"warm@home.example\"]\nnone = \"reject-notify-recipient\"\n",
@@ -79,11 +79,14 @@ impl Stage {
         }
         let field = |name: &str, value: String| (name.to_owned(), value);
         let from = format!("alice@{}", domain(scenario));
+        // Who wants the sender told, and nobody else: his reverse-path is proved, so that a report may go there.
+        let spf = if scenario == "sender" { "pass" } else { "none" };
         Parcel {
             queue_id: queue_id(scenario, retry),
             to,
             fields: vec![
                 field("From", format!("Alice <{from}>")),
+                field("Authentication-Results", format!("mx.home.example; spf={spf} smtp.mailfrom={from}")),
                 field("X-Auth-Key", key(scenario)),
                 field("Message-ID", format!("<{scenario}@example.net>")),
                 field("Subject", format!("{} {scenario}", self.class)),
