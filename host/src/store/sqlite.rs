@@ -57,6 +57,8 @@ impl Database {
         let pool = |most: u32| {
             SqlitePoolOptions::new()
                 .max_connections(most.max(1))
+                // All of them soon after the start: when descriptors run out, what is open can still be read and written.
+                .min_connections(most.max(1))
                 .acquire_timeout(opening.busy)
                 .idle_timeout(None)
                 .max_lifetime(None)
