@@ -157,6 +157,18 @@ impl Rig {
         Rig::lay_out(door, policy, notify).run()
     }
 
+    /// On any door, with settings that name its domain: what `settings` returns goes to the top of the filter's configuration
+    /// and below its `[policy]`.
+    pub fn start_with_settings(bed: &Bed, kind: Kind, settings: impl Fn(&Door) -> [String; 2]) -> Rig {
+        let door = bed.door(kind);
+        let [top, policy] = settings(&door);
+        let rig = Rig::lay_out(door, &policy, bed.door_without_milter());
+        let file = rig.path("filter.toml");
+        let rest = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{top}\n{rest}")).unwrap();
+        rig.run()
+    }
+
     /// The same on TCP, with these component files in `policy.dir`.
     pub fn start_with_components(bed: &Bed, policy: &str, components: &[(&str, Vec<u8>)]) -> Rig {
         let rig = Rig::lay_out(bed.door(Kind::Inet), policy, bed.door_without_milter());

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod dns;
 pub mod fault;
 pub mod fuzz;
+pub mod load;
 pub mod milter;
 pub mod postfix;
 pub mod probe;

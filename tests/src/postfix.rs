@@ -34,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
 const DOORS: [(Kind, usize); 4] = [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Bare, 2)];
+/// Who has a mailbox in each door's domain; mail to `NAME+Junk` goes into his folder `.Junk`.
+const USERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
+/// The domain of senders: whatever comes back to its addresses lies in one mailbox.
+const SENDERS: &str = "send.test";
 /// NUL, `alice@send.test`, NUL, `secret` as base64: what AUTH PLAIN wants.
 pub const ALICE: &str = "AGFsaWNlQHNlbmQudGVzdABzZWNyZXQ=";
 
@@ -50,7 +54,7 @@ pub enum Kind {
     Bare,
 }
 
-/// One smtpd port with a domain of its own, `rN.test`: bob and carol have mailboxes there.
+/// One smtpd port with a domain of its own, `rN.test`: bob, carol, dave, erin, frank and grace have mailboxes there.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// Where the smtpd listens.
@@ -118,6 +122,15 @@ impl Bed {
         self.doors.iter().find(|door| door.kind == Kind::Bare).expect("DOORS has bare ones").port
     }
 
+    /// What came back to addresses of `send.test`: the address, and the message.
+    pub fn returned(&self) -> Vec<(String, Vec<u8>)> {
+        let to = |file: &Vec<u8>| {
+            let text = String::from_utf8_lossy(file).into_owned();
+            text.lines().find_map(|line| line.strip_prefix("X-Original-To: ").map(String::from)).unwrap_or_default()
+        };
+        maildir(&self.root.join("mail").join(SENDERS)).into_iter().map(|file| (to(&file), file)).collect()
+    }
+
     /// Whether no message waits to be delivered.
     pub fn is_idle(&self) -> bool {
         let empty = |queue: &str| fs::read_dir(self.root.join("queue").join(queue)).unwrap().next().is_none();
@@ -165,11 +178,12 @@ impl Door {
 
     /// The messages in the user's Maildir, oldest first.
     pub fn mailbox(&self, user: &str) -> Vec<Vec<u8>> {
-        let new = self.root.join("mail").join(&self.domain).join(user).join("new");
-        let Ok(entries) = fs::read_dir(new) else { return Vec::new() };
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        files.sort_by_key(|file| fs::metadata(file).unwrap().modified().unwrap());
-        files.iter().map(|file| fs::read(file).unwrap()).collect()
+        maildir(&self.root.join("mail").join(&self.domain).join(user))
+    }
+
+    /// The messages in the user's spam folder, oldest first.
+    pub fn spam_folder(&self, user: &str) -> Vec<Vec<u8>> {
+        maildir(&self.root.join("mail").join(&self.domain).join(user).join(".Junk"))
     }
 
     /// The user's messages as soon as there are `count` of them.
@@ -228,6 +242,14 @@ impl Door {
              -o {{ smtpd_milters = {milter} }}\n{login}"
         )
     }
+}
+
+/// The messages of a Maildir, oldest first.
+fn maildir(path: &Path) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(path.join("new")) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort_by_key(|file| fs::metadata(file).unwrap().modified().unwrap());
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
 /// A delivered file without the fields that Postfix put on top of it: Return-Path, X-Original-To, Delivered-To, Received.
@@ -305,8 +327,9 @@ fn lay_out(root: &Path, doors: &[Door]) {
     write("main.cf", main_cf(root, &domains.join(", ")));
     let services: String = doors.iter().map(Door::service).collect();
     write("master.cf", services + SERVICES);
-    let boxes = domains.iter().flat_map(|d| ["bob", "carol"].map(|u| format!("{u}@{d} {d}/{u}/\n")));
-    write("mailboxes", boxes.collect());
+    let rows = |d: &&str, u: &str| format!("{u}@{d} {d}/{u}/\n{u}+Junk@{d} {d}/{u}/.Junk/\n");
+    let boxes = domains.iter().flat_map(|d| USERS.map(|u| rows(d, u)));
+    write("mailboxes", boxes.chain([format!("@{SENDERS} {SENDERS}/\n")]).collect());
     write("transport", "bench.test discard:\nelse.test discard:\n".into());
     log_in_as_alice(root, group);
 }
@@ -348,7 +371,7 @@ smtpd_peername_lookup = no
 local_header_rewrite_clients =
 smtp_dns_support_level = disabled
 smtp_host_lookup = native
-virtual_mailbox_domains = {domains}
+virtual_mailbox_domains = {domains}, {SENDERS}
 virtual_mailbox_base = {root}/mail
 virtual_mailbox_maps = texthash:{root}/etc/mailboxes
 virtual_uid_maps = static:{NOBODY}
