@@ -74,6 +74,21 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What it has said beyond these first octets of its log.
+    pub fn log_beyond(&self, octets: u64) -> String {
+        use std::io::{Read as _, Seek as _, SeekFrom};
+        let mut text = Vec::new();
+        let mut file = fs::File::open(&self.log).unwrap();
+        file.seek(SeekFrom::Start(octets)).unwrap();
+        file.read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// How long its log is, in octets.
+    pub fn log_length(&self) -> u64 {
+        fs::metadata(&self.log).unwrap().len()
+    }
+
     /// Sends it a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
@@ -157,12 +172,20 @@ impl Rig {
         Rig::lay_out(door, policy, notify).run()
     }
 
-    /// On any door, with settings that name its domain: what `settings` returns goes to the top of the filter's configuration
-    /// and below its `[policy]`.
-    pub fn start_with_settings(bed: &Bed, kind: Kind, settings: impl Fn(&Door) -> [String; 2]) -> Rig {
+    /// On any door, with these component files in `policy.dir`, and with settings that name the door's domain: what `settings`
+    /// returns goes to the top of the filter's configuration and below its `[policy]`.
+    pub fn start_with_settings(
+        bed: &Bed,
+        kind: Kind,
+        components: &[(&str, Vec<u8>)],
+        settings: impl Fn(&Door) -> [String; 2],
+    ) -> Rig {
         let door = bed.door(kind);
         let [top, policy] = settings(&door);
         let rig = Rig::lay_out(door, &policy, bed.door_without_milter());
+        for (name, octets) in components {
+            rig.put_component(name, octets);
+        }
         let file = rig.path("filter.toml");
         let rest = fs::read_to_string(&file).unwrap();
         fs::write(file, format!("{top}\n{rest}")).unwrap();

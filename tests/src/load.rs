@@ -82,6 +82,8 @@ pub struct Sent {
     pub letter: Letter,
     /// The replies, in order.
     pub replies: Vec<Reply>,
+    /// How many of them put it off after its last octet.
+    pub cut_off: usize,
 }
 
 impl Sent {
@@ -121,8 +123,7 @@ impl Load {
                 let (mut session, mut sent) = (None, Vec::new());
                 while !stop.load(Ordering::SeqCst) {
                     let letter = write(next.fetch_add(1, Ordering::SeqCst));
-                    let replies = bring(&mut session, port, &letter, &domain);
-                    sent.push(Sent { letter, replies });
+                    sent.push(bring(&mut session, port, letter, &domain));
                     decided.fetch_add(1, Ordering::SeqCst);
                     std::thread::sleep(pause);
                 }
@@ -149,38 +150,39 @@ impl Load {
 
 /// Brings a message until it is taken or refused for good, as a sending server does. A reply that puts it off ends the
 /// session: Postfix asks a milter that broke off for nothing more in that one.
-fn bring(session: &mut Option<Session>, port: u16, letter: &Letter, domain: &str) -> Vec<Reply> {
+fn bring(session: &mut Option<Session>, port: u16, letter: Letter, domain: &str) -> Sent {
     let begin = Instant::now();
-    let mut replies = Vec::new();
+    let mut sent = Sent { letter, replies: Vec::new(), cut_off: 0 };
     loop {
-        let reply = once(session.get_or_insert_with(|| Session::open(port)), letter, domain);
+        let (reply, at_end) = once(session.get_or_insert_with(|| Session::open(port)), &sent.letter, domain);
         let decided = reply.code / 100 != 4;
-        replies.push(reply);
+        sent.replies.push(reply);
         if decided {
-            return replies;
+            return sent;
         }
-        assert!(begin.elapsed() < PATIENCE, "message {} is never decided: {replies:?}", letter.number);
+        sent.cut_off += usize::from(at_end);
+        assert!(begin.elapsed() < PATIENCE, "never decided: {sent:?}");
         *session = None;
         std::thread::sleep(AGAIN);
     }
 }
 
-/// One transaction for all recipients: where one of them is put off, the message is.
-fn once(session: &mut Session, letter: &Letter, domain: &str) -> Reply {
+/// One transaction for all recipients: where one of them is put off, the message is. Whether the reply came after the message.
+fn once(session: &mut Session, letter: &Letter, domain: &str) -> (Reply, bool) {
     let paths = letter.users.iter().map(|user| format!("RCPT TO:<{user}@{domain}>"));
     for line in std::iter::once(format!("MAIL FROM:<{}>", letter.from)).chain(paths) {
         let reply = session.say(&line);
         if reply.code != 250 {
-            return reply;
+            return (reply, false);
         }
     }
     let reply = session.say("DATA");
     if reply.code != 354 {
-        return reply;
+        return (reply, false);
     }
     session.write(&stuffed(&letter.octets));
     session.write(b".\r\n");
-    session.reply()
+    (session.reply(), true)
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ struct Row {
     /// The words of what was owed, with the recipients.
     owed: Vec<(String, Vec<usize>)>,
     note: String,
+    /// The component that decided, and its word, for each recipient.
+    decided: BTreeSet<(String, String)>,
 }
 
 impl Row {
@@ -208,6 +210,34 @@ impl Account {
         }
     }
 
+    /// Messages that more or less than one version decided, that failed, or that were not treated as their version says; and how
+    /// many each version decided.
+    pub fn faults_of_versions(&self) -> (Vec<String>, BTreeMap<String, usize>) {
+        let (mut faults, mut seen) = (Vec::new(), BTreeMap::new());
+        for sent in &self.sent {
+            let number = sent.letter.number;
+            let rows = self.rows.get(&number).map_or(&[][..], Vec::as_slice);
+            let files = |user| self.delivered.get(&(user, number)).map_or(&[][..], Vec::as_slice);
+            let mut decided = rows.iter().flat_map(|row| &row.decided);
+            let (Some((digest, word)), None, 1) = (decided.next(), decided.next(), rows.len()) else {
+                faults.push(format!("message {number}: {rows:?}"));
+                continue;
+            };
+            *seen.entry(format!("{word} {}", &digest[..12])).or_default() += 1;
+            let (code, marked): (u16, &[bool]) = match word.as_str() {
+                "accept" => (250, &[false]),
+                "mark" => (250, &[true]),
+                _ => (550, &[]),
+            };
+            let codes: Vec<u16> = sent.replies.iter().map(|reply| reply.code).collect();
+            if codes != [code] || files("bob") != marked || files("carol") != marked {
+                let files = (files("bob"), files("carol"));
+                faults.push(format!("message {number}, {word}: replies {codes:?}, delivered marked {files:?}"));
+            }
+        }
+        (faults, seen)
+    }
+
     /// Whether the user got a notice about one of these tries, or the journal says why not.
     fn noticed(&self, user: &str, rows: &[Row]) -> bool {
         let notices = self.notices.get(user).map_or(&[][..], Vec::as_slice);
@@ -296,10 +326,17 @@ async fn settle_debts(rig: &Rig) -> HashMap<usize, Vec<Row>> {
             removed: indices(&reply["removed"]),
             owed: owed.collect(),
             note: row.entry.note,
+            decided: json["decisions"].as_array().unwrap().iter().map(decided).collect(),
         });
     }
     custody.close().await;
     rows
+}
+
+/// The digest and the disposition of a decision.
+fn decided(decision: &Value) -> (String, String) {
+    let word = |name: &str| decision[name].as_str().unwrap().to_owned();
+    (word("digest"), word("disposition"))
 }
 
 /// A number or a list of them.
