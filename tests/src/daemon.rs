@@ -173,7 +173,7 @@ impl Rig {
     }
 
     /// On any door, with these component files in `policy.dir`, and with settings that name the door's domain: what `settings`
-    /// returns goes to the top of the filter's configuration and below its `[policy]`.
+    /// returns goes to the top of the filter's configuration and below its `[policy]`. On TCP its own mail takes the same door.
     pub fn start_with_settings(
         bed: &Bed,
         kind: Kind,
@@ -182,7 +182,8 @@ impl Rig {
     ) -> Rig {
         let door = bed.door(kind);
         let [top, policy] = settings(&door);
-        let rig = Rig::lay_out(door, &policy, bed.door_without_milter());
+        let notify = if kind == Kind::Inet { door.port } else { bed.door_without_milter() };
+        let rig = Rig::lay_out(door, &policy, notify);
         for (name, octets) in components {
             rig.put_component(name, octets);
         }
@@ -242,6 +243,17 @@ impl Rig {
         let key = String::from_utf8(out.stdout).unwrap().trim().to_owned();
         assert!(key.len() >= 22 && !key.contains(char::is_whitespace), "no key on standard output\n{words}");
         key
+    }
+
+    /// What another verb of the program prints, on the filter's configuration: `addrauth --config FILE VERB…`. Panics where it
+    /// says no.
+    pub fn says(&self, verb: &[&str]) -> String {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(self.path("filter.toml")).args(verb).stdin(Stdio::null());
+        let out = command.output().unwrap();
+        let words = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{verb:?}: {}\n{words}", out.status);
+        String::from_utf8(out.stdout).unwrap()
     }
 
     /// Starts the filter and waits until it listens.

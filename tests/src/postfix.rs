@@ -255,7 +255,7 @@ fn maildir(path: &Path) -> Vec<Vec<u8>> {
 /// A delivered file without the fields that Postfix put on top of it: Return-Path, X-Original-To, Delivered-To, Received.
 pub fn as_sent(file: &[u8]) -> Vec<u8> {
     let added = |line: &[u8]| {
-        [&b"Return-Path:"[..], b"X-Original-To:", b"Delivered-To:", b"Received: from client.test"]
+        [&b"Return-Path:"[..], b"X-Original-To:", b"Delivered-To:", b"Received: from"]
             .iter()
             .any(|name| line.starts_with(name))
     };
