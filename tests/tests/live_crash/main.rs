@@ -1,5 +1,6 @@
 //! The filter killed again and again, and its policies swapped, under a steady stream of mail through a real Postfix.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use addrauth_tests::daemon::{LOG_LEVEL, Rig, component};
@@ -15,6 +16,9 @@ const WRONG: [&str; 2] = [
     "WRONGkeyWRONGkeyWRONGkeyWRONGkeyWRONGkeyWRONGkeyWRONGkeyWRONGkey",
     "OTHERkeyOTHERkeyOTHERkeyOTHERkeyOTHERkeyOTHERkeyOTHERkeyOTHERkey",
 ];
+
+/// One of the tests at a time: at its end each waits until Postfix has nothing more to do.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Everybody wants something else: bob takes all, carol wants silence, dave wants both told, erin wants to be told herself,
 /// frank's mail is kept back, grace's is marked.
@@ -65,6 +69,7 @@ fn letter(seed: u64, number: usize, key: &str, domain: &str) -> Letter {
 #[test]
 fn kill_9_under_load_loses_nothing_and_delivers_nothing_twice() {
     let Some(bed) = Bed::shared() else { return };
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = LOG_LEVEL.set("info");
     let (seed, kills) = (seed(), rounds("ADDRAUTH_KILLS", 20, 200));
     let mut rig = Rig::start_with_settings(bed, Kind::Chroot, &[], wishes);
@@ -104,6 +109,7 @@ const VERSIONS: [&str; 3] = ["accept", "mark", "reject-notify-sender"];
 #[test]
 fn l_each_message_is_decided_by_exactly_one_version_while_versions_are_swapped() {
     let Some(bed) = Bed::shared() else { return };
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = LOG_LEVEL.set("info");
     let swaps = rounds("ADDRAUTH_SWAPS", 20, 1_000);
     let first = ["bob.wasm", "carol.wasm"].map(|name| (name, component(VERSIONS[0])));
