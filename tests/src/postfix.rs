@@ -188,14 +188,23 @@ impl Door {
 
     /// The user's messages as soon as there are `count` of them.
     pub fn delivered(&self, user: &str, count: usize) -> Vec<Vec<u8>> {
+        self.awaited(&self.address(user), count, || self.mailbox(user))
+    }
+
+    /// The messages in the user's spam folder as soon as there are `count` of them.
+    pub fn delivered_as_spam(&self, user: &str, count: usize) -> Vec<Vec<u8>> {
+        self.awaited(&format!("{}, as spam", self.address(user)), count, || self.spam_folder(user))
+    }
+
+    fn awaited(&self, whom: &str, count: usize, look: impl Fn() -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let begin = Instant::now();
         loop {
-            let messages = self.mailbox(user);
+            let messages = look();
             if messages.len() >= count {
                 return messages;
             }
             let late = begin.elapsed() > PATIENCE;
-            assert!(!late, "{} of {count} messages for {}\n{}", messages.len(), self.address(user), self.log());
+            assert!(!late, "{} of {count} messages for {whom}\n{}", messages.len(), self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -327,7 +336,8 @@ fn lay_out(root: &Path, doors: &[Door]) {
     write("main.cf", main_cf(root, &domains.join(", ")));
     let services: String = doors.iter().map(Door::service).collect();
     write("master.cf", services + SERVICES);
-    let rows = |d: &&str, u: &str| format!("{u}@{d} {d}/{u}/\n{u}+Junk@{d} {d}/{u}/.Junk/\n");
+    // Postfix looks up in lower case, and takes the rows of a texthash as they are.
+    let rows = |d: &&str, u: &str| format!("{u}@{d} {d}/{u}/\n{u}+junk@{d} {d}/{u}/.Junk/\n");
     let boxes = domains.iter().flat_map(|d| USERS.map(|u| rows(d, u)));
     write("mailboxes", boxes.chain([format!("@{SENDERS} {SENDERS}/\n")]).collect());
     write("transport", "bench.test discard:\nelse.test discard:\n".into());
