@@ -246,13 +246,13 @@ impl Rig {
     }
 
     /// What another verb of the program prints, on the filter's configuration: `addrauth --config FILE VERB…`. Panics where it
-    /// says no.
+    /// cannot tell; no is an answer.
     pub fn says(&self, verb: &[&str]) -> String {
         let mut command = Command::new(binary());
         command.arg("--config").arg(self.path("filter.toml")).args(verb).stdin(Stdio::null());
         let out = command.output().unwrap();
         let words = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{verb:?}: {}\n{words}", out.status);
+        assert!(matches!(out.status.code(), Some(0 | 1)), "{verb:?}: {}\n{words}", out.status);
         String::from_utf8(out.stdout).unwrap()
     }
 

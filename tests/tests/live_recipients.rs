@@ -98,8 +98,8 @@ fn reports(bed: &Bed, door: &Door, sender: &str) -> Vec<String> {
 fn kept(rig: &Rig) -> Vec<(u64, Vec<String>)> {
     let list: Value = serde_json::from_str(&rig.says(&["quarantine", "list", "--json"])).unwrap();
     let one = |row: &Value| {
-        let to = row["recipients"].as_array().unwrap().iter().map(|to| to.as_str().unwrap().to_owned()).collect();
-        (row["id"].as_u64().unwrap(), to)
+        let to = row["recipients"].as_array().unwrap().iter().map(|to| to["recipient"].as_str().unwrap().to_owned());
+        (row["id"].as_u64().unwrap(), to.collect())
     };
     list.as_array().unwrap().iter().map(one).collect()
 }
@@ -150,7 +150,8 @@ fn four_recipients_of_one_message_each_get_what_they_wish() {
     let owed = serde_json::json!(["record", {"quarantine": [3]}, {"report": [2]}, {"notice": 2}]);
     assert_eq!(journal(&rig), [("accept".to_owned(), serde_json::json!([1, 2, 3]), owed)]);
 
-    rig.says(&["quarantine", "release", &kept[0].0.to_string()]);
+    let said = rig.says(&["quarantine", "release", &kept[0].0.to_string()]);
+    assert!(said.contains(&format!("{}: delivered", rig.door.address("erin"))), "{said}");
     assert_has(&rig, "erin", "INVALIDKEY", &left);
     assert!(self::kept(&rig).is_empty(), "what is released is not kept");
     let_things_settle();
