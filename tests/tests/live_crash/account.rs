@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use addrauth::config::{Config, Limits};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
+use addrauth::store::{Ledger, Opening};
 use addrauth_tests::daemon::Rig;
 use addrauth_tests::load::Sent;
 use addrauth_tests::postfix::Bed;
@@ -78,7 +79,7 @@ impl Account {
         for number in bed.returned().iter().filter_map(|(address, _)| number_of(address)) {
             *reports.entry(number).or_default() += 1;
         }
-        Account { sent, rows, delivered, notices, kept: kept(rig), reports }
+        Account { sent, rows, delivered, notices, kept: runtime.block_on(kept(rig)), reports }
     }
 
     /// How often each kind of end came, by user.
@@ -353,8 +354,21 @@ fn indices(value: &Value) -> Vec<usize> {
     value.as_array().map_or_else(|| vec![one(value)], |list| list.iter().map(one).collect())
 }
 
-/// What lies in quarantine, by user and number.
-fn kept(rig: &Rig) -> HashMap<(String, usize), usize> {
-    let _ = rig;
-    HashMap::new()
+/// What lies in quarantine for somebody who waits for it, by user and number.
+async fn kept(rig: &Rig) -> HashMap<(String, usize), usize> {
+    let limits = Limits::default();
+    let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+    let ledger = Ledger::open(&rig.path("filter"), opening).await.unwrap();
+    let mut kept = HashMap::new();
+    for held in ledger.held(None, u32::MAX).await.unwrap() {
+        let Some(number) = held.subject.trim().strip_prefix("load ").and_then(|number| number.parse().ok()) else {
+            panic!("{held:?}")
+        };
+        for waiting in held.recipients.iter().filter(|to| to.outcome.is_none()) {
+            let user = waiting.recipient.split('@').next().unwrap().to_owned();
+            *kept.entry((user, number)).or_default() += 1;
+        }
+    }
+    ledger.close().await;
+    kept
 }
