@@ -316,8 +316,8 @@ async fn settle_debts(rig: &Rig) -> HashMap<usize, Vec<Row>> {
     loop {
         match custody.outbox().turn(later).await.unwrap() {
             Turn::Idle => break,
-            Turn::Sent => {}
-            failed => panic!("{failed:?}"),
+            failed @ (Turn::Postponed(_) | Turn::GivenUp(_)) => panic!("{failed:?}"),
+            _ => {}
         }
     }
     let mut rows = HashMap::<usize, Vec<Row>>::new();
