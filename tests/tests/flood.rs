@@ -80,7 +80,7 @@ fn forged(number: usize) -> (Envelope, Vec<u8>) {
         _ => WRONG.map(|key| format!("X-Auth-Key: {key}\r\n")).concat(),
     };
     let mut envelope = Envelope::inbound(&victim, BOB[number % BOB.len()]);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         envelope.recipients.push("carol@example.com".into());
     }
     envelope.queue_id = format!("4F{number:08X}");

@@ -180,7 +180,7 @@ impl Account {
         let files = self.delivered.get(&(user, letter.number)).map_or(&[][..], Vec::as_slice);
         let owing = |word: &str| rows.iter().filter(|row| row.owes(word, index)).count();
         let kept = self.kept.get(&(user.to_owned(), letter.number)).copied().unwrap_or_default();
-        if !wished(&letter.kind, user, &letter.users).contains(&end) {
+        if !wished(letter.kind, user, &letter.users).contains(&end) {
             return Some("nobody wished for that".into());
         }
         if kept != owing("quarantine") {
