@@ -114,7 +114,12 @@ impl Account {
     pub fn summary(&self) -> String {
         let notices: usize = self.notices.values().map(Vec::len).sum();
         let rows: usize = self.rows.values().map(Vec::len).sum();
-        format!("{:?}; {rows} journal rows, {notices} notices, {} reports", self.ends(), self.reports.len())
+        let again = rows - self.rows.len();
+        let reports = self.reports.len();
+        format!(
+            "{:?}; {rows} journal rows, {again} of them second ones, {notices} notices, {reports} reports",
+            self.ends()
+        )
     }
 
     /// A run in which something never happened says nothing about it.

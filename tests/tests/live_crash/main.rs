@@ -75,7 +75,7 @@ fn kill_9_under_load_loses_nothing_and_delivers_nothing_twice() {
     let mut rig = Rig::start_with_settings(bed, Kind::Chroot, &[], wishes);
     let (key, domain) = (rig.key.clone(), rig.door.domain.clone());
     let at = (rig.door.port, rig.door.domain.as_str());
-    let load = Load::start(at, 6, Duration::from_millis(25), move |number| letter(seed, number, &key, &domain));
+    let load = Load::start(at, 10, Duration::from_millis(60), move |number| letter(seed, number, &key, &domain));
     let mut chance = Chance::new(seed);
     for _ in 0..kills {
         std::thread::sleep(Duration::from_millis(u64::try_from(chance.below(900)).unwrap()));
@@ -91,11 +91,12 @@ fn kill_9_under_load_loses_nothing_and_delivers_nothing_twice() {
     let again: usize = sent.iter().map(|sent| sent.replies.len() - 1).sum();
     let cut_off: usize = sent.iter().map(|sent| sent.cut_off).sum();
     println!("{kills} kills, {} messages, {again} times put off, {cut_off} of them after the last octet", sent.len());
-    assert!(cut_off >= kills / 10, "the kills hit no message at its end");
+    assert!(cut_off >= kills / 20, "the kills hit no message at its end");
 
     drop(rig.filter.take());
+    let begin = Instant::now();
     let account = Account::close(bed, &rig, sent);
-    println!("{}", account.summary());
+    println!("{}; the rest was sent in {:?}", account.summary(), begin.elapsed());
     let faults = account.faults(kills);
     assert!(faults.is_empty(), "seed {seed}: {} faults\n{}", faults.len(), faults[..faults.len().min(20)].join("\n"));
     account.assert_that_all_happened();
