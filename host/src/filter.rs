@@ -63,8 +63,7 @@ impl Filter {
             true => Arc::clone(&self.verifier),
             false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),
         };
-        let opened_as = |config: &Config| (config.state_dir.clone(), config.notices.clone(), config.custody.clone());
-        let same = opened_as(&config) == opened_as(&self.config);
+        let same = Custody::opens_alike(&config, &self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
             (true, _) => None,
             (false, Some(custody)) if same => {

@@ -110,7 +110,7 @@ pub(crate) async fn open(config: &Config) -> Result<Ledger, Unread> {
     if !file.exists() {
         return Err(Unread::None(file));
     }
-    Ok(Ledger::open(dir, Opening { busy: limits.store_busy, readers: 1 }).await?)
+    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await?)
 }
 
 /// The rows of a queue id, or the one of this number.

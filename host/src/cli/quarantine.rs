@@ -130,7 +130,7 @@ async fn open(config: &Config, limits: &Limits) -> Result<Ledger, Error> {
     if !file.exists() {
         return Err(Error::NoLedger(file));
     }
-    Ok(Ledger::open(dir, Opening { busy: limits.store_busy, readers: limits.store_readers }).await?)
+    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: limits.store_readers }).await?)
 }
 
 async fn list(ledger: &Ledger, recipient: Option<&str>, limits: &Limits, json: bool) -> Result<ExitCode, Error> {

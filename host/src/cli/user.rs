@@ -274,7 +274,7 @@ pub(super) fn recipient(address: &Address) -> Recipient {
 
 async fn open(config: &Config) -> Result<Ledger, store::Error> {
     let limits = Limits::default();
-    Ledger::open(&config.state_dir.0, Opening { busy: limits.store_busy, readers: 1 }).await
+    Ledger::open(&config.state_dir.0, Opening { busy: limits.store_busy_command, readers: 1 }).await
 }
 
 /// The filter's database where there is one: whoever only looks makes none. Not to be allowed to look is an error.

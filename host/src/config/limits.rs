@@ -113,6 +113,8 @@ pub struct Limits {
     pub keys_per_address: usize,
     /// How long a statement waits for another process's lock on a database.
     pub store_busy: Duration,
+    /// The same for a command: a person waits longer than an MTA does.
+    pub store_busy_command: Duration,
     /// Connections that read one database; two cores are busy with that.
     pub store_readers: u32,
     /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
@@ -219,6 +221,7 @@ impl Default for Limits {
             avt_advised: Duration::from_secs(5 * 86_400),
             keys_per_address: 64,
             store_busy: Duration::from_secs(2),
+            store_busy_command: Duration::from_secs(15),
             store_readers: 4,
             keep: Duration::from_secs(5),
             body_octets: 64 * 1024 * 1024,

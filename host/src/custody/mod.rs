@@ -72,6 +72,15 @@ impl Custody {
         Ok(Custody { ledger, outbox, journal, mark, limits: limits.clone(), settings })
     }
 
+    /// Whether one opened custody serves both configurations.
+    pub fn opens_alike(one: &Config, other: &Config) -> bool {
+        let parts = |config: &Config| {
+            let Config { state_dir, notices, custody, hostname, first_in_chain, .. } = config.clone();
+            (state_dir, notices, custody, hostname, first_in_chain)
+        };
+        parts(one) == parts(other)
+    }
+
     /// The secret of this installation's marks.
     pub fn mark(&self) -> &MarkKey {
         &self.mark

@@ -8,6 +8,7 @@ use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, strip_hidden};
 use crate::proto::mark::MARK_FIELD;
+use crate::proto::results::{RESULTS_FIELD, is_forged};
 use crate::settle::{SPAM_FIELD, status};
 use crate::store::Kept;
 
@@ -19,6 +20,8 @@ const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 pub(super) struct Settings {
     /// The `by=` of the status field.
     hostname: String,
+    /// The authserv-id of forged results: our own, where nobody before us writes any (`first_in_chain`).
+    own_id: Option<String>,
     /// How long a message is kept.
     kept_for: Duration,
     /// Octets of all kept messages.
@@ -30,6 +33,7 @@ impl Settings {
     pub(super) fn from_config(config: &Config, limits: &Arc<Limits>) -> Settings {
         Settings {
             hostname: config.hostname.clone(),
+            own_id: config.first_in_chain.then(|| config.hostname.clone()),
             kept_for: config.custody.quarantine_kept,
             most: config.custody.quarantine_mib.saturating_mul(1024 * 1024),
             limits: Arc::clone(limits),
@@ -70,7 +74,7 @@ impl Settings {
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(spelled).collect(),
             subject: printable(subject, self.limits.subject_shown),
             reason: reason(case, indices),
-            message: message(case, body, copy, &self.hostname),
+            message: message(case, body, copy, self),
             expires,
             copy,
         }
@@ -78,16 +82,20 @@ impl Settings {
 }
 
 /// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body.
-fn message(case: &Case, body: &Body, copy: bool, hostname: &str) -> Vec<u8> {
+fn message(case: &Case, body: &Body, copy: bool, settings: &Settings) -> Vec<u8> {
     let mut octets = Vec::with_capacity(body.0.len() + 4_096);
     let mut ours = |name: &str, value: &str| octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     if let Finding::Found(found) = &case.finding {
-        ours(STATUS_FIELD, &status(found, hostname));
+        ours(STATUS_FIELD, &status(found, &settings.hostname));
     }
     if copy {
         ours(SPAM_FIELD, "YES");
     }
-    let forged = |field: &Field| [STATUS_FIELD, MARK_FIELD].iter().any(|name| field.name.eq_ignore_ascii_case(name));
+    let is = |field: &Field, name: &str| field.name.eq_ignore_ascii_case(name);
+    let forged = |field: &Field| {
+        [STATUS_FIELD, MARK_FIELD].iter().any(|name| is(field, name))
+            || is(field, RESULTS_FIELD) && is_forged(&field.value, settings.own_id.as_deref())
+    };
     // Where a bare CR or a line of junk hides a key from the MTA, a copy need not hold it all the same.
     let hides = |field: &Field| field.value.contains(&b'\r') && KEYS.iter().any(|key| hides_field(&field.value, key));
     for field in case.mail.fields.iter().filter(|field| !forged(field) && !hides(field)) {

@@ -113,9 +113,14 @@ async fn migrate(path: &Path, options: &SqliteConnectOptions, schema: &[&'static
     };
     let known = i64::try_from(schema.len()).unwrap_or(i64::MAX);
     let done = async {
+        // What is up to date needs no lock: a command need not wait for the daemon that writes.
+        let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
+        if found == known {
+            return Ok(found);
+        }
         let mut work = connection.begin_with("BEGIN IMMEDIATE").await?;
         let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *work).await?;
-        if found <= known {
+        if found < known {
             for step in schema.iter().skip(usize::try_from(found).unwrap_or_default()) {
                 sqlx::raw_sql(*step).execute(&mut *work).await?;
             }

@@ -113,7 +113,7 @@ fn scenarios(forged: &str) -> Vec<Act> {
         ("reject-notify-sender", "bob", expect(invalid, "reject-notify-sender", refused, None)),
         ("reject-notify-recipient", "bob", noticed(expect(invalid, "reject-notify-recipient", silent, None))),
         ("reject-notify-both", "carol", noticed(expect(invalid, "reject-notify-both", refused, None))),
-        ("quarantine", "bob", expect(invalid, "quarantine", "250 and held", Some(&[STATUS]))),
+        ("quarantine", "bob", expect(invalid, "quarantine", "250 and kept in quarantine", None)),
     ];
     let one = |(policy, to, expected): (&'static str, &str, Expected)| {
         let mut header = header(ALICE, &[forged]);
@@ -121,7 +121,17 @@ fn scenarios(forged: &str) -> Vec<Act> {
         header.to = &to;
         act(&format!("forged key, {policy}"), policy, header, expected)
     };
-    table.into_iter().map(one).collect()
+    let mut acts: Vec<Act> = table.into_iter().map(one).collect();
+    acts.push(four_wishes(forged));
+    acts
+}
+
+/// A forged key to four who each want something else: the scene's configuration binds them.
+fn four_wishes(forged: &str) -> Act {
+    let expected = expect("invalid (wrong)", "each his own (4)", "250 accepted, for 1 of 4", Some(&[STATUS]));
+    let mut act = act("forged key, four wishes", "mark", header(ALICE, &[forged]), noticed(expected));
+    act.envelope.recipients = ["ann", "ben", "cleo", "dora"].map(|name| format!("{name}@home.example")).into();
+    act
 }
 
 /// A person's own message as it is, and, where it claims to come from alice of the demonstration, also with her key.
@@ -209,8 +219,11 @@ pub(super) fn found(case: &Case) -> String {
 
 /// The policies that decided.
 pub(super) fn policy(case: &Case) -> String {
-    let ids: Vec<&str> = case.decisions.iter().map(|d| d.policy.as_str()).collect();
-    ids.join(", ")
+    match case.decisions.as_slice() {
+        [one] => one.policy.clone(),
+        [] => String::new(),
+        several => format!("each his own ({})", several.len()),
+    }
 }
 
 fn header<'a>(from: &'a str, extra: &[&str]) -> Header<'a> {

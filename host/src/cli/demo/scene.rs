@@ -1,5 +1,6 @@
 //! The stage of the demonstration: a zone, an Authentication Server, the filter, an MTA and a mailbox, all on loopback.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::{self, Authority};
 use crate::case::{Body, Case, Mail};
-use crate::config::{self, Config, Limits, Listen, Observe, QuarantineIn, StateDir};
+use crate::config::{self, Config, Limits, Listen, Observe, StateDir};
 use crate::filter::{self, Filter};
 use crate::mta::Judge;
 use crate::mta::milter::{self, Listener};
@@ -184,9 +185,15 @@ impl Scene {
         let case = self.cases.lock().unwrap_or_else(PoisonError::into_inner).pop().ok_or(Error::NoCase)?;
         let waits = case.reply.owed.iter().any(|owed| matches!(owed, crate::case::Owed::Notice(_)));
         let notice = if waits { self.notice().await } else { None };
+        let kept = case.reply.owed.iter().any(|owed| matches!(owed, crate::case::Owed::Quarantine(_)));
         let (told, delivered) = match outcome.fate {
-            Fate::Delivered => ("250 accepted".into(), Some(outcome.message)),
+            Fate::Delivered if case.reply.removed.is_empty() => ("250 accepted".into(), Some(outcome.message)),
+            Fate::Delivered => {
+                let (all, left) = (case.mail.recipients.len(), outcome.recipients.len());
+                (format!("250 accepted, for {left} of {all} recipients"), Some(outcome.message))
+            }
             Fate::Held(_) => ("250 and held for the postmaster".into(), Some(outcome.message)),
+            Fate::Discarded if kept => ("250 and kept in quarantine".into(), None),
             Fate::Discarded => ("250 and dropped".into(), None),
             Fate::Refused(reply) => (reply, None),
         };
@@ -251,6 +258,14 @@ async fn zone(port: u16) -> Result<Zone, std::io::Error> {
     Zone::start(records).await
 }
 
+/// What the administrator decided for single recipients about forged mail.
+fn wishes() -> BTreeMap<String, config::Bindings> {
+    let forged = |id: &str| config::Bindings { invalid: Some(id.into()), ..Default::default() };
+    let lines =
+        [("ann", "accept"), ("ben", "reject-silently"), ("cleo", "quarantine"), ("dora", "reject-notify-recipient")];
+    lines.into_iter().map(|(name, id)| (format!("{name}@home.example"), forged(id))).collect()
+}
+
 fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Config {
     Config {
         hostname: "mx.home.example".into(),
@@ -263,7 +278,7 @@ fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Config {
             allow_targets: vec![IpNet::from(IpAddr::from([127, 0, 0, 1]))],
             ..Default::default()
         },
-        policy: config::Policy { quarantine: QuarantineIn::Mta, ..Default::default() },
+        policy: config::Policy { recipient: wishes(), ..Default::default() },
         notices: config::Notices { notify_via: mailbox.address().to_string(), ..Default::default() },
         authority: config::Authority { domains: vec!["sender.example".into()], ..Default::default() },
         ..Config::default()
