@@ -208,7 +208,11 @@ fn held_words(held: &HeldTrace) -> String {
     let HeldTrace { quarantine, recipient, .. } = held;
     match held.outcome.as_deref() {
         None => {
-            format!("In quarantine as number {quarantine} for {recipient}, until {}.", moment(&stamp(held.expires)))
+            let until = moment(&stamp(held.expires));
+            format!(
+                "In quarantine as number {quarantine} for {recipient}, until {until}: `addrauth quarantine release \
+                 {quarantine}` delivers it."
+            )
         }
         Some("released") => format!("In quarantine as number {quarantine}; released to {recipient}."),
         Some("deleted") => format!("In quarantine as number {quarantine}; deleted, {recipient} does not get it."),

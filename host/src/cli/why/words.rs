@@ -133,7 +133,10 @@ pub(super) fn fate(story: &Story, decision: &Decision, recipient: usize) -> Stri
         _ if dropped && owed(|o| if let Owed::Report(list) = o { Some(list) } else { None }) => {
             "not delivered; a report to the sender says so".into()
         }
-        _ if dropped => "dropped: it was delivered to nobody, and the sender hears nothing of it".into(),
+        _ if dropped && reply.verdict == ToldVerdict::Discard => {
+            "dropped: it was delivered to nobody, and the sender hears nothing of it".into()
+        }
+        _ if dropped => "not delivered to this recipient, and the sender hears nothing of it".into(),
         _ => delivered(reply.added.iter().any(|name| name == SPAM_FIELD), decision.disposition),
     }
 }
