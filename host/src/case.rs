@@ -117,6 +117,11 @@ impl Reply {
         Reply { verdict, edits: Vec::new(), removed: Vec::new(), redirected: Vec::new(), owed: Vec::new() }
     }
 
+    /// Whether a report to the reverse-path is owed.
+    pub fn owes_report(&self) -> bool {
+        self.owed.iter().any(|owed| matches!(owed, Owed::Report(_)))
+    }
+
     /// Whether what is owed cannot be kept without the message's body.
     pub fn wants_body(&self) -> bool {
         self.owed.iter().any(|owed| matches!(owed, Owed::Quarantine(_) | Owed::Copy(_)))

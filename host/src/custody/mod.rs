@@ -114,6 +114,7 @@ impl Custody {
     /// The case as a 451 that edits nothing and owes nothing; the journal tells why, as soon as it can be written.
     fn deferred(&self, case: Case, failure: &str) -> Case {
         let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+        self.outbox.give_back(&case);
         warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
         let text = "Local trouble, try again later".to_owned();
         let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });

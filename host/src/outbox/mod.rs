@@ -153,6 +153,13 @@ impl Outbox {
         Err(refused)
     }
 
+    /// Gives back what [`Outbox::permit`] reserved for this message: it was not taken, so it comes again.
+    pub fn give_back(&self, case: &Case) {
+        if let (Some(path), true) = (case.mail.reverse_path.address(), case.reply.owes_report()) {
+            self.reserved.give_back(&folded(&path.to_string()).unwrap_or_default());
+        }
+    }
+
     /// Why a sender who was to be told of this message gets no report, in plain words for the journal; absent where he gets
     /// one, or nobody wanted it.
     pub fn refusal(&self, case: &Case) -> Option<&'static str> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
 use crate::config::{self, Limits, Module, OnFault};
+use crate::proto::record::Claim;
 use crate::store::Wish;
 
 mod choose;
@@ -232,7 +233,15 @@ impl Policies {
     pub async fn decide(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         let nothing = Wish::default();
         let wish = |index| wishes.get(index).unwrap_or(&nothing);
-        let choose = |(index, recipient)| self.choose(recipient, found.status, found.why, wish(index));
+        // Whose domain says that all its mail has a key is not helped by a list: a forger need only leave the key out.
+        let denied = found.status == KeyStatus::Missing && found.claim == Some(Claim::All);
+        let choose = |(index, recipient)| match wish(index) {
+            wish if wish.allows && denied => {
+                let wish = Wish { allows: false, ..wish.clone() };
+                self.choose(recipient, found.status, found.why, &wish)
+            }
+            wish => self.choose(recipient, found.status, found.why, wish),
+        };
         let choices: Vec<Choice> = mail.recipients.iter().enumerate().map(choose).collect();
         let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
         for (index, choice) in choices.iter().enumerate() {

@@ -90,7 +90,7 @@ async fn a_silent_drop_is_for_wrong_keys_alone() {
 async fn direct_mail_without_a_key_is_told_from_list_mail_by_its_trail() {
     let policies = load(&bindings("missing-direct"), "[missing-direct]\nsettings = { then = \"reject\" }").unwrap();
     let mut found = Found::bare(KeyStatus::Missing, None, None);
-    found.claim = Some(crate::proto::record::Claim::All);
+    found.claim = Some(Claim::All);
     assert_eq!(one(&policies, &mail(1), &found).await.disposition, Disposition::Reject);
     let mut list = mail(1);
     list.fields.push(Field { name: "list-id".into(), value: b" <x.example>".to_vec() });

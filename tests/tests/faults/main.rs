@@ -20,8 +20,6 @@ use stage::{Part, SCENARIOS, Stage, key, queue_id};
 const SHAPES: [&str; 2] = ["one", "mixed"];
 /// Filters that run at once: more would only wait for each other's turn on a small machine.
 const AT_ONCE: usize = 3;
-/// Ends the class of the rows about a retry after the fault, where it does not come to what `well` says.
-const AGAIN: &str = "-again";
 /// How far the clock jumps: beyond every lifetime and cap there is.
 const JUMP: i64 = 400 * 86_400;
 
@@ -136,8 +134,7 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
     for (part, told) in stage.bring(filter.door, &deferred, true).await {
         let (scenario, shape) = part;
         let seen = Seen::look(&filter, &queue_id(scenario, true), told).await;
-        let row = |class: String| table.get(&(class, scenario.to_owned(), shape.to_owned()));
-        let expected = row(format!("{class}{AGAIN}")).or_else(|| row("well".into())).unwrap();
+        let expected = table.get(&("well".into(), scenario.to_owned(), shape.to_owned())).unwrap();
         wrong.extend(
             seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape} again: {how}")),
         );
@@ -156,7 +153,7 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
 
 /// The faults of the table, and `well`.
 fn classes(table: &Table) -> BTreeSet<&String> {
-    table.keys().map(|(class, ..)| class).filter(|class| !class.ends_with(AGAIN)).collect()
+    table.keys().map(|(class, ..)| class).collect()
 }
 
 /// The cells to run: a filter for each line.
@@ -186,7 +183,7 @@ fn the_table_has_every_fault_with_every_scenario_for_one_and_for_two() {
         });
         cells.collect()
     };
-    let cells_of_table = table.keys().filter(|(class, ..)| !class.ends_with(AGAIN)).cloned().collect();
+    let cells_of_table = table.keys().cloned().collect();
     assert!(cells(true).len() == 180 && cells(true) == cells_of_table, "the long run is the whole table");
     assert!(cells(false).len() == 84 + 12 && cells(false).is_subset(&cells(true)));
     for (cell, expected) in &table {
