@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::case::{Body, Case, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
+use crate::case::{
+    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient, ReversePath,
+};
 use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
 use crate::policy::Policies;
@@ -94,7 +96,7 @@ impl Filter {
     pub async fn examine(&self, mail: Mail) -> Case {
         let mut finding = self.find(&mail).await;
         let mut decisions = self.decide(&mail, &finding).await;
-        if let (Finding::Found(found), true) = (&finding, self.would_vanish(&decisions)) {
+        if let (Finding::Found(found), true) = (&finding, self.would_vanish(&mail, &decisions)) {
             let again = self.verifier.confirm(&mail, found).await;
             if (again.status, again.why) != (found.status, found.why) {
                 finding = Finding::Found(Found { mail_auth: found.mail_auth, ..again });
@@ -122,9 +124,14 @@ impl Filter {
         self.config.policy.mixed == Mixed::Split && !self.rules.observe && !self.config.final_domains.is_empty()
     }
 
-    /// Whether two recipients of one message are treated alike, whatever is found; what each chose himself included. What
-    /// cannot be read counts as alike: the end of the message settles it.
-    pub async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
+    /// Whether two recipients of one message that this client brings are treated alike, whatever is found; what each chose
+    /// himself included. What cannot be read counts as alike: the end of the message settles it. So does what is not ours to
+    /// judge: recipients elsewhere, and mail of a submitter, which would not bring anybody in a message of his own.
+    pub async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {
+        let judged = [first, next].into_iter().all(|recipient| self.ends_here(recipient));
+        if !judged || trust::is_submitter(&self.config, client) {
+            return true;
+        }
         let wishes = self.wishes(&[first, next], None).await.unwrap_or_default();
         let nothing = Wish::default();
         let [one, other] = [wishes.first(), wishes.get(1)].map(|wish| wish.unwrap_or(&nothing));
@@ -186,8 +193,10 @@ impl Filter {
     }
 
     /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
-    fn would_vanish(&self, decisions: &[Decision]) -> bool {
-        let drops = |d: &Decision| d.disposition == Disposition::Reject && !d.notify.sender;
+    fn would_vanish(&self, mail: &Mail, decisions: &[Decision]) -> bool {
+        // Where there is nobody to tell, a wish to tell the sender comes to the same.
+        let nobody = mail.reverse_path == ReversePath::Null;
+        let drops = |d: &Decision| d.disposition == Disposition::Reject && (!d.notify.sender || nobody);
         !self.rules.observe && decisions.iter().any(drops)
     }
 

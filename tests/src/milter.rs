@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use addrauth::case::{Body, Case, Direction, Finding, Mail, Owed, Recipient, Redirect, Refusal, Reply, Verdict};
+use addrauth::case::{
+    Body, Case, Client, Direction, Finding, Mail, Owed, Recipient, Redirect, Refusal, Reply, Verdict,
+};
 use addrauth::config::{Limits, Listen, Milter};
 use addrauth::mta::Judge;
 use addrauth::mta::milter::{Listener, serve};
@@ -122,7 +124,7 @@ impl Judge for Fake {
         self.splits
     }
 
-    async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
+    async fn alike(&self, _: &Client, first: &Recipient, next: &Recipient) -> bool {
         self.compared.fetch_add(1, Ordering::SeqCst);
         if next.path.starts_with(b"<slow") {
             pending::<()>().await;

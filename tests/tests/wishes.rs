@@ -73,7 +73,7 @@ impl Stage {
     }
 
     async fn alike(&self, first: &str, next: &str) -> bool {
-        self.filter.alike(&rcpt(first), &rcpt(next)).await
+        self.filter.alike(&Default::default(), &rcpt(first), &rcpt(next)).await
     }
 }
 

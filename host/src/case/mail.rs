@@ -90,19 +90,29 @@ impl Recipient {
     /// What is no addr-spec is read as an MTA delivers it: without a source route and a final dot, so that an odd spelling
     /// leads to the same mailbox. Absent where there is no domain.
     pub fn mailbox(&self) -> Option<String> {
-        if let Some(address) = &self.address {
-            return folded(&address.to_string());
+        match self.deliverable() {
+            Some(address) => folded(&address.to_string()),
+            None => folded(self.spec()?),
         }
+    }
+
+    /// The address to which mail for this recipient can be sent anew: a source route and a final dot are none of it. Absent
+    /// where there is no domain, or an address literal.
+    pub fn deliverable(&self) -> Option<Address> {
+        match &self.address {
+            Some(address) => Some(address.clone()),
+            None => Address::parse(self.spec()?.as_bytes(), true).ok(),
+        }
+    }
+
+    /// The path without its brackets, source route and final dot.
+    fn spec(&self) -> Option<&str> {
         let path = std::str::from_utf8(&self.path).ok()?;
         let path = path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path);
         // A route is `@one,@two:` (RFC 5321 §4.1.2).
         let routed = path.strip_prefix('@').and_then(|path| path.split_once(':')).map(|(_, rest)| rest);
         let spec = routed.unwrap_or(path);
-        let spec = spec.strip_suffix('.').unwrap_or(spec);
-        match Address::parse(spec.as_bytes(), true) {
-            Ok(address) => folded(&address.to_string()),
-            Err(_) => folded(spec),
-        }
+        Some(spec.strip_suffix('.').unwrap_or(spec))
     }
 }
 

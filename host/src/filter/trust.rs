@@ -18,6 +18,11 @@ pub(super) fn submitter(config: &Config, mail: &Mail) -> Option<Address> {
     own.any(is_sender).then_some(sender)
 }
 
+/// Whether this client may send for us without a login.
+pub(super) fn is_submitter(config: &Config, client: &Client) -> bool {
+    client.ip.is_some_and(|ip| config.trusted_submitters.keys().any(|known| known.to_canonical() == ip.to_canonical()))
+}
+
 /// Whether one of our own servers examined the message before us (`trusted_hops`): it removed the key, and wrote the one
 /// status field. Where a key is left, or no field or several, it did not do its work, and we do ours.
 pub(super) fn was_examined(config: &Config, mail: &Mail) -> bool {

@@ -1,6 +1,6 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 
-use crate::case::{Body, Case, Mail, Recipient};
+use crate::case::{Body, Case, Client, Mail, Recipient};
 use crate::filter::Filter;
 
 pub mod milter;
@@ -19,9 +19,9 @@ pub trait Judge: Send + Sync + 'static {
         false
     }
 
-    /// Whether two recipients of one message are treated alike, so that they may stay in it together.
-    fn alike(&self, first: &Recipient, next: &Recipient) -> impl Future<Output = bool> + Send {
-        let _ = (first, next);
+    /// Whether two recipients of one message that this client brings are treated alike, so that they may stay in it together.
+    fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> impl Future<Output = bool> + Send {
+        let _ = (client, first, next);
         std::future::ready(true)
     }
 }
@@ -39,7 +39,7 @@ impl Judge for Filter {
         Filter::splits(self)
     }
 
-    async fn alike(&self, first: &Recipient, next: &Recipient) -> bool {
-        Filter::alike(self, first, next).await
+    async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {
+        Filter::alike(self, client, first, next).await
     }
 }

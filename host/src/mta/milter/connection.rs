@@ -148,7 +148,7 @@ impl<J: Judge> Connection<J> {
         let limit = self.door.limits.milter_compare;
         let mut alike = true;
         if let Some(current) = self.current.as_mut().filter(|current| current.splits) {
-            let comparing = AssertUnwindSafe(current.judge.alike(first, next)).catch_unwind();
+            let comparing = AssertUnwindSafe(current.judge.alike(self.session.client(), first, next)).catch_unwind();
             match outcome(timeout(limit, Box::pin(comparing)).await, "comparing recipients of", limit) {
                 Ok(same) => alike = same,
                 Err(fault) => {
@@ -213,7 +213,12 @@ impl<J: Judge> Connection<J> {
             None => self.current.as_mut().and_then(|current| current.case.take()).ok_or(Error::Order(command::END)),
         };
         let kept = match examined {
-            Ok(case) => self.keep(case, rest, due).await,
+            // What is owed must not be made durable for an answer that cannot be given.
+            Ok(case) if case.reply.owed.is_empty() => self.keep(case, rest, due).await,
+            Ok(case) => match self.session.can_say(&case.reply, &case.mail.recipients) {
+                Ok(()) => self.keep(case, rest, due).await,
+                Err(fault) => Err(fault),
+            },
             Err(fault) => Err(fault),
         };
         let said = match kept {

@@ -112,6 +112,19 @@ fn clear(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether the places to listen can be bound, as far as that is known without binding them: a filter may be running.
+pub fn check(milter: &Milter) -> Result<(), Error> {
+    group_id(&milter.group)?;
+    for place in &milter.listen {
+        if let Listen::Unix(path) = place {
+            let dir = path.parent().unwrap_or(path);
+            let missing = |source| Error::Bind { place: dir.display().to_string(), source };
+            fs::metadata(dir).map_err(missing)?;
+        }
+    }
+    Ok(())
+}
+
 /// The number of a group: itself a number, or a name in /etc/group, where the MTA's package put it. None for no name.
 fn group_id(name: &str) -> Result<Option<u32>, Error> {
     if name.is_empty() {

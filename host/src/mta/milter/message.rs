@@ -93,6 +93,11 @@ impl Message {
         Ok(())
     }
 
+    /// Whether its client logged in.
+    pub(super) fn has_login(&self) -> bool {
+        self.mail.login.is_some()
+    }
+
     /// When MAIL came.
     pub(super) fn received(&mut self, at: SystemTime) {
         self.mail.received = at;

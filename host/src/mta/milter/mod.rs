@@ -31,7 +31,7 @@ pub mod session;
 pub mod terms;
 
 pub use error::Error;
-pub use listen::{Listener, Socket};
+pub use listen::{Listener, Socket, check};
 
 use connection::Door;
 

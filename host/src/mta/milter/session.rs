@@ -66,6 +66,11 @@ impl Session {
         }
     }
 
+    /// Who brings what comes now.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Whether the MTA has negotiated.
     pub fn negotiated(&self) -> bool {
         self.terms.is_some()
@@ -140,6 +145,11 @@ impl Session {
     pub fn refuse(&mut self, fault: Error, out: &mut BytesMut) {
         tempfail(&fault, out);
         self.fail(fault);
+    }
+
+    /// Whether the MTA offered what this answer needs.
+    pub fn can_say(&self, reply: &Reply, recipients: &[Recipient]) -> Result<(), Error> {
+        frames(reply, recipients, &self.terms.unwrap_or_default(), self.limits.milter_frame).map(|_| ())
     }
 
     /// Appends the answer to the message whose [`Act::Answer`] came: all of it, or 451 and the reason why.
@@ -276,7 +286,9 @@ fn step(message: &mut Message, frame: &Frame, terms: Terms, limits: &Limits) -> 
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
             let recipient = message.recipient(&frame.payload, limits)?;
-            let Some(first) = message.first().filter(|_| terms.answers(command::RCPT)) else {
+            // A user's mail client would show a 452 to its user, and bring nobody in a message of his own.
+            let told_apart = terms.answers(command::RCPT) && !message.has_login();
+            let Some(first) = message.first().filter(|_| told_apart) else {
                 message.join(recipient);
                 return Ok(Act::Read);
             };
