@@ -126,7 +126,10 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
     let copies = if mark { Vec::new() } else { std::mem::take(&mut fates.marked) };
 
     let all_kept = fates.kept.len() == mail.recipients.len();
-    if all_kept && rules.hold || mail.truncated && !(fates.kept.is_empty() && copies.is_empty()) {
+    // A copy that could never be sent would be no copy: then the MTA keeps the message, which knows its own names.
+    let unreachable = |index: &usize| mail.recipients.get(*index).is_none_or(|r| r.deliverable().is_none());
+    let no_copy = mail.truncated || fates.kept.iter().chain(&copies).any(unreachable);
+    if all_kept && rules.hold || no_copy && !(fates.kept.is_empty() && copies.is_empty()) {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
         return (Reply { owed, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
     }

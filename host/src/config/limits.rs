@@ -161,6 +161,9 @@ pub struct Limits {
     pub notices_waiting: u32,
     /// How long each step of handing a notice to the SMTP server may take.
     pub notice_step: Duration,
+    /// How long the server may take for the message itself: RFC 5321 §4.5.3.2.6 asks for ten minutes, since who gives up
+    /// earlier sends it twice.
+    pub notice_message: Duration,
     /// How long a notice under way may go on when the program stops, so that it need not be sent twice.
     pub notice_drain: Duration,
 }
@@ -245,6 +248,7 @@ impl Default for Limits {
             notice_interval: Duration::from_secs(1),
             notices_waiting: 10_000,
             notice_step: Duration::from_secs(30),
+            notice_message: Duration::from_secs(600),
             notice_drain: Duration::from_secs(10),
         }
     }

@@ -91,8 +91,8 @@ impl Custody {
     /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
     /// is written soon, together with others'; mail that only passes has none.
     ///
-    /// A transaction that is cut off by the time limit may still have been committed: then a notice goes out although
-    /// the message comes again, and the caps hold back a second one.
+    /// A transaction that is committed after the time limit is taken back; only where the program ends before that does
+    /// what it owes go out although the message comes again.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         if case.reply.owed.is_empty() {
             if let Some(entry) = journal::judged(&case, self.limits.journal_row, "") {
@@ -103,12 +103,10 @@ impl Custody {
         if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
             return self.deferred(case, "the message is not whole, so no copy of it can be");
         }
-        let failure = match tokio::time::timeout(self.limits.keep, self.record(&case, body)).await {
-            Ok(Ok(())) => return case,
-            Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("not done within {:?}", self.limits.keep),
-        };
-        self.deferred(case, &failure)
+        match self.record(&case, body).await {
+            Ok(()) => case,
+            Err(failure) => self.deferred(case, &failure),
+        }
     }
 
     /// The case as a 451 that edits nothing and owes nothing; the journal tells why, as soon as it can be written.
@@ -126,7 +124,8 @@ impl Custody {
         case
     }
 
-    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), Error> {
+    /// Writes what is owed, or says why not.
+    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), String> {
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
             match owed {
@@ -134,7 +133,9 @@ impl Custody {
                     Ok(draft) => drafts.push(draft),
                     Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
                 },
-                Owed::Report(recipients) => drafts.push(self.outbox.report(case, recipients)?),
+                Owed::Report(recipients) => {
+                    drafts.push(self.outbox.report(case, recipients).map_err(|e| e.to_string())?);
+                }
                 Owed::Record | Owed::Quarantine(_) | Owed::Copy(_) => {}
             }
         }
@@ -142,14 +143,38 @@ impl Custody {
         let entry = journal::entry(case, self.limits.journal_row, notes.join("; "));
         let now = SystemTime::now();
         let kept = body.map(|body| self.settings.kept(case, &body, now)).unwrap_or_default();
-        let room = (kept.as_slice(), self.settings.most());
-        let recorded = self.ledger.record_and_keep(&entry, &drafts, room, self.outbox.caps(), now).await?;
-        let Recorded { journal, owed, withheld, kept: numbers } = &recorded;
-        debug!(row = journal, owed, withheld = withheld.len(), kept = ?numbers, "journalled");
-        if *owed > 0 || kept.iter().any(|message| message.copy) {
+        let copies = kept.iter().any(|message| message.copy);
+        let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
+        let writing = async move { ledger.record_and_keep(&entry, &drafts, (&kept, most), caps, now).await };
+        let Recorded { journal, owed, withheld, kept } = self.in_time(writing).await?;
+        debug!(row = journal, owed, withheld = withheld.len(), ?kept, "journalled");
+        if owed > 0 || copies {
             self.outbox.wake();
         }
         Ok(())
+    }
+
+    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed later, when the MTA has
+    /// heard 451 already, is taken back, since the message comes again.
+    async fn in_time(
+        &self,
+        writing: impl Future<Output = Result<Recorded, store::Error>> + Send + 'static,
+    ) -> Result<Recorded, String> {
+        let mut writing = tokio::spawn(writing);
+        match tokio::time::timeout(self.limits.keep, &mut writing).await {
+            Ok(Ok(recorded)) => recorded.map_err(|e| e.to_string()),
+            Ok(Err(e)) => Err(e.to_string()),
+            Err(_) => {
+                let ledger = self.ledger.clone();
+                tokio::spawn(async move {
+                    let Ok(Ok(recorded)) = writing.await else { return };
+                    if let Err(e) = ledger.take_back(recorded.journal).await {
+                        warn!(row = recorded.journal, "what was written too late is owed all the same: {e}");
+                    }
+                });
+                Err(format!("not done within {:?}", self.limits.keep))
+            }
+        }
     }
 
     /// What these recipients chose for themselves, as far as it concerns mail from this sender; in their order.

@@ -97,7 +97,11 @@ fn message(case: &Case, body: &Body, copy: bool, settings: &Settings) -> Vec<u8>
             || is(field, RESULTS_FIELD) && is_forged(&field.value, settings.own_id.as_deref())
     };
     // Where a bare CR or a line of junk hides a key from the MTA, a copy need not hold it all the same.
-    let hides = |field: &Field| field.value.contains(&b'\r') && KEYS.iter().any(|key| hides_field(&field.value, key));
+    let hides = |field: &Field| {
+        // As at the door: the first line of a folded value may be empty.
+        let lines = field.value.strip_prefix(b"\n").unwrap_or(&field.value);
+        field.value.contains(&b'\r') && KEYS.iter().any(|key| hides_field(lines, key))
+    };
     for field in case.mail.fields.iter().filter(|field| !forged(field) && !hides(field)) {
         octets.extend_from_slice(field.name.as_bytes());
         octets.push(b':');
@@ -128,7 +132,7 @@ fn write_value(octets: &mut Vec<u8>, value: &[u8]) {
 
 /// A recipient's address, or his path as printable text where it is no addr-spec.
 fn spelled(recipient: &Recipient) -> String {
-    match &recipient.address {
+    match recipient.deliverable() {
         Some(address) => address.to_string(),
         None => {
             let path = recipient.path.strip_prefix(b"<").unwrap_or(&recipient.path);

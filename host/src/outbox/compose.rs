@@ -54,7 +54,7 @@ impl Sender {
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
         if host.is_empty() || host.len() > 253 || !host.chars().all(plain) {
-            return Err(Error::From(host));
+            return Err(Error::Host(host));
         }
         Ok(Sender { from, host, texts: Texts::load(&config.notices, limits)? })
     }

@@ -45,6 +45,9 @@ pub enum Error {
         "notices.from = {0:?} is no address, and postmaster at the host name would be none either: set notices.from or hostname"
     )]
     From(String),
+    /// A host name that is none.
+    #[error("hostname = {0:?} is no host name: write this server's own, such as \"mx.example.com\"")]
+    Host(String),
     /// A text of the postmaster's own.
     #[error("notices.templates: {path} {what}")]
     Template {
@@ -328,7 +331,7 @@ pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
 
 fn server(config: &Config, sender: &Sender, limits: &Limits) -> Result<Server, Error> {
     let via = &config.notices.notify_via;
-    Server::parse(via, &sender.host, limits.notice_step).ok_or_else(|| Error::Via(via.clone()))
+    Server::parse(via, &sender.host, limits.notice_step, limits.notice_message).ok_or_else(|| Error::Via(via.clone()))
 }
 
 /// How long after the nth try the next one is: a minute, doubling to six hours; 20 tries take some three days.

@@ -124,15 +124,20 @@ fn message_id(mail: &Mail) -> Option<String> {
     let id = std::str::from_utf8(&first.value).ok()?.trim();
     let inside = id.strip_prefix('<')?.strip_suffix('>')?;
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>');
-    let harmless =
-        inside.contains('@') && id.len() <= 250 && inside.chars().all(plain) && !holds_key(mail, id.as_bytes());
+    let harmless = inside.contains('@')
+        && id.len() <= 250
+        && inside.chars().all(plain)
+        && mail.keys.iter().flatten().all(|key| !inside.contains(key.expose()));
     harmless.then(|| id.to_owned())
 }
 
 /// The header of the message, as a part: none where the header may hide a key from us. Fields beyond `most` octets are left
 /// out, and so are ours and those that repeat a key, as a DKIM signature does with its `z=`.
 fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
-    if mail.malformed || mail.truncated {
+    // Keys that differ are no sender's doing, and each of them would have to be looked for in every field.
+    let mut keys = mail.keys.iter().flatten();
+    let first = keys.next();
+    if mail.malformed || mail.truncated || keys.any(|key| Some(key) != first) {
         return None;
     }
     let ours = [KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, MARK_FIELD];
@@ -157,11 +162,12 @@ fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
     })
 }
 
-/// Whether one of the message's keys is in it, however it is folded.
+/// Whether the message's key is in it, however it is folded. The caller has seen to it that there is one at most: to look for
+/// hundreds in every field is work that a stranger could order.
 fn holds_key(mail: &Mail, octets: &[u8]) -> bool {
     let dense: Vec<u8> = octets.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
     let holds = |key: &[u8]| dense.windows(key.len()).any(|window| window == key);
-    mail.keys.iter().flatten().any(|key| holds(key.expose().as_bytes()))
+    mail.keys.iter().flatten().next().is_some_and(|key| holds(key.expose().as_bytes()))
 }
 
 /// The octets with CRLF at each line's end, whatever ends it: a bare one has no place in mail.

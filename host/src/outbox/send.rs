@@ -18,6 +18,7 @@ pub(super) struct Server {
     port: u16,
     hello: ClientId,
     step: Duration,
+    last: Duration,
 }
 
 /// Why a mail was not taken.
@@ -35,13 +36,13 @@ impl Failure {
 }
 
 impl Server {
-    /// The server `HOST:PORT`, to which we call ourselves `hello`; each step has the time `step`. It connects to nothing yet.
-    pub(super) fn parse(via: &str, hello: &str, step: Duration) -> Option<Server> {
+    /// The server `HOST:PORT`, to which we call ourselves `hello`; each step has the time `step`, the message itself `last`. It connects to nothing yet.
+    pub(super) fn parse(via: &str, hello: &str, step: Duration, last: Duration) -> Option<Server> {
         let (host, port) = via.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
         let hello = ClientId::Domain(hello.to_owned());
-        (!host.is_empty()).then(|| Server { host: host.to_owned(), port, hello, step })
+        (!host.is_empty()).then(|| Server { host: host.to_owned(), port, hello, step, last })
     }
 
     /// Hands over one mail with this reverse-path (empty: the null one) to this recipient. Plain SMTP: the server is one of
@@ -87,7 +88,8 @@ impl Server {
         let about_it = |(failure, refused): (Failure, bool)| Failure { lasting: refused, ..failure };
         self.step("RCPT", connection.command(Rcpt::new(to, Vec::new()))).await.map_err(about_it)?;
         self.step("DATA", connection.command(Data)).await.map_err(about_it)?;
-        self.step("the message", connection.message(message)).await.map_err(about_it)?;
+        // The server may have the whole message before it says so: to give up early is to send it twice (RFC 5321 §4.5.3.2.6).
+        self.within(self.last, "the message", connection.message(message)).await.map_err(about_it)?;
         Ok(())
     }
 
@@ -97,14 +99,23 @@ impl Server {
         what: &str,
         doing: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
     ) -> Result<T, (Failure, bool)> {
-        match tokio::time::timeout(self.step, doing).await {
+        self.within(self.step, what, doing).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        doing: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
+    ) -> Result<T, (Failure, bool)> {
+        match tokio::time::timeout(limit, doing).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(e)) => {
                 let text = format!("{what}: {}", in_one_line(&e));
                 Err((Failure { lasting: false, text }, e.is_permanent()))
             }
             Err(_) => {
-                let text = format!("{what}: no answer within {:?}", self.step);
+                let text = format!("{what}: no answer within {limit:?}");
                 Err((Failure { lasting: false, text }, false))
             }
         }

@@ -58,13 +58,18 @@ impl Bound {
         config: &config::Policy,
         mut shelve: impl FnMut(&str) -> Result<Arc<Shelved>, Error>,
     ) -> Result<Bound, Error> {
+        let mut at = |place: &str, status: KeyStatus, id: &str| {
+            let wrong = |e| Error::At { place: format!("{place}.{} = {id:?}", status.word()), source: Box::new(e) };
+            shelve(id).map_err(wrong)
+        };
+        let mut of_all = |status, id: &str| at("policy", status, id);
         let site = [
-            shelve(&config.valid)?,
-            shelve(&config.invalid)?,
-            shelve(&config.missing)?,
-            shelve(&config.none)?,
-            shelve(&config.unverified)?,
-            shelve(&config.unusable)?,
+            of_all(KeyStatus::Valid, &config.valid)?,
+            of_all(KeyStatus::Invalid, &config.invalid)?,
+            of_all(KeyStatus::Missing, &config.missing)?,
+            of_all(KeyStatus::None, &config.none)?,
+            of_all(KeyStatus::Unverified, &config.unverified)?,
+            of_all(KeyStatus::Unusable, &config.unusable)?,
         ];
         refuse_silence("policy", &site[2])?;
         let mut level = |place: String, bindings: &Bindings| -> Result<Level, Error> {
@@ -77,8 +82,8 @@ impl Bound {
                 &bindings.unusable,
             ];
             let mut level = Level { mark: bindings.mark, ..Level::default() };
-            for (place, id) in level.results.iter_mut().zip(ids) {
-                *place = id.as_deref().map(&mut shelve).transpose()?;
+            for ((slot, id), status) in level.results.iter_mut().zip(ids).zip(KeyStatus::ALL) {
+                *slot = id.as_deref().map(|id| at(&place, status, id)).transpose()?;
             }
             if let Some(policy) = &level.results[2] {
                 refuse_silence(&place, policy)?;
@@ -95,7 +100,8 @@ impl Bound {
         }
         let mut open = BTreeMap::new();
         for id in &config.user_may {
-            open.insert(id.clone(), shelve(id)?);
+            let wrong = |e| Error::At { place: format!("policy.user_may names {id:?}"), source: Box::new(e) };
+            open.insert(id.clone(), shelve(id).map_err(wrong)?);
         }
         let accept = shelve(ALLOWED)?;
         let folders = !config.spam_folder.is_empty();

@@ -12,22 +12,29 @@ use crate::proto::{address, record};
 pub(super) type Group = (Facts, Vec<usize>);
 
 /// One set of facts for each group of these recipients that the policy cannot tell apart, in the order of their first one.
-pub(super) fn gather(mail: &Mail, found: &Found, description: &Description, members: Vec<usize>) -> Vec<Group> {
+/// They are made one by one: a header that a policy wants is copied for each of a thousand recipients, and not all at once.
+pub(super) fn gather(
+    mail: &Mail,
+    found: &Found,
+    description: &Description,
+    members: Vec<usize>,
+) -> impl Iterator<Item = Group> + use<> {
     let facts = common(mail, found, description);
-    if !description.wants.has(Wants::RECIPIENT) {
-        return vec![(facts, members)];
-    }
+    let apart = description.wants.has(Wants::RECIPIENT);
+    let groups = if apart { groups(mail, members) } else { vec![(None, members)] };
+    groups.into_iter().map(move |(recipient, indices)| (Facts { recipient, ..facts.clone() }, indices))
+}
+
+/// The recipients whom a policy that sees them cannot tell apart.
+fn groups(mail: &Mail, members: Vec<usize>) -> Vec<(Option<Address>, Vec<usize>)> {
     let mut places = BTreeMap::new();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<(Option<Address>, Vec<usize>)> = Vec::new();
     for index in members {
         let Some(recipient) = mail.recipients.get(index) else { continue };
         let place = *places.entry(&recipient.address).or_insert(groups.len());
         match groups.get_mut(place) {
             Some((_, indices)) => indices.push(index),
-            None => {
-                let own = Facts { recipient: recipient.address.as_ref().map(contract_address), ..facts.clone() };
-                groups.push((own, vec![index]));
-            }
+            None => groups.push((recipient.address.as_ref().map(contract_address), vec![index])),
         }
     }
     groups

@@ -60,6 +60,27 @@ pub enum Error {
         /// The directory of component files.
         dir: PathBuf,
     },
+    /// What stands at this place of the configuration cannot be loaded.
+    #[error("{place}: {source}")]
+    At {
+        /// The setting.
+        place: String,
+        /// The reason.
+        source: Box<Error>,
+    },
+    /// The directory of component files is not there.
+    #[error("policy.dir = {0:?} is no directory: the components in it would silently not count")]
+    Dir(PathBuf),
+    /// A file name that nobody knows where to look for.
+    #[error(
+        "policies.{id}.module = {module:?} is relative to policy.dir, which is not set: set it, or write the whole path"
+    )]
+    Relative {
+        /// The policy's id.
+        id: String,
+        /// The file's name.
+        module: PathBuf,
+    },
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -197,6 +218,9 @@ impl Policies {
         modules: &BTreeMap<String, Module>,
         limits: &Arc<Limits>,
     ) -> Result<Policies, Error> {
+        if !bindings.dir.as_os_str().is_empty() && !bindings.dir.is_dir() {
+            return Err(Error::Dir(bindings.dir.clone()));
+        }
         let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
         let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
         let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
@@ -273,10 +297,17 @@ impl Policies {
             return vec![self.settled(policy, found, &facts, decision, members)];
         }
         let mut decisions = Vec::new();
+        let mut told = 0_usize;
         for (facts, recipients) in facts::gather(mail, found, &policy.description, members) {
             let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts.clone())).await;
             let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
-            decisions.push(self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients));
+            let mut decision = self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients);
+            told = told.saturating_add(facts.headers.iter().flatten().map(String::len).sum());
+            if told > self.limits.journal_row {
+                // No journal row has room for them, and a thousand copies of a long header no memory.
+                decision.facts = serde_json::Value::Null;
+            }
+            decisions.push(decision);
         }
         decisions
     }
@@ -291,7 +322,7 @@ impl Policies {
             self.total(policy, found, &facts, decided, recipients)
         };
         let all = (0..mail.recipients.len()).collect();
-        facts::gather(mail, found, &policy.description, all).into_iter().map(decide).collect()
+        facts::gather(mail, found, &policy.description, all).map(decide).collect()
     }
 
     /// What is loaded, in the order of the ids.

@@ -126,7 +126,11 @@ fn check_id(id: &str) -> Result<(), Error> {
 }
 
 fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Result<(Vec<u8>, Origin), Error> {
-    let named = module.and_then(|module| module.module.as_ref()).map(|file| dir.join(file));
+    let file = module.and_then(|module| module.module.as_ref());
+    if let Some(module) = file.filter(|file| file.is_relative() && dir.as_os_str().is_empty()) {
+        return Err(Error::Relative { id: id.into(), module: module.clone() });
+    }
+    let named = file.map(|file| dir.join(file));
     let beside = || Some(dir.join(format!("{id}.wasm"))).filter(|file| !dir.as_os_str().is_empty() && file.exists());
     if let Some(path) = named.or_else(beside) {
         return Ok((read(&path, limits)?, Origin::File(path)));

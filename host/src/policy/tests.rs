@@ -41,7 +41,15 @@ fn bindings(id: &str) -> config::Policy {
 
 fn load(bindings: &config::Policy, modules: &str) -> Result<Policies, Error> {
     let modules: BTreeMap<String, Module> = toml::from_str(modules).unwrap();
-    Policies::load(bindings, &modules, &limits())
+    Policies::load(bindings, &modules, &limits()).map_err(bare)
+}
+
+/// The error itself, without the place in the configuration where it was met.
+fn bare(error: Error) -> Error {
+    match error {
+        Error::At { source, .. } => *source,
+        error => error,
+    }
 }
 
 fn wrong_key() -> Found {

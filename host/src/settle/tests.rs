@@ -176,3 +176,18 @@ fn mail_that_is_not_ours_to_judge_passes_untouched_and_ours_loses_its_mark() {
     let reply = settle(&mail, &Finding::Passing(Direction::Own), &[], &rules(false), &PERMITS);
     assert_eq!(reply.edits, [Edit::Delete { name: MARK_FIELD.into(), index: 1 }]);
 }
+
+#[test]
+fn a_copy_that_could_never_be_sent_is_none_so_the_mta_keeps_the_message() {
+    let bare = Recipient { path: b"<postmaster>".to_vec(), address: None, never_notify: false };
+    let dotted = Recipient { path: b"<bob@home.example.>".to_vec(), address: None, never_notify: false };
+    for (recipient, word) in [(bare, "hold"), (dotted, "accept")] {
+        let mut mail = mail(0, &[]);
+        mail.recipients[1] = recipient;
+        let keep = Decision { recipients: vec![0], ..decision(Disposition::Accept, false, false) };
+        let mark = Decision { recipients: vec![1], ..decision(Disposition::Mark, false, false) };
+        let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
+        let reply = settle(&mail, &finding, &[keep, mark], &rules(false), &PERMITS);
+        assert_eq!(shape(&reply).0, word, "{reply:?}");
+    }
+}

@@ -98,6 +98,29 @@ impl Ledger {
         Ok(Ok(recorded))
     }
 
+    /// Takes back what hangs on a journal row that was written too late: the MTA heard 451, and the message comes again. What
+    /// has been sent meanwhile stays.
+    pub async fn take_back(&self, journal: i64) -> Result<(), Error> {
+        let taken = async {
+            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+            for statement in [
+                "DELETE FROM outbox WHERE journal = ? AND ended IS NULL AND tries = 0",
+                "DELETE FROM quarantine WHERE journal = ?",
+                "UPDATE journal SET verdict = 'defer' WHERE id = ?",
+            ] {
+                sqlx::query(statement).bind(journal).execute(&mut *work).await?;
+            }
+            annotate(
+                &mut work,
+                journal,
+                "written too late: the mail server was told 451, and nothing of this was done",
+            )
+            .await?;
+            work.commit().await
+        };
+        taken.await.map_err(|e| self.0.failed(e))
+    }
+
     /// Closes the file; every later verb fails.
     pub async fn close(&self) {
         self.0.close().await;

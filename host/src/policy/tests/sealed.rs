@@ -13,7 +13,7 @@ use crate::proto::record::Claim;
 /// Loads these octets as the policy `x`, bound to a missing and an invalid key.
 fn load_octets(octets: &[u8], limits: Limits) -> Result<Policies, Error> {
     let (_dir, dir) = shelf_with(octets);
-    Policies::load(&Policy { dir, ..bindings("x") }, &BTreeMap::new(), &Arc::new(limits))
+    Policies::load(&Policy { dir, ..bindings("x") }, &BTreeMap::new(), &Arc::new(limits)).map_err(bare)
 }
 
 fn load_written(written: &Written) -> Result<Policies, Error> {
@@ -198,7 +198,7 @@ fn k10_a_policy_is_told_what_it_declared_and_nothing_else() {
             headers: headers.iter().map(ToString::to_string).collect(),
             settings: Vec::new(),
         };
-        let mut groups = facts::gather(&mail, &found, &description, vec![0]);
+        let mut groups: Vec<_> = facts::gather(&mail, &found, &description, vec![0]).collect();
         assert_eq!(groups.len(), 1);
         groups.remove(0).0
     };

@@ -69,3 +69,16 @@ async fn another_process_that_holds_the_lock_is_an_error_after_a_bounded_wait() 
     lock.rollback().await.unwrap();
     ours.record(&Entry::default(), &[], CAPS, time(1_000_000)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_written_too_late_is_taken_back_with_all_that_hangs_on_it() {
+    let (_dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    let written =
+        ledger.record(&Entry::default(), &[draft(1, "bob@x.example", "eve@y.example")], CAPS, now).await.unwrap();
+    ledger.take_back(written.journal).await.unwrap();
+    assert!(ledger.take(now, minute).await.unwrap().is_none(), "nothing is owed");
+    let row = ledger.journal(1).await.unwrap().remove(0);
+    assert_eq!(row.entry.verdict, "defer");
+    assert!(row.entry.note.contains("too late"), "{}", row.entry.note);
+}
