@@ -176,7 +176,7 @@ pub struct Verify {
     /// DNS servers as ADDRESS:PORT; none: those of /etc/resolv.conf.
     pub dns: Vec<SocketAddr>,
     /// How long verification may take for one message: at most 20 s.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "span")]
     pub timeout: Duration,
     /// Ports below 1024 that an `AS=` record may name.
     pub low_ports: Vec<u16>,
@@ -197,6 +197,27 @@ impl Default for Verify {
             allow_targets: Vec::new(),
             domain: BTreeMap::new(),
         }
+    }
+}
+
+/// Spans of time as people write them: whole days as days, anything else in humantime's words.
+mod span {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        match (span.as_secs(), span.subsec_nanos()) {
+            (seconds, 0) if seconds > 0 && seconds % 86_400 == 0 => {
+                serializer.collect_str(&format_args!("{}d", seconds / 86_400))
+            }
+            _ => humantime_serde::serialize(span, serializer),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let hint = |e| {
+            serde::de::Error::custom(format!("{e}: write a number and its unit, such as \"5s\", \"10m\" or \"7d\""))
+        };
+        humantime_serde::deserialize(deserializer).map_err(|e: D::Error| hint(e.to_string()))
     }
 }
 
@@ -247,12 +268,12 @@ impl Default for Notices {
 #[serde(default, deny_unknown_fields)]
 pub struct Custody {
     /// How long a journal row is kept.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "span")]
     pub journal_kept: Duration,
     /// Journal rows kept at most; the oldest go first.
     pub journal_rows: u64,
     /// How long a quarantined message is kept.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "span")]
     pub quarantine_kept: Duration,
     /// MiB of quarantined messages at most; beyond it, what would be quarantined is deferred.
     pub quarantine_mib: u64,
@@ -278,10 +299,10 @@ pub struct Authority {
     /// Where to answer VERIFY, as ADDRESS:PORT (UDP).
     pub listen: Vec<SocketAddr>,
     /// AGI, the interval between two keys of an address.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "span")]
     pub agi: Duration,
     /// AVT, how long an old key stays good beside the new one.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "span")]
     pub avt: Duration,
 }
 
@@ -305,8 +326,8 @@ impl Config {
 
     /// Reads TOML; `path` is for the errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-        let mut config: Config =
-            toml::from_str(text).map_err(|e| Error::Syntax { path: path.to_owned(), text: e.to_string() })?;
+        let mut config: Config = toml::from_str(text)
+            .map_err(|e| Error::Syntax { path: path.to_owned(), text: explained(&e.to_string()) })?;
         config.spell_domains()?;
         config.check()?;
         Ok(config)
@@ -365,11 +386,12 @@ impl Config {
         }
         let folder = &self.policy.spam_folder;
         let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
-        let follows = folder.len() <= 64 && folder.starts_with(['+', '-', '=']) && folder.chars().all(tag);
+        // Another delimiter may stand in a mailbox's own name: mary-jane's folder would be one of mary's.
+        let follows = folder.len() <= 64 && folder.starts_with('+') && folder.chars().all(tag);
         if !folder.is_empty() && !follows {
             return wrong(format!(
-                "policy.spam_folder = {folder:?} cannot follow a local part: write the MTA's recipient_delimiter and a name, \
-                 such as \"+Junk\""
+                "policy.spam_folder = {folder:?} cannot follow a local part: write \"+\" and a name, such as \"+Junk\" (the MTA \
+                 needs recipient_delimiter = +)"
             ));
         }
         let levels = self.policy.domain.values().chain(self.policy.recipient.values()).map(|bindings| bindings.mark);
@@ -382,6 +404,17 @@ impl Config {
             return wrong("authority.agi and authority.avt are both zero: a key would end as it is made".into());
         }
         Ok(())
+    }
+}
+
+/// The parser's words, and the slip behind them where it is a common one.
+fn explained(text: &str) -> String {
+    match text.contains("unknown field") {
+        true => format!(
+            "{}\nA key belongs to the [section] above it; those of no section stand before the first one",
+            text.trim_end()
+        ),
+        false => text.to_owned(),
     }
 }
 

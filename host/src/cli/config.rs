@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Context, exit, fail};
 use crate::config::{Config, Limits};
+use crate::mta::milter;
 use crate::outbox;
 use crate::policy::Policies;
 
@@ -73,6 +74,9 @@ fn check(context: &Context, config: &Config) -> ExitCode {
     if let (true, Err(error)) = (texts, outbox::check(config, &limits)) {
         return refused(context, &error.to_string());
     }
+    if let Err(error) = milter::check(&config.milter) {
+        return refused(context, &error.to_string());
+    }
     let warnings = warnings(config);
     if context.json {
         println!("{}", serde_json::json!({ "ok": true, "warnings": warnings }));
@@ -93,6 +97,22 @@ fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.final_domains.is_empty() {
         warnings.push("final_domains is empty: the filter examines and changes nothing".into());
+    }
+    if config.milter.listen.is_empty() {
+        warnings.push("milter.listen is empty: no mail server can connect".into());
+    }
+    let state = &config.state_dir.0;
+    if !config.final_domains.is_empty() && !state.is_dir() {
+        warnings.push(format!("state_dir {} is not there yet: the filter makes it, if it may", state.display()));
+    }
+    for (name, id, why) in [
+        ("valid", &config.policy.valid, "the sender's domain vouches for this mail"),
+        ("none", &config.policy.none, "nearly all of today's mail comes from domains without a server"),
+        ("missing", &config.policy.missing, "forwarded and list mail lost its key on the way"),
+    ] {
+        if id.starts_with("reject") || id == "quarantine" {
+            warnings.push(format!("policy.{name} = {id:?}: {why}; is that meant?"));
+        }
     }
     if config.observe.0 {
         warnings.push("observe = true: policies decide, and only the status field tells of it".into());

@@ -1,5 +1,9 @@
 //! `addrauth filter`: the milter in the foreground.
 
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,6 +37,8 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let config = context.read_config()?;
     let limits = Arc::new(Limits::default());
     let filter = Filter::open(config.clone(), Arc::clone(&limits)).await?;
+    let mut locks = BTreeMap::new();
+    lock(&mut locks, &filter)?;
     let listeners = Listener::bind(&config.milter)?;
     announce(&config, &filter, &listeners);
     let stop = CancellationToken::new();
@@ -41,7 +47,7 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
     let door = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
     while let Wish::Reload = signals.next().await {
-        reload(context, &sender, &config).await;
+        reload(context, &sender, &config, &mut locks).await;
     }
     tracing::info!("stopping: messages in flight get their answer");
     stop.cancel();
@@ -50,6 +56,29 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     for custody in sending.await? {
         custody.close().await;
     }
+    Ok(())
+}
+
+/// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
+fn lock(locks: &mut BTreeMap<PathBuf, File>, filter: &Filter) -> Result<(), String> {
+    let dir = &filter.config().state_dir.0;
+    if filter.custody().is_none() || locks.contains_key(dir) {
+        return Ok(());
+    }
+    let path = dir.join("filter.lock");
+    let failed = |e: std::io::Error| format!("cannot use {}: {e}", path.display());
+    let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(format!(
+                "another filter runs with state_dir {}: stop it first, or give this one a directory of its own",
+                dir.display()
+            ));
+        }
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    locks.insert(dir.clone(), file);
     Ok(())
 }
 
@@ -119,14 +148,21 @@ fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
 }
 
 /// Takes a new snapshot into use, or keeps the old one and says why.
-async fn reload(context: &Context, sender: &watch::Sender<Arc<Filter>>, started: &Config) {
+async fn reload(
+    context: &Context,
+    sender: &watch::Sender<Arc<Filter>>,
+    started: &Config,
+    locks: &mut BTreeMap<PathBuf, File>,
+) {
     let old = Arc::clone(&sender.borrow());
     let new = async {
         let config = context.read_config().map_err(|e| e.to_string())?;
         if config.milter != started.milter {
             tracing::warn!("the [milter] section changed: restart to listen elsewhere");
         }
-        old.reload(config).await.map_err(|e| e.to_string())
+        let new = old.reload(config).await.map_err(|e| e.to_string())?;
+        lock(locks, &new)?;
+        Ok::<Filter, String>(new)
     };
     match new.await {
         Ok(filter) => {

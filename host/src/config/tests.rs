@@ -134,3 +134,20 @@ fn a_network_of_everybody_is_not_trusted() {
     }
     assert!(Config::parse("trusted_hops = [\"192.0.2.0/24\"]", Path::new("x")).is_ok());
 }
+
+#[test]
+fn a_spam_folder_behind_what_may_be_part_of_a_name_is_refused() {
+    let check = |folder: &str| Config::parse(&format!("[policy]\nspam_folder = {folder:?}"), Path::new("x"));
+    assert!(check("+Junk").is_ok() && check("").is_ok());
+    for folder in ["-Junk", "=Junk", "Junk", "+Ju nk", "+@x"] {
+        let error = check(folder).unwrap_err().to_string();
+        assert!(error.contains("spam_folder") && error.contains("+Junk"), "{error}");
+    }
+}
+
+#[test]
+fn common_slips_are_named() {
+    let said = |text: &str| Config::parse(text, Path::new("x")).unwrap_err().to_string();
+    assert!(said("[verify]\ntimeout = 5").contains("\"5s\""), "{}", said("[verify]\ntimeout = 5"));
+    assert!(said("[authority]\nfinal_domains = []").contains("before the first one"));
+}

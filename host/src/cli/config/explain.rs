@@ -79,6 +79,14 @@ async fn view(
         results.push(usual);
         results.extend(late);
     }
+    let missing = results.iter().map(|(_, result)| result).find(|result| result.status == KeyStatus::Missing);
+    if let Some((Word { by: By::AllowList, .. }, Some(next))) = missing.map(|m| (&m.word, m.lost.first())) {
+        notes.push(format!(
+            "where the sender's domain claims that all its mail has a key (m=all), no list helps mail without one: \
+             {} treats it",
+            next.policy
+        ));
+    }
     let mark = policies.explain_mark(&rcpt, &wish);
     if mark.ignored {
         notes.push("the user's choice mark=folder does not count: policy.spam_folder is not set".into());

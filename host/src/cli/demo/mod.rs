@@ -31,7 +31,7 @@ pub struct Args {
     stay: bool,
 
     /// After each case, tell what `addrauth why` tells of it: for the manual
-    #[arg(long, hide = true)]
+    #[arg(long)]
     why: bool,
 }
 

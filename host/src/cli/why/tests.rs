@@ -169,7 +169,8 @@ async fn a_valid_message() {
 async fn a_wanted_sender_without_a_key() {
     let policies = load("missing = \"reject-notify-sender\"");
     let wishes = [Wish { allows: true, ..Wish::default() }];
-    let case = case(&policies, &["bob"], found(KeyStatus::Missing, None), &wishes).await;
+    let found = Found { claim: Some(Claim::Some), ..found(KeyStatus::Missing, None) };
+    let case = case(&policies, &["bob"], found, &wishes).await;
     expect("allow-list", &account(&case, policies, Traces::default()));
 }
 
