@@ -1,15 +1,16 @@
 //! Issuing, listing and revoking the keys of an address.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use super::schedule::{at_once, next_turn};
 use super::{Authority, Error};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
-use crate::store::KeyRow;
+use crate::store::{self, Added, KeyRow, NewKey};
 
 /// The random octets of a key: 384 bits, 64 characters of base64url, the length that the proposal names.
 const KEY_OCTETS: usize = 48;
@@ -29,6 +30,15 @@ pub struct Issued {
     pub expires: SystemTime,
     /// What tells it apart in lists, and reveals nothing.
     pub fingerprint: String,
+}
+
+/// An address that got no key although its turn had come; it passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The address.
+    pub address: String,
+    /// How many living keys it has, where these are too many; absent: another process gave it one.
+    pub living: Option<usize>,
 }
 
 /// What a key is good for.
@@ -73,14 +83,81 @@ pub struct Listed {
 impl Authority {
     /// Makes a key for an address of ours. It is valid from now on, and durable.
     pub async fn issue(&self, address: &Address) -> Result<Issued, Error> {
+        self.issue_one(address, false).await
+    }
+
+    /// The same, and the older keys of the address end after AVT at the latest.
+    pub async fn rotate(&self, address: &Address) -> Result<Issued, Error> {
+        self.issue_one(address, true).await
+    }
+
+    async fn issue_one(&self, address: &Address, others_end: bool) -> Result<Issued, Error> {
         let address = self.own_or_refuse(address)?;
+        let (agi, avt) = self.intervals(&address).await?;
+        let (key, row) = self.made(&address, agi, avt)?;
+        let row = NewKey { others_end: row.others_end.filter(|_| others_end), only_due: false, ..row };
+        match self.keys.add_all(std::slice::from_ref(&row), self.limits.keys_per_address).await?.first() {
+            Some(Added::Generation(generation)) => Ok(issued(&row, key, *generation)),
+            Some(Added::Full(count)) => Err(store::Error::TooManyKeys { address, count: *count }.into()),
+            _ => Err(Error::NotEnlisted { address }),
+        }
+    }
+
+    /// How many keys one run of [`Authority::rotate_due`] makes at most, where a run comes `every` so often.
+    pub async fn due_at_once(&self, every: Duration) -> Result<usize, Error> {
+        Ok(at_once(self.keys.turns_per_second(self.agi).await?, every))
+    }
+
+    /// Makes keys for those whose turn has come, the longest overdue first, at most `most` and at most
+    /// `Limits::keys_at_once` of them; also those who got none. None at all: there is nobody left.
+    pub async fn rotate_due(&self, most: usize) -> Result<(Vec<Issued>, Vec<Refused>), Error> {
+        let most = u32::try_from(most.min(self.limits.keys_at_once)).unwrap_or(u32::MAX);
+        let mut keys = Vec::new();
+        let mut rows = Vec::new();
+        for due in self.keys.due(self.clock.now(), most).await? {
+            let made = self.made(&due.address, due.agi.unwrap_or(self.agi), due.avt.unwrap_or(self.avt))?;
+            keys.push(made.0);
+            rows.push(made.1);
+        }
+        if rows.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let added = self.keys.add_all(&rows, self.limits.keys_per_address).await?;
+        let (mut all, mut refused) = (Vec::new(), Vec::new());
+        for ((row, key), added) in rows.iter().zip(keys).zip(added) {
+            match added {
+                Added::Generation(generation) => all.push(issued(row, key, generation)),
+                Added::Full(living) => refused.push(Refused { address: row.address.clone(), living: Some(living) }),
+                // Another process was quicker.
+                Added::NotDue => refused.push(Refused { address: row.address.clone(), living: None }),
+            }
+        }
+        Ok((all, refused))
+    }
+
+    /// Takes back keys that nobody has read: they end at once, and it is their addresses' turn again.
+    pub async fn take_back(&self, keys: &[Issued]) -> Result<(), Error> {
+        let keys: Vec<_> = keys.iter().map(|key| (key.address.clone(), key.generation)).collect();
+        Ok(self.keys.take_back(&keys, self.clock.now()).await?)
+    }
+
+    /// A key for an address whose turn it is.
+    fn made(&self, address: &str, agi: Duration, avt: Duration) -> Result<(AuthKey, NewKey), Error> {
         let created = self.clock.now();
-        let lifetime = self.agi.checked_add(self.avt).ok_or(Error::Lifetime)?;
+        let lifetime = agi.checked_add(avt).ok_or(Error::Lifetime)?;
         let expires = created.checked_add(lifetime).ok_or(Error::Lifetime)?;
+        let others_end = created.checked_add(avt).ok_or(Error::Lifetime)?;
         let key = new_key()?;
-        let k = key.verify_key();
-        let generation = self.keys.add(&address, &k, created, expires, self.limits.keys_per_address).await?;
-        Ok(Issued { address, key, generation, created, expires, fingerprint: k.fingerprint() })
+        let row = NewKey {
+            address: address.to_owned(),
+            k: key.verify_key(),
+            created,
+            expires,
+            others_end: Some(others_end),
+            turn: Some(next_turn(address, agi, created)),
+            only_due: true,
+        };
+        Ok((key, row))
     }
 
     /// The keys of an address of ours, newest first, ended and revoked ones too for a while.
@@ -114,7 +191,7 @@ impl Authority {
         }
     }
 
-    fn own_or_refuse(&self, address: &Address) -> Result<String, Error> {
+    pub(super) fn own_or_refuse(&self, address: &Address) -> Result<String, Error> {
         let address = address.to_string();
         self.own(&address).ok_or_else(|| Error::OtherDomain { address, domains: self.domains.join(", ") })
     }
@@ -126,6 +203,17 @@ pub(super) fn state(row: &KeyRow, now: SystemTime) -> KeyState {
         Some(_) => KeyState::Revoked,
         None if row.expires > now => KeyState::Living,
         None => KeyState::Expired,
+    }
+}
+
+fn issued(row: &NewKey, key: AuthKey, generation: i64) -> Issued {
+    Issued {
+        address: row.address.clone(),
+        key,
+        generation,
+        created: row.created,
+        expires: row.expires,
+        fingerprint: row.k.fingerprint(),
     }
 }
 

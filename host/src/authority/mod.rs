@@ -12,9 +12,11 @@
 //! # Ok(()) }
 //! ```
 
+mod addresses;
 mod answer;
 mod issue;
 mod rate;
+pub mod schedule;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,9 +24,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use tracing::warn;
-
-pub use issue::{Issued, KeyState, Listed};
+pub use addresses::{Enlisted, Intervals};
+pub use issue::{Issued, KeyState, Listed, Refused};
 
 use crate::config::{Config, Limits};
 use crate::proto::key::VerifyKey;
@@ -103,9 +104,50 @@ pub enum Error {
         /// What was asked for.
         fingerprint: String,
     },
+    /// A domain of others.
+    #[error("{domain} is no domain of this Authentication Server ({domains}): authority.domains names them")]
+    NoDomain {
+        /// What was asked for.
+        domain: String,
+        /// Those of the configuration.
+        domains: String,
+    },
+    /// The address gets no keys in time.
+    #[error("{address} is not in the table of addresses: `addrauth address add {address}` puts it in")]
+    NotEnlisted {
+        /// The address.
+        address: String,
+    },
+    /// An AGI or AVT that cannot be kept.
+    #[error("{name} of {wanted:?} is not between one hour and 366 days: write one such as 5d")]
+    Interval {
+        /// Which of the two.
+        name: &'static str,
+        /// What was wished for.
+        wanted: Duration,
+    },
+    /// An AGI so short, beside AVT, that too many keys would live at once.
+    #[error(
+        "AVT is {living} times AGI: an address may have {most} older keys at once, choose a longer AGI or a shorter AVT"
+    )]
+    ManyKeys {
+        /// How many older keys there would be.
+        living: u64,
+        /// How many there may be.
+        most: u64,
+    },
     /// The database.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(store::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        match error {
+            store::Error::NotEnlisted { address } => Error::NotEnlisted { address },
+            other => Error::Store(other),
+        }
+    }
 }
 
 /// An Authentication Server: its table of keys, and what it needs to answer.
@@ -138,16 +180,10 @@ impl Authority {
         if domains.is_empty() {
             return Err(Error::NoDomains);
         }
-        if config.authority.avt < limits.avt_advised {
-            let days = limits.avt_advised.as_secs() / 86_400;
-            warn!(
-                "authority.avt is below {days} days: mail that waits in a queue for longer arrives with a key that has ended"
-            );
-        }
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
-        Ok(Authority {
+        let authority = Authority {
             keys: KeyTable::open(&config.state_dir.0, opening).await?,
             domains,
             listen: config.authority.listen.clone(),
@@ -158,7 +194,9 @@ impl Authority {
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
-        })
+        };
+        authority.warn_of_short_avt();
+        Ok(authority)
     }
 
     /// The domains it answers for, in lower case.

@@ -111,6 +111,16 @@ pub struct Limits {
     pub avt_advised: Duration,
     /// Living keys of one address: each costs every answer a comparison. AGI and AVT by default leave three.
     pub keys_per_address: usize,
+    /// AGI and AVT of an address at least: no mail is delivered and read in less.
+    pub interval_least: Duration,
+    /// AGI and AVT of an address at most: a key that leaked is to end some day.
+    pub interval_most: Duration,
+    /// Keys made in one transaction, and printed before the next: what a crash between the two loses.
+    pub keys_at_once: usize,
+    /// Octets of a list of addresses that is imported: a million lines.
+    pub import_octets: u64,
+    /// Wrong lines of such a list that are told one by one: a screenful.
+    pub import_errors: usize,
     /// How long a statement waits for another process's lock on a database.
     pub store_busy: Duration,
     /// The same for a command: a person waits longer than an MTA does.
@@ -223,6 +233,11 @@ impl Default for Limits {
             key_sweep: Duration::from_secs(3_600),
             avt_advised: Duration::from_secs(5 * 86_400),
             keys_per_address: 64,
+            interval_least: Duration::from_secs(3_600),
+            interval_most: Duration::from_secs(366 * 86_400),
+            keys_at_once: 100,
+            import_octets: 64 * 1024 * 1024,
+            import_errors: 20,
             store_busy: Duration::from_secs(2),
             store_busy_command: Duration::from_secs(15),
             store_readers: 4,

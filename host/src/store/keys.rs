@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::sqlite::Database;
 use super::{Error, Opening, folded, seconds, time};
@@ -12,7 +12,7 @@ use crate::proto::key::VerifyKey;
 
 /// The AS's table of keys, `authority.db`. It holds K only, from which no key can be made.
 #[derive(Clone, Debug)]
-pub struct KeyTable(Database);
+pub struct KeyTable(pub(super) Database);
 
 /// One key of an address, as the table knows it.
 #[derive(Clone, Debug)]
@@ -31,10 +31,40 @@ pub struct KeyRow {
     pub revoked: Option<SystemTime>,
 }
 
+/// A key to be added.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// The address, folded.
+    pub address: String,
+    /// K.
+    pub k: VerifyKey,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it ends.
+    pub expires: SystemTime,
+    /// When the address's older keys end at the latest; absent: as they are.
+    pub others_end: Option<SystemTime>,
+    /// When the address's next turn is; absent: as it is.
+    pub turn: Option<SystemTime>,
+    /// Whether the key is only wanted while it is the address's turn: somebody else may have been quicker.
+    pub only_due: bool,
+}
+
+/// What became of a new key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is in; which of the address's keys it is.
+    Generation(i64),
+    /// It is not: the address has this many living keys.
+    Full(usize),
+    /// It is not: it was not the address's turn.
+    NotDue,
+}
+
 impl KeyTable {
     /// Opens the table in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<KeyTable, Error> {
-        let schema = [include_str!("schema/authority.1.sql")];
+        let schema = [include_str!("schema/authority.1.sql"), include_str!("schema/authority.2.sql")];
         Ok(KeyTable(Database::open(dir, "authority.db", &schema, opening).await?))
     }
 
@@ -50,38 +80,49 @@ impl KeyTable {
         most: usize,
     ) -> Result<i64, Error> {
         let address = folded(address).unwrap_or_default();
+        let key = NewKey { address, k: k.clone(), created, expires, others_end: None, turn: None, only_due: false };
+        match self.add_all(std::slice::from_ref(&key), most).await?.first() {
+            Some(Added::Generation(generation)) => Ok(*generation),
+            Some(Added::Full(count)) => Err(Error::TooManyKeys { address: key.address, count: *count }),
+            _ => Err(self.0.failed(sqlx::Error::RowNotFound)),
+        }
+    }
+
+    /// Adds keys in one transaction; what became of each, in their order. Durable when it returns.
+    ///
+    /// An address that has `most` living keys already gets none, and its turn passes all the same: it must not stand at the
+    /// head of the queue for ever.
+    pub async fn add_all(&self, keys: &[NewKey], most: usize) -> Result<Vec<Added>, Error> {
         let failed = |e| self.0.failed(e);
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let living: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM keys WHERE address = ? AND revoked IS NULL AND expires > ?")
-                .bind(&address)
-                .bind(seconds(created))
-                .fetch_one(&mut *work)
+        let mut added = Vec::with_capacity(keys.len());
+        for key in keys {
+            added.push(add_one(&mut work, key, most).await.map_err(failed)?);
+        }
+        work.commit().await.map_err(failed)?;
+        Ok(added)
+    }
+
+    /// Takes back keys that nobody has read: revokes them, and makes it the turn of their addresses again.
+    pub async fn take_back(&self, keys: &[(String, i64)], at: SystemTime) -> Result<(), Error> {
+        let failed = |e| self.0.failed(e);
+        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        for (address, generation) in keys {
+            sqlx::query("UPDATE keys SET revoked = ? WHERE address = ? AND generation = ? AND revoked IS NULL")
+                .bind(seconds(at))
+                .bind(address)
+                .bind(generation)
+                .execute(&mut *work)
                 .await
                 .map_err(failed)?;
-        let count = usize::try_from(living).unwrap_or(usize::MAX);
-        if count >= most {
-            return Err(Error::TooManyKeys { address, count });
+            sqlx::query("UPDATE settings SET due = min(due, ?) WHERE address = ?")
+                .bind(seconds(at))
+                .bind(address)
+                .execute(&mut *work)
+                .await
+                .map_err(failed)?;
         }
-        let generation: i64 = sqlx::query_scalar(
-            "INSERT INTO addresses (address, generation) VALUES (?, 1)
-             ON CONFLICT (address) DO UPDATE SET generation = generation + 1 RETURNING generation",
-        )
-        .bind(&address)
-        .fetch_one(&mut *work)
-        .await
-        .map_err(failed)?;
-        sqlx::query("INSERT INTO keys (address, generation, k, created, expires) VALUES (?, ?, ?, ?, ?)")
-            .bind(&address)
-            .bind(generation)
-            .bind(k.octets().as_slice())
-            .bind(seconds(created))
-            .bind(seconds(expires))
-            .execute(&mut *work)
-            .await
-            .map_err(failed)?;
-        work.commit().await.map_err(failed)?;
-        Ok(generation)
+        work.commit().await.map_err(failed)
     }
 
     /// All keys of an address (folded here), newest first, ended and revoked ones too, until they are swept.
@@ -133,6 +174,55 @@ impl KeyTable {
     pub async fn close(&self) {
         self.0.close().await;
     }
+}
+
+async fn add_one(work: &mut SqliteConnection, key: &NewKey, most: usize) -> Result<Added, sqlx::Error> {
+    let created = seconds(key.created);
+    if let Some(turn) = key.turn {
+        let moved = sqlx::query("UPDATE settings SET due = ?1 WHERE address = ?2 AND (due <= ?3 OR NOT ?4)")
+            .bind(seconds(turn))
+            .bind(&key.address)
+            .bind(created)
+            .bind(key.only_due)
+            .execute(&mut *work)
+            .await?;
+        if key.only_due && moved.rows_affected() == 0 {
+            return Ok(Added::NotDue);
+        }
+    }
+    let living: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM keys WHERE address = ? AND revoked IS NULL AND expires > ?")
+            .bind(&key.address)
+            .bind(created)
+            .fetch_one(&mut *work)
+            .await?;
+    let living = usize::try_from(living).unwrap_or(usize::MAX);
+    if living >= most {
+        return Ok(Added::Full(living));
+    }
+    if let Some(end) = key.others_end {
+        sqlx::query("UPDATE keys SET expires = ?1 WHERE address = ?2 AND revoked IS NULL AND expires > ?1")
+            .bind(seconds(end))
+            .bind(&key.address)
+            .execute(&mut *work)
+            .await?;
+    }
+    let generation: i64 = sqlx::query_scalar(
+        "INSERT INTO addresses (address, generation) VALUES (?, 1)
+         ON CONFLICT (address) DO UPDATE SET generation = generation + 1 RETURNING generation",
+    )
+    .bind(&key.address)
+    .fetch_one(&mut *work)
+    .await?;
+    sqlx::query("INSERT INTO keys (address, generation, k, created, expires) VALUES (?, ?, ?, ?, ?)")
+        .bind(&key.address)
+        .bind(generation)
+        .bind(key.k.octets().as_slice())
+        .bind(created)
+        .bind(seconds(key.expires))
+        .execute(&mut *work)
+        .await?;
+    Ok(Added::Generation(generation))
 }
 
 fn read(row: &SqliteRow) -> Result<KeyRow, sqlx::Error> {

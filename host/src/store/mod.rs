@@ -1,9 +1,10 @@
 //! Verbs over the database: callers say what they mean, and SQL stays in this room.
 //!
 //! Two SQLite files in the state directory, since two processes with different rights use them: `authority.db` holds
-//! the AS's keys ([`KeyTable`]), `filter.db` the journal and the outbox ([`Ledger`]). Both are durable at commit
+//! the AS's addresses and keys ([`KeyTable`]), `filter.db` the journal and the outbox ([`Ledger`]). Both are durable at commit
 //! (write-ahead log, `synchronous=FULL`), mode 0600, and know the version of their schema.
 
+mod addresses;
 mod choices;
 mod erase;
 mod journal;
@@ -16,10 +17,11 @@ mod sqlite;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use addresses::SettingsRow;
 pub use choices::{UserRow, Wish, wanted};
 pub use erase::{ERASED, Erased};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
-pub use keys::{KeyRow, KeyTable};
+pub use keys::{Added, KeyRow, KeyTable, NewKey};
 pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 pub use quarantine::{Held, HeldFor, Kept, Released};
@@ -138,6 +140,12 @@ pub enum Error {
         address: String,
         /// How many.
         count: usize,
+    },
+    /// The address gets no keys in time.
+    #[error("{address} is not in the table of addresses: `addrauth address add {address}` puts it in")]
+    NotEnlisted {
+        /// The address.
+        address: String,
     },
 }
 

@@ -1,0 +1,161 @@
+//! The addresses that get keys in time, and their AGI and AVT.
+
+use std::time::{Duration, SystemTime};
+
+use tracing::warn;
+
+use super::schedule::next_turn;
+use super::{Authority, Error};
+use crate::proto::address::Address;
+use crate::store::SettingsRow;
+
+/// The comparisons that an address's living keys may cost, less one for the key that is being made: AVT ÷ AGI stays below.
+const KEPT_FREE: u64 = 2;
+
+/// AGI and AVT as somebody wishes them; absent: the configuration's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intervals {
+    /// The interval between two keys.
+    pub agi: Option<Duration>,
+    /// How long an old key stays good beside the new one.
+    pub avt: Option<Duration>,
+}
+
+/// An address that gets keys in time, as it is listed.
+#[derive(Clone, Debug)]
+pub struct Enlisted {
+    /// The address, folded.
+    pub address: String,
+    /// What was set for it.
+    pub own: Intervals,
+    /// The AGI in force.
+    pub agi: Duration,
+    /// The AVT in force.
+    pub avt: Duration,
+    /// When it was put in.
+    pub created: SystemTime,
+    /// When it gets its next key.
+    pub due: SystemTime,
+}
+
+impl Authority {
+    /// The form under which an address of ours is looked up; refused where its domain is none of ours.
+    pub fn own_address(&self, address: &Address) -> Result<String, Error> {
+        self.own_or_refuse(address)
+    }
+
+    /// Whether AGI and AVT can be kept; an AVT below `Limits::avt_advised` can, and is for the caller to warn of.
+    pub fn check(&self, intervals: Intervals) -> Result<(), Error> {
+        let limits = &self.limits;
+        let (agi, avt) = (intervals.agi.unwrap_or(self.agi), intervals.avt.unwrap_or(self.avt));
+        let outside = |name: &'static str, wanted: Duration| Err(Error::Interval { name, wanted });
+        match intervals {
+            Intervals { agi: Some(agi), .. } if !(limits.interval_least..=limits.interval_most).contains(&agi) => {
+                outside("AGI", agi)
+            }
+            Intervals { avt: Some(avt), .. } if !(limits.interval_least..=limits.interval_most).contains(&avt) => {
+                outside("AVT", avt)
+            }
+            _ => {
+                let most = u64::try_from(limits.keys_per_address).unwrap_or(u64::MAX).saturating_sub(KEPT_FREE);
+                let living = avt.as_secs() / agi.as_secs().max(1);
+                if living > most { Err(Error::ManyKeys { living, most }) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Puts addresses of ours in, all of them or, on an error, none; returns how many are new. One that is in already keeps
+    /// what it has but for what is named now. The first turns are spread over AGI: an import makes no burst.
+    ///
+    /// `progress` hears how many are written.
+    pub async fn enlist(
+        &self,
+        wanted: &[(Address, Intervals)],
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<u64, Error> {
+        let now = self.clock.now();
+        let mut rows = Vec::with_capacity(wanted.len());
+        for (address, intervals) in wanted {
+            let address = self.own_or_refuse(address)?;
+            self.check(*intervals)?;
+            let due = next_turn(&address, intervals.agi.unwrap_or(self.agi), now);
+            rows.push(SettingsRow { address, agi: intervals.agi, avt: intervals.avt, created: now, due });
+        }
+        Ok(self.keys.enlist(&rows, progress).await?)
+    }
+
+    /// Sets AGI, AVT or both of an address that is in; `Some(None)` goes back to the configuration's. It counts from the
+    /// next key on, whose turn is at most the new AGI away.
+    pub async fn set(
+        &self,
+        address: &Address,
+        agi: Option<Option<Duration>>,
+        avt: Option<Option<Duration>>,
+    ) -> Result<Enlisted, Error> {
+        let address = self.own_or_refuse(address)?;
+        let Some(mut row) = self.keys.settings(&address).await? else { return Err(Error::NotEnlisted { address }) };
+        row.avt = avt.unwrap_or(row.avt);
+        if let Some(agi) = agi
+            && agi != row.agi
+        {
+            row.agi = agi;
+            row.due = next_turn(&address, agi.unwrap_or(self.agi), self.clock.now());
+        }
+        self.check(Intervals { agi: row.agi, avt: row.avt })?;
+        match self.keys.set(&row).await? {
+            true => Ok(self.enlisted_row(row)),
+            false => Err(Error::NotEnlisted { address }),
+        }
+    }
+
+    /// Takes addresses out, all of them or none; their keys end at once. Returns how many living keys that ended.
+    pub async fn strike(&self, addresses: &[Address]) -> Result<u64, Error> {
+        let addresses = addresses.iter().map(|address| self.own_or_refuse(address)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.keys.strike(&addresses, self.clock.now()).await?)
+    }
+
+    /// The addresses that are in, or those of a domain of ours, in alphabetical order.
+    pub async fn enlisted(&self, domain: Option<&str>) -> Result<Vec<Enlisted>, Error> {
+        let domain = domain.map(|domain| self.own_domain(domain)).transpose()?;
+        let rows = self.keys.enlisted(domain.as_deref()).await?;
+        Ok(rows.into_iter().map(|row| self.enlisted_row(row)).collect())
+    }
+
+    /// AGI and AVT in force for an address (folded).
+    pub(super) async fn intervals(&self, address: &str) -> Result<(Duration, Duration), Error> {
+        let row = self.keys.settings(address).await?;
+        let (agi, avt) = row.map_or((None, None), |row| (row.agi, row.avt));
+        Ok((agi.unwrap_or(self.agi), avt.unwrap_or(self.avt)))
+    }
+
+    /// A domain of ours as it is looked up.
+    pub(super) fn own_domain(&self, domain: &str) -> Result<String, Error> {
+        let domains = || self.domains.join(", ");
+        let parsed = Address::parse(format!("x@{}", domain.trim_end_matches('.')).as_bytes(), true);
+        let name = parsed.map_or_else(|_| domain.to_owned(), |address| address.domain().to_owned());
+        match self.domains.contains(&name) {
+            true => Ok(name),
+            false => Err(Error::NoDomain { domain: domain.to_owned(), domains: domains() }),
+        }
+    }
+
+    fn enlisted_row(&self, row: SettingsRow) -> Enlisted {
+        let own = Intervals { agi: row.agi, avt: row.avt };
+        let (agi, avt) = (own.agi.unwrap_or(self.agi), own.avt.unwrap_or(self.avt));
+        Enlisted { address: row.address, own, agi, avt, created: row.created, due: row.due }
+    }
+
+    /// Whether an AVT is shorter than mail may wait in a queue.
+    pub fn is_short(&self, avt: Duration) -> bool {
+        avt < self.limits.avt_advised
+    }
+
+    pub(super) fn warn_of_short_avt(&self) {
+        if self.is_short(self.avt) {
+            let days = self.limits.avt_advised.as_secs() / 86_400;
+            warn!(
+                "authority.avt is below {days} days: mail that waits in a queue for longer arrives with a key that has ended"
+            );
+        }
+    }
+}
