@@ -6,7 +6,9 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use addrauth::cli::{Context, ask, authority, config, demo, filter, journal, key, policy, quarantine, user, why};
+use addrauth::cli::{
+    Context, address, ask, authority, config, demo, filter, journal, key, policy, quarantine, report, user, why,
+};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +38,8 @@ enum Verb {
     Filter(filter::Args),
     Authority(authority::Args),
     Ask(ask::Args),
+    Address(address::Args),
+    Report(report::Args),
     Key(key::Args),
     Journal(journal::Args),
     Why(why::Args),
@@ -49,8 +53,9 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
-    if quiet {
-        // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log.
+    if quiet && !matches!(arguments.verb, Verb::Key(_)) {
+        // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log, and a key that could
+        // not be written has to be taken back.
         sigpipe::reset();
     }
     let level =
@@ -74,6 +79,8 @@ fn main() -> ExitCode {
         match arguments.verb {
             Verb::Filter(args) => filter::run(args, &context).await,
             Verb::Authority(args) => authority::run(args, &context).await,
+            Verb::Address(args) => address::run(args, &context).await,
+            Verb::Report(args) => report::run(args, &context).await,
             Verb::Ask(args) => ask::run(args, &context).await,
             Verb::Journal(args) => journal::run(args, &context).await,
             Verb::Why(args) => why::run(args, &context).await,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use addrauth::authority::{Authority, Clock};
+use addrauth::authority::{Authority, Clock, Intervals};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
@@ -283,4 +283,159 @@ async fn only_addresses_of_ours_get_keys() {
     assert_eq!((issued.address.as_str(), issued.key.expose().len()), ("carol@example.com", 64));
     assert!(!format!("{issued:?}").contains(issued.key.expose()), "a key never prints");
     server.stop().await;
+}
+
+fn days(days: u64) -> Option<Duration> {
+    Some(Duration::from_secs(days * DAY))
+}
+
+#[tokio::test]
+async fn rotating_makes_a_key_at_once_and_the_old_ones_end_after_avt() {
+    let (_dir, server, first) = with_key().await;
+    let alice = address("alice@example.com");
+    let own = Intervals { agi: days(2), avt: days(6) };
+    assert_eq!(server.authority.enlist(&[(alice.clone(), own)], &mut |_| {}).await.unwrap(), 1);
+    let second = server.authority.rotate(&alice).await.unwrap();
+    let ask = async |key: &AuthKey| server.ask("alice@example.com", &proof(key, "alice@example.com")).await;
+    assert_eq!(ask(&first).await, format!("VALIDKEY t={}", 6 * DAY));
+    assert_eq!(ask(&second.key).await, format!("VALIDKEY t={}", 8 * DAY));
+    server.pass(6 * DAY);
+    assert_eq!(ask(&first).await, "INVALIDKEY e=expired");
+    assert_eq!(ask(&second.key).await, format!("VALIDKEY t={}", 2 * DAY));
+    // Back to the configuration's AVT of 7 days.
+    let set = server.authority.set(&alice, None, Some(None)).await.unwrap();
+    assert_eq!((Some(set.agi), Some(set.avt), set.own.avt), (days(2), days(7), None));
+    let third = server.authority.issue(&alice).await.unwrap();
+    assert_eq!(ask(&third.key).await, format!("VALIDKEY t={}", 9 * DAY));
+    assert_eq!(server.authority.strike(std::slice::from_ref(&alice)).await.unwrap(), 2);
+    assert_eq!(ask(&third.key).await, "INVALIDKEY");
+    assert!(server.authority.set(&alice, Some(days(3)), None).await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_address_has_its_turn_once_in_agi_and_no_run_makes_a_burst() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let authority = &server.authority;
+    let wanted: Vec<_> = (0..1_200).map(|n| (address(&format!("user{n}@example.com")), Intervals::default())).collect();
+    assert_eq!(authority.enlist(&wanted, &mut |_| {}).await.unwrap(), 1_200);
+    assert_eq!(authority.enlist(&wanted, &mut |_| {}).await.unwrap(), 0);
+    let hour = Duration::from_secs(3_600);
+    // 10 turns an hour are usual here, so 30 are the most.
+    assert_eq!(authority.due_at_once(hour).await.unwrap(), 30);
+    let mut keys = std::collections::BTreeMap::new();
+    for _ in 0..60 {
+        server.pass(2 * 3_600);
+        let (issued, refused) = authority.rotate_due(60).await.unwrap();
+        assert!(refused.is_empty() && issued.len() < 60, "{refused:?}");
+        for issued in issued {
+            assert!(keys.insert(issued.address.clone(), issued).is_none(), "one key in AGI");
+        }
+    }
+    assert_eq!(keys.len(), 1_200);
+    let user = &keys["user7@example.com"];
+    assert!(server.ask("user7@example.com", user.key.expose()).await.starts_with("VALIDKEY"));
+    // A standstill of a month: a run never makes more than it may, and what nobody has read is taken back.
+    server.pass(30 * DAY);
+    let (issued, _) = authority.rotate_due(30).await.unwrap();
+    assert_eq!(issued.len(), 30);
+    authority.take_back(&issued).await.unwrap();
+    assert_eq!(server.ask(&issued[0].address, issued[0].key.expose()).await, "INVALIDKEY");
+    let mut again = 0;
+    loop {
+        let (issued, _) = authority.rotate_due(100).await.unwrap();
+        again += issued.len();
+        if issued.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(again, 1_200, "also those that were taken back");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn intervals_that_cannot_be_kept_and_addresses_of_others_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let alice = address("alice@example.com");
+    for (agi, avt) in
+        [(Some(Duration::from_secs(60)), None), (None, days(400)), (Some(Duration::from_secs(3_600)), days(30))]
+    {
+        let wanted = [(alice.clone(), Intervals { agi, avt })];
+        assert!(server.authority.enlist(&wanted, &mut |_| {}).await.is_err(), "{agi:?} {avt:?}");
+    }
+    let both = [(alice, Intervals::default()), (address("eve@other.example"), Intervals::default())];
+    let error = server.authority.enlist(&both, &mut |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("eve@other.example"), "{error}");
+    assert!(server.authority.enlisted(None).await.unwrap().is_empty(), "all or nothing");
+    assert!(server.authority.enlisted(Some("other.example")).await.is_err());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_forged_is_told_by_address_and_unknown_addresses_only_by_domain() {
+    let (dir, server, key) = with_key().await;
+    let guess = "x".repeat(64);
+    for _ in 0..3 {
+        assert_eq!(server.ask("Alice+news@Example.com", &guess).await, "INVALIDKEY");
+    }
+    for n in 0..5 {
+        assert_eq!(server.ask(&format!("nobody{n}@example.com"), &guess).await, "INVALIDKEY");
+    }
+    let line = format!("VERIFY {SEQ} alice@example.com {guess} from=mx.example.org\r\n");
+    server.authority.answer(line.as_bytes(), "[2001:db8:1:2fff::9]:5000".parse().unwrap()).await.unwrap();
+    // None of these is a forgery: right, right but ended, and a domain of others.
+    assert!(server.ask("alice@example.com", key.expose()).await.starts_with("VALIDKEY"));
+    assert!(server.ask("a@other.example", &guess).await.contains("e=domain"));
+    server.authority.write_counts().await.unwrap();
+    server.authority.write_counts().await.unwrap();
+    server.pass(13 * DAY);
+    assert_eq!(server.ask("alice@example.com", key.expose()).await, "INVALIDKEY e=expired");
+    // The command is another process; it reads what the server has written.
+    let now = server.authority.forged(Some("Example.com."), Duration::from_secs(14 * DAY)).await.unwrap();
+    let told: Vec<_> = now.iter().map(|forged| (forged.address.as_deref(), forged.answers)).collect();
+    assert_eq!(told, [(None, 5), (Some("alice@example.com"), 4)]);
+    let seen: Vec<_> =
+        now[1].seen_by.iter().map(|by| (by.verifier.as_deref(), by.network.as_deref(), by.answers)).collect();
+    assert_eq!(
+        seen,
+        [(Some("example.net"), Some("127.0.0.0/24"), 3), (Some("mx.example.org"), Some("2001:db8:1:2f00::/56"), 1)]
+    );
+    assert!(server.authority.forged(None, Duration::from_secs(5 * DAY)).await.unwrap().is_empty());
+    assert!(server.authority.forged(Some("other.example"), Duration::from_secs(DAY)).await.is_err());
+    server.pass(90 * DAY);
+    assert_eq!(server.authority.sweep_forged().await.unwrap(), 3);
+    // What is still in memory is written when the server stops.
+    assert_eq!(server.ask("alice@example.com", &guess).await, "INVALIDKEY");
+    let clock = server.clock.clone();
+    server.stop().await;
+    let server = Server::start(dir.path()).await;
+    server.clock.store(clock.load(Ordering::SeqCst), Ordering::SeqCst);
+    let after = server.authority.forged(None, Duration::from_secs(DAY)).await.unwrap();
+    assert_eq!((after.len(), after[0].answers), (1, 1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn counting_the_forged_never_grows_and_outlives_a_lost_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { forged_waiting: 20, forged_rows: 30, invalid_answers: 1_000_000, ..Limits::default() };
+    let authority = Authority::open(&config(dir.path()), &Arc::new(limits)).await.unwrap();
+    authority.issue(&address("alice@example.com")).await.unwrap();
+    let guess = "x".repeat(64);
+    for round in 0..10 {
+        for n in 0..100 {
+            let line = format!("VERIFY {SEQ} alice@example.com {guess} from=v{round}-{n}.test\r\n");
+            authority.answer(line.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
+        }
+        authority.write_counts().await.unwrap();
+    }
+    let told = authority.forged(None, Duration::from_secs(2 * DAY)).await.unwrap();
+    assert_eq!(told.iter().map(|forged| forged.answers).sum::<u64>(), 1_000, "none is lost");
+    assert!(told.iter().map(|forged| forged.seen_by.len()).sum::<usize>() <= 32, "{}", told.len());
+    authority.close().await;
+    let line = format!("VERIFY {SEQ} alice@example.com {guess}\r\n");
+    authority.answer(line.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
+    assert!(authority.write_counts().await.is_ok(), "e=temp is not counted");
 }

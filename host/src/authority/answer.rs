@@ -56,7 +56,8 @@ impl Authority {
         Ok(sockets)
     }
 
-    /// Answers on these sockets, and sweeps ended keys now and then, until `shutdown`; questions at hand are finished.
+    /// Answers on these sockets, sweeps ended keys and writes down who was forged now and then, until `shutdown`; questions
+    /// at hand are finished.
     pub async fn serve(self: Arc<Self>, sockets: Vec<UdpSocket>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
         for socket in sockets {
@@ -65,9 +66,11 @@ impl Authority {
                 tasks.spawn(self.clone().answer_on(socket.clone(), shutdown.clone()));
             }
         }
+        tasks.spawn(self.clone().write_counts_often(shutdown.clone()));
         tasks.spawn(self.clone().sweep_often(shutdown));
         tasks.close();
         tasks.wait().await;
+        self.write_counts_or_warn().await;
     }
 
     async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, shutdown: CancellationToken) {
@@ -123,6 +126,9 @@ impl Authority {
         if counted && !self.invalid.lock().unwrap_or_else(PoisonError::into_inner).allow(peer, Instant::now()) {
             return Outcome::unverified(Reason::Limit);
         }
+        if counted {
+            self.count_invalid(&address, !rows.is_empty(), question.tags, peer);
+        }
         outcome
     }
 
@@ -177,6 +183,9 @@ impl Authority {
                 Ok(0) => {}
                 Ok(keys) => info!(keys, "ended keys deleted"),
                 Err(e) => warn!("ended keys are not deleted: {e}"),
+            }
+            if let Err(e) = self.sweep_forged().await {
+                warn!("old counts of wrong keys are not deleted: {e}");
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,

@@ -14,6 +14,7 @@
 
 mod addresses;
 mod answer;
+mod forged;
 mod issue;
 mod rate;
 pub mod schedule;
@@ -25,11 +26,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 pub use addresses::{Enlisted, Intervals};
+pub use forged::{Forged, SeenBy};
 pub use issue::{Issued, KeyState, Listed, Refused};
 
 use crate::config::{Config, Limits};
 use crate::proto::key::VerifyKey;
 use crate::store::{self, KeyTable, Opening};
+use forged::Counts;
 use rate::InvalidAnswers;
 
 /// The wall clock, as a seam: keys end by it.
@@ -161,6 +164,8 @@ pub struct Authority {
     limits: Arc<Limits>,
     clock: Clock,
     invalid: Mutex<InvalidAnswers>,
+    /// INVALIDKEY answers that are not written down yet.
+    forged: Mutex<Counts>,
     /// Whether the table could not be read last time.
     troubled: AtomicBool,
     /// Stands in where an address has too few keys, so that each question costs the same work.
@@ -192,6 +197,7 @@ impl Authority {
             limits: limits.clone(),
             clock,
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            forged: Mutex::new(Counts::new(limits.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
         };

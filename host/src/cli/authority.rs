@@ -15,7 +15,8 @@ use crate::config::Limits;
 /// Run the Authentication Server in the foreground: answer VERIFY over UDP
 ///
 /// Answers for the domains of `authority.domains` on the addresses of `authority.listen`, from the table of keys in
-/// `state_dir`, which `addrauth key` fills. It stops on SIGTERM or SIGINT.
+/// `state_dir`, which `addrauth key` fills, and counts who is asked about with wrong keys (`addrauth report`). It stops on
+/// SIGTERM or SIGINT.
 ///
 /// For others to find it, the domain's DNS needs a TXT record such as `AS=as.example.com:4410; v=1; t=udp; m=some`,
 /// at the domain itself or at `_addrauth.` below it.

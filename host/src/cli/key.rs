@@ -1,19 +1,19 @@
-//! `addrauth key`: issue, show and revoke the keys of an address.
+//! `addrauth key`: issue, rotate, show and revoke the keys of an address.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use humantime_serde::re::humantime::format_rfc3339_seconds;
+use humantime_serde::re::humantime::{format_rfc3339_seconds, parse_duration};
 use serde_json::json;
 
 use super::{Context, exit};
-use crate::authority::{self, Authority, KeyState, Listed};
+use crate::authority::{self, Authority, Issued, KeyState, Listed};
 use crate::config::Limits;
 use crate::proto::address::Address;
 
-/// Issue, show and revoke the keys of an address
+/// Issue, rotate, show and revoke the keys of an address
 ///
 /// Works on the table of keys in `state_dir`, whether or not `addrauth authority` is running: what is done here counts
 /// from the next answer on. Run it as the user that the Authentication Server runs as.
@@ -35,6 +35,28 @@ enum Verb {
     Issue {
         /// The address, such as alice@example.com; a +tag and letter case do not matter
         address: String,
+    },
+    /// Make a new key, and let the older ones end; for one address, or for all whose turn has come
+    ///
+    /// With an address: as `key issue`, and the older keys end after AVT at the latest.
+    ///
+    /// With --due: new keys for the addresses of `addrauth address` whose turn has come, printed one a line as
+    /// `ADDRESS KEY`, for a script that brings them to where mail is sent: the server itself mails none. They are valid
+    /// before they are printed, and stored nowhere. Run it every hour, or as often as --every says: a run makes at most
+    /// three times the usual number of keys, the longest overdue first, so that nobody meets a burst after a standstill.
+    /// Where standard output is closed, the keys that were not written are taken back.
+    ///
+    /// Exit code: 0 done, 1 the address is in no domain of `authority.domains`, 2 it could not be done.
+    Rotate {
+        /// The address
+        #[arg(required_unless_present = "due", conflicts_with = "due")]
+        address: Option<String>,
+        /// All whose turn has come
+        #[arg(long)]
+        due: bool,
+        /// How often this command is run
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+        every: Duration,
     },
     /// List the keys of an address: generation, times, state and fingerprint, never the key
     ///
@@ -59,24 +81,26 @@ enum Verb {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> ExitCode {
-    let (Verb::Issue { address: text } | Verb::Show { address: text } | Verb::Revoke { address: text, .. }) =
-        &args.verb;
-    let address = match Address::parse(text.as_bytes(), true) {
-        Ok(address) => address,
-        Err(e) => return complain(format_args!("{text:?}: {e}")),
+    let address = match args.verb.address().map(|text| (text, Address::parse(text.as_bytes(), true))) {
+        Some((_, Ok(address))) => Some(address),
+        Some((text, Err(e))) => return complain(format_args!("{text:?}: {e}")),
+        None => None,
     };
     let config = match context.read_config() {
         Ok(config) => config,
         Err(e) => return complain(e),
     };
-    let authority = match Authority::open(&config, &Arc::new(Limits::default())).await {
+    let authority = match Authority::open(&config, &Arc::new(patient())).await {
         Ok(authority) => authority,
         Err(e) => return complain(e),
     };
-    let done = match &args.verb {
-        Verb::Issue { .. } => issue(&authority, &address, context.json).await,
-        Verb::Show { .. } => show(&authority, &address, context.json).await,
-        Verb::Revoke { only, .. } => revoke(&authority, &address, only.as_deref(), context.json).await,
+    let done = match (&args.verb, &address) {
+        (Verb::Issue { .. }, Some(address)) => issue(&authority, address, false, context.json).await,
+        (Verb::Rotate { .. }, Some(address)) => issue(&authority, address, true, context.json).await,
+        (Verb::Show { .. }, Some(address)) => show(&authority, address, context.json).await,
+        (Verb::Revoke { only, .. }, Some(address)) => revoke(&authority, address, only.as_deref(), context.json).await,
+        (Verb::Rotate { every, .. }, None) => rotate_due(&authority, *every, context.json).await,
+        (_, None) => Ok(exit::unknown()),
     };
     authority.close().await;
     match done {
@@ -89,8 +113,70 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     }
 }
 
-async fn issue(authority: &Authority, address: &Address, json: bool) -> Result<ExitCode, authority::Error> {
-    let issued = authority.issue(address).await?;
+impl Verb {
+    fn address(&self) -> Option<&str> {
+        match self {
+            Verb::Issue { address } | Verb::Show { address } | Verb::Revoke { address, .. } => Some(address),
+            Verb::Rotate { address, .. } => address.as_deref(),
+        }
+    }
+}
+
+/// The limits of a command: it waits longer for a lock than a daemon does.
+pub(super) fn patient() -> Limits {
+    let limits = Limits::default();
+    Limits { store_busy: limits.store_busy_command, ..limits }
+}
+
+async fn rotate_due(authority: &Authority, every: Duration, json: bool) -> Result<ExitCode, authority::Error> {
+    let mut left = authority.due_at_once(every).await?;
+    let (mut made, mut without) = (0, 0);
+    while left > 0 {
+        let (keys, refused) = authority.rotate_due(left).await?;
+        if keys.is_empty() && refused.is_empty() {
+            break;
+        }
+        for refused in &refused {
+            if let Some(living) = refused.living {
+                without += 1;
+                note(format_args!(
+                    "{} gets no key: it has {living} living ones; `addrauth key revoke` ends them",
+                    refused.address
+                ));
+            }
+        }
+        if let Some(unwritten) = first_unwritten(&keys, json) {
+            authority.take_back(keys.get(unwritten..).unwrap_or_default()).await?;
+            return Ok(complain("the keys cannot be written to standard output; those not written are taken back"));
+        }
+        made += keys.len();
+        left = left.saturating_sub(keys.len() + refused.len());
+    }
+    note(format_args!("{made} new keys, {without} addresses without; they are shown this once and stored nowhere"));
+    Ok(exit::YES)
+}
+
+/// Writes keys, one a line; where that fails, the number of the first one that may not have been written.
+fn first_unwritten(keys: &[Issued], json: bool) -> Option<usize> {
+    keys.iter().position(|key| {
+        !if json {
+            print(json!({
+                "address": key.address, "key": key.key.expose(), "generation": key.generation,
+                "created": text(key.created), "expires": text(key.expires), "fingerprint": key.fingerprint,
+            }))
+        } else {
+            print(format_args!("{} {}", key.address, key.key.expose()))
+        }
+    })
+}
+
+async fn issue(
+    authority: &Authority,
+    address: &Address,
+    rotate: bool,
+    json: bool,
+) -> Result<ExitCode, authority::Error> {
+    let issued = if rotate { authority.rotate(address).await? } else { authority.issue(address).await? };
     let [created, expires] = [issued.created, issued.expires].map(text);
     let printed = if json {
         print(json!({
@@ -159,8 +245,8 @@ fn row(key: &Listed) -> serde_json::Value {
 }
 
 /// A time as RFC 3339; what no calendar reaches, as the last moment of it.
-fn text(at: SystemTime) -> String {
-    let most = std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
+pub(super) fn text(at: SystemTime) -> String {
+    let most = std::time::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     format_rfc3339_seconds(at.clamp(std::time::UNIX_EPOCH, most)).to_string()
 }
 
@@ -171,7 +257,7 @@ fn print(line: impl std::fmt::Display) -> bool {
 }
 
 /// Writes a line to standard error; a reader who has gone is no reason to fail.
-fn note(line: impl std::fmt::Display) {
+pub(super) fn note(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -211,11 +297,15 @@ mod tests {
             ("issue alice@example.com", &yes),
             ("show alice@example.com", &yes),
             ("revoke alice@example.com --only 00000000", &no),
+            ("rotate alice@example.com", &yes),
+            ("rotate eve@other.example", &no),
+            ("rotate --due --every 2h", &yes),
             ("revoke alice@example.com", &yes),
             ("show alice@example.com", &no),
         ] {
             assert_eq!(&code(words, dir.path()).await, want, "{words}");
         }
-        assert!(parse("issue").is_err() && parse("burn alice@example.com").is_err());
+        assert!(parse("issue").is_err() && parse("rotate").is_err() && parse("rotate a@example.com --due").is_err());
+        assert!(parse("burn alice@example.com").is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::config::{Config, Error};
 
+pub mod address;
 pub mod ask;
 pub mod authority;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod journal;
 pub mod key;
 pub mod policy;
 pub mod quarantine;
+pub mod report;
 pub mod user;
 pub mod why;
 

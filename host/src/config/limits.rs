@@ -121,6 +121,14 @@ pub struct Limits {
     pub import_octets: u64,
     /// Wrong lines of such a list that are told one by one: a screenful.
     pub import_errors: usize,
+    /// INVALIDKEY answers that differ (address, verifier, network) and wait to be written: some 3 MB.
+    pub forged_waiting: usize,
+    /// How often they are written: a report lags by this, and a crash loses this much.
+    pub forged_written: Duration,
+    /// Rows of them on the disk, some 40 MB; beyond it they are counted for their domain alone.
+    pub forged_rows: u64,
+    /// How long they are kept: a season, long enough to show a domain's owner what changed.
+    pub forged_kept: Duration,
     /// How long a statement waits for another process's lock on a database.
     pub store_busy: Duration,
     /// The same for a command: a person waits longer than an MTA does.
@@ -238,6 +246,10 @@ impl Default for Limits {
             keys_at_once: 100,
             import_octets: 64 * 1024 * 1024,
             import_errors: 20,
+            forged_waiting: 10_000,
+            forged_written: Duration::from_secs(10),
+            forged_rows: 200_000,
+            forged_kept: Duration::from_secs(90 * 86_400),
             store_busy: Duration::from_secs(2),
             store_busy_command: Duration::from_secs(15),
             store_readers: 4,

@@ -7,6 +7,7 @@
 mod addresses;
 mod choices;
 mod erase;
+mod forged;
 mod journal;
 mod keys;
 mod ledger;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use addresses::SettingsRow;
 pub use choices::{UserRow, Wish, wanted};
 pub use erase::{ERASED, Erased};
+pub use forged::ForgedRow;
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keys::{Added, KeyRow, KeyTable, NewKey};
 pub use ledger::{Ledger, Recorded};
