@@ -217,7 +217,9 @@ fn list(rows: &[Enlisted], json: bool) -> Result<(), Error> {
     let mut text = String::from("AGI      AVT      NEXT KEY              ADDRESS");
     for row in rows {
         let word = |interval: Duration, own: Option<Duration>| {
-            format!("{}{}", format_duration(interval), if own.is_some() { "" } else { "*" }).replace("days", "d")
+            format!("{}{}", format_duration(interval), if own.is_some() { "" } else { "*" })
+                .replace("days", "d")
+                .replace("day", "d")
         };
         let (agi, avt) = (word(row.agi, row.own.agi), word(row.avt, row.own.avt));
         text.push_str(&format!("\n{agi:<7}  {avt:<7}  {}  {}", key::text(row.due), row.address));
@@ -235,4 +237,58 @@ fn row(row: &Enlisted) -> serde_json::Value {
 fn print(text: impl std::fmt::Display) -> Result<(), Error> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(Command::new("address").no_binary_name(true));
+        Args::from_arg_matches(&command.try_get_matches_from(words.split(' '))?)
+    }
+
+    #[tokio::test]
+    async fn exit_codes_say_whether_it_was_done_and_a_wrong_line_imports_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("addrauth.toml");
+        let text = format!("state_dir = {:?}\n[authority]\ndomains = [\"example.com\"]\n", dir.path().join("state"));
+        std::fs::write(&path, text).unwrap();
+        let list = |name: &str, text: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            file.display().to_string()
+        };
+        let good = list("good", "carol@example.com\ndave@example.com,2d,6d\n");
+        let bad = list("bad", "erin@example.com\nfrank@other.example\n");
+        let context = Context { config: Some(path), json: true };
+        let [yes, no, unknown] = [exit::YES, exit::no(), exit::unknown()].map(|code| format!("{code:?}"));
+        for (words, want) in [
+            ("add alice@example.com bob@example.com --agi 2d --avt 4d", &yes),
+            ("add eve@other.example", &no),
+            ("add nonsense", &unknown),
+            ("add alice@example.com --agi 1s", &unknown),
+            (&format!("import {good}"), &yes),
+            (&format!("import {bad}"), &unknown),
+            ("import /nowhere/at/all", &unknown),
+            ("set erin@example.com --avt 8d", &no),
+            ("set dave@example.com --avt 8d --agi default", &yes),
+            ("remove alice@example.com erin@example.com", &no),
+            ("remove alice@example.com carol@example.com", &yes),
+            ("list --domain other.example", &no),
+            ("list", &yes),
+        ] {
+            let code = format!("{:?}", run(parse(words).unwrap(), &context).await);
+            assert_eq!(&code, want, "{words}");
+        }
+        let authority = open(&context).await.unwrap();
+        let left: Vec<_> = authority.enlisted(None).await.unwrap();
+        let told: Vec<_> =
+            left.iter().map(|row| (row.address.as_str(), row.own.agi, row.avt.as_secs() / 86_400)).collect();
+        let two_days = Some(Duration::from_secs(2 * 86_400));
+        assert_eq!(told, [("bob@example.com", two_days, 4), ("dave@example.com", None, 8)]);
+        assert!(parse("set alice@example.com").is_err() && parse("add").is_err());
+    }
 }

@@ -188,8 +188,8 @@ async fn issue(
     };
     if !printed {
         // Nobody has read the key, so nobody can use it; it must not stay behind as a living one.
-        authority.revoke(address, Some(&issued.fingerprint)).await?;
-        return Ok(complain("the key cannot be written to standard output; it is revoked again"));
+        authority.take_back(std::slice::from_ref(&issued)).await?;
+        return Ok(complain("the key cannot be written to standard output; it is taken back"));
     }
     note(format_args!(
         "key {} of {} ({}), valid until {expires}; it is shown this once and stored nowhere",

@@ -35,11 +35,15 @@ pub(super) fn read(file: &Path, authority: &Authority, limits: &Limits) -> Resul
     .map_err(|wrong| Error::Lines(told(&wrong, limits.import_errors)))
 }
 
+/// A line that cannot be taken, by its number, and why.
+#[derive(Debug)]
+struct Wrong(usize, String);
+
 /// The addresses of a list, each once. `check` tells under which form an address is known, or why it cannot be taken.
 fn parse(
     text: &[u8],
     check: impl Fn(&Address, Intervals) -> Result<String, String>,
-) -> Result<Vec<(Address, Intervals)>, Vec<(usize, String)>> {
+) -> Result<Vec<(Address, Intervals)>, Vec<Wrong>> {
     let mut seen: HashMap<String, (usize, Intervals)> = HashMap::new();
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.split(|&octet| octet == b'\n').enumerate().map(|(n, line)| (n + 1, line)) {
@@ -56,10 +60,10 @@ fn parse(
                 }
                 Some((_, first)) if *first == own => {}
                 Some((first, _)) => {
-                    wrong.push((number, format!("{address} stands on line {first} with another AGI or AVT")));
+                    wrong.push(Wrong(number, format!("{address} stands on line {first} with another AGI or AVT")));
                 }
             },
-            Err(e) => wrong.push((number, e)),
+            Err(e) => wrong.push(Wrong(number, e)),
         }
     }
     if wrong.is_empty() { Ok(rows) } else { Err(wrong) }
@@ -85,8 +89,9 @@ fn entry(line: &[u8]) -> Result<(Address, Intervals), String> {
     }
 }
 
-fn told(wrong: &[(usize, String)], most: usize) -> String {
-    let mut lines: Vec<String> = wrong.iter().take(most).map(|(number, why)| format!("line {number}: {why}")).collect();
+fn told(wrong: &[Wrong], most: usize) -> String {
+    let mut lines: Vec<String> =
+        wrong.iter().take(most).map(|Wrong(number, why)| format!("line {number}: {why}")).collect();
     if wrong.len() > most {
         lines.push(format!("and {} more lines", wrong.len() - most));
     }
@@ -131,7 +136,7 @@ mod tests {
         let text = b"alice@example.com\nalice\neve@other.example\nbob@example.com,soon\nbob@example.com,1d,2d,3d\n\
             ALICE@example.com,1d\n\xff@example.com\n,\n";
         let wrong = parse(text, ours).unwrap_err();
-        assert_eq!(wrong.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(wrong.iter().map(|wrong| wrong.0).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 8]);
         let text = told(&wrong, 3);
         assert!(text.starts_with("line 2: \"alice\"") && text.ends_with("and 4 more lines"), "{text}");
         assert!(wrong[4].1.contains("line 1"), "{wrong:?}");
