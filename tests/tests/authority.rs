@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use addrauth::authority::{Authority, Clock, Intervals};
+use addrauth::authority::{Authority, Clock, Intervals, KeyState};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth_tests::daemon::binary;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -438,4 +440,49 @@ async fn counting_the_forged_never_grows_and_outlives_a_lost_database() {
     let line = format!("VERIFY {SEQ} alice@example.com {guess}\r\n");
     authority.answer(line.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
     assert!(authority.write_counts().await.is_ok(), "e=temp is not counted");
+}
+
+#[tokio::test]
+async fn the_command_prints_the_keys_of_those_whose_turn_has_come_and_takes_back_what_nobody_can_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("addrauth.toml");
+    let text = format!("state_dir = {:?}\n[authority]\ndomains = [\"example.com\"]\n", dir.path());
+    std::fs::write(&file, text).unwrap();
+    let limits = Arc::new(Limits::default());
+    let past = SystemTime::now() - Duration::from_secs(10 * DAY);
+    let earlier = Authority::with_clock(&config(dir.path()), &limits, Clock::new(move || past)).await.unwrap();
+    let wanted: Vec<_> = (0..15).map(|n| (address(&format!("user{n}@example.com")), Intervals::default())).collect();
+    earlier.enlist(&wanted, &mut |_| {}).await.unwrap();
+    earlier.close().await;
+    let rotate = |stdout: Stdio| {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&file).args(["key", "rotate", "--due"]).stdout(stdout).stderr(Stdio::null());
+        command.spawn().unwrap().wait_with_output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(rotate(writer.into()).status.code(), Some(2), "nobody reads them");
+    let authority = Authority::open(&config(dir.path()), &limits).await.unwrap();
+    let mut printed = std::collections::BTreeSet::new();
+    for expected in [10, 5, 0] {
+        let output = rotate(Stdio::piped());
+        let lines = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((lines.lines().count(), output.status.code()), (expected, Some(0)), "ten are no burst");
+        for line in lines.lines() {
+            let (address, key) = line.split_once(' ').unwrap();
+            assert!(printed.insert(address.to_owned()), "{address} once");
+            let question = format!("VERIFY {SEQ} {address} {key} from=mx.example.net\r\n");
+            let answer = authority.answer(question.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
+            assert!(
+                answer.windows(8).any(|word| word == b"VALIDKEY") && !answer.windows(7).any(|word| word == b"INVALID")
+            );
+        }
+    }
+    let mut living = 0;
+    for (address, _) in &wanted {
+        let keys = authority.list(address).await.unwrap();
+        living += keys.iter().filter(|key| key.state == KeyState::Living).count();
+    }
+    assert_eq!(living, 15, "those that nobody could read are revoked");
+    authority.close().await;
 }
