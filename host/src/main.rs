@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use addrauth::cli::{
-    Context, address, ask, authority, config, demo, filter, journal, key, policy, quarantine, report, user, why,
+    Context, address, ask, authority, config, demo, filter, journal, key, policy, quarantine, record, report, user, why,
 };
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -41,6 +41,7 @@ enum Verb {
     Address(address::Args),
     Report(report::Args),
     Key(key::Args),
+    Record(record::Args),
     Journal(journal::Args),
     Why(why::Args),
     Policy(policy::Args),
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
             Verb::Ask(args) => ask::run(args, &context).await,
             Verb::Journal(args) => journal::run(args, &context).await,
             Verb::Why(args) => why::run(args, &context).await,
+            Verb::Record(args) => record::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,
             Verb::Quarantine(args) => quarantine::run(args, &context).await,

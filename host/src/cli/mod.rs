@@ -15,6 +15,7 @@ pub mod journal;
 pub mod key;
 pub mod policy;
 pub mod quarantine;
+pub mod record;
 pub mod report;
 pub mod user;
 pub mod why;

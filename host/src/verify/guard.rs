@@ -73,8 +73,9 @@ impl Guard {
     }
 }
 
-fn is_internal(address: IpAddr) -> bool {
-    match address {
+/// Whether an address is internal or reserved (VERIFY §4): nobody asks it because DNS says so.
+pub fn is_internal(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(v4) => REFUSED_V4.iter().any(|network| network.contains(&v4)),
         IpAddr::V6(v6) => !GLOBAL_V6.contains(&v6) || REFUSED_V6.iter().any(|network| network.contains(&v6)),
     }

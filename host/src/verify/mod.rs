@@ -20,7 +20,7 @@ use flight::Flights;
 use locate::Locator;
 pub use locate::{Endpoint, Endpoints, Failure, Published, Records};
 
-pub use guard::Refused;
+pub use guard::{Refused, is_internal};
 
 mod ask;
 mod cache;
