@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use addrauth::cli::{
-    Context, address, ask, authority, config, demo, filter, journal, key, policy, quarantine, record, report, user, why,
+    Context, address, ask, authority, config, demo, doctor, filter, journal, key, policy, quarantine, record, report,
+    user, why,
 };
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -42,6 +43,7 @@ enum Verb {
     Report(report::Args),
     Key(key::Args),
     Record(record::Args),
+    Doctor(doctor::Args),
     Journal(journal::Args),
     Why(why::Args),
     Policy(policy::Args),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
             Verb::Ask(args) => ask::run(args, &context).await,
             Verb::Journal(args) => journal::run(args, &context).await,
             Verb::Why(args) => why::run(args, &context).await,
+            Verb::Doctor(args) => doctor::run(args, &context).await,
             Verb::Record(args) => record::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,

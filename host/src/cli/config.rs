@@ -93,7 +93,7 @@ fn check(context: &Context, config: &Config) -> ExitCode {
 }
 
 /// What is allowed and yet probably not meant.
-fn warnings(config: &Config) -> Vec<String> {
+pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.final_domains.is_empty() {
         warnings.push("final_domains is empty: the filter examines and changes nothing".into());

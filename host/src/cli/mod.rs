@@ -10,6 +10,7 @@ pub mod ask;
 pub mod authority;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod filter;
 pub mod journal;
 pub mod key;

@@ -272,7 +272,7 @@ pub(super) fn recipient(address: &Address) -> Recipient {
     Recipient { path: format!("<{address}>").into_bytes(), address: Some(address.clone()), never_notify: false }
 }
 
-async fn open(config: &Config) -> Result<Ledger, store::Error> {
+pub(super) async fn open(config: &Config) -> Result<Ledger, store::Error> {
     let limits = Limits::default();
     Ledger::open(&config.state_dir.0, Opening { busy: limits.store_busy_command, readers: 1 }).await
 }

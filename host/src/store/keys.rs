@@ -61,6 +61,17 @@ pub enum Added {
     NotDue,
 }
 
+/// How the keys of all addresses stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunningOut {
+    /// Addresses that ever had a key.
+    pub addresses: u64,
+    /// Of these, those without a living one.
+    pub without: u64,
+    /// Of these, those whose last living one ends soon.
+    pub soon: u64,
+}
+
 impl KeyTable {
     /// Opens the table in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<KeyTable, Error> {
@@ -160,6 +171,24 @@ impl KeyTable {
         Ok(marked)
     }
 
+    /// How many addresses had a key and have none alive now, and how many have their last one end before
+    /// `soon`.
+    pub async fn running_out(&self, now: SystemTime, soon: SystemTime) -> Result<RunningOut, Error> {
+        let row = sqlx::query(
+            "SELECT count(*), coalesce(sum(ends <= ?1), 0), coalesce(sum(ends > ?1 AND ends <= ?2), 0) FROM
+             (SELECT coalesce(max(expires), 0) AS ends FROM addresses
+              LEFT JOIN keys ON keys.address = addresses.address AND revoked IS NULL GROUP BY addresses.address)",
+        )
+        .bind(seconds(now))
+        .bind(seconds(soon))
+        .fetch_one(self.0.readers())
+        .await
+        .map_err(|e| self.0.failed(e))?;
+        let number = |index: usize| row.try_get::<i64, _>(index).map(|n| u64::try_from(n).unwrap_or_default());
+        let read = || Ok(RunningOut { addresses: number(0)?, without: number(1)?, soon: number(2)? });
+        read().map_err(|e| self.0.failed(e))
+    }
+
     /// Deletes the keys that ended or were revoked before this time; returns how many. Generations go on counting.
     pub async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
         sqlx::query("DELETE FROM keys WHERE min(expires, coalesce(revoked, expires)) < ?")
@@ -249,6 +278,24 @@ mod tests {
 
     fn at(seconds: i64) -> SystemTime {
         time(seconds)
+    }
+
+    #[tokio::test]
+    async fn addresses_whose_keys_run_out_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = KeyTable::open(dir.path(), OPENING).await.unwrap();
+        let at = |seconds: u64| time(1_000_000 + i64::try_from(seconds).unwrap());
+        let none = table.running_out(at(0), at(100)).await.unwrap();
+        assert_eq!(none, RunningOut { addresses: 0, without: 0, soon: 0 });
+        let k = VerifyKey::from_octets([7; 32]);
+        for (address, ends) in
+            [("a@x.test", 50), ("b@x.test", 500), ("b@x.test", 60), ("c@x.test", 5), ("d@x.test", 500)]
+        {
+            table.add(address, &k, at(0), at(ends), 64).await.unwrap();
+        }
+        table.revoke("d@x.test", &[1], at(1)).await.unwrap();
+        let found = table.running_out(at(10), at(100)).await.unwrap();
+        assert_eq!(found, RunningOut { addresses: 4, without: 2, soon: 1 });
     }
 
     #[tokio::test]

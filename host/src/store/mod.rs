@@ -23,7 +23,7 @@ pub use choices::{UserRow, Wish, wanted};
 pub use erase::{ERASED, Erased};
 pub use forged::ForgedRow;
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
-pub use keys::{Added, KeyRow, KeyTable, NewKey};
+pub use keys::{Added, KeyRow, KeyTable, NewKey, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 pub use quarantine::{Held, HeldFor, Kept, Released};

@@ -104,6 +104,9 @@ pub struct Endpoints {
     pub failed: Vec<Failure>,
 }
 
+/// The texts at one name that begin `AS=`, or why they are not known.
+pub type Texts = Result<Vec<Vec<u8>>, Failure>;
+
 /// Finds Authentication Servers.
 pub(super) struct Locator {
     resolver: TokioResolver,
@@ -158,6 +161,13 @@ impl Locator {
             (Ok(plain), Ok(texts)) if texts.is_empty() => self.read(domain, &plain),
             (Ok(_), Ok(texts)) => self.read(&special, &texts),
         }
+    }
+
+    /// What stands at each of the two names, whichever wins, as it stands there: the special name first.
+    pub(super) async fn texts_of_both(&self, domain: &str, deadline: Instant) -> [(String, Texts); 2] {
+        let special = format!("_addrauth.{domain}");
+        let (special_texts, plain_texts) = tokio::join!(self.texts(&special, deadline), self.texts(domain, deadline));
+        [(special, special_texts), (domain.to_owned(), plain_texts)]
     }
 
     fn read(&self, name: &str, texts: &[Vec<u8>]) -> Published {
