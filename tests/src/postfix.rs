@@ -161,6 +161,11 @@ impl Door {
         Door { port, milter, domain: format!("r{number}.test"), kind, root: root.to_owned() }
     }
 
+    /// The configuration directory of its Postfix.
+    pub fn etc(&self) -> PathBuf {
+        self.root.join("etc")
+    }
+
     /// The address of a user of this door's domain.
     pub fn address(&self, user: &str) -> String {
         format!("{user}@{}", self.domain)
