@@ -132,6 +132,13 @@ async fn the_record_that_is_printed_leads_a_verifier_to_the_server() {
     let checks = doctor(&file, &["example.com"]).await;
     says(&checks, "ok", "_addrauth.example.com");
     says(&checks, "ok", "INVALIDKEY for a key of nobody");
+    let alone = fs::read_to_string(&file).unwrap().replace("final_domains = [\"example.com\"]", "");
+    fs::write(&file, alone).unwrap();
+    let checks = doctor(&file, &[]).await;
+    assert!(
+        of(&checks, "WRONG").is_empty() && !checks.iter().any(|check| check.1.starts_with("milter")),
+        "{checks:#?}"
+    );
     let (code, text) = addrauth(&file, &["record", "example.com", "--host", "10.0.0.1"]).await;
     assert!(code == 1 && text.contains("names no host"), "{code} {text}");
     let (code, text) = addrauth(&dir.path().join("nowhere"), &["record", "example.com"]).await;
