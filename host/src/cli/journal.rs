@@ -83,8 +83,8 @@ pub(crate) enum Unread {
     )]
     None(PathBuf),
     #[error(
-        "the journal has no row {0:?}: it may be too old (custody.journal_kept), only have passed through, or have been \
-         treated by another server"
+        "the journal has no row {0:?}: `addrauth journal list` shows which there are. The message may be too old \
+         (custody.journal_kept), only have passed through, or have been treated by another server"
     )]
     NoRow(String),
     #[error("row {id} cannot be read: {text}. It may be of a newer addrauth")]

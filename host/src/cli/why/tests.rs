@@ -157,6 +157,60 @@ async fn three_recipients_with_three_wishes() {
     assert_eq!(words(&account), ["same"; 3]);
 }
 
+/// A message for bob, who wants it, and carol, whose server is to refuse it and tell the sender.
+async fn refused_for_one(policies: &Policies, report: Result<(), &'static str>) -> Case {
+    let mail = mail(&["bob", "carol"]);
+    let found = found(WRONG.0, WRONG.1);
+    let decisions = policies.decide(&mail, &found, &[]).await;
+    let finding = Finding::Found(found);
+    let reply = settle(&mail, &finding, &decisions, &Rules::default(), &Permits { report, refuse: true });
+    Case { mail, finding, decisions, reply }
+}
+
+const ONE_REFUSES: &str =
+    "invalid = \"accept\"\n[recipient.\"carol@home.example\"]\ninvalid = \"reject-notify-sender\"";
+
+#[tokio::test]
+async fn a_report_is_told_of_as_it_went() {
+    let policies = || load(ONE_REFUSES);
+    let case = refused_for_one(&policies(), Ok(())).await;
+    let report = |ended: Option<&str>| SentTrace {
+        kind: "report".into(),
+        recipient: "bounces@elsewhere.example".into(),
+        outcome: ended.map(str::to_owned),
+        ..notice("carol")
+    };
+    let cases = [
+        (vec![], "what came of it is not known any more"),
+        (vec![report(None)], "was written, and waits to be sent."),
+        (vec![report(Some("sent"))], "was written, and sent."),
+        (vec![report(Some("550 no")), notice("bob")], "given up: nobody was told of it. "),
+        (vec![report(Some("550 no")), notice("carol")], "given up: the sender was not told of it. "),
+    ];
+    for (sent, words_of_it) in cases {
+        let account = account(&case, policies(), Traces { sent, held: vec![] });
+        let text = account.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(words_of_it), "{text}");
+    }
+    let given_up = Traces { sent: vec![report(Some("550 5.1.1 no such user"))], held: vec![] };
+    expect("report", &account(&case, policies(), given_up));
+}
+
+#[tokio::test]
+async fn a_message_kept_since_its_sender_cannot_be_told() {
+    let policies = load(ONE_REFUSES);
+    let case = refused_for_one(&policies, Err("nobody vouches for him")).await;
+    let kept = HeldTrace {
+        quarantine: 4,
+        recipient: "carol@home.example".into(),
+        expires: time(1_766_360_565),
+        outcome: None,
+    };
+    let mut account = account(&case, policies, Traces { sent: vec![], held: vec![kept] });
+    account.note = "kept in quarantine as 4; no report to the sender: nobody vouches for him".into();
+    expect("untold", &account);
+}
+
 #[tokio::test]
 async fn a_valid_message() {
     let policies = load("");

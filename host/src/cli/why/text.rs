@@ -34,7 +34,7 @@ pub(super) fn of(account: &Account) -> String {
         page.line(2, ABOUT);
     }
     for (decision, proof) in story.decisions.iter().zip(&account.proofs) {
-        decided(&mut page, story, decision, status, proof);
+        decided(&mut page, account, decision, status, proof);
     }
     page.heading("What the mail server was told");
     page.line(2, &words::verdict(story));
@@ -106,8 +106,9 @@ fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
     Some(found.status)
 }
 
-fn decided(page: &mut Page, story: &Story, decision: &Decision, status: Option<KeyStatus>, proof: &Proof) {
-    let name = |index: &usize| story.recipients.get(*index).cloned().unwrap_or_else(|| format!("recipient {index}"));
+fn decided(page: &mut Page, account: &Account, decision: &Decision, status: Option<KeyStatus>, proof: &Proof) {
+    let name =
+        |index: &usize| account.story.recipients.get(*index).cloned().unwrap_or_else(|| format!("recipient {index}"));
     let names: Vec<String> = decision.recipients.iter().map(name).collect();
     page.line(2, &format!("For {}:", names.join(", ")));
     page.line(4, &format!("The policy `{}` was asked, {}.", decision.policy, words::by(decision, status)));
@@ -127,7 +128,7 @@ fn decided(page: &mut Page, story: &Story, decision: &Decision, status: Option<K
     }
     let mut fates: Vec<(String, Vec<String>)> = Vec::new();
     for (index, name) in decision.recipients.iter().zip(&names) {
-        let fate = words::fate(story, decision, *index);
+        let fate = words::fate(account, decision, *index);
         match fates.iter_mut().find(|(known, _)| *known == fate) {
             Some((_, members)) => members.push(name.clone()),
             None => fates.push((fate, vec![name.clone()])),
@@ -196,7 +197,14 @@ fn sent_words(sent: &SentTrace) -> String {
     let tries = |tries: u32| if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
     match (&sent.outcome, sent.ended) {
         (Some(outcome), Some(at)) if outcome == "sent" => format!("{what}: sent at {}.", moment(&stamp(at))),
-        (Some(why), _) => format!("{what}: given up after {}: {why}.", tries(sent.tries)),
+        (Some(why), _) => {
+            let untold = match sent.kind.as_str() {
+                "notice" | "digest" => " The recipient was not told.",
+                "report" => " The sender was not told.",
+                _ => "",
+            };
+            format!("{what}: given up after {}: {}.{untold}", tries(sent.tries), why.trim_end_matches('.'))
+        }
         (None, _) if sent.tries == 0 => format!("{what}: still to be sent."),
         (None, _) => {
             format!("{what}: not sent after {}; next one at {}.", tries(sent.tries), moment(&stamp(sent.next_try)))

@@ -1,5 +1,6 @@
 //! What the words of a case mean, for a reader who has never met them.
 
+use super::Account;
 use crate::case::{By, Decision, Disposition, KeyStatus, Notify, Owed, Story, ToldFound, ToldVerdict, Why};
 use crate::proto::record::Claim;
 use crate::settle::SPAM_FIELD;
@@ -111,8 +112,8 @@ pub(super) fn wish(disposition: Disposition, notify: Notify) -> String {
 }
 
 /// What became of one recipient's copy.
-pub(super) fn fate(story: &Story, decision: &Decision, recipient: usize) -> String {
-    let reply = &story.reply;
+pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> String {
+    let reply = &account.story.reply;
     let owed = |wanted: fn(&Owed) -> Option<&Vec<usize>>| {
         reply.owed.iter().filter_map(wanted).any(|list| list.contains(&recipient))
     };
@@ -121,23 +122,71 @@ pub(super) fn fate(story: &Story, decision: &Decision, recipient: usize) -> Stri
         return format!("delivered to the recipient's spam folder, by way of {}", redirect.to);
     }
     match &reply.verdict {
-        ToldVerdict::Hold(_) => "kept back in the mail server's own hold queue, for the postmaster to look at".into(),
+        ToldVerdict::Hold(_) => {
+            let place = "kept back in the mail server's own hold queue, for the postmaster to look at";
+            format!("{place}{}", untold(account, decision).unwrap_or_default())
+        }
         ToldVerdict::Reject(_) => "refused; the server that brought it tells the sender".into(),
         ToldVerdict::Defer(_) => "put off; the server that brought it is to try again".into(),
         _ if dropped && owed(|o| if let Owed::Quarantine(list) = o { Some(list) } else { None }) => {
-            "kept back in our quarantine".into()
+            format!("kept back in our quarantine{}", instead(account, decision))
         }
         _ if dropped && owed(|o| if let Owed::Copy(list) = o { Some(list) } else { None }) => {
             "delivered as a marked copy of its own".into()
         }
         _ if dropped && owed(|o| if let Owed::Report(list) = o { Some(list) } else { None }) => {
-            "not delivered; a report to the sender says so".into()
+            format!("not delivered; {}", report(account, recipient))
         }
         _ if dropped && reply.verdict == ToldVerdict::Discard => {
             "dropped: it was delivered to nobody, and the sender hears nothing of it".into()
         }
         _ if dropped => "not delivered to this recipient, and the sender hears nothing of it".into(),
         _ => delivered(reply.added.iter().any(|name| name == SPAM_FIELD), decision.disposition),
+    }
+}
+
+/// Why a message that was to be refused is kept instead; empty where that was the decision.
+fn instead(account: &Account, decision: &Decision) -> String {
+    match untold(account, decision) {
+        Some(why) => why,
+        None if decision.disposition == Disposition::Reject => {
+            ", since a relay of ours brought it: what a relay brings is not refused".into()
+        }
+        None => String::new(),
+    }
+}
+
+/// Why a sender who was to be told of his refused message is not, as it was noted when it came.
+fn untold(account: &Account, decision: &Decision) -> Option<String> {
+    let tells = decision.disposition == Disposition::Reject && decision.notify.sender;
+    let why = account.note.split("; ").find_map(|note| note.strip_prefix("no report to the sender: "));
+    tells.then(|| match why {
+        Some(why) => format!(", since the sender was to be told and no report may go to him: {why}"),
+        None => ", since the sender was to be told and no report may go to him".into(),
+    })
+}
+
+/// What came of the report about a copy that its sender was to be told of.
+fn report(account: &Account, recipient: usize) -> String {
+    let sent = &account.traces.sent;
+    let path = account.story.recipients.get(recipient).map_or("", String::as_str);
+    let address = path.trim_start_matches('<').trim_end_matches('>');
+    // A notice that waits is one that will be read.
+    let reaches = |outcome: Option<&str>| matches!(outcome, None | Some("sent"));
+    let noticed = sent.iter().any(|trace| {
+        matches!(trace.kind.as_str(), "notice" | "digest")
+            && trace.recipient.eq_ignore_ascii_case(address)
+            && reaches(trace.outcome.as_deref())
+    });
+    let report = sent.iter().find(|trace| trace.kind == "report").map(|trace| trace.outcome.as_deref());
+    match report {
+        None => "a report to the sender was written, and what came of it is not known any more".into(),
+        Some(None) => "a report to the sender was written, and waits to be sent".into(),
+        Some(Some("sent")) => "a report to the sender was written, and sent".into(),
+        Some(Some(_)) if noticed => {
+            "a report to the sender was written, and given up: the sender was not told of it".into()
+        }
+        Some(Some(_)) => "a report to the sender was written, and given up: nobody was told of it".into(),
     }
 }
 
