@@ -223,6 +223,7 @@ async fn a_valid_message() {
 async fn a_wanted_sender_without_a_key() {
     let policies = load("missing = \"reject-notify-sender\"");
     let wishes = [Wish { allows: true, ..Wish::default() }];
+    // Of a domain that does not say that all its mail has a key: else the list would not count.
     let found = Found { claim: Some(Claim::Some), ..found(KeyStatus::Missing, None) };
     let case = case(&policies, &["bob"], found, &wishes).await;
     expect("allow-list", &account(&case, policies, Traces::default()));
