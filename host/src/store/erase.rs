@@ -2,6 +2,7 @@
 
 use sqlx::Row as _;
 
+use super::journal::escaped;
 use super::{Error, Ledger, Search, folded};
 
 /// What stands in the place of an address that was taken out.
@@ -14,13 +15,28 @@ pub struct Erased {
     pub rows: u64,
     /// Ended notices that held it.
     pub ended: u64,
-    /// Notices still to be sent that hold it until they are.
+    /// Notices still to be sent that hold it until they are; those collected for a digest count too.
     pub unsent: u64,
+    /// Where it remains, since that is not the journal's to forget.
+    pub remains: Remains,
+}
+
+/// Where an address still stands, once it is out of the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Choices that its user made.
+    pub choices: u64,
+    /// Entries of its user's own list of wanted senders.
+    pub allowed: u64,
+    /// Lists of other users that name it.
+    pub listed: u64,
+    /// Messages in quarantine that are for it, or from it.
+    pub quarantined: u64,
 }
 
 impl Ledger {
     /// Takes an address out of every journal row and every ended notice: `local+tag` and letter case count as the same.
-    /// What is deleted is overwritten in the file.
+    /// What is deleted is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
     pub async fn erase(&self, address: &str) -> Result<Erased, Error> {
         let Some(target) = folded(address) else { return Ok(Erased::default()) };
         let mut erased = Erased::default();
@@ -35,7 +51,40 @@ impl Ledger {
             }
         }
         self.erase_notices(&target, &mut erased).await.map_err(|e| self.0.failed(e))?;
+        self.count_remains(&target, &mut erased).await.map_err(|e| self.0.failed(e))?;
         Ok(erased)
+    }
+
+    /// Counts what holds it besides: a choice is its user's to take back, a message somebody's to release or delete.
+    async fn count_remains(&self, target: &str, erased: &mut Erased) -> Result<(), sqlx::Error> {
+        let mut reader = self.0.readers().acquire().await?;
+        let counts = [
+            ("SELECT count(*) FROM choice WHERE address = ?", &mut erased.remains.choices),
+            ("SELECT count(*) FROM allowed WHERE address = ?", &mut erased.remains.allowed),
+            ("SELECT count(*) FROM allowed WHERE sender = ?", &mut erased.remains.listed),
+        ];
+        for (statement, count) in counts {
+            let counted: i64 = sqlx::query_scalar(statement).bind(target).fetch_one(&mut *reader).await?;
+            *count = counted.unsigned_abs();
+        }
+        let holds = |texts: &[String]| texts.iter().any(|text| without(text, target) != *text);
+        let domain = format!("%@{}%", escaped(target.rsplit_once('@').map_or("", |(_, domain)| domain)));
+        let kept: Vec<(bool, String, String)> = sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1), coalesce(sender, ''), reverse_path
+             FROM quarantine q WHERE sender LIKE ?2 ESCAPE '\\' OR reverse_path LIKE ?2 ESCAPE '\\'
+             OR EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1)",
+        )
+        .bind(target)
+        .bind(domain)
+        .fetch_all(&mut *reader)
+        .await?;
+        let counts =
+            |(is_for, sender, path): &(bool, String, String)| *is_for || holds(&[sender.clone(), path.clone()]);
+        erased.remains.quarantined = kept.iter().filter(|row| counts(row)).count() as u64;
+        let collected: Vec<(String, String)> =
+            sqlx::query_as("SELECT recipient, senders FROM digest").fetch_all(&mut *reader).await?;
+        erased.unsent += collected.iter().filter(|(to, senders)| holds(&[to.clone(), senders.clone()])).count() as u64;
+        Ok(())
     }
 
     /// Takes it out of one row, read again under the lock: a note may have been added since; whether it was there.
@@ -50,6 +99,8 @@ impl Ledger {
         if (&new_sender, &new_entry, &new_note) == (&sender, &entry, &note) {
             return Ok(false);
         }
+        // Whatever of the row held it: a later note must not bring it back.
+        let new_entry = remarked(&new_entry);
         sqlx::query("UPDATE journal SET sender = ?, entry = ?, note = ? WHERE id = ?")
             .bind(new_sender)
             .bind(new_entry)
@@ -101,9 +152,12 @@ impl Ledger {
 /// The story without the address, and with the remark that one was taken out.
 fn without_in_json(json: &str, target: &str) -> String {
     let Ok(mut story) = serde_json::from_str::<serde_json::Value>(json) else { return without(json, target) };
-    if !walk(&mut story, target) {
-        return json.to_owned();
-    }
+    if walk(&mut story, target) { remarked(&story.to_string()) } else { json.to_owned() }
+}
+
+/// The story with the remark that an address was taken out of its row.
+fn remarked(json: &str) -> String {
+    let Ok(mut story) = serde_json::from_str::<serde_json::Value>(json) else { return json.to_owned() };
     if let Some(object) = story.as_object_mut() {
         object.insert("erased".into(), true.into());
     }
@@ -129,6 +183,16 @@ fn walk(value: &mut serde_json::Value, target: &str) -> bool {
 
 /// The text without the address, wherever an `@` stands between words that fold to it.
 fn without(text: &str, target: &str) -> String {
+    replaced(text, |address| folded(address).as_deref() == Some(target))
+}
+
+/// The text without any address.
+pub(super) fn without_any(text: &str) -> String {
+    replaced(text, |address| folded(address).is_some())
+}
+
+/// The text with another address in the place of those that are to go.
+fn replaced(text: &str, goes: impl Fn(&str) -> bool) -> String {
     let (mut out, mut from) = (String::new(), 0);
     for (at, _) in text.match_indices('@') {
         let (Some(before), Some(after)) = (text.get(from..at), text.get(at + 1..)) else { continue };
@@ -138,7 +202,7 @@ fn without(text: &str, target: &str) -> String {
         let length = after.get(..length).map_or(0, |word| word.trim_end_matches(['.', '-']).len());
         let end = at + 1 + length;
         let (Some(kept), Some(address)) = (text.get(from..begin), text.get(begin..end)) else { continue };
-        if folded(address).as_deref() == Some(target) {
+        if goes(address) {
             out += kept;
             out += ERASED;
             from = end;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Transaction};
 
+use super::erase::without_any;
 use super::{Error, Ledger, seconds, time};
 
 /// Rows that are read at once where many are looked through.
@@ -138,15 +139,33 @@ impl Ledger {
         most: usize,
         mut fits: impl FnMut(&JournalRow) -> bool,
     ) -> Result<Vec<JournalRow>, Error> {
-        let (mut found, mut below) = (Vec::new(), None);
-        while found.len() < most {
-            let rows = self.page(search, below, PAGE).await?;
-            let Some(last) = rows.last() else { break };
-            below = Some(last.id);
-            found.extend(rows.into_iter().filter(|row| fits(row)));
+        let mut found = Vec::new();
+        if most > 0 {
+            let take = |row: JournalRow| {
+                if fits(&row) {
+                    found.push(row);
+                }
+                found.len() < most
+            };
+            self.scan(search, take).await?;
         }
-        found.truncate(most);
         Ok(found)
+    }
+
+    /// Shows the rows that are looked for to `see`, newest first, until it wants no more; a page of them at a time is in
+    /// memory, and rows that come or go meanwhile are seen or not.
+    pub async fn scan(&self, search: &Search, mut see: impl FnMut(JournalRow) -> bool) -> Result<(), Error> {
+        let mut below = None;
+        loop {
+            let rows = self.page(search, below, PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            below = Some(last.id);
+            for row in rows {
+                if !see(row) {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// The next rows below this number.
@@ -252,8 +271,16 @@ pub(super) async fn insert(
     .await
 }
 
-/// Adds words to a row's note.
+/// Adds words to a row's note. Once an address was taken out of the row, no address comes into it any more: which one it was
+/// nobody knows, and that is the point of it.
 pub(super) async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, words: &str) -> Result<(), sqlx::Error> {
+    let erased: Option<bool> = sqlx::query_scalar(
+        "SELECT CASE WHEN json_valid(entry) THEN json_extract(entry, '$.erased') IS 1 ELSE 0 END FROM journal WHERE id = ?",
+    )
+    .bind(journal)
+    .fetch_optional(&mut **work)
+    .await?;
+    let words = if erased == Some(true) { without_any(words) } else { words.to_owned() };
     sqlx::query("UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2")
         .bind(words)
         .bind(journal)
@@ -263,7 +290,7 @@ pub(super) async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, w
 }
 
 /// Words as a pattern of LIKE that means themselves alone.
-fn escaped(words: &str) -> String {
+pub(super) fn escaped(words: &str) -> String {
     words.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 

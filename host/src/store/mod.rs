@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::SettingsRow;
 pub use choices::{UserRow, Wish, wanted};
-pub use erase::{ERASED, Erased};
+pub use erase::{ERASED, Erased, Remains};
 pub use forged::ForgedRow;
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keys::{Added, KeyRow, KeyTable, NewKey, RunningOut};

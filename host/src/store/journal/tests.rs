@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, ERASED, Erased, Kind, Opening};
+use crate::store::{Caps, Draft, ERASED, Erased, Kept, Kind, Opening, Remains};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {
@@ -158,10 +158,13 @@ async fn an_erased_address_is_in_no_row_and_in_no_file() {
     ledger.record(&entry("B", "none", "{}"), &[draft("c@x.example", "bob@forget.example")], CAPS, now).await.unwrap();
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, Some("550 bob@forget.example unknown"), now).await.unwrap();
-    assert_eq!(ledger.erase("bob+tag@FORGET.example").await.unwrap(), Erased { rows: 1, ended: 1, unsent: 1 });
+    assert_eq!(
+        ledger.erase("bob+tag@FORGET.example").await.unwrap(),
+        Erased { rows: 1, ended: 1, unsent: 1, ..Erased::default() }
+    );
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, None, now).await.unwrap();
-    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { rows: 0, ended: 1, unsent: 0 });
+    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { ended: 1, ..Erased::default() });
     assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased::default());
     let rows = ledger.journal(9).await.unwrap();
     assert_eq!(rows[1].entry.sender.as_deref(), Some(ERASED));
@@ -172,4 +175,41 @@ async fn an_erased_address_is_in_no_row_and_in_no_file() {
         files().filter(|path| holds(std::fs::read(path).unwrap())).collect()
     };
     assert_eq!((holders(ERASED).len(), holders("forget.example")), (1, vec![]));
+}
+
+#[tokio::test]
+async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
+    let (_dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    let kept = Kept {
+        queue_id: Some("A".into()),
+        sender: Some("eve@x.example".into()),
+        reverse_path: "bounce@x.example".into(),
+        recipients: vec!["Bob+x@forget.example".into(), "carol@forget.example".into()],
+        subject: String::new(),
+        reason: String::new(),
+        message: b"Subject: x\r\n\r\ny\r\n".to_vec(),
+        expires: time(2_000_000),
+        copy: false,
+    };
+    let messages = [kept.clone(), Kept { recipients: vec!["dora@forget.example".into()], ..kept }];
+    let row = entry("A", "invalid", r#"{"recipients":["<Bob+x@forget.example>"]}"#);
+    ledger.record_and_keep(&row, &[], (&messages, 10_000), CAPS, now).await.unwrap();
+    // The address stands nowhere but in this one's note.
+    let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", "none", "{}") };
+    ledger.append([(now, &noted)].into_iter()).await.unwrap();
+    ledger.choose("bob@forget.example", "invalid", "quarantine").await.unwrap();
+    ledger.allow("bob@forget.example", "@x.example", 9).await.unwrap();
+    ledger.allow("carol@forget.example", "bob@forget.example", 9).await.unwrap();
+    let remains = Remains { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
+    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { rows: 2, remains, ..Erased::default() });
+    let from = ledger.erase("bounce@x.example").await.unwrap();
+    assert_eq!(from, Erased { remains: Remains { quarantined: 2, ..Remains::default() }, ..Erased::default() });
+    ledger.release(1, Some("carol@forget.example"), None, now).await.unwrap().rows.iter().for_each(drop);
+    ledger.delete_held(1, Some("bob+x@forget.example"), now).await.unwrap();
+    let rows = ledger.journal(9).await.unwrap();
+    let note = &rows[1].entry.note;
+    let want = format!("released from quarantine to {ERASED}; deleted from quarantine for {ERASED}");
+    assert!(note.ends_with(&want) && !note.contains("forget.example"), "{note}");
+    assert!(rows.iter().all(|row| row.entry.json.contains("\"erased\":true")), "{rows:?}");
 }
