@@ -13,6 +13,7 @@ use addrauth::custody::Custody;
 use addrauth::policy::Policies;
 use addrauth::proto::address::Address;
 use addrauth::settle::{Permits, Rules, settle};
+use addrauth::store::{Ledger, Opening};
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::dns;
 
@@ -274,10 +275,16 @@ fn addrauth(dir: &Path, words: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
+/// The tables, without a filter that writes them.
+async fn tables(dir: &Path) -> Ledger {
+    Ledger::open(dir, Opening { busy: Duration::from_secs(2), readers: 1 }).await.unwrap()
+}
+
 /// The queue ids that `journal list` shows.
 fn listed(dir: &Path, words: &[&str]) -> (i32, Vec<String>) {
     let (code, out, err) = addrauth(dir, &[&["--json", "journal", "list"], words].concat());
-    assert_eq!(err, "");
+    let told = if code == 0 { "newest shown; --last 0 shows all" } else { "the journal has no such row" };
+    assert!(err.is_empty() && code == 0 || err.contains(told), "{code} {err}");
     let row =
         |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["queue_id"].as_str().unwrap().into();
     (code, out.lines().map(row).collect())
@@ -287,7 +294,7 @@ fn listed(dir: &Path, words: &[&str]) -> (i32, Vec<String>) {
 async fn the_journal_is_listed_by_whom_what_and_when() {
     let dir = kept().await;
     let dir = dir.path();
-    let cases: [(&[&str], &[&str]); 13] = [
+    let cases: [(&[&str], &[&str]); 22] = [
         (&[], &["4BBB", "4AAA"]),
         (&["--last", "1"], &["4BBB"]),
         (&["--sender", "EVE+tag@x.example"], &["4BBB", "4AAA"]),
@@ -301,6 +308,15 @@ async fn the_journal_is_listed_by_whom_what_and_when() {
         (&["--verdict", "discard", "--result", "valid"], &[]),
         (&["--since", "2d"], &["4BBB", "4AAA"]),
         (&["--since", "0s", "--recipient", "@other.example"], &[]),
+        (&["--since", "2001-02-03"], &["4BBB", "4AAA"]),
+        (&["--since", "2999-02-03"], &[]),
+        (&["--last", "0"], &["4BBB", "4AAA"]),
+        (&["--last", "2"], &["4BBB", "4AAA"]),
+        (&["--decision", "reject"], &["4BBB"]),
+        (&["--decision", "reject", "--policy", "accept"], &[]),
+        (&["--policy", "accept"], &["4AAA"]),
+        (&["--policy", "accept", "--recipient", "carol@example.com"], &[]),
+        (&["--policy", "none-of-that-name"], &[]),
     ];
     for (words, want) in cases {
         let code = i32::from(want.is_empty());
@@ -308,11 +324,57 @@ async fn the_journal_is_listed_by_whom_what_and_when() {
     }
     let (code, out, _) = addrauth(dir, &["journal", "list"]);
     assert!(code == 0 && out.lines().count() == 3 && out.contains("eve@x.example -> <Carol+x@example.com>"), "{out}");
+    assert!(out.contains("  reject-silently=reject  "), "{out}");
+    assert_eq!(addrauth(dir, &["journal", "list", "--last", "2"]).2, "");
+    assert_eq!(addrauth(dir, &["journal", "list", "--last", "1"]).2, "1 newest shown; --last 0 shows all\n");
     assert_eq!(addrauth(dir, &["journal", "list", "--result", "bad"]).0, 2);
-    assert_eq!(addrauth(dir, &["journal", "list", "--sender", "nobody"]).0, 2);
     let (code, out, _) = addrauth(dir, &["--json", "journal", "show", "2"]);
     let row: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &row["case"]["finding"]["found"]["why"]), (0, &"wrong".into()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_1_and_what_is_wrong_is_2_with_the_right_form() {
+    let dir = kept().await;
+    let dir = dir.path();
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["journal", "show", "99"], 1, "the journal has no row \"99\": `addrauth journal list` shows which there are"),
+        (&["journal", "show", "4ZZZ"], 1, "the journal has no row \"4ZZZ\""),
+        (&["journal", "show", "bob@example.com"], 2, "neither the number of a row, such as 17, nor a queue id"),
+        (&["journal", "list", "--sender", "nobody"], 2, "write bob@example.com"),
+        (
+            &["journal", "list", "--since", "yesterday"],
+            2,
+            "write an age (--since 2d, 12h, 30min) or a day (--since 2026-11-20)",
+        ),
+        (&["journal", "list", "--last", "many"], 2, "write a number, such as --last 20"),
+        (&["journal", "summary", "--since", "2026-13-40"], 2, "--since 2026-11-20"),
+        (&["why", "99"], 2, "`addrauth journal list` shows which there are"),
+    ];
+    for (words, want, form) in cases {
+        let (code, out, err) = addrauth(dir, words);
+        assert!((code, out.as_str()) == (want, "") && err.contains(form), "{words:?}: {code} {err}");
+    }
+}
+
+#[tokio::test]
+async fn the_summary_counts_results_decisions_and_domains() {
+    let dir = kept().await;
+    let dir = dir.path();
+    let (code, out, err) = addrauth(dir, &["journal", "summary", "--since", "7d"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let lines: Vec<String> = out.lines().map(words).collect();
+    for line in
+        ["RESULT DECIDED IN FORCE OBSERVED PUT OFF", "valid accept 1 0 0", "invalid reject 1 0 0", "1 x.example"]
+    {
+        assert!(lines.iter().any(|known| known == line), "{line}\n{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "{out}");
+    let (code, out, _) = addrauth(dir, &["--json", "journal", "summary"]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["messages"], told["counts"].as_array().map(Vec::len)), (0, &2.into(), Some(2)));
+    assert_eq!(told["domains"]["invalid"]["top"][0], serde_json::json!({ "domain": "x.example", "messages": 1 }));
+    assert_eq!(addrauth(dir, &["journal", "summary", "--since", "2999-01-01"]).0, 1);
 }
 
 /// The text without its line ends.
@@ -355,12 +417,24 @@ async fn an_erased_address_is_found_no_more() {
     let dir = kept().await;
     let dir = dir.path();
     let (code, out, err) = addrauth(dir, &["--json", "journal", "erase", "CAROL@example.com"]);
-    assert_eq!((code, out.trim(), err.as_str()), (0, r#"{"notices":0,"rows":1,"unsent":0}"#, ""));
+    let none = r#"{"allowed":0,"choices":0,"listed":0,"quarantined":0}"#;
+    let want = format!(r#"{{"notices":0,"remains":{none},"rows":1,"unsent":0}}"#);
+    assert_eq!((code, out.trim(), err.as_str()), (0, want.as_str(), ""));
     assert_eq!(listed(dir, &["--recipient", "carol@example.com"]), (1, vec![]));
     let (code, out, _) = addrauth(dir, &["why", "4BBB"]);
     assert!(code == 0 && !out.contains("arol") && out.contains("<erased@erased.invalid>"), "{out}");
     assert_eq!(addrauth(dir, &["journal", "erase", "carol@example.com"]).0, 1);
     assert_eq!(addrauth(dir, &["journal", "erase", "carol"]).0, 2);
+    // What the user chose is not the journal's to forget: it says so.
+    let ledger = tables(dir).await;
+    ledger.choose("carol@example.com", "invalid", "quarantine").await.unwrap();
+    ledger.allow("carol@example.com", "@x.example", 9).await.unwrap();
+    ledger.close().await;
+    let (code, out, _) = addrauth(dir, &["journal", "erase", "carol@example.com"]);
+    for sign in ["addrauth user clear carol@example.com", "addrauth user disallow carol@example.com SENDER"] {
+        assert!(code == 0 && out.contains(sign), "{out}");
+    }
+    assert!(!out.contains("quarantine list"), "{out}");
 }
 
 #[test]

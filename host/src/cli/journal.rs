@@ -2,16 +2,20 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
 use super::why::text::shown;
 use super::{Context, exit, fail};
-use crate::case::{CASE_VERSION, Story, ToldFinding, stamp};
+use crate::case::{CASE_VERSION, Story, stamp};
 use crate::config::{self, Config, Limits};
 use crate::proto::address::Address;
-use crate::store::{self, JournalRow, Ledger, Opening, Search, folded};
+use crate::store::{self, Erased, JournalRow, Ledger, Opening};
+
+mod list;
+mod summary;
 
 /// Look up what became of messages
 ///
@@ -25,13 +29,24 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// List rows, the newest first
+    /// List rows, the newest first: what was found, what the mail server was told, and what each policy decided
     ///
     /// Exit code: 0 there are some, 1 there are none, 2 it could not be told.
-    List(Wanted),
+    List(list::Wanted),
+    /// Count the messages: how many of each result were decided how, and whose domains had no valid key
+    ///
+    /// Where `observe = true` was in force a decision was made and not carried out: it counts as observed. So this tells what
+    /// would happen if that setting went.
+    ///
+    /// Exit code: 0 there are some, 1 there are none, 2 it could not be told.
+    Summary {
+        /// Only of this time: 7d, 12h, or from a day on: 2026-11-20 (UTC)
+        #[arg(long, value_name = "AGE|DAY", value_parser = since)]
+        since: Option<SystemTime>,
+    },
     /// Show one row as it was written: `addrauth why` explains it
     ///
-    /// Exit code: 0 shown, 2 there is no such row.
+    /// Exit code: 0 shown, 1 there is no such row, 2 it could not be told.
     Show {
         /// The number of a row, or the mail server's queue id
         #[arg(value_name = "ID|QUEUE-ID")]
@@ -40,35 +55,15 @@ enum Verb {
     /// Take an address out of all rows, and out of notices that were sent or given up
     ///
     /// erased@erased.invalid takes its place, whether it stands there as sender, recipient, in a fact that a policy saw or in
-    /// a note; a +tag and letter case do not matter. The rows stay, and so does all else in them.
+    /// a note; a +tag and letter case do not matter. The rows stay, and so does all else in them; no later note brings an
+    /// address back into such a row. What the user chose, and messages in quarantine, stay: it says what holds the address
+    /// still.
     ///
-    /// Exit code: 0 done, 1 it was nowhere, 2 it could not be done.
+    /// Exit code: 0 done, or it stands elsewhere still; 1 it was nowhere, 2 it could not be done.
     Erase {
         /// The address, such as bob@example.com
         address: String,
     },
-}
-
-#[derive(Debug, clap::Args)]
-struct Wanted {
-    /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
-    last: u16,
-    /// Only from this sender: address of the From field or of the envelope; @example.com for a whole domain
-    #[arg(long, value_name = "ADDRESS")]
-    sender: Option<String>,
-    /// Only to this recipient; @example.com for a whole domain
-    #[arg(long, value_name = "ADDRESS")]
-    recipient: Option<String>,
-    /// Only with this result
-    #[arg(long, value_name = "WORD", value_parser = ["valid", "invalid", "missing", "none", "unverified", "unusable"])]
-    result: Option<String>,
-    /// Only where the mail server was told this
-    #[arg(long, value_name = "WORD", value_parser = ["accept", "hold", "discard", "reject", "defer"])]
-    verdict: Option<String>,
-    /// Only of this time: 2d, 12h, 30min
-    #[arg(long, value_name = "AGE", value_parser = humantime_serde::re::humantime::parse_duration)]
-    since: Option<Duration>,
 }
 
 /// Why the journal cannot be read.
@@ -91,16 +86,43 @@ pub(crate) enum Unread {
     Story { id: i64, text: String },
     #[error("{0:?} is no address: write bob@example.com")]
     Address(String),
+    #[error(
+        "{0:?} is neither the number of a row, such as 17, nor a queue id, such as 4XyZ1bQ7: `addrauth journal list` shows \
+         both"
+    )]
+    Id(String),
 }
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> ExitCode {
     let done = match args.verb {
-        Verb::List(wanted) => list(&wanted, context).await,
+        Verb::List(wanted) => list::list(&wanted, context).await,
+        Verb::Summary { since } => summary::summary(since, context).await,
         Verb::Show { id } => show(&id, context).await,
         Verb::Erase { address } => erase(&address, context).await,
     };
-    done.unwrap_or_else(fail)
+    match done {
+        Ok(code) => code,
+        Err(none @ Unread::NoRow(_)) => {
+            eprintln!("addrauth: {none}");
+            exit::no()
+        }
+        Err(error) => fail(error),
+    }
+}
+
+/// A time as `--since` takes it: an age before now, or the beginning of a day in UTC.
+fn since(text: &str) -> Result<SystemTime, String> {
+    let day = || parse_rfc3339_weak(&format!("{text} 00:00:00")).or_else(|_| parse_rfc3339_weak(text));
+    match parse_duration(text) {
+        Ok(age) => Ok(before_now(age)),
+        Err(_) => day().map_err(|_| "write an age (--since 2d, 12h, 30min) or a day (--since 2026-11-20)".into()),
+    }
+}
+
+/// So long ago; what is older than all calendars is everything.
+fn before_now(age: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH)
 }
 
 /// Opens the journal of this configuration, where there is one: looking must not make files of another user's.
@@ -115,6 +137,10 @@ pub(crate) async fn open(config: &Config) -> Result<Ledger, Unread> {
 
 /// The rows of a queue id, or the one of this number.
 pub(crate) async fn rows(ledger: &Ledger, id: &str) -> Result<Vec<JournalRow>, Unread> {
+    let odd = |c: char| c == '@' || c.is_whitespace() || c.is_control();
+    if id.is_empty() || id.contains(odd) {
+        return Err(Unread::Id(id.to_owned()));
+    }
     let mut rows = ledger.journal_of(id).await?;
     if let (true, Ok(number)) = (rows.is_empty(), id.parse()) {
         rows.extend(ledger.journal_row(number).await?);
@@ -130,89 +156,6 @@ pub(crate) fn story(row: &JournalRow) -> Result<Story, Unread> {
         CASE_VERSION => Ok(story),
         other => Err(unread(format!("it has version {other}, and {CASE_VERSION} is known"))),
     }
-}
-
-async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode, Unread> {
-    let sender = wanted.sender.as_deref().map(whom).transpose()?;
-    let recipient = wanted.recipient.as_deref().map(whom).transpose()?;
-    let narrowest = sender.as_ref().or(recipient.as_ref());
-    let search = Search {
-        result: wanted.result.clone(),
-        verdict: wanted.verdict.clone(),
-        since: wanted.since.and_then(|age| SystemTime::now().checked_sub(age)),
-        holds: narrowest.map(|whom| format!("@{}", whom.rsplit_once('@').map_or("", |(_, domain)| domain))),
-    };
-    let fits = |row: &JournalRow| {
-        if sender.is_none() && recipient.is_none() {
-            return true;
-        }
-        let Ok(story) = story(row) else { return false };
-        let is_sender = |whom: &String| senders(&story).iter().any(|address| is(address, whom));
-        let is_recipient = |whom: &String| story.recipients.iter().any(|address| is(address, whom));
-        sender.as_ref().is_none_or(is_sender) && recipient.as_ref().is_none_or(is_recipient)
-    };
-    let ledger = open(&context.read_config()?).await?;
-    let found = ledger.find(&search, usize::from(wanted.last), fits).await;
-    ledger.close().await;
-    let rows = found?;
-    if !context.json && !rows.is_empty() {
-        println!("{:>8}  {:<20}  {:<14}  {:<10}  {:<7}  FROM -> TO", "ID", "WRITTEN", "QUEUE ID", "RESULT", "VERDICT");
-    }
-    for row in &rows {
-        println!("{}", if context.json { as_json(row).to_string() } else { line(row) });
-    }
-    Ok(if rows.is_empty() { exit::no() } else { exit::YES })
-}
-
-/// An address in the form that is compared, or `@domain`.
-fn whom(text: &str) -> Result<String, Unread> {
-    let wrong = || Unread::Address(text.to_owned());
-    if text.starts_with('@') && text.len() > 1 {
-        let one = Address::parse(format!("x{text}").as_bytes(), true).map_err(|_| wrong())?;
-        return Ok(format!("@{}", one.domain()));
-    }
-    let address = Address::parse(text.as_bytes(), true).map_err(|_| wrong())?;
-    folded(&address.to_string()).ok_or_else(wrong)
-}
-
-/// The address in From, and that of the envelope.
-fn senders(story: &Story) -> Vec<&str> {
-    let author = match &story.finding {
-        ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Passing(_) => None,
-    };
-    author.into_iter().chain(story.reverse_path.as_deref()).collect()
-}
-
-fn is(path: &str, whom: &str) -> bool {
-    let path = path.trim_start_matches('<').trim_end_matches('>');
-    let Some(folded) = folded(path) else { return false };
-    if whom.starts_with('@') {
-        return folded.rsplit_once('@').is_some_and(|(_, domain)| whom.get(1..) == Some(domain));
-    }
-    folded == whom
-}
-
-/// One row as one line; what comes from outside is made safe for a terminal.
-fn line(row: &JournalRow) -> String {
-    let entry = &row.entry;
-    let to = match story(row) {
-        Ok(story) => match story.recipients.as_slice() {
-            [one] => one.clone(),
-            [first, more @ ..] => format!("{first} and {} more", more.len()),
-            [] => "nobody".into(),
-        },
-        Err(_) => "?".into(),
-    };
-    shown(&format!(
-        "{:>8}  {}  {:<14}  {:<10}  {:<7}  {} -> {to}",
-        row.id,
-        stamp(row.at).get(..19).unwrap_or_default().to_owned() + "Z",
-        entry.queue_id.as_deref().unwrap_or("-"),
-        entry.result,
-        entry.verdict,
-        entry.sender.as_deref().unwrap_or("-"),
-    ))
 }
 
 fn as_json(row: &JournalRow) -> serde_json::Value {
@@ -247,14 +190,54 @@ async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
     let erased = ledger.erase(&whom.to_string()).await;
     ledger.close().await;
     let erased = erased?;
-    if context.json {
-        println!("{}", json!({ "rows": erased.rows, "notices": erased.ended, "unsent": erased.unsent }));
-    } else {
-        println!("{} journal rows and {} ended notices held it, and hold it no more", erased.rows, erased.ended);
-        if erased.unsent > 0 {
-            println!("{} notices still to be sent hold it until they are: erase it again then", erased.unsent);
+    match context.json {
+        true => {
+            let remains = erased.remains;
+            let remains = json!({ "choices": remains.choices, "allowed": remains.allowed, "listed": remains.listed,
+                "quarantined": remains.quarantined });
+            println!(
+                "{}",
+                json!({ "rows": erased.rows, "notices": erased.ended, "unsent": erased.unsent, "remains": remains })
+            );
         }
+        false => erased_words(&whom.to_string(), &erased).iter().for_each(|line| println!("{}", shown(line))),
     }
-    let nowhere = (erased.rows, erased.ended, erased.unsent) == (0, 0, 0);
-    Ok(if nowhere { exit::no() } else { exit::YES })
+    Ok(if erased == Erased::default() { exit::no() } else { exit::YES })
+}
+
+/// What was done, and what holds the address still: a line each.
+fn erased_words(whom: &str, erased: &Erased) -> Vec<String> {
+    let Erased { rows, ended, unsent, remains } = *erased;
+    let mut lines = vec![format!("{rows} journal rows and {ended} ended notices held it, and hold it no more")];
+    let mut still = |count: u64, words: String| {
+        if count > 0 {
+            lines.push(words);
+        }
+    };
+    still(unsent, format!("{unsent} notices still to be sent hold it until they are: erase it again then"));
+    still(
+        remains.choices,
+        format!("{} choices of this user stay: `addrauth user clear {whom}` takes them back", remains.choices),
+    );
+    still(
+        remains.allowed,
+        format!(
+            "{} senders are on this user's own list and stay: `addrauth user show {whom}` names them, `addrauth user \
+             disallow {whom} SENDER` takes one off",
+            remains.allowed
+        ),
+    );
+    still(
+        remains.listed,
+        format!("{} other users have it on their lists of wanted senders, and keep it", remains.listed),
+    );
+    still(
+        remains.quarantined,
+        format!(
+            "{} messages in quarantine are for it or from it: `addrauth quarantine list` shows them, `addrauth quarantine \
+             delete NUMBER` deletes one; then erase it again",
+            remains.quarantined
+        ),
+    );
+    lines
 }
