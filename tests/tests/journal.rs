@@ -446,6 +446,10 @@ fn looking_makes_no_files() {
         assert!(code == 2 && err.contains("there is no journal") && err.contains("filter.db"), "{err}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    // An empty journal is another thing.
+    std::fs::File::create(dir.path().join("filter.db")).unwrap();
+    let (code, out, err) = addrauth(dir.path(), &["journal", "list"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "", "addrauth: the journal has no row yet\n"));
 }
 
 #[tokio::test]

@@ -37,6 +37,14 @@ pub(super) struct Wanted {
     since: Option<SystemTime>,
 }
 
+impl Wanted {
+    /// Whether every row is looked for.
+    fn is_all(&self) -> bool {
+        let words = [&self.sender, &self.recipient, &self.result, &self.verdict, &self.decision, &self.policy];
+        words.iter().all(|word| word.is_none()) && self.since.is_none()
+    }
+}
+
 fn count(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "write a number, such as --last 20; --last 0 shows all".into())
 }
@@ -75,6 +83,7 @@ pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode,
     ledger.close().await;
     scanned?;
     match (printed, more) {
+        (0, _) if wanted.is_all() => eprintln!("addrauth: the journal has no row yet"),
         (0, _) => eprintln!("addrauth: the journal has no such row; `addrauth journal list` alone shows the newest"),
         (_, true) => eprintln!("{printed} newest shown; --last 0 shows all"),
         (_, false) => {}
@@ -139,7 +148,7 @@ fn is(path: &str, whom: &str) -> bool {
 
 fn heading() -> String {
     let [id, written, queue_id] = ["ID", "WRITTEN", "QUEUE ID"];
-    format!("{id:>8}  {written:<20}  {queue_id:<14}  {:<10}  {:<7}  {:<20}  FROM -> TO", "RESULT", "VERDICT", "DECIDED")
+    format!("{id:>8}  {written:<20}  {queue_id:<14}  {:<10}  {:<7}  {:<24}  FROM -> TO", "RESULT", "VERDICT", "DECIDED")
 }
 
 /// One row as one line; what comes from outside is made safe for a terminal.
@@ -150,7 +159,7 @@ fn line(row: &JournalRow) -> String {
         Err(_) => ("?".into(), "?".into()),
     };
     shown(&format!(
-        "{:>8}  {}  {:<14}  {:<10}  {:<7}  {decided:<20}  {} -> {to}",
+        "{:>8}  {}  {:<14}  {:<10}  {:<7}  {decided:<24}  {} -> {to}",
         row.id,
         stamp(row.at).get(..19).unwrap_or_default().to_owned() + "Z",
         entry.queue_id.as_deref().unwrap_or("-"),
