@@ -201,11 +201,19 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     ledger.choose("bob@forget.example", "invalid", "quarantine").await.unwrap();
     ledger.allow("bob@forget.example", "@x.example", 9).await.unwrap();
     ledger.allow("carol@forget.example", "bob@forget.example", 9).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO digest (capped_as, recipient, journal, since, count, senders)
+         VALUES ('dora@forget.example', 'dora@forget.example', 1, 1000000, 2, 'Bob@forget.example' || char(10) || 'c@x.example')",
+    )
+    .execute(ledger.0.writer())
+    .await
+    .unwrap();
     let remains = Remains { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
-    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { rows: 2, remains, ..Erased::default() });
+    let want = Erased { rows: 2, ended: 0, unsent: 1, remains };
+    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), want);
     let from = ledger.erase("bounce@x.example").await.unwrap();
     assert_eq!(from, Erased { remains: Remains { quarantined: 2, ..Remains::default() }, ..Erased::default() });
-    ledger.release(1, Some("carol@forget.example"), None, now).await.unwrap().rows.iter().for_each(drop);
+    ledger.release(1, Some("carol@forget.example"), None, now).await.unwrap();
     ledger.delete_held(1, Some("bob+x@forget.example"), now).await.unwrap();
     let rows = ledger.journal(9).await.unwrap();
     let note = &rows[1].entry.note;
