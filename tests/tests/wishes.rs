@@ -1,6 +1,9 @@
 //! Whose policy it is: site, domain, recipient and user, from the command line to the answer that the MTA gets.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -269,6 +272,39 @@ async fn an_explanation_says_what_the_filter_will_do() {
     let lines = explain("erin@two.example")["results"].as_array().unwrap().clone();
     let late = lines.iter().find(|line| line["why"] == "expired").unwrap();
     assert_eq!((&late["by"], &late["policy"], lines.len()), (&"allow-list".into(), &"accept".into(), 7));
+}
+
+#[tokio::test]
+async fn whoever_may_not_look_is_told_who_may() {
+    let stage = stage(Act::invalid(), LEVELS).await;
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(stage.file.parent().unwrap(), 0o755);
+    mode(&stage.file, 0o644);
+    mode(&stage.state, 0o000);
+    let root = std::fs::metadata(&stage.state).unwrap().uid() == 0;
+    // Where it was built another user may not reach it.
+    let program = stage.file.with_file_name("addrauth");
+    std::fs::hard_link(binary(), &program).or_else(|_| std::fs::copy(binary(), &program).map(|_| ())).unwrap();
+    for words in [
+        &["quarantine", "list"][..],
+        &["journal", "list"],
+        &["why", "4F1"],
+        &["user", "show", "bob@home.example"],
+        &["user", "set", "bob@home.example", "invalid=quarantine"],
+    ] {
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(&stage.file).args(words);
+        if root {
+            // No mode keeps root out.
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {error}");
+        assert!(error.contains("permission denied: run this as root or as the filter's user ("), "{words:?}: {error}");
+        assert!(!error.contains("there is no"), "{words:?}: {error}");
+    }
+    mode(&stage.state, 0o700);
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
 use super::why::text::shown;
-use super::{Context, exit, fail};
+use super::{Context, database, exit, fail, ledger};
 use crate::case::{CASE_VERSION, Story, stamp};
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config};
 use crate::proto::address::Address;
-use crate::store::{self, Erased, JournalRow, Ledger, Opening};
+use crate::store::{self, Erased, JournalRow, Ledger};
 
 mod list;
 mod summary;
@@ -127,12 +127,7 @@ fn before_now(age: Duration) -> SystemTime {
 
 /// Opens the journal of this configuration, where there is one: looking must not make files of another user's.
 pub(crate) async fn open(config: &Config) -> Result<Ledger, Unread> {
-    let (dir, limits) = (&config.state_dir.0, Limits::default());
-    let file = dir.join("filter.db");
-    if !file.exists() {
-        return Err(Unread::None(file));
-    }
-    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await?)
+    ledger(config).await?.ok_or_else(|| Unread::None(database(config)))
 }
 
 /// The rows of a queue id, or the one of this number.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{Config, Error};
+use crate::config::{Config, Error, Limits};
+use crate::store::{self, Ledger, Opening};
 
 pub mod address;
 pub mod ask;
@@ -57,6 +58,21 @@ pub(crate) fn hostname() -> String {
     let name = name.trim();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
     if !name.is_empty() && name.chars().all(good) { name.into() } else { "localhost".into() }
+}
+
+/// The filter's database where there is one: whoever only looks makes none, or it would be his. Not to be allowed to look is
+/// an error.
+pub(crate) async fn ledger(config: &Config) -> Result<Option<Ledger>, store::Error> {
+    let (dir, limits) = (&config.state_dir.0, Limits::default());
+    if !store::is_there(&database(config))? {
+        return Ok(None);
+    }
+    Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await.map(Some)
+}
+
+/// Where the filter's database is.
+pub(crate) fn database(config: &Config) -> PathBuf {
+    config.state_dir.0.join("filter.db")
 }
 
 /// Says on standard error why a verb could not be carried out; exit code 2.

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::{Value, json};
 
-use super::{Context, exit};
+use super::{Context, database, exit, ledger};
 use crate::config::{self, Config, Limits};
-use crate::store::{self, Held, Ledger, Opening};
+use crate::store::{self, Held, Ledger};
 
 /// Between two looks for what became of a release.
 const LOOK: Duration = Duration::from_millis(200);
@@ -95,7 +95,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     let limits = Limits::default();
     let done = async {
         let config = context.read_config()?;
-        let ledger = open(&config, &limits).await?;
+        let ledger = open(&config).await?;
         let done = match args.verb {
             Verb::List { recipient } => list(&ledger, recipient.as_deref(), &limits, context.json).await,
             Verb::Show { id, raw } => show(&ledger, id, raw, context.json).await,
@@ -124,13 +124,8 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 /// The filter's database. It is not made here: it would belong to whoever looked first.
-async fn open(config: &Config, limits: &Limits) -> Result<Ledger, Error> {
-    let dir = &config.state_dir.0;
-    let file = dir.join("filter.db");
-    if !file.exists() {
-        return Err(Error::NoLedger(file));
-    }
-    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: limits.store_readers }).await?)
+async fn open(config: &Config) -> Result<Ledger, Error> {
+    ledger(config).await?.ok_or_else(|| Error::NoLedger(database(config)))
 }
 
 async fn list(ledger: &Ledger, recipient: Option<&str>, limits: &Limits, json: bool) -> Result<ExitCode, Error> {

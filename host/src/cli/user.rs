@@ -1,13 +1,12 @@
 //! `addrauth user`: what a user chose for his own mail, and whose mail he wants.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Context, exit};
+use super::{Context, exit, ledger};
 use crate::case::{By, KeyStatus, Recipient, Why};
 use crate::config::{Config, Limits};
 use crate::policy::Policies;
@@ -151,7 +150,7 @@ fn lost(policies: &Policies, address: &Address, wish: &Wish) -> Vec<&'static str
 async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Error> {
     let mailbox = mailbox(address);
     let (mut choices, mut allowed) = Default::default();
-    if let Some(ledger) = open_existing(config).await? {
+    if let Some(ledger) = ledger(config).await? {
         (choices, allowed) = (ledger.choices(&mailbox).await?, ledger.allowed(&mailbox).await?);
         ledger.close().await;
     }
@@ -182,7 +181,7 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
     }
     let mailbox = mailbox(address);
     let mut cleared = 0;
-    if let Some(ledger) = open_existing(config).await? {
+    if let Some(ledger) = ledger(config).await? {
         match names {
             [] => cleared = ledger.unchoose(&mailbox, None).await?,
             names => {
@@ -221,7 +220,7 @@ async fn allow(config: &Config, address: &Address, senders: &[String], json: boo
 async fn disallow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
     let (mailbox, senders) = (mailbox(address), read_senders(senders)?);
     let mut gone = Vec::new();
-    if let Some(ledger) = open_existing(config).await? {
+    if let Some(ledger) = ledger(config).await? {
         for sender in &senders {
             if ledger.disallow(&mailbox, sender).await? {
                 gone.push(sender);
@@ -240,7 +239,7 @@ async fn disallow(config: &Config, address: &Address, senders: &[String], json: 
 const PAGE: u32 = 1_000;
 
 async fn list(config: &Config, json: bool) -> Result<bool, Error> {
-    let Some(ledger) = open_existing(config).await? else {
+    let Some(ledger) = ledger(config).await? else {
         return Ok(true);
     };
     let mut last = String::new();
@@ -272,24 +271,13 @@ pub(super) fn recipient(address: &Address) -> Recipient {
     Recipient { path: format!("<{address}>").into_bytes(), address: Some(address.clone()), never_notify: false }
 }
 
-pub(super) async fn open(config: &Config) -> Result<Ledger, store::Error> {
-    let limits = Limits::default();
-    Ledger::open(&config.state_dir.0, Opening { busy: limits.store_busy_command, readers: 1 }).await
-}
-
-/// The filter's database where there is one: whoever only looks makes none. Not to be allowed to look is an error.
-pub(super) async fn open_existing(config: &Config) -> Result<Option<Ledger>, store::Error> {
-    let path = database(config);
-    match path.try_exists() {
-        Ok(false) => Ok(None),
-        Ok(true) => open(config).await.map(Some),
-        Err(error) => Err(store::Error::Open { path, text: error.to_string() }),
+/// The filter's database, which is made where only the directory is there: whoever made that is its owner.
+async fn open(config: &Config) -> Result<Ledger, Error> {
+    let (dir, limits) = (&config.state_dir.0, Limits::default());
+    if !store::is_there(dir)? {
+        return Err(Error::NoDirectory(dir.clone()));
     }
-}
-
-/// Where the filter's database is.
-pub(super) fn database(config: &Config) -> std::path::PathBuf {
-    Path::new(&config.state_dir.0).join("filter.db")
+    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await?)
 }
 
 #[cfg(test)]

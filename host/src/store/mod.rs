@@ -13,6 +13,7 @@ mod keys;
 mod ledger;
 mod outbox;
 mod quarantine;
+mod rights;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use keys::{Added, KeyRow, KeyTable, NewKey, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 pub use quarantine::{Held, HeldFor, Kept, Released};
+pub use rights::is_there;
 pub use sqlite::prepare_dir;
 
 pub use crate::proto::address::folded;
@@ -54,11 +56,29 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file cannot be opened or created.
-    #[error("cannot open {path}: {text}. It must belong to the user that runs addrauth, with mode 0600")]
+    #[error("cannot open {path}: {text}")]
     Open {
         /// The file.
         path: PathBuf,
         /// The reason.
+        text: String,
+    },
+    /// The file is another user's.
+    #[error("cannot open {path}: permission denied: {way}")]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// What to do about it.
+        way: String,
+    },
+    /// The file holds something else, or not all of what it held.
+    #[error(
+        "{path} is damaged, or no database of ours: {text}. Restore it from a backup, or move it away with its -wal and -shm"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The database's reason.
         text: String,
     },
     /// Written by a newer version of this program.

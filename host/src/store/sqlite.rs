@@ -1,14 +1,15 @@
 //! Opening a SQLite file: its rights, its settings, its schema.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
+use super::rights::{is_damage, prepare_file, unusable};
 use super::{Error, Opening};
 
 /// An open database: one connection that writes, several that read, so that no writer waits for another of ours.
@@ -39,12 +40,8 @@ impl Database {
     ) -> Result<Database, Error> {
         prepare_dir(dir)?;
         let path = dir.join(name);
-        let unopened = |text: String| Error::Open { path: path.clone(), text };
         // Made by us and not by SQLite, so that nobody else can read it for a moment; its -wal and -shm follow its mode.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(unopened(e.to_string())),
-            _ => {}
-        }
+        prepare_file(&path)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(opening.busy)
@@ -80,7 +77,10 @@ impl Database {
 
     /// A failed statement as an error that names the file.
     pub(super) fn failed(&self, source: sqlx::Error) -> Error {
-        Error::Statement { path: self.path.clone(), source }
+        match is_damage(&source) {
+            true => Error::Damaged { path: self.path.clone(), text: source.to_string() },
+            false => Error::Statement { path: self.path.clone(), source },
+        }
     }
 
     /// Closes the connections; what is asked for later fails.
@@ -107,7 +107,7 @@ async fn migrate(path: &Path, options: &SqliteConnectOptions, schema: &[&'static
         match SqliteConnection::connect_with(options).await {
             Ok(connection) => break connection,
             Err(e) if tries < 20 && e.to_string().contains("locked") => tries += 1,
-            Err(e) => return Err(Error::Open { path: path.to_owned(), text: e.to_string() }),
+            Err(e) => return Err(unusable(path, &e)),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
@@ -131,7 +131,7 @@ async fn migrate(path: &Path, options: &SqliteConnectOptions, schema: &[&'static
         work.commit().await?;
         Ok(found)
     };
-    let found: i64 = done.await.map_err(|e: sqlx::Error| Error::Open { path: path.to_owned(), text: e.to_string() })?;
+    let found: i64 = done.await.map_err(|e: sqlx::Error| unusable(path, &e))?;
     // Not an error of ours to report: everything is committed.
     let _ = connection.close().await;
     if found > known { Err(Error::Newer { path: path.to_owned(), found, known }) } else { Ok(()) }
@@ -139,7 +139,7 @@ async fn migrate(path: &Path, options: &SqliteConnectOptions, schema: &[&'static
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -179,6 +179,20 @@ mod tests {
         assert_eq!(mode(&state), 0o700);
         for name in ["x.db", "x.db-wal", "x.db-shm"] {
             assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_root_makes_in_another_users_directory_is_that_users() {
+        let dir = tempfile::tempdir().unwrap();
+        // Only root may; for anybody else the directory stays his own, and so must the files.
+        let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_533));
+        let db = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap();
+        sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+        let owner = |path: &Path| std::fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+        for name in ["x.db", "x.db-wal", "x.db-shm"] {
+            assert_eq!(owner(&dir.path().join(name)), owner(dir.path()), "{name}");
+            assert_eq!(mode(&dir.path().join(name)), 0o600, "{name}");
         }
     }
 
@@ -237,7 +251,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("x.db"), vec![b'x'; 4096]).unwrap();
         let error = Database::open(dir.path(), "x.db", &[SCHEMA], OPENING).await.unwrap_err().to_string();
-        assert!(error.contains("x.db") && error.contains("0600"), "{error}");
+        assert!(error.contains("x.db is damaged") && error.contains("move it away"), "{error}");
         let error = Database::open(&dir.path().join("x.db"), "y.db", &[SCHEMA], OPENING).await.unwrap_err().to_string();
         assert!(error.contains("state_dir"), "{error}");
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::user::{database, open_existing, recipient};
-use super::super::{Context, exit, fail};
+use super::super::user::recipient;
+use super::super::{Context, database, exit, fail, ledger};
 use super::refused;
 use crate::case::{By, KeyStatus, MarkAs, Why};
 use crate::config::{Config, Limits};
@@ -102,7 +102,7 @@ async fn wish(
     sender: Option<&Address>,
     notes: &mut Vec<String>,
 ) -> Result<Wish, store::Error> {
-    let Some(ledger) = open_existing(config).await? else {
+    let Some(ledger) = ledger(config).await? else {
         let path = database(config);
         notes.push(format!("without users' choices: none are kept yet, there is no {}", path.display()));
         return Ok(Wish::default());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::super::{config, user};
+use super::super::{config, ledger};
 use super::Report;
 use crate::config::{Config, Limits};
 use crate::outbox;
@@ -61,7 +61,7 @@ pub(super) async fn state(config: &Config, report: &mut Report) {
         }
         Err(e) => return report.unknown(&about, format!("it cannot be looked at: {e}")),
     }
-    match user::open_existing(config).await {
+    match ledger(config).await {
         Ok(Some(ledger)) => {
             report.good("filter.db", "it opens, and its schema is known");
             ledger.close().await;
@@ -195,7 +195,8 @@ mod tests {
         mode(&state, 0o700);
         assert!(looked_at(&state).await.has(State::Warning));
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
-        user::open(&at(&state)).await.unwrap().close().await;
+        let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
+        crate::store::Ledger::open(&state, opening).await.unwrap().close().await;
         fs::write(state.join("mark.key"), [1; 32]).unwrap();
         mode(&state.join("mark.key"), 0o600);
         let report = looked_at(&state).await;

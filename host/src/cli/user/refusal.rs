@@ -51,6 +51,8 @@ pub(super) enum Error {
     Folder,
     #[error("{0:?} is no sender: write an address, or @example.com for all of a domain")]
     Sender(String),
+    #[error("there is no directory {0}: the filter makes it when it first starts; is state_dir right?")]
+    NoDirectory(std::path::PathBuf),
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
@@ -64,7 +66,7 @@ impl Error {
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Error::Store(store::Error::TooManyAllowed { .. }) => exit::no(),
-            Error::Config(_) | Error::Policy(_) | Error::Store(_) => exit::unknown(),
+            Error::Config(_) | Error::Policy(_) | Error::Store(_) | Error::NoDirectory(_) => exit::unknown(),
             _ => exit::no(),
         }
     }

@@ -21,6 +21,7 @@ struct Home {
 fn home(text: &str) -> Home {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config::parse(text, "x.toml".as_ref()).unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
     config.state_dir = config::StateDir(dir.path().join("state"));
     Home { dir, config }
 }
@@ -32,7 +33,7 @@ async fn done(home: &Home, words: &str) -> Result<bool, Error> {
 }
 
 async fn chosen(home: &Home, address: &str) -> Vec<String> {
-    let Some(ledger) = open_existing(&home.config).await.unwrap() else { return Vec::new() };
+    let Some(ledger) = ledger(&home.config).await.unwrap() else { return Vec::new() };
     let choices = ledger.choices(address).await.unwrap();
     choices.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
@@ -60,7 +61,7 @@ async fn what_is_refused_is_refused_whole_and_says_the_way_out() {
         assert!(error.to_string().contains(says), "{words}: {error}");
         assert_eq!(error.code(), exit::no(), "{words}");
     }
-    assert!(!home.dir.path().join("state").exists(), "not even a database is made");
+    assert!(!home.dir.path().join("state/filter.db").exists(), "not even a database is made");
 }
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn choices_are_set_shown_and_cleared_by_mailbox() {
 async fn wanted_senders_come_and_go() {
     let home = home(CONFIG);
     assert!(done(&home, "allow bob@home.example Alice+x@Example.com @LIST.example").await.unwrap());
-    let ledger = open_existing(&home.config).await.unwrap().unwrap();
+    let ledger = ledger(&home.config).await.unwrap().unwrap();
     assert_eq!(ledger.allowed("bob@home.example").await.unwrap(), ["@list.example", "alice@example.com"]);
     assert!(done(&home, "show bob@home.example").await.unwrap());
     assert!(!done(&home, "disallow bob@home.example carol@example.com").await.unwrap());
@@ -109,6 +110,19 @@ async fn a_choice_that_the_administrators_line_goes_before_is_kept_and_told() {
         check(&home.config, &policies, &boss, name, value, &mut wish).unwrap();
     }
     assert_eq!(lost(&policies, &boss, &wish), ["invalid"]);
+}
+
+#[tokio::test]
+async fn where_no_filter_ever_started_nothing_is_made() {
+    let home = home(CONFIG);
+    let state = home.dir.path().join("state");
+    std::fs::remove_dir(&state).unwrap();
+    for words in ["set bob@home.example invalid=mark", "allow bob@home.example alice@example.com"] {
+        let error = done(&home, words).await.unwrap_err();
+        assert!(error.to_string().contains("the filter makes it when it first starts"), "{error}");
+        assert_eq!(error.code(), exit::unknown());
+    }
+    assert!(!state.exists());
 }
 
 #[tokio::test]
