@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 pub use compose::{NotOwed, Sender};
 
@@ -259,7 +259,8 @@ impl Outbox {
             self.ledger.end(&due, Some(&text), now).await?;
             return Ok(Turn::GivenUp(text));
         }
-        debug!(recipient, message_id, tries, "{kind} waits: {text}");
+        info!(recipient, message_id, tries, "{kind} postponed: {text}");
+        self.ledger.postpone(&due, &text).await?;
         Ok(Turn::Postponed(text))
     }
 

@@ -27,7 +27,7 @@ pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keys::{Added, KeyRow, KeyTable, NewKey, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
-pub use quarantine::{Held, HeldFor, Kept, Released};
+pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
 pub use rights::is_there;
 pub use sqlite::prepare_dir;
 

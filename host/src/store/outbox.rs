@@ -137,8 +137,10 @@ pub struct OutboxRow {
     pub tries: u32,
     /// When the next one is, where it is not ended.
     pub next_try: SystemTime,
-    /// `sent`, or why it was given up; absent while it is still to be sent.
+    /// `sent`, `deleted`, or why it was given up; absent while it is still to be sent.
     pub outcome: Option<String>,
+    /// Why the last try did not succeed, while it is still to be sent.
+    pub note: Option<String>,
 }
 
 /// Notices to one recipient that were held back by the hourly cap.
@@ -186,18 +188,27 @@ impl Ledger {
         taken.await.map_err(|e| self.0.failed(e))
     }
 
+    /// Notes why a try did not succeed; the next one is when [`Ledger::take`] said.
+    pub async fn postpone(&self, due: &Due, why: &str) -> Result<(), Error> {
+        let noted = sqlx::query("UPDATE outbox SET note = ? WHERE id = ? AND ended IS NULL").bind(why).bind(due.id);
+        noted.execute(self.0.writer()).await.map(|_| ()).map_err(|e| self.0.failed(e))
+    }
+
     /// Ends a mail: it was sent, or is given up with these words, which the journal notes. A message from quarantine that is
-    /// given up is kept there again; one that was sent to the last who waited for it is kept no longer.
+    /// given up is kept there again; one that was sent to the last who waited for it is kept no longer. Nothing is given up
+    /// that was taken back meanwhile ([`Ledger::delete_held`]).
     pub async fn end(&self, due: &Due, given_up: Option<&str>, now: SystemTime) -> Result<(), Error> {
         let ended = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             // The text is not needed any more; the row stays for the caps.
-            sqlx::query("UPDATE outbox SET ended = ?, outcome = ?, message = x'', quarantine = NULL WHERE id = ?")
-                .bind(seconds(now))
-                .bind(given_up.unwrap_or("sent"))
-                .bind(due.id)
-                .execute(&mut *work)
-                .await?;
+            let ended = sqlx::query(
+                "UPDATE outbox SET ended = ?1, outcome = coalesce(?2, 'sent'), note = NULL, message = x'', quarantine = NULL
+                 WHERE id = ?3 AND (ended IS NULL OR ?2 IS NULL)",
+            );
+            let ended = ended.bind(seconds(now)).bind(given_up).bind(due.id).execute(&mut *work).await?;
+            if ended.rows_affected() == 0 {
+                return Ok(());
+            }
             match (due.quarantine, given_up) {
                 (Some(id), given_up) => quarantine::ended(&mut work, due, id, given_up, now).await?,
                 (None, Some(why)) => {
@@ -213,12 +224,14 @@ impl Ledger {
 
     /// The newest mails, newest first.
     pub async fn outbox(&self, most: u32) -> Result<Vec<OutboxRow>, Error> {
-        sqlx::query("SELECT kind, recipient, message_id, tries, next_try, outcome FROM outbox ORDER BY id DESC LIMIT ?")
-            .bind(most)
-            .fetch_all(self.0.readers())
-            .await
-            .and_then(|rows| rows.iter().map(read_outbox).collect())
-            .map_err(|e| self.0.failed(e))
+        sqlx::query(
+            "SELECT kind, recipient, message_id, tries, next_try, outcome, note FROM outbox ORDER BY id DESC LIMIT ?",
+        )
+        .bind(most)
+        .fetch_all(self.0.readers())
+        .await
+        .and_then(|rows| rows.iter().map(read_outbox).collect())
+        .map_err(|e| self.0.failed(e))
     }
 
     /// The cap that a report to this sender would be over now, if any.
@@ -427,6 +440,7 @@ pub(super) fn read_outbox(row: &SqliteRow) -> Result<OutboxRow, sqlx::Error> {
         tries: row.try_get("tries")?,
         next_try: time(row.try_get("next_try")?),
         outcome: row.try_get("outcome")?,
+        note: row.try_get("note")?,
     })
 }
 

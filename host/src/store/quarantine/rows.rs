@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Row, Transaction};
 
-use super::{Held, HeldFor, Kept};
+use super::{Held, HeldFor, Kept, UnderWay};
 use crate::store::journal::{annotate, insert};
 use crate::store::outbox::capped_as;
 use crate::store::{Due, Entry, Error, seconds, time};
@@ -94,35 +94,48 @@ pub(in crate::store) async fn ended(
     annotate(work, due.journal, &words).await
 }
 
+/// A recipient, his mailbox, and what became of the message for him.
+type Named = (String, String, Option<String>);
+
+/// The rows of one recipient, or of all.
+async fn named(
+    work: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    recipient: Option<&str>,
+) -> Result<Vec<Named>, sqlx::Error> {
+    let mut rows: Vec<Named> =
+        sqlx::query_as("SELECT recipient, folded, outcome FROM held WHERE quarantine = ? ORDER BY recipient")
+            .bind(id)
+            .fetch_all(&mut **work)
+            .await?;
+    if let Some(named) = recipient {
+        // The very spelling counts before other spellings of the same mailbox.
+        let exact = rows.iter().any(|(recipient, ..)| recipient.eq_ignore_ascii_case(named));
+        let same = |row: &Named| match exact {
+            true => row.0.eq_ignore_ascii_case(named),
+            false => row.1 == capped_as(named),
+        };
+        rows.retain(same);
+    }
+    Ok(rows)
+}
+
 /// Who of those named waits for the message; or why nobody does.
 pub(super) async fn waiting(
     work: &mut Transaction<'_, Sqlite>,
     id: i64,
     recipient: Option<&str>,
 ) -> Result<Result<Vec<String>, Error>, sqlx::Error> {
-    let mut rows: Vec<(String, String, Option<String>)> =
-        sqlx::query_as("SELECT recipient, folded, outcome FROM held WHERE quarantine = ? ORDER BY recipient")
-            .bind(id)
-            .fetch_all(&mut **work)
-            .await?;
-    if rows.is_empty() {
-        return Ok(Err(Error::NoMessage { id }));
-    }
-    if let Some(named) = recipient {
-        // The very spelling counts before other spellings of the same mailbox.
-        let exact = rows.iter().any(|(recipient, ..)| recipient.eq_ignore_ascii_case(named));
-        let same = |row: &(String, String, Option<String>)| match exact {
-            true => row.0.eq_ignore_ascii_case(named),
-            false => row.1 == capped_as(named),
-        };
-        rows.retain(same);
-    }
+    let rows = named(work, id, recipient).await?;
     let waiting: Vec<String> =
         rows.iter().filter(|(.., outcome)| outcome.is_none()).map(|(recipient, ..)| recipient.clone()).collect();
-    Ok(match rows.into_iter().next() {
-        None => Err(Error::NoSuchRecipient { id, recipient: recipient.unwrap_or_default().to_owned() }),
-        Some((.., Some(outcome))) if waiting.is_empty() => Err(Error::AlreadyEnded { id, outcome }),
-        Some(_) => Ok(waiting),
+    Ok(match (rows.into_iter().next(), recipient) {
+        (None, Some(recipient)) if !named(work, id, None).await?.is_empty() => {
+            Err(Error::NoSuchRecipient { id, recipient: recipient.to_owned() })
+        }
+        (None, _) => Err(Error::NoMessage { id }),
+        (Some((.., Some(outcome))), _) if waiting.is_empty() => Err(Error::AlreadyEnded { id, outcome }),
+        (Some(_), _) => Ok(waiting),
     })
 }
 
@@ -234,6 +247,37 @@ pub(super) async fn tidy(work: &mut Transaction<'_, Sqlite>, id: i64) -> Result<
     .map(|_| ())
 }
 
+/// Takes back what is on its way to one recipient, or to all, and not sent yet: they wait for a word again.
+pub(super) async fn back(
+    work: &mut Transaction<'_, Sqlite>,
+    id: i64,
+    recipient: Option<&str>,
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    for (recipient, ..) in named(work, id, recipient).await? {
+        let ended = sqlx::query(
+            "UPDATE outbox SET ended = ?, outcome = 'deleted', note = NULL, quarantine = NULL
+             WHERE quarantine = ? AND recipient = ? AND ended IS NULL",
+        );
+        let ended = ended.bind(seconds(now)).bind(id).bind(&recipient).execute(&mut **work).await?;
+        if ended.rows_affected() > 0 {
+            sqlx::query("UPDATE held SET outcome = NULL, ended = NULL WHERE quarantine = ? AND recipient = ?")
+                .bind(id)
+                .bind(&recipient)
+                .execute(&mut **work)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// How far a message has come to its recipient, where it is still to be sent.
+fn under_way(row: &SqliteRow) -> Result<Option<UnderWay>, sqlx::Error> {
+    let (tries, next): (Option<u32>, Option<i64>) = (row.try_get("tries")?, row.try_get("next_try")?);
+    let last = row.try_get("last")?;
+    Ok(tries.zip(next).map(|(tries, next)| UnderWay { tries, next_try: time(next), last }))
+}
+
 /// Rows of message and recipient, those of one message one after the other, as messages.
 pub(super) fn grouped(rows: &[SqliteRow]) -> Result<Vec<Held>, sqlx::Error> {
     let mut all: Vec<Held> = Vec::new();
@@ -243,6 +287,7 @@ pub(super) fn grouped(rows: &[SqliteRow]) -> Result<Vec<Held>, sqlx::Error> {
             recipient: row.try_get("recipient")?,
             outcome: row.try_get("outcome")?,
             note: row.try_get("note")?,
+            under_way: under_way(row)?,
         };
         match all.last_mut() {
             Some(held) if held.id == id => held.recipients.push(recipient),

@@ -132,7 +132,6 @@ async fn a_release_twice_and_one_of_nothing_say_no_and_change_nothing() {
     for recipient in [None, Some(BOB)] {
         let error = ledger.release(id, recipient, None, now()).await.unwrap_err();
         assert!(matches!(&error, Error::AlreadyEnded { outcome, .. } if outcome == "released"), "{error}");
-        assert!(ledger.delete_held(id, recipient, now()).await.is_err(), "it is on its way");
     }
     let due = take(&ledger, now()).await.unwrap();
     assert!(take(&ledger, now()).await.is_none(), "it goes once");
@@ -182,6 +181,33 @@ async fn a_copy_goes_out_at_once_to_each_and_is_kept_only_where_it_is_refused() 
     assert_eq!((held.len(), held[0].recipients[1].note.as_deref()), (1, Some("552 mailbox full")));
     ledger.delete_held(id, Some(CAROL), now()).await.unwrap();
     assert!(ledger.held_message(id).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_listed_with_its_tries_and_can_be_taken_back() {
+    let (_dir, ledger) = ledger().await;
+    let id = keep_one(&ledger, kept(&[BOB, CAROL])).await;
+    ledger.release(id, Some(BOB), None, now()).await.unwrap();
+    ledger.delete_held(id, Some(CAROL), now()).await.unwrap();
+    assert!(ledger.held(None, 9).await.unwrap().is_empty(), "nobody's word is waited for");
+    let due = take(&ledger, now()).await.unwrap();
+    ledger.postpone(&due, "451 later").await.unwrap();
+    let sought = Sought { under_way: true, recipient: Some(BOB.into()), since: Some(now()) };
+    let held = ledger.sought(&sought, 9).await.unwrap();
+    let way = UnderWay { tries: 1, next_try: now() + minute(1), last: Some("451 later".into()) };
+    assert_eq!(held[0].recipients[0].under_way.as_ref(), Some(&way));
+    assert_eq!(held[0].recipients[1].under_way, None, "carol's was deleted");
+    assert!(ledger.sought(&Sought { since: Some(now() + DAY), ..sought }, 9).await.unwrap().is_empty());
+    assert_eq!(ledger.kept().await.unwrap(), (1, 24));
+
+    assert_eq!(ledger.delete_held(id, None, now()).await.unwrap(), [BOB]);
+    assert!(take(&ledger, now() + DAY).await.is_none() && ledger.held_message(id).await.unwrap().is_none());
+    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("deleted"));
+    // The try that was under way ends after all: what was taken back is not kept again.
+    ledger.end(&due, Some("550 no"), now()).await.unwrap();
+    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("deleted"));
+    let words = note(&ledger).await;
+    assert!(words.contains(&format!("deleted from quarantine for {BOB}")) && !words.contains("550"), "{words}");
 }
 
 #[tokio::test]

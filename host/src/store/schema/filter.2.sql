@@ -53,6 +53,8 @@ ALTER TABLE outbox ADD COLUMN kind TEXT NOT NULL DEFAULT 'notice';
 ALTER TABLE outbox ADD COLUMN reverse_path TEXT NOT NULL DEFAULT '';
 -- Where a release or a copy has its message; `message` is empty then.
 ALTER TABLE outbox ADD COLUMN quarantine INTEGER REFERENCES quarantine (id) ON DELETE SET NULL;
+-- Why the last try did not succeed, until the row ends.
+ALTER TABLE outbox ADD COLUMN note TEXT;
 
 CREATE INDEX outbox_by_quarantine ON outbox (quarantine) WHERE quarantine IS NOT NULL;
 
