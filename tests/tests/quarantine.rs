@@ -300,13 +300,14 @@ async fn the_running_filter_sends_what_the_verb_releases() {
     }
     let config = stage.home.path().join("addrauth.toml");
     let daemon = Daemon::start("filter", &config);
-    let (code, released) = stage.json(&format!("release 1 {BOB} --allow"));
+    let (code, released) = stage.json(&format!("release 1 --for {BOB} --allow"));
     assert_eq!((code, &released["allowed"]), (Some(0), &true.into()), "{released}\n{}", daemon.log());
+    assert_eq!(released["allowing_helps"], false, "the AS said that the key is wrong");
     assert_eq!(released["recipients"][0]["recipient"], BOB);
     assert_eq!(released["recipients"][0]["state"], "delivered");
     let taken = stage.mailbox.taken();
     assert_eq!((taken.len(), &taken[0].to[..]), (1, &[format!("<{BOB}>")][..]));
-    let (code, _, err) = stage.run(&format!("release 1 {BOB}"));
+    let (code, _, err) = stage.run(&format!("release 1 --for {BOB}"));
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("released already"), "{err}");
 
@@ -328,17 +329,39 @@ async fn the_running_filter_sends_what_the_verb_releases() {
 async fn without_a_running_filter_a_release_waits_and_says_so() {
     let stage = stage(|_| {}).await;
     stage.keep(mail(HEADER, &[BOB])).await;
-    let (code, out, err) = stage.run("release 1");
+    let (code, out, err) = stage.run("release 4F1 --allow");
     assert_eq!(code, Some(2), "{err}");
     assert!(out.contains("waiting") && out.contains("addrauth filter"), "{out}");
+    let said = "alice@example.com is on bob@home.example's list now; that does not help while the sender's domain says";
+    assert!(out.contains(said), "{out}");
     assert_eq!(stage.turn(SystemTime::now()).await, Turn::HandedOn, "it goes out when there is one");
+}
+
+#[tokio::test]
+async fn what_is_released_and_not_taken_yet_is_listed_and_can_be_deleted() {
+    let stage = stage(|_| {}).await;
+    stage.keep(mail(HEADER, &[BOB])).await;
+    stage.release(1, BOB).await;
+    stage.mailbox.refuse(Some("451 4.7.1 greylisted"));
+    assert!(matches!(stage.turn(SystemTime::now()).await, Turn::Postponed(_)));
+    let (code, out, _) = stage.run("list");
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("To: bob@home.example (being delivered: 1 try, next at 20"), "{out}");
+    assert!(out.contains("greylisted)") && out.ends_with("\n1 message, 1 KiB of 2048 MiB\n"), "{out}");
+    let (_, rows) = stage.json("list");
+    assert_eq!(rows[0]["recipients"][0]["under_way"]["tries"], 1);
+    assert_eq!(stage.run("delete 1").0, Some(0));
+    stage.mailbox.refuse(None);
+    assert_eq!(stage.turn(SystemTime::now() + Duration::from_secs(86_400)).await, Turn::Idle);
+    assert_eq!(stage.mailbox.taken().len(), 1, "only the try that was refused");
+    assert_eq!(stage.run("list").0, Some(1));
 }
 
 #[tokio::test]
 async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
     let stage = stage(|_| {}).await;
-    let (code, out, _) = stage.run("list");
-    assert_eq!((code, out.as_str()), (Some(1), "no message is kept back\n"));
+    let (code, out, err) = stage.run("list");
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(1), "", "no message is kept back\n"));
     stage.keep(mail(HEADER, &[BOB])).await;
     stage.keep(mail(&format!("{HEADER}X-Odd: a\u{1b}[2Jb\r\n"), &["carol+x@home.example"])).await;
 
@@ -354,6 +377,23 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
     assert!(row["reason"].as_str().unwrap().starts_with("quarantine: invalid (wrong)"), "{row}");
     assert_eq!(stage.json("list --recipient eve@home.example").0, Some(1));
 
+    for (words, code) in [
+        ("list --sender Alice+x@example.com --since 1h", 0),
+        ("list --sender @example.com", 0),
+        ("list --sender @sub.example.com", 1),
+        ("list --sender nonsense", 2),
+        ("list --recipient nonsense", 2),
+        ("release 1 --for nonsense", 2),
+        ("show 4F1", 2),
+        ("show 4F2", 1),
+    ] {
+        let (found, out, err) = stage.run(words);
+        assert_eq!(found, Some(code), "{words}: {out}{err}");
+    }
+    assert!(stage.run("show 4F1").2.contains("several messages have the queue id \"4F1\": 1, 2"));
+    let (_, out, _) = stage.run(&format!("list --recipient {BOB}"));
+    assert!(out.contains("octets  queue id 4F1\n") && out.contains("\n1 of 2 messages, 1 KiB of "), "{out}");
+
     let (code, out, _) = stage.run("show 2");
     assert_eq!(code, Some(0));
     assert!(out.contains("X-Odd: a\\u{1b}[2Jb") && out.contains("\n  ..two dots\n"), "{out}");
@@ -365,11 +405,13 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
         let want = "addrauth quarantine: there is no message 7 in quarantine; `addrauth quarantine list` shows them\n";
         assert_eq!((code, err.as_str()), (Some(1), want), "{words}");
     }
-    let (code, _, err) = stage.run(&format!("delete 1 {CAROL}"));
+    let (code, _, err) = stage.run(&format!("delete 1 --for {CAROL}"));
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("not kept for carol@home.example"), "{err}");
     assert_eq!(stage.json("delete 1"), (Some(0), serde_json::json!({ "id": 1, "deleted": [BOB] })));
     assert_eq!(stage.run("show 1").0, Some(1));
+    let (code, out, err) = stage.run("delete 1 2");
+    assert_eq!((code, out.as_str()), (Some(1), "2: deleted for carol+x@home.example\n"), "one keeps no other: {err}");
 
     let nowhere = tempfile::tempdir().unwrap();
     let config = nowhere.path().join("addrauth.toml");
