@@ -318,7 +318,9 @@ async fn explaining_makes_no_state_and_says_what_is_not_ours() {
     assert!(text.contains("without users' choices"), "{text}");
     assert_eq!(stage.run(&["user", "show", "bob@home.example"]).status.code(), Some(1));
     assert_eq!(stage.run(&["user", "disallow", "bob@home.example", "@x.example"]).status.code(), Some(1));
-    assert_eq!(stage.done(&["user", "list"]), "");
+    let none = stage.run(&["user", "list"]);
+    assert_eq!((none.status.code(), none.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no user chose anything"));
     assert!(!fresh.exists(), "looking makes nothing");
     let lines = "[policy.domain.\"B\u{fc}cher.example\"]\n[policy.recipient.\"x@elsewhere.example\"]\n";
     std::fs::write(&stage.file, format!("state_dir = {fresh:?}\n{LEVELS}{lines}")).unwrap();

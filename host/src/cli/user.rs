@@ -1,5 +1,6 @@
 //! `addrauth user`: what a user chose for his own mail, and whose mail he wants.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,18 +12,18 @@ use crate::case::{By, KeyStatus, Recipient, Why};
 use crate::config::{Config, Limits};
 use crate::policy::Policies;
 use crate::proto::address::{Address, folded};
-use crate::store::{self, Ledger, Opening, Wish};
+use crate::store::{self, Ledger, Opening, UserRow, Wish};
 
 mod refusal;
 
-use refusal::{Error, check, of_ours, read, read_senders, result};
+use refusal::{Error, check, of_ours, read, read_senders, read_wanted, result};
 
 /// Choose policies for one user's own mail, and say whose mail he wants
 ///
 /// Works on filter.db in `state_dir`, whether or not `addrauth filter` is running: what is done here counts from the next
 /// message on. Run it as the user that the filter runs as. `addrauth config explain ADDRESS` shows what counts in the end.
 ///
-/// Exit codes: 0 done; 1 refused, or there was nothing of that kind; 2 it could not be done.
+/// Exit codes: 0 done; 1 refused, or there was nothing of that kind; 2 it could not be done, or something is no address.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -47,7 +48,7 @@ enum Verb {
         /// The address
         address: String,
     },
-    /// Take choices back: those named (a RESULT or `mark`), or all; the list of wanted senders stays
+    /// Take choices back: those named (a RESULT or `mark`); without a name all of them, and the list of wanted senders too
     Clear {
         /// The address
         address: String,
@@ -71,7 +72,7 @@ enum Verb {
         #[arg(required = true, value_name = "SENDER")]
         senders: Vec<String>,
     },
-    /// List the users who chose something
+    /// List the users who chose something; exit code 1: there are none
     List,
 }
 
@@ -103,7 +104,7 @@ async fn carry_out(verb: Verb, config: &Config, json: bool) -> Result<bool, Erro
 }
 
 async fn set(config: &Config, address: &Address, choices: &[String], json: bool) -> Result<bool, Error> {
-    let policies = Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()))?;
+    let policies = load(config)?;
     let (mut pairs, mut wish) = (Vec::new(), Wish::default());
     for text in choices {
         let (name, value) = text.split_once('=').ok_or_else(|| Error::Choice(text.clone()))?;
@@ -149,19 +150,24 @@ fn lost(policies: &Policies, address: &Address, wish: &Wish) -> Vec<&'static str
 
 async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Error> {
     let mailbox = mailbox(address);
-    let (mut choices, mut allowed) = Default::default();
+    let (mut choices, mut allowed): (BTreeMap<String, String>, Vec<String>) = Default::default();
     if let Some(ledger) = ledger(config).await? {
         (choices, allowed) = (ledger.choices(&mailbox).await?, ledger.allowed(&mailbox).await?);
         ledger.close().await;
     }
+    let mut idle = Vec::new();
+    if !choices.is_empty() {
+        idle = not_open(config, &load(config)?, address, &choices);
+    }
     let any = !(choices.is_empty() && allowed.is_empty());
     if json {
-        println!("{}", json!({ "address": mailbox, "chosen": choices, "allowed": allowed }));
+        println!("{}", json!({ "address": mailbox, "chosen": choices, "not_open": idle, "allowed": allowed }));
     } else if any {
         let mut text = String::new();
         for (name, value) in &choices {
+            let mark = if idle.contains(&name.as_str()) { " (does not count: not open to users any more)" } else { "" };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name}={value}");
+            let _ = writeln!(text, "{name}={value}{mark}");
         }
         for sender in &allowed {
             let _ = writeln!(text, "allow {sender}");
@@ -175,32 +181,53 @@ async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Er
     Ok(any)
 }
 
+fn load(config: &Config) -> Result<Policies, Error> {
+    Ok(Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()))?)
+}
+
+/// The names of those choices that could not be made any more: their policies are not open to users, or folders have no
+/// address.
+fn not_open<'a>(
+    config: &Config,
+    policies: &Policies,
+    address: &Address,
+    choices: &'a BTreeMap<String, String>,
+) -> Vec<&'a str> {
+    let mut unused = Wish::default();
+    let closed = choices
+        .iter()
+        .filter(|(name, value)| check(config, policies, address, name.as_str(), value.as_str(), &mut unused).is_err());
+    closed.map(|(name, _)| name.as_str()).collect()
+}
+
 async fn clear(config: &Config, address: &Address, names: &[String], json: bool) -> Result<bool, Error> {
     if let Some(name) = names.iter().find(|name| *name != "mark" && result(name).is_none()) {
         return Err(Error::Name(name.clone()));
     }
     let mailbox = mailbox(address);
-    let mut cleared = 0;
+    let (mut cleared, mut senders) = (0, 0);
     if let Some(ledger) = ledger(config).await? {
-        match names {
-            [] => cleared = ledger.unchoose(&mailbox, None).await?,
-            names => {
-                for name in names {
-                    cleared += ledger.unchoose(&mailbox, Some(name)).await?;
-                }
-            }
+        if names.is_empty() {
+            cleared = ledger.unchoose(&mailbox, None).await?;
+            senders = ledger.disallow_all(&mailbox).await?;
+        }
+        for name in names {
+            cleared += ledger.unchoose(&mailbox, Some(name)).await?;
         }
         ledger.close().await;
     }
-    match json {
-        true => println!("{}", json!({ "address": mailbox, "cleared": cleared })),
-        false => println!("{mailbox}: {cleared} taken back"),
+    match (json, names) {
+        (true, _) => println!("{}", json!({ "address": mailbox, "cleared": cleared, "disallowed": senders })),
+        (false, []) => {
+            println!("{mailbox}: {cleared} of choices taken back, {senders} of wanted senders taken off the list");
+        }
+        (false, _) => println!("{mailbox}: {cleared} of choices taken back"),
     }
-    Ok(cleared > 0)
+    Ok(cleared + senders > 0)
 }
 
 async fn allow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
-    let (mailbox, senders) = (mailbox(address), read_senders(senders)?);
+    let (mailbox, senders) = (mailbox(address), read_wanted(senders)?);
     let ledger = open(config).await?;
     let most = Limits::default().allowed_per_user;
     let mut added = Vec::new();
@@ -239,25 +266,40 @@ async fn disallow(config: &Config, address: &Address, senders: &[String], json: 
 const PAGE: u32 = 1_000;
 
 async fn list(config: &Config, json: bool) -> Result<bool, Error> {
-    let Some(ledger) = ledger(config).await? else {
-        return Ok(true);
-    };
-    let mut last = String::new();
-    loop {
-        let users = ledger.users(&last, PAGE).await?;
-        let Some(end) = users.last() else { break };
-        last.clone_from(&end.address);
-        for user in users {
-            match json {
-                true => {
-                    println!("{}", json!({ "address": user.address, "choices": user.choices, "allowed": user.allowed }))
-                }
-                false => println!("{}: {} chosen, {} allowed", user.address, user.choices, user.allowed),
+    let (mut last, mut policies) = (String::new(), None);
+    if let Some(ledger) = ledger(config).await? {
+        loop {
+            let users = ledger.users(&last, PAGE).await?;
+            let Some(end) = users.last() else { break };
+            last.clone_from(&end.address);
+            let policies = match &mut policies {
+                Some(policies) => policies,
+                none => none.insert(load(config)?),
+            };
+            for user in users {
+                let choices = ledger.choices(&user.address).await?;
+                // What is no address was written by no version of ours, and is listed all the same.
+                let idle =
+                    read(&user.address).map_or(0, |address| not_open(config, policies, &address, &choices).len());
+                print_user(&user, idle, json);
             }
         }
+        ledger.close().await;
     }
-    ledger.close().await;
-    Ok(true)
+    if last.is_empty() {
+        eprintln!("no user chose anything: the administrator's policies count");
+    }
+    Ok(!last.is_empty())
+}
+
+fn print_user(user: &UserRow, idle: usize, json: bool) {
+    let UserRow { address, choices, allowed } = user;
+    if json {
+        println!("{}", json!({ "address": address, "choices": choices, "not_open": idle, "allowed": allowed }));
+        return;
+    }
+    let mark = if idle > 0 { format!(" ({idle} not open to users any more)") } else { String::new() };
+    println!("{address}: {choices} chosen{mark}, {allowed} allowed");
 }
 
 /// The mailbox under which an address's choices are kept.

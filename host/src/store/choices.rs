@@ -162,6 +162,16 @@ impl Ledger {
             .map_err(|e| self.0.failed(e))
     }
 
+    /// Takes all senders off the list; returns how many there were.
+    pub async fn disallow_all(&self, address: &str) -> Result<u64, Error> {
+        sqlx::query("DELETE FROM allowed WHERE address = ?")
+            .bind(folded(address).unwrap_or_default())
+            .execute(self.0.writer())
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(|e| self.0.failed(e))
+    }
+
     /// The senders whose mail this address wants, in alphabetical order.
     pub async fn allowed(&self, address: &str) -> Result<Vec<String>, Error> {
         sqlx::query_scalar("SELECT sender FROM allowed WHERE address = ? ORDER BY sender")

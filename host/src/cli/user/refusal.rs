@@ -51,6 +51,8 @@ pub(super) enum Error {
     Folder,
     #[error("{0:?} is no sender: write an address, or @example.com for all of a domain")]
     Sender(String),
+    #[error("{0:?} would be one address, and no domain: write {1}")]
+    Star(String, String),
     #[error("there is no directory {0}: the filter makes it when it first starts; is state_dir right?")]
     NoDirectory(std::path::PathBuf),
     #[error(transparent)]
@@ -66,6 +68,7 @@ impl Error {
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Error::Store(store::Error::TooManyAllowed { .. }) => exit::no(),
+            Error::Address(_) | Error::Sender(_) | Error::Star(..) => exit::unknown(),
             Error::Config(_) | Error::Policy(_) | Error::Store(_) | Error::NoDirectory(_) => exit::unknown(),
             _ => exit::no(),
         }
@@ -125,6 +128,16 @@ pub(super) fn of_ours(config: &Config, text: &str) -> Result<Address, Error> {
 /// Senders in the form in which the list keeps them.
 pub(super) fn read_senders(senders: &[String]) -> Result<Vec<String>, Error> {
     senders.iter().map(|text| wanted(text).ok_or_else(|| Error::Sender(text.clone()))).collect()
+}
+
+/// The same for a list to be added to: a star for all of a domain is not put there as the address that it is.
+pub(super) fn read_wanted(senders: &[String]) -> Result<Vec<String>, Error> {
+    let star =
+        senders.iter().find_map(|text| Some((text, text.strip_prefix('*').filter(|rest| rest.starts_with('@'))?)));
+    match star {
+        Some((text, domain)) => Err(Error::Star(text.clone(), domain.to_owned())),
+        None => read_senders(senders),
+    }
 }
 
 /// The result of this word.

@@ -56,10 +56,12 @@ async fn what_is_refused_is_refused_whole_and_says_the_way_out() {
         ("clear bob@home.example forged", "is no result"),
         ("allow bob@home.example a@x.example example.com", "@example.com for all of a domain"),
         ("disallow bob@home.example *@x.example.", "is no sender"),
+        ("allow bob@home.example *@x.example", "write @x.example"),
     ] {
         let error = done(&home, words).await.unwrap_err();
         assert!(error.to_string().contains(says), "{words}: {error}");
-        assert_eq!(error.code(), exit::no(), "{words}");
+        let typed = matches!(error, Error::Address(_) | Error::Sender(_) | Error::Star(..));
+        assert_eq!(error.code(), if typed { exit::unknown() } else { exit::no() }, "{words}");
     }
     assert!(!home.dir.path().join("state/filter.db").exists(), "not even a database is made");
 }
@@ -85,7 +87,32 @@ async fn choices_are_set_shown_and_cleared_by_mailbox() {
     assert!(!done(&home, "clear bob@home.example mark").await.unwrap(), "nothing left of it");
     assert!(done(&home, "clear BOB@home.example").await.unwrap());
     assert!(chosen(&home, "bob@home.example").await.is_empty());
+    assert!(!done(&home, "list").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_not_open_to_users_any_more_is_marked() {
+    let mut home = home(CONFIG);
+    assert!(done(&home, "set bob@home.example invalid=reject-silently missing=mark mark=folder").await.unwrap());
+    home.config.policy.user_may = vec!["mark".into()];
+    home.config.policy.spam_folder = String::new();
+    let ledger = ledger(&home.config).await.unwrap().unwrap();
+    let choices = ledger.choices("bob@home.example").await.unwrap();
+    let bob = read("bob@home.example").unwrap();
+    assert_eq!(not_open(&home.config, &load(&home.config).unwrap(), &bob, &choices), ["invalid", "mark"]);
+    assert!(done(&home, "show bob@home.example").await.unwrap());
     assert!(done(&home, "list").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_clear_without_names_takes_the_wanted_senders_too() {
+    let home = home(CONFIG);
+    assert!(done(&home, "set bob@home.example invalid=mark").await.unwrap());
+    assert!(done(&home, "allow bob@home.example alice@example.com @list.example").await.unwrap());
+    assert!(done(&home, "clear bob@home.example invalid").await.unwrap());
+    assert!(done(&home, "show bob@home.example").await.unwrap(), "the list stays");
+    assert!(done(&home, "clear Bob@home.example").await.unwrap());
+    assert!(!done(&home, "show bob@home.example").await.unwrap());
 }
 
 #[tokio::test]
