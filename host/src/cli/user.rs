@@ -219,9 +219,9 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
     match (json, names) {
         (true, _) => println!("{}", json!({ "address": mailbox, "cleared": cleared, "disallowed": senders })),
         (false, []) => {
-            println!("{mailbox}: {cleared} of choices taken back, {senders} of wanted senders taken off the list");
+            println!("{mailbox}: choices taken back: {cleared}; wanted senders taken off the list: {senders}");
         }
-        (false, _) => println!("{mailbox}: {cleared} of choices taken back"),
+        (false, _) => println!("{mailbox}: choices taken back: {cleared}"),
     }
     Ok(cleared + senders > 0)
 }
