@@ -331,7 +331,7 @@ async fn explaining_makes_no_state_and_says_what_is_not_ours() {
         assert!(checked.contains(warning), "{checked}");
     }
     assert!(!checked.contains("two.example"), "{checked}");
-    assert_eq!(stage.run(&["config", "explain", "nonsense"]).status.code(), Some(1));
+    assert_eq!(stage.run(&["config", "explain", "nonsense"]).status.code(), Some(2));
     let refused = stage.run(&["user", "set", "bob@home.example", "valid=mark"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no say over valid"));

@@ -232,14 +232,16 @@ impl Ledger {
         cleared.await.map_err(|e| self.0.failed(e))
     }
 
-    /// Deletes the rows of which this is true and that nothing unsent hangs on, some at a time: whoever wants to write
-    /// meanwhile gets his turn.
+    /// Deletes the rows of which this is true and that nothing hangs on: what is unsent, what the caps still count (a day), a
+    /// digest to come. Some at a time: whoever wants to write meanwhile gets his turn.
     async fn clear(&self, condition: &'static str, bound: i64) -> Result<u64, sqlx::Error> {
         let mut cleared = 0;
         loop {
             let some = format!(
                 "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE {condition} AND NOT EXISTS
-                   (SELECT 1 FROM outbox WHERE outbox.journal = journal.id AND ended IS NULL) LIMIT {PAGE})"
+                   (SELECT 1 FROM outbox WHERE outbox.journal = journal.id
+                     AND (ended IS NULL OR created > unixepoch() - 86400))
+                 AND NOT EXISTS (SELECT 1 FROM digest WHERE digest.journal = journal.id) LIMIT {PAGE})"
             );
             let done = sqlx::query(AssertSqlSafe(some)).bind(bound).execute(self.0.writer()).await?;
             cleared += done.rows_affected();

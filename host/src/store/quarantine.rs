@@ -18,8 +18,8 @@ const HELD: &str = "q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path,
      FROM quarantine q JOIN held h ON h.quarantine = q.id
      LEFT JOIN outbox o ON o.quarantine = q.id AND o.recipient = h.recipient AND o.ended IS NULL";
 
-/// Messages that one transaction deletes: mail waits for its lock.
-const BATCH: u32 = 50;
+/// Messages that one transaction deletes: mail waits for its lock, and large ones are overwritten page by page.
+const BATCH: u32 = 4;
 
 /// A message to be kept.
 #[derive(Clone, Debug)]

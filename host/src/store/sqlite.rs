@@ -49,6 +49,8 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             // What is deleted is overwritten: an address that was to be forgotten is in no free page either.
             .pragma("secure_delete", "ON")
+            // The log gives its room back after a large message.
+            .pragma("journal_size_limit", "67108864")
             .foreign_keys(true);
         migrate(&path, &options, schema).await?;
         let pool = |most: u32| {

@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context, config: &Config, to: &str, from: Opti
     };
     let (to, from) = match (read(to), from.map(read).transpose()) {
         (Ok(to), Ok(from)) => (to, from),
-        (Err(error), _) | (_, Err(error)) => return refused(context, &error),
+        (Err(error), _) | (_, Err(error)) => return fail(error),
     };
     let policies = match Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default())) {
         Ok(policies) => policies,

@@ -222,7 +222,7 @@ mod tests {
         wrongs(&looked_at(state).await, "32 octets");
         fs::write(state.join("filter.db"), "no database at all, and longer than a header of one".repeat(9)).unwrap();
         mode(&state.join("filter.db"), 0o600);
-        wrongs(&looked_at(state).await, "cannot open");
+        wrongs(&looked_at(state).await, "filter.db");
         wrongs(&looked_at(&state.join("mark.key")).await, "no directory");
     }
 
