@@ -130,6 +130,21 @@ async fn before_a_drop_the_server_is_asked_once_more_and_must_agree() {
 }
 
 #[tokio::test]
+async fn from_the_null_path_a_wish_to_tell_the_sender_is_a_drop_and_is_asked_about_again() {
+    let wishes = |config: &mut Config| {
+        let bindings = |id: &str| addrauth::config::Bindings { invalid: Some(id.into()), ..Default::default() };
+        config.policy.recipient.insert("bob@home.example".into(), bindings("reject-notify-sender"));
+        config.policy.recipient.insert("carol@home.example".into(), bindings("accept"));
+    };
+    for (path, questions) in [(ReversePath::Null, 2), (ReversePath::Path(None), 1)] {
+        let stage = stage([Act::invalid()], wishes).await;
+        let mail = mail(&[GOOD], &["bob@home.example", "carol@home.example"]);
+        stage.filter.examine(Mail { reverse_path: path, ..mail }).await;
+        assert_eq!(stage.server.count(), questions);
+    }
+}
+
+#[tokio::test]
 async fn observing_drops_nothing_and_asks_once() {
     let stage = stage([Act::invalid()], |config| {
         config.policy.invalid = "reject-silently".into();

@@ -90,6 +90,15 @@ async fn a_recipient_unlike_the_first_is_told_to_come_alone_and_is_no_part_of_th
 }
 
 #[tokio::test]
+async fn a_login_is_told_of_no_recipient_to_come_again_since_no_mail_client_would() {
+    let daemon = open_with(Fake::splitting(), PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    let envelope = Envelope { login: Some("alice".into()), ..to(&["a@one.example", "b@two.example"]) };
+    let outcome = sent(&mut mta, &envelope, "x").await;
+    assert_eq!((outcome.recipients.len(), outcome.refused.len()), (2, 0));
+}
+
+#[tokio::test]
 async fn a_comparison_that_takes_too_long_or_panics_is_the_last_one_and_the_recipients_stay_together() {
     let limits = Limits { milter_compare: Duration::from_millis(200), ..Limits::default() };
     let daemon = open_with(Fake::splitting(), PLACE, limits);
