@@ -24,7 +24,7 @@ pub fn binary() -> PathBuf {
         test.ancestors().nth(2).unwrap().join("addrauth")
     };
     let path = std::env::var_os("ADDRAUTH_BIN").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is not built: run `cargo build -p addrauth`", path.display());
+    assert!(path.exists(), "{} is not built: run `cargo build --bin addrauth`", path.display());
     path
 }
 
