@@ -170,7 +170,7 @@ fn a_time_that_no_clock_reaches_keeps_for_a_century() {
 fn a13_a_key_behind_a_bare_cr_is_not_kept_even_where_the_fields_first_line_is_empty() {
     let hidden = |value: &[u8]| {
         let (mut case, body) = case(b"From: a@sender.example\r\n\r\nx\r\n", vec![Owed::Quarantine(vec![0])]);
-        case.mail.fields.push(crate::case::Field { name: "Subject".into(), value: value.to_vec() });
+        case.mail.fields.push(Field { name: "Subject".into(), value: value.to_vec() });
         case.mail.malformed = true;
         let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
         !kept.message.windows(KEY.len()).any(|window| window == KEY.as_bytes())
