@@ -108,18 +108,7 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
         let refusal = Refusal { code: 550, status: "5.7.1", text: reason(&fates.told) };
         return (Reply { owed: notices(&fates), ..Reply::bare(Verdict::Reject(refusal)) }, false);
     }
-    // Some of them: he gets a report where one may go out, else somebody is to look at the message.
-    let told = std::mem::take(&mut fates.told);
-    let mut reported = Vec::new();
-    for index in told {
-        let never = mail.recipients.get(index).is_some_and(|recipient| recipient.never_notify);
-        match permits.report {
-            _ if mail.reverse_path == ReversePath::Null => fates.silent.push(index),
-            Ok(()) if !never => reported.push(index),
-            _ => fates.kept.push(index),
-        }
-    }
-    fates.kept.sort_unstable();
+    let reported = tell(mail, permits, &mut fates);
 
     // Those who get it in one form: one of them differs, and he gets a copy of his own.
     let mark = !fates.marked.is_empty() && fates.plain.is_empty();
@@ -158,6 +147,22 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
             .is_some_and(|recipient| recipient.address.as_ref() != Some(&redirect.to))
     });
     (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
+}
+
+/// Some want the sender told, while others get the message or are dropped: he gets a report where one may go out, which is
+/// about those returned; else somebody is to look at the message.
+fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
+    let mut reported = Vec::new();
+    for index in std::mem::take(&mut fates.told) {
+        let never = mail.recipients.get(index).is_some_and(|recipient| recipient.never_notify);
+        match permits.report {
+            _ if mail.reverse_path == ReversePath::Null => fates.silent.push(index),
+            Ok(()) if !never => reported.push(index),
+            _ => fates.kept.push(index),
+        }
+    }
+    fates.kept.sort_unstable();
+    reported
 }
 
 /// Sorts the recipients by what their decisions say.
