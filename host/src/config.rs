@@ -13,9 +13,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::case::MarkAs;
 use crate::proto::address::{Address, folded};
 
+mod keyring;
 mod limits;
 mod policy;
 
+pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::Limits;
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
 
@@ -84,6 +86,10 @@ pub struct Config {
     pub notices: Notices,
     /// How long and how much is kept.
     pub custody: Custody,
+    /// Where the AS's table and the keyring are.
+    pub store: Store,
+    /// The keys of our own addresses: learning and stamping.
+    pub keyring: Keyring,
     /// The AS role.
     pub authority: Authority,
 }
@@ -304,6 +310,14 @@ pub struct Authority {
     /// AVT, how long an old key stays good beside the new one.
     #[serde(with = "span")]
     pub avt: Duration,
+    /// How new keys reach their addresses: "mail", "keyring" or "nobody".
+    pub deliver: Deliver,
+    /// The From address of the mails that bring them; empty: that of notices.
+    pub from: String,
+    /// VERIFY over TLS.
+    pub tls: Tls,
+    /// The file that holds the token with which a submission server of ours may fetch keys over TLS; empty: nobody may.
+    pub fetch_token_file: PathBuf,
 }
 
 impl Default for Authority {
@@ -313,6 +327,10 @@ impl Default for Authority {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 4410))],
             agi: Duration::from_secs(5 * 86_400),
             avt: Duration::from_secs(7 * 86_400),
+            deliver: Deliver::Mail,
+            from: String::new(),
+            tls: Tls::default(),
+            fetch_token_file: PathBuf::new(),
         }
     }
 }

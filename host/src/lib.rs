@@ -20,12 +20,14 @@
 //! | [`case`] | `Mail`, `Finding`, `Decision`, `Reply` and the `Case` that holds all four | proto |
 //! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto, case |
 //! | [`settle`] | many decisions into one reply, pure | proto, case |
-//! | [`store`] | verbs over SQLite | proto, case |
-//! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store |
+//! | [`store`] | verbs over SQLite, PostgreSQL or memory | proto, case, config |
+//! | [`tls`] | sockets with certificates | config |
+//! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store, tls |
+//! | [`keyring`] | learn new keys of our own addresses, stamp their mail | proto, case, config, store, tls |
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
 //! | [`outbox`] | compose notices and reports, and send them | proto, case, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
-//! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox |
+//! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
 //! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, config, filter |
 //! | [`cli`] | one file per verb | anything |
@@ -40,10 +42,12 @@ pub mod cli;
 pub mod config;
 pub mod custody;
 pub mod filter;
+pub mod keyring;
 pub mod mta;
 pub mod outbox;
 pub mod policy;
 pub mod proto;
 pub mod settle;
 pub mod store;
+pub mod tls;
 pub mod verify;

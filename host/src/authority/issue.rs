@@ -156,6 +156,7 @@ impl Authority {
             others_end: Some(others_end),
             turn: Some(next_turn(address, agi, created)),
             only_due: true,
+            post: None,
         };
         Ok((key, row))
     }

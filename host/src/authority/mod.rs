@@ -156,7 +156,7 @@ impl From<store::Error> for Error {
 /// An Authentication Server: its table of keys, and what it needs to answer.
 #[derive(Debug)]
 pub struct Authority {
-    keys: KeyTable,
+    keys: Arc<dyn KeyTable>,
     domains: Vec<String>,
     listen: Vec<SocketAddr>,
     agi: Duration,
@@ -189,7 +189,7 @@ impl Authority {
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
         let authority = Authority {
-            keys: KeyTable::open(&config.state_dir.0, opening).await?,
+            keys: store::open_keys(config, opening).await?,
             domains,
             listen: config.authority.listen.clone(),
             agi: config.authority.agi,

@@ -2,14 +2,14 @@
 
 mod journal;
 mod quarantine;
-mod secret;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use zeroize::Zeroizing;
 
 use crate::case::{Body, Case, Found, Mail, Owed, Recipient, Refusal, Reply, Verdict};
 use crate::config::{Config, Limits};
@@ -29,22 +29,6 @@ pub enum Error {
     /// The settings of the notices.
     #[error(transparent)]
     Outbox(#[from] outbox::Error),
-    /// The file of the mark's key cannot be read or made.
-    #[error("cannot use {path}: {source}. It must belong to the user that runs addrauth, with mode 0600")]
-    MarkFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The file of the mark's key is not what we wrote.
-    #[error("{path} {what}")]
-    MarkKey {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, and the way out.
-        what: &'static str,
-    },
 }
 
 /// Journal, quarantine and outbox of the filter.
@@ -63,7 +47,7 @@ impl Custody {
     pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Custody, Error> {
         let dir = &config.state_dir.0;
         store::prepare_dir(dir)?;
-        let mark = secret::read_or_make(&dir.join("mark.key"))?;
+        let mark = mark_key(&dir.join("mark.key"))?;
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let ledger = Ledger::open(dir, opening).await?;
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
@@ -229,5 +213,42 @@ impl Custody {
     pub async fn close(&self) {
         self.flush().await;
         self.ledger.close().await;
+    }
+}
+
+/// The mark's key, made at the first start.
+fn mark_key(path: &Path) -> Result<MarkKey, Error> {
+    let fresh = || {
+        let mut octets = Zeroizing::new(vec![0; 32]);
+        getrandom::fill(octets.as_mut_slice()).ok()?;
+        Some(octets)
+    };
+    let octets = store::read_or_make_secret(path, fresh)?;
+    let octets: [u8; 32] = octets.as_slice().try_into().map_err(|_| store::Error::Secret {
+        path: path.to_owned(),
+        what: "does not hold 32 octets: remove it, and a new one is made at the next start".into(),
+    })?;
+    Ok(MarkKey::from_octets(octets))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn the_marks_key_is_made_once_and_a_cut_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mark.key");
+        let mark = |key: &MarkKey| key.write(UNIX_EPOCH, "", "bob@example.com", "<1@mx>");
+        let first = mark_key(&path).unwrap();
+        assert_eq!(mark(&first), mark(&mark_key(&path).unwrap()));
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(mark(&first), mark(&mark_key(&other.path().join("mark.key")).unwrap()));
+        for length in [0, 31, 33] {
+            std::fs::write(&path, vec![1; length]).unwrap();
+            assert!(mark_key(&path).unwrap_err().to_string().contains("32 octets"), "{length}");
+        }
     }
 }

@@ -6,4 +6,5 @@ pub mod key;
 pub mod mark;
 pub mod record;
 pub mod results;
+pub mod seal;
 pub mod wire;

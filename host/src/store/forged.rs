@@ -2,15 +2,9 @@
 
 use std::time::SystemTime;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use async_trait::async_trait;
 
-use super::{Error, KeyTable, seconds, time};
-
-/// A day of the table, in seconds.
-const DAY: i64 = 86_400;
-/// Rows written by one statement.
-const ROWS_AT_ONCE: usize = 1_000;
+use super::Error;
 
 /// INVALIDKEY answers that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,150 +25,18 @@ pub struct ForgedRow {
     pub last: SystemTime,
 }
 
-impl KeyTable {
+/// The verbs of the AS about INVALIDKEY answers.
+#[async_trait]
+pub trait Forgeries {
     /// Adds these to what was counted on their days, all in one transaction.
     ///
     /// Where the table has `most` rows, what it has no row for yet is counted for its domain alone: it grows by one row a
     /// day and domain then.
-    pub async fn count_forged(&self, rows: &[ForgedRow], most: u64) -> Result<(), Error> {
-        let failed = |e| self.0.failed(e);
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        for part in rows.chunks(ROWS_AT_ONCE) {
-            let held: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM forged").fetch_one(&mut *work).await.map_err(failed)?;
-            let room = most.saturating_sub(u64::try_from(held).unwrap_or_default());
-            let full = u64::try_from(part.len()).is_ok_and(|rows| rows > room);
-            sqlx::query(
-                "WITH new AS (
-                   SELECT value ->> 0 AS domain, value ->> 1 AS day, value ->> 2 AS address, value ->> 3 AS verifier,
-                     value ->> 4 AS network, value ->> 5 AS answers, value ->> 6 AS first, value ->> 7 AS last
-                   FROM json_each(?1)),
-                 placed AS (
-                   SELECT new.*, NOT ?2 OR EXISTS (
-                     SELECT 1 FROM forged f WHERE f.domain = new.domain AND f.day = new.day AND f.address = new.address
-                       AND f.verifier = new.verifier AND f.network = new.network) AS told
-                   FROM new)
-                 INSERT INTO forged (domain, day, address, verifier, network, answers, first, last)
-                 SELECT domain, day, iif(told, address, ''), iif(told, verifier, ''), iif(told, network, ''), answers,
-                   first, last FROM placed WHERE true
-                 ON CONFLICT DO UPDATE SET answers = answers + excluded.answers, first = min(first, excluded.first),
-                   last = max(last, excluded.last)",
-            )
-            .bind(document(part))
-            .bind(full)
-            .execute(&mut *work)
-            .await
-            .map_err(failed)?;
-        }
-        work.commit().await.map_err(failed)
-    }
+    async fn count_forged(&self, rows: &[ForgedRow], most: u64) -> Result<(), Error>;
 
     /// What was counted on the days whose last answer is not before `since`, for all domains or one; the most first.
-    pub async fn forged(&self, domain: Option<&str>, since: SystemTime) -> Result<Vec<ForgedRow>, Error> {
-        sqlx::query(
-            "SELECT domain, address, verifier, network, sum(answers) AS answers, min(first) AS first, max(last) AS last
-             FROM forged WHERE day >= ?1 AND last >= ?2 AND (?3 IS NULL OR domain = ?3)
-             GROUP BY domain, address, verifier, network ORDER BY sum(answers) DESC, domain, address, verifier, network",
-        )
-        .bind(seconds(since) / DAY)
-        .bind(seconds(since))
-        .bind(domain)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read).collect())
-        .map_err(|e| self.0.failed(e))
-    }
+    async fn forged(&self, domain: Option<&str>, since: SystemTime) -> Result<Vec<ForgedRow>, Error>;
 
     /// Deletes what was counted on days that ended before this time; returns how many rows.
-    pub async fn sweep_forged(&self, before: SystemTime) -> Result<u64, Error> {
-        sqlx::query("DELETE FROM forged WHERE day < ?")
-            .bind(seconds(before) / DAY)
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|e| self.0.failed(e))
-    }
-}
-
-/// Rows as one JSON document.
-fn document(rows: &[ForgedRow]) -> String {
-    let row = |row: &ForgedRow| {
-        let (first, last) = (seconds(row.first), seconds(row.last));
-        let answers = i64::try_from(row.answers).unwrap_or(i64::MAX);
-        serde_json::json!([row.domain, last / DAY, row.address, row.verifier, row.network, answers, first, last])
-    };
-    serde_json::Value::Array(rows.iter().map(row).collect()).to_string()
-}
-
-fn read(row: &SqliteRow) -> Result<ForgedRow, sqlx::Error> {
-    Ok(ForgedRow {
-        domain: row.try_get("domain")?,
-        address: row.try_get("address")?,
-        verifier: row.try_get("verifier")?,
-        network: row.try_get("network")?,
-        answers: u64::try_from(row.try_get::<i64, _>("answers")?).unwrap_or_default(),
-        first: time(row.try_get("first")?),
-        last: time(row.try_get("last")?),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::store::Opening;
-
-    const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
-
-    fn row(address: &str, verifier: &str, answers: u64, at: i64) -> ForgedRow {
-        ForgedRow {
-            domain: "example.com".into(),
-            address: address.into(),
-            verifier: verifier.into(),
-            network: "192.0.2.0/24".into(),
-            answers,
-            first: time(at),
-            last: time(at),
-        }
-    }
-
-    async fn opened() -> (tempfile::TempDir, KeyTable) {
-        let dir = tempfile::tempdir().unwrap();
-        let table = KeyTable::open(dir.path(), OPENING).await.unwrap();
-        (dir, table)
-    }
-
-    #[tokio::test]
-    async fn counts_add_up_over_days_and_go_when_they_are_old() {
-        let (_dir, table) = opened().await;
-        let day = |n: i64| n * DAY + 50;
-        table
-            .count_forged(&[row("a@example.com", "x.test", 2, day(10)), row("", "x.test", 1, day(10))], 99)
-            .await
-            .unwrap();
-        table.count_forged(&[row("a@example.com", "x.test", 3, day(12))], 99).await.unwrap();
-        let all = table.forged(Some("example.com"), time(0)).await.unwrap();
-        assert_eq!(all.len(), 2);
-        assert_eq!((all[0].answers, all[0].first, all[0].last), (5, time(day(10)), time(day(12))));
-        assert_eq!(table.forged(None, time(day(11))).await.unwrap()[0].answers, 3);
-        assert!(table.forged(Some("example.net"), time(0)).await.unwrap().is_empty());
-        assert_eq!(table.sweep_forged(time(day(12))).await.unwrap(), 2);
-        assert_eq!(table.forged(None, time(0)).await.unwrap()[0].answers, 3);
-    }
-
-    #[tokio::test]
-    async fn a_full_table_counts_what_it_does_not_know_for_the_domain_alone() {
-        let (_dir, table) = opened().await;
-        table.count_forged(&[row("a@example.com", "x.test", 1, 50)], 3).await.unwrap();
-        for n in 0..20 {
-            let rows: Vec<_> = (0..5).map(|m| row("a@example.com", &format!("v{n}-{m}.test"), 1, 60)).collect();
-            table.count_forged(&[rows, vec![row("a@example.com", "x.test", 1, 70)]].concat(), 3).await.unwrap();
-        }
-        let rows = table.forged(None, time(0)).await.unwrap();
-        assert_eq!(rows.len(), 2, "{rows:?}");
-        let others = rows.iter().find(|row| row.verifier.is_empty()).unwrap();
-        assert_eq!((others.address.as_str(), others.network.as_str(), others.answers), ("", "", 100));
-        assert_eq!(rows.iter().map(|row| row.answers).sum::<u64>(), 121);
-    }
+    async fn sweep_forged(&self, before: SystemTime) -> Result<u64, Error>;
 }

@@ -1,37 +1,62 @@
 //! Verbs over the database: callers say what they mean, and SQL stays in this room.
 //!
-//! Two SQLite files in the state directory, since two processes with different rights use them: `authority.db` holds
-//! the AS's addresses and keys ([`KeyTable`]), `filter.db` the journal and the outbox ([`Ledger`]). Both are durable at commit
-//! (write-ahead log, `synchronous=FULL`), mode 0600, and know the version of their schema.
+//! Three things are kept, by roles with different rights. The AS's addresses and keys ([`KeyTable`]) and the keyring of our own
+//! addresses ([`Keyring`]) are traits, since they may be shared by several hosts: SQLite files in the state directory
+//! (`authority.db`, `keyring.db`), one PostgreSQL database, or memory. What a host took responsibility for, its journal, its
+//! quarantine and its outbox ([`Ledger`]), stays on its own disk, in `filter.db`: no message waits for another machine.
+//! All are durable at commit, and know the version of their schema; SQLite files have mode 0600.
 
 mod addresses;
 mod choices;
 mod erase;
 mod forged;
 mod journal;
+mod keyring;
 mod keys;
 mod ledger;
 mod outbox;
+mod posts;
 mod quarantine;
 mod rights;
+mod secret;
 mod sqlite;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use addresses::SettingsRow;
+pub use addresses::{Addresses, SettingsRow};
 pub use choices::{UserRow, Wish, wanted};
 pub use erase::{ERASED, Erased, Remains};
-pub use forged::ForgedRow;
+pub use forged::{ForgedRow, Forgeries};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
-pub use keys::{Added, KeyRow, KeyTable, NewKey, RunningOut};
+pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
+pub use keys::{Added, KeyRow, Keys, NewKey, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
+pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
 pub use rights::is_there;
-pub use sqlite::prepare_dir;
+pub use secret::{
+    keyring_key, keyring_seal_to, read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,
+};
+pub use sqlite::{SqliteKeyring, SqliteKeys, prepare_dir};
 
+use crate::config::Config;
 pub use crate::proto::address::folded;
+
+/// The verbs of the Authentication Server, by subject.
+pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
+
+/// Opens the AS's table where `[store]` says; a file is made where there is none.
+pub async fn open_keys(config: &Config, opening: Opening) -> Result<Arc<dyn KeyTable>, Error> {
+    Ok(Arc::new(SqliteKeys::open(&config.state_dir.0, opening).await?))
+}
+
+/// Opens the keyring where `[store]` says; a file is made where there is none.
+pub async fn open_keyring(config: &Config, opening: Opening) -> Result<Arc<dyn Keyring>, Error> {
+    Ok(Arc::new(SqliteKeyring::open(&config.state_dir.0, opening).await?))
+}
 
 /// How a database is opened; the numbers come from `config::Limits`.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +187,22 @@ pub enum Error {
         address: String,
         /// How many.
         count: usize,
+    },
+    /// The file of a secret cannot be read or made.
+    #[error("cannot use {path}: {source}. It must belong to the user that runs addrauth, with mode 0600")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A secret is not what it should be.
+    #[error("{path} {what}")]
+    Secret {
+        /// The file, or the setting.
+        path: PathBuf,
+        /// What is wrong with it, and the way out; never the secret.
+        what: String,
     },
     /// The address gets no keys in time.
     #[error("{address} is not in the table of addresses: `addrauth address add {address}` puts it in")]

@@ -11,7 +11,7 @@ use super::Report;
 use crate::config::{Config, Limits};
 use crate::outbox;
 use crate::policy::Policies;
-use crate::store::{KeyTable, Opening, RunningOut};
+use crate::store::{Keys as _, Opening, RunningOut, SqliteKeys};
 
 /// Octets that must be free where the databases grow: below it, what is to be kept will soon be deferred.
 const ROOM: u64 = 256 * 1024 * 1024;
@@ -130,7 +130,7 @@ pub(super) async fn keys(config: &Config, report: &mut Report) {
         Err(e) => return report.unknown(about, format!("it cannot be looked at: {e}")),
     }
     let opening = Opening { busy: limits.store_busy_command, readers: 1 };
-    let table = match KeyTable::open(dir, opening).await {
+    let table = match SqliteKeys::open(dir, opening).await {
         Ok(table) => table,
         Err(e) => return report.wrong(about, e.to_string()),
     };

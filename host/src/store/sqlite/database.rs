@@ -9,12 +9,12 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
-use super::rights::{is_damage, prepare_file, unusable};
-use super::{Error, Opening};
+use crate::store::rights::{is_damage, prepare_file, unusable};
+use crate::store::{Error, Opening};
 
 /// An open database: one connection that writes, several that read, so that no writer waits for another of ours.
 #[derive(Clone, Debug)]
-pub(super) struct Database {
+pub(in crate::store) struct Database {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
@@ -32,7 +32,7 @@ pub fn prepare_dir(path: &Path) -> Result<(), Error> {
 
 impl Database {
     /// Opens `dir/name`, and brings its schema up to date: `schema[n]` leads from version n to n+1.
-    pub(super) async fn open(
+    pub(in crate::store) async fn open(
         dir: &Path,
         name: &str,
         schema: &[&'static str],
@@ -68,17 +68,17 @@ impl Database {
     }
 
     /// The connection that writes.
-    pub(super) fn writer(&self) -> &SqlitePool {
+    pub(in crate::store) fn writer(&self) -> &SqlitePool {
         &self.writer
     }
 
     /// The connections that read.
-    pub(super) fn readers(&self) -> &SqlitePool {
+    pub(in crate::store) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
     /// A failed statement as an error that names the file.
-    pub(super) fn failed(&self, source: sqlx::Error) -> Error {
+    pub(in crate::store) fn failed(&self, source: sqlx::Error) -> Error {
         match is_damage(&source) {
             true => Error::Damaged { path: self.path.clone(), text: source.to_string() },
             false => Error::Statement { path: self.path.clone(), source },
@@ -86,7 +86,7 @@ impl Database {
     }
 
     /// Closes the connections; what is asked for later fails.
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }

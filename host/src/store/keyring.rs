@@ -1,0 +1,88 @@
+//! The keyring: the newest key of each address of ours, sealed to whoever stamps mail with it.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+use super::Error;
+use crate::proto::seal::Sealed;
+
+/// A key that an AS vouched for.
+#[derive(Clone, Debug)]
+pub struct NewestKey {
+    /// The address it belongs to, folded.
+    pub address: String,
+    /// What tells the key apart, and reveals nothing.
+    pub fingerprint: String,
+    /// The key, sealed to whoever stamps; the address is bound in.
+    pub sealed: Sealed,
+    /// When it was learned.
+    pub learned: SystemTime,
+    /// When it ends, as the AS said.
+    pub expires: SystemTime,
+}
+
+/// What became of a key that was to be learned (invariants §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It is the address's key from now on.
+    Newest,
+    /// It is already.
+    Known,
+    /// It was once, and another one took its place: never back.
+    Superseded,
+    /// The address has a key that lives at least as long.
+    Shorter,
+}
+
+impl Learned {
+    /// The word of the journal's note and the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Learned::Newest => "learned",
+            Learned::Known => "known already",
+            Learned::Superseded => "superseded",
+            Learned::Shorter => "shorter-lived than the present one",
+        }
+    }
+}
+
+/// An address's key as it may be listed: all about it but the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyringRow {
+    /// The address, folded.
+    pub address: String,
+    /// What tells the key apart.
+    pub fingerprint: String,
+    /// When it was learned.
+    pub learned: SystemTime,
+    /// When it ends.
+    pub expires: SystemTime,
+}
+
+/// The verbs about the keys of our own addresses. Who learns needs no right to read what is sealed, and cannot open it.
+#[async_trait]
+pub trait Keyring: std::fmt::Debug + Send + Sync {
+    /// Makes this the address's key where it lives longer than the present one and was never superseded. Durable when it
+    /// returns.
+    async fn learn(&self, key: &NewestKey) -> Result<Learned, Error>;
+
+    /// The present key of an address (folded here), living or not.
+    async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error>;
+
+    /// The present keys of all addresses, or of one domain, in alphabetical order.
+    async fn rows(&self, domain: Option<&str>) -> Result<Vec<KeyringRow>, Error>;
+
+    /// The present keys that end before this time, the next first, at most this many.
+    async fn ending(&self, before: SystemTime, most: u32) -> Result<Vec<KeyringRow>, Error>;
+
+    /// Forgets an address (folded here) altogether, superseded keys too: the next key that an AS vouches for is learned,
+    /// whatever it is. Returns whether there was anything.
+    async fn forget(&self, address: &str) -> Result<bool, Error>;
+
+    /// Deletes what ended before this time; returns how many rows.
+    async fn sweep(&self, before: SystemTime) -> Result<u64, Error>;
+
+    /// Closes the connections; every later verb fails.
+    async fn close(&self);
+}

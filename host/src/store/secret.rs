@@ -1,0 +1,145 @@
+//! Secrets in files of their own: for their owner alone, whole or not there.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::Error;
+use crate::config::Config;
+use crate::proto::seal::{Opener, SealTo};
+
+/// No secret of ours is longer than this, in octets.
+const LONGEST: u64 = 4_096;
+/// The name of the keyring's secret half, in the state directory and among systemd's credentials.
+const KEYRING_KEY: &str = "keyring.key";
+
+/// Reads a secret, or makes one where there is no file. Of two processes that start at once both end up with the same.
+pub fn read_or_make_secret(
+    path: &Path,
+    fresh: impl FnOnce() -> Option<Zeroizing<Vec<u8>>>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let wrong = |source| Error::SecretFile { path: path.to_owned(), source };
+    match read_secret(path) {
+        Err(Error::SecretFile { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let fresh = fresh().ok_or_else(|| wrong(std::io::Error::other("no random octets")))?;
+            make(path, &fresh).map_err(wrong)?;
+            read_secret(path)
+        }
+        other => other,
+    }
+}
+
+/// Reads a secret that others must not be able to read; one of systemd's credentials is guarded by systemd.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let wrong = |source| Error::SecretFile { path: path.to_owned(), source };
+    let file = File::open(path).map_err(wrong)?;
+    let guarded = credentials().is_some_and(|dir| path.starts_with(dir));
+    if !guarded && file.metadata().map_err(wrong)?.permissions().mode() & 0o077 != 0 {
+        return Err(Error::Secret { path: path.to_owned(), what: "may be read by others: chmod 600 it".into() });
+    }
+    let mut octets = Zeroizing::new(Vec::with_capacity(256));
+    file.take(LONGEST).read_to_end(&mut octets).map_err(wrong)?;
+    Ok(octets)
+}
+
+/// The secret in a file that somebody wrote by hand, such as a token or a password: its text without the line's end.
+pub fn read_secret_line(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let octets = read_secret(path)?;
+    let text = str::from_utf8(&octets).unwrap_or_default().trim();
+    match text.is_empty() || text.contains(['\r', '\n']) {
+        true => Err(Error::Secret { path: path.to_owned(), what: "must hold one line, the secret itself".into() }),
+        false => Ok(Zeroizing::new(text.to_owned())),
+    }
+}
+
+/// The half that opens what was sealed, from this file; made where there is none.
+pub fn read_or_make_opener(path: &Path) -> Result<Opener, Error> {
+    let octets = read_or_make_secret(path, || {
+        Some(Zeroizing::new(format!("{}\n", Opener::new()?.expose().as_str()).into_bytes()))
+    })?;
+    opener(path, &octets)
+}
+
+/// Where the secret half of the keyring is: `keyring.secret_file`, else among systemd's credentials, else in `state_dir`.
+pub fn keyring_key(config: &Config) -> PathBuf {
+    if !config.keyring.secret_file.as_os_str().is_empty() {
+        return config.keyring.secret_file.clone();
+    }
+    let credential = credentials().map(|dir| dir.join(KEYRING_KEY)).filter(|path| path.exists());
+    credential.unwrap_or_else(|| config.state_dir.0.join(KEYRING_KEY))
+}
+
+/// The half to which keys are sealed: `keyring.seal_to`, else that of the pair here, which is made where there is none.
+pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
+    match config.keyring.seal_to.as_str() {
+        "" => Ok(read_or_make_opener(&keyring_key(config))?.seal_to()),
+        text => text.parse().map_err(|bad| Error::Secret { path: "keyring.seal_to".into(), what: format!("is {bad}") }),
+    }
+}
+
+fn opener(path: &Path, octets: &[u8]) -> Result<Opener, Error> {
+    let wrong = |what: String| Error::Secret { path: path.to_owned(), what };
+    Opener::parse(str::from_utf8(octets).unwrap_or_default()).map_err(|bad| wrong(format!("is {bad}")))
+}
+
+/// Where systemd puts what `LoadCredential=` names.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// Written beside, synced, and linked to its name only when whole; a file that is there by then stays.
+fn make(path: &Path, octets: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?; // mode 0600
+    file.write_all(octets)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Err(e) if e.error.kind() != ErrorKind::AlreadyExists => return Err(e.error),
+        _ => {}
+    }
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("post.key");
+        let first = read_or_make_opener(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(first.seal_to(), read_or_make_opener(&path).unwrap().seal_to());
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(first.seal_to(), read_or_make_opener(&other.path().join("post.key")).unwrap().seal_to());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_that_is_none_of_ours_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("post.key");
+        read_or_make_opener(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(read_or_make_opener(&path).unwrap_err().to_string().contains("chmod 600"));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::write(&path, "open1.short\n").unwrap();
+        assert!(read_or_make_opener(&path).unwrap_err().to_string().contains("43 characters"));
+    }
+
+    #[test]
+    fn a_secret_written_by_hand_is_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        for (text, good) in [("secret\n", true), ("secret", true), ("", false), ("\n", false), ("one\ntwo\n", false)] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+            let read = read_secret_line(&path);
+            assert_eq!(read.as_ref().map(|secret| secret.as_str()).ok(), good.then_some("secret"), "{text:?}");
+        }
+    }
+}

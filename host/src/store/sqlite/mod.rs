@@ -1,0 +1,45 @@
+//! SQLite, the embedded default: a file for each role that has rights of its own.
+
+mod addresses;
+mod database;
+mod forged;
+mod keyring;
+mod keys;
+mod posts;
+
+use std::path::Path;
+
+pub(super) use database::Database;
+pub use database::prepare_dir;
+
+use super::{Error, KeyTable, Opening};
+
+/// The AS's table, `authority.db`.
+#[derive(Clone, Debug)]
+pub struct SqliteKeys(Database);
+
+impl SqliteKeys {
+    /// Opens the table in this directory, and makes it where there is none.
+    pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeys, Error> {
+        let schema = [
+            include_str!("../schema/authority.1.sql"),
+            include_str!("../schema/authority.2.sql"),
+            include_str!("../schema/authority.3.sql"),
+        ];
+        Ok(SqliteKeys(Database::open(dir, "authority.db", &schema, opening).await?))
+    }
+}
+
+impl KeyTable for SqliteKeys {}
+
+/// The keys that our own addresses' mail is stamped with, `keyring.db`.
+#[derive(Clone, Debug)]
+pub struct SqliteKeyring(Database);
+
+impl SqliteKeyring {
+    /// Opens the keyring in this directory, and makes it where there is none.
+    pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeyring, Error> {
+        let schema = [include_str!("../schema/keyring.1.sql")];
+        Ok(SqliteKeyring(Database::open(dir, "keyring.db", &schema, opening).await?))
+    }
+}

@@ -1,0 +1,1 @@
+//! Sockets with certificates: rustls with the system's roots, and the ALPN name of VERIFY.
