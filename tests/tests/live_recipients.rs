@@ -96,12 +96,13 @@ fn reports(bed: &Bed, door: &Door, sender: &str) -> Vec<String> {
 
 /// What lies in quarantine: its id, and for whom.
 fn kept(rig: &Rig) -> Vec<(u64, Vec<String>)> {
-    let list: Value = serde_json::from_str(&rig.says(&["quarantine", "list", "--json"])).unwrap();
-    let one = |row: &Value| {
+    let list = rig.says(&["quarantine", "list", "--json"]);
+    let one = |row: &str| {
+        let row: Value = serde_json::from_str(row).unwrap();
         let to = row["recipients"].as_array().unwrap().iter().map(|to| to["recipient"].as_str().unwrap().to_owned());
         (row["id"].as_u64().unwrap(), to.collect())
     };
-    list.as_array().unwrap().iter().map(one).collect()
+    list.lines().map(one).collect()
 }
 
 /// What the journal owes and strikes out, a row each, the oldest first.

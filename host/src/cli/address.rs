@@ -212,7 +212,7 @@ fn tell_added(named: usize, added: u64, json: bool) -> Result<(), Error> {
 
 fn list(rows: &[Enlisted], json: bool) -> Result<(), Error> {
     if json {
-        return print(serde_json::Value::Array(rows.iter().map(row).collect()));
+        return rows.iter().try_for_each(|known| print(row(known)));
     }
     let mut text = String::from("AGI      AVT      NEXT KEY              ADDRESS");
     for row in rows {

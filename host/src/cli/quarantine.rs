@@ -238,7 +238,9 @@ async fn list(
     let (count, octets) = ledger.kept().await?;
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", Value::from(all.iter().map(row).collect::<Vec<_>>()))?;
+        for held in &all {
+            writeln!(out, "{}", row(held))?;
+        }
     } else if all.is_empty() {
         let fits = if count > 0 { " that fits" } else { "" };
         writeln!(std::io::stderr(), "no message{fits} is kept back")?;

@@ -36,9 +36,10 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> ExitCode {
     match gather(&args, context).await {
         Ok(forged) => {
-            let text = if context.json { as_json(&forged, args.seen_by) } else { as_text(&forged, args.seen_by) };
+            let text =
+                if context.json { as_json(&forged, args.seen_by) } else { as_text(&forged, args.seen_by) + "\n" };
             let mut out = std::io::stdout().lock();
-            match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            match write!(out, "{text}").and_then(|()| out.flush()) {
                 Ok(()) => exit::YES,
                 Err(_) => exit::unknown(),
             }
@@ -97,7 +98,7 @@ fn as_json(all: &[Forged], most: usize) -> String {
             "seen_by": forged.seen_by.iter().take(most).map(seen).collect::<Vec<_>>(),
         })
     };
-    serde_json::Value::Array(all.iter().map(row).collect()).to_string()
+    all.iter().map(|forged| format!("{}\n", row(forged))).collect()
 }
 
 #[cfg(test)]
@@ -142,7 +143,8 @@ mod tests {
              1  2027-01-15T08:00:00Z  2027-01-15T08:00:00Z  others at example.com\n      \
              1    seen by many"
         );
-        let json: serde_json::Value = serde_json::from_str(&as_json(&all, 1)).unwrap();
+        let json: Vec<serde_json::Value> =
+            as_json(&all, 1).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(json[0]["seen_by"][0]["verifier"], "mx.example.net");
         assert_eq!((json[0]["seen_by_all"].as_u64(), json[1]["address"].is_null()), (Some(3), true));
         assert_eq!(as_text(&[], 1), "no wrong key was asked about");
