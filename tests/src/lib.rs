@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod load;
 pub mod milter;
 pub mod postfix;
+pub mod postgres;
 pub mod probe;
 pub mod smtp;
 pub mod world;
