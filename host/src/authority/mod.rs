@@ -173,23 +173,35 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Opens the table of keys in `state_dir`; makes it where there is none.
+    /// Opens the table of keys where `[store]` says; makes it where there is none.
     pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Authority, Error> {
         Authority::with_clock(config, limits, Clock::system()).await
     }
 
     /// The same, with a clock of the caller's.
     pub async fn with_clock(config: &Config, limits: &Arc<Limits>, clock: Clock) -> Result<Authority, Error> {
-        let fold = |domain: &String| domain.trim_end_matches('.').to_ascii_lowercase();
-        let domains: Vec<String> = config.authority.domains.iter().map(fold).filter(|d| !d.is_empty()).collect();
+        if domains(config).is_empty() {
+            return Err(Error::NoDomains); // before anything is made on the disk
+        }
+        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        Authority::over(store::open_keys(config, opening).await?, config, limits, clock)
+    }
+
+    /// An AS over a table that the caller opened.
+    pub fn over(
+        keys: Arc<dyn KeyTable>,
+        config: &Config,
+        limits: &Arc<Limits>,
+        clock: Clock,
+    ) -> Result<Authority, Error> {
+        let domains = domains(config);
         if domains.is_empty() {
             return Err(Error::NoDomains);
         }
-        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
         let authority = Authority {
-            keys: store::open_keys(config, opening).await?,
+            keys,
             domains,
             listen: config.authority.listen.clone(),
             agi: config.authority.agi,
@@ -221,4 +233,10 @@ impl Authority {
         let (_, domain) = folded.rsplit_once('@')?;
         self.domains.iter().any(|own| own == domain).then_some(folded)
     }
+}
+
+/// The domains of `authority.domains`, as they are compared.
+fn domains(config: &Config) -> Vec<String> {
+    let fold = |domain: &String| domain.trim_end_matches('.').to_ascii_lowercase();
+    config.authority.domains.iter().map(fold).filter(|domain| !domain.is_empty()).collect()
 }

@@ -14,12 +14,15 @@ mod journal;
 mod keyring;
 mod keys;
 mod ledger;
+mod memory;
 mod outbox;
+mod postgres;
 mod posts;
 mod quarantine;
 mod rights;
 mod secret;
 mod sqlite;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +36,9 @@ pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, RunningOut};
 pub use ledger::{Ledger, Recorded};
+pub use memory::{MemoryKeyring, MemoryKeys};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
+pub use postgres::{Migrated, PostgresKeyring, PostgresKeys, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
 pub use rights::is_there;
@@ -41,6 +46,7 @@ pub use secret::{
     keyring_key, keyring_seal_to, read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,
 };
 pub use sqlite::{SqliteKeyring, SqliteKeys, prepare_dir};
+pub use status::{Schema, Status, status};
 
 use crate::config::Config;
 pub use crate::proto::address::folded;
@@ -48,14 +54,21 @@ pub use crate::proto::address::folded;
 /// The verbs of the Authentication Server, by subject.
 pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
 
-/// Opens the AS's table where `[store]` says; a file is made where there is none.
+/// Opens the AS's table where `[store]` says. A file is made where there is none; tables in PostgreSQL are not, and where
+/// its server does not answer, the verbs fail until it does.
 pub async fn open_keys(config: &Config, opening: Opening) -> Result<Arc<dyn KeyTable>, Error> {
-    Ok(Arc::new(SqliteKeys::open(&config.state_dir.0, opening).await?))
+    Ok(match config.store.url.is_empty() {
+        true => Arc::new(SqliteKeys::open(&config.state_dir.0, opening).await?),
+        false => Arc::new(PostgresKeys::open(&config.store, opening).await?),
+    })
 }
 
-/// Opens the keyring where `[store]` says; a file is made where there is none.
+/// Opens the keyring where `[store]` says; as [`open_keys`].
 pub async fn open_keyring(config: &Config, opening: Opening) -> Result<Arc<dyn Keyring>, Error> {
-    Ok(Arc::new(SqliteKeyring::open(&config.state_dir.0, opening).await?))
+    Ok(match config.store.url.is_empty() {
+        true => Arc::new(SqliteKeyring::open(&config.state_dir.0, opening).await?),
+        false => Arc::new(PostgresKeyring::open(&config.store, opening).await?),
+    })
 }
 
 /// How a database is opened; the numbers come from `config::Limits`.
@@ -125,6 +138,47 @@ pub enum Error {
         path: PathBuf,
         /// The database's reason; values are bound and do not show in it.
         source: sqlx::Error,
+    },
+    /// `store.url` cannot be used.
+    #[error(
+        "store.url {what}. Write one such as postgres:///addrauth?host=/run/postgresql or postgres://addrauth@db.example.com/addrauth?sslmode=verify-full"
+    )]
+    StoreUrl {
+        /// What is wrong with it; no secret.
+        what: String,
+    },
+    /// `store.url` holds a password.
+    #[error(
+        "store.url holds a password, and others may read the configuration: put it into a file of mode 0600 and name that in store.password_file, or into ~/.pgpass, or let peer authentication over a unix socket do without: postgres:///addrauth?host=/run/postgresql"
+    )]
+    StorePassword,
+    /// The server does not answer.
+    #[error("cannot reach {place}: {text}. It is used again as soon as it answers")]
+    Unreachable {
+        /// Which database.
+        place: String,
+        /// The reason.
+        text: String,
+    },
+    /// The tables are not there, or older than this program.
+    #[error("{place} has schema {found}, this program needs {known}: `addrauth store migrate` brings it up to date")]
+    OldSchema {
+        /// Which database.
+        place: String,
+        /// The version found; 0: none.
+        found: i64,
+        /// The version needed.
+        known: i64,
+    },
+    /// The server refused.
+    #[error("{place}: {text}. {way}")]
+    Postgres {
+        /// Which database.
+        place: String,
+        /// The server's reason; values are bound and do not show in it.
+        text: String,
+        /// What to do about it.
+        way: &'static str,
     },
     /// A list of wanted senders has as many entries as one may have.
     #[error(

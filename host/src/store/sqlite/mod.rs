@@ -6,13 +6,24 @@ mod forged;
 mod keyring;
 mod keys;
 mod posts;
+mod status;
 
 use std::path::Path;
 
 pub(super) use database::Database;
 pub use database::prepare_dir;
+pub(super) use status::status;
 
 use super::{Error, KeyTable, Opening};
+
+/// The steps of `authority.db`.
+const AUTHORITY: [&str; 3] = [
+    include_str!("../schema/authority.1.sql"),
+    include_str!("../schema/authority.2.sql"),
+    include_str!("../schema/authority.3.sql"),
+];
+/// The steps of `keyring.db`.
+const KEYRING: [&str; 1] = [include_str!("../schema/keyring.1.sql")];
 
 /// The AS's table, `authority.db`.
 #[derive(Clone, Debug)]
@@ -21,12 +32,7 @@ pub struct SqliteKeys(Database);
 impl SqliteKeys {
     /// Opens the table in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeys, Error> {
-        let schema = [
-            include_str!("../schema/authority.1.sql"),
-            include_str!("../schema/authority.2.sql"),
-            include_str!("../schema/authority.3.sql"),
-        ];
-        Ok(SqliteKeys(Database::open(dir, "authority.db", &schema, opening).await?))
+        Ok(SqliteKeys(Database::open(dir, "authority.db", &AUTHORITY, opening).await?))
     }
 }
 
@@ -39,7 +45,6 @@ pub struct SqliteKeyring(Database);
 impl SqliteKeyring {
     /// Opens the keyring in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeyring, Error> {
-        let schema = [include_str!("../schema/keyring.1.sql")];
-        Ok(SqliteKeyring(Database::open(dir, "keyring.db", &schema, opening).await?))
+        Ok(SqliteKeyring(Database::open(dir, "keyring.db", &KEYRING, opening).await?))
     }
 }

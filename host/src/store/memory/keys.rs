@@ -1,0 +1,117 @@
+//! The AS's keys in memory.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+use super::{Key, MemoryKeys, Owed, Table};
+use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, folded, seconds, time};
+
+#[async_trait]
+impl Keys for MemoryKeys {
+    async fn add_all(&self, keys: &[NewKey], most: usize) -> Result<Vec<Added>, Error> {
+        self.0.with(|table| Ok(keys.iter().map(|key| table.add(key, most)).collect()))
+    }
+
+    async fn take_back(&self, keys: &[(String, i64)], at: SystemTime) -> Result<(), Error> {
+        self.0.with(|table| {
+            for place in keys {
+                if let Some(key) = table.keys.get_mut(place) {
+                    key.revoked.get_or_insert(seconds(at));
+                }
+                if let Some(settings) = table.settings.get_mut(&place.0) {
+                    settings.due = settings.due.min(seconds(at));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
+        let address = folded(address).unwrap_or_default();
+        let row = |(generation, key): (i64, &mut Key)| KeyRow {
+            address: address.clone(),
+            generation,
+            k: key.k.clone(),
+            created: time(key.created),
+            expires: time(key.expires),
+            revoked: key.revoked.map(time),
+        };
+        self.0.with(|table| Ok(table.of(&address).rev().map(row).collect()))
+    }
+
+    async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+        let address = folded(address).unwrap_or_default();
+        self.0.with(|table| {
+            let mut marked = 0;
+            for (generation, key) in table.of(&address) {
+                if key.revoked.is_none() && generations.contains(&generation) {
+                    key.revoked = Some(seconds(at));
+                    marked += 1;
+                }
+            }
+            Ok(marked)
+        })
+    }
+
+    async fn running_out(&self, now: SystemTime, soon: SystemTime) -> Result<RunningOut, Error> {
+        let (now, soon) = (seconds(now), seconds(soon));
+        self.0.with(|table| {
+            let addresses: Vec<String> = table.generations.keys().cloned().collect();
+            let mut found = RunningOut { addresses: 0, without: 0, soon: 0 };
+            for address in addresses {
+                let unrevoked = table.of(&address).filter(|(_, key)| key.revoked.is_none());
+                let ends = unrevoked.map(|(_, key)| key.expires).max().unwrap_or_default();
+                found.addresses += 1;
+                found.without += u64::from(ends <= now);
+                found.soon += u64::from(ends > now && ends <= soon);
+            }
+            Ok(found)
+        })
+    }
+
+    async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
+        self.0.with(|table| {
+            let count = table.keys.len();
+            table.keys.retain(|_, key| key.expires.min(key.revoked.unwrap_or(key.expires)) >= seconds(before));
+            table.posts.retain(|place, _| table.keys.contains_key(place));
+            Ok(u64::try_from(count - table.keys.len()).unwrap_or_default())
+        })
+    }
+
+    async fn close(&self) {
+        self.0.close();
+    }
+}
+
+impl Table {
+    fn add(&mut self, key: &NewKey, most: usize) -> Added {
+        let created = seconds(key.created);
+        if let Some(turn) = key.turn {
+            let mine = self.settings.get_mut(&key.address).filter(|mine| mine.due <= created || !key.only_due);
+            match mine {
+                Some(mine) => mine.due = seconds(turn),
+                None if key.only_due => return Added::NotDue,
+                None => {}
+            }
+        }
+        let living = self.of(&key.address).filter(|(_, older)| older.lives(created)).count();
+        if living >= most {
+            return Added::Full(living);
+        }
+        if let Some(end) = key.others_end.map(seconds) {
+            let unrevoked = self.of(&key.address).filter(|(_, older)| older.revoked.is_none());
+            unrevoked.for_each(|(_, older)| older.expires = older.expires.min(end));
+        }
+        let generation = self.generations.entry(key.address.clone()).or_default();
+        *generation = generation.saturating_add(1);
+        let place = (key.address.clone(), *generation);
+        if let Some(sealed) = key.post.clone() {
+            let owed = Owed { sealed: Some(sealed), created, tries: 0, next_try: created, outcome: None, note: None };
+            self.posts.insert(place.clone(), owed);
+        }
+        let generation = place.1;
+        self.keys.insert(place, Key { k: key.k.clone(), created, expires: seconds(key.expires), revoked: None });
+        Added::Generation(generation)
+    }
+}

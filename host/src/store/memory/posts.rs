@@ -1,0 +1,98 @@
+//! Keys on their way, in memory.
+
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use super::{MemoryKeys, Owed, Table};
+use crate::store::{Error, Owing, Post, PostRow, Posts, folded, seconds, time};
+
+#[async_trait]
+impl Posts for MemoryKeys {
+    async fn take_post(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Post>, Error> {
+        self.0.with(|table| {
+            table.end_dead(seconds(now));
+            let due =
+                table.posts.iter_mut().filter(|(_, owed)| owed.outcome.is_none() && owed.next_try <= seconds(now));
+            let Some((place, owed)) = due.min_by(|(a, one), (b, other)| (one.next_try, a).cmp(&(other.next_try, b)))
+            else {
+                return Ok(None);
+            };
+            let (Some(key), Some(sealed)) = (table.keys.get(place), owed.sealed.clone()) else { return Ok(None) };
+            owed.tries = owed.tries.saturating_add(1);
+            owed.next_try = seconds(now.checked_add(backoff(owed.tries)).unwrap_or(now));
+            Ok(Some(Post {
+                address: place.0.clone(),
+                generation: place.1,
+                sealed,
+                created: time(key.created),
+                expires: time(key.expires),
+                tries: owed.tries,
+            }))
+        })
+    }
+
+    async fn postpone_post(&self, post: &Post, why: &str) -> Result<(), Error> {
+        self.0.with(|table| {
+            if let Some(owed) = table.owed(post) {
+                owed.note = Some(why.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    async fn end_post(&self, post: &Post, outcome: &str, _now: SystemTime) -> Result<(), Error> {
+        self.0.with(|table| {
+            if let Some(owed) = table.owed(post) {
+                owed.end(outcome);
+            }
+            Ok(())
+        })
+    }
+
+    async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
+        let address = folded(address).unwrap_or_default();
+        let row = |((_, generation), owed): (&(String, i64), &Owed)| PostRow {
+            generation: *generation,
+            tries: owed.tries,
+            next_try: time(owed.next_try),
+            outcome: owed.outcome.clone(),
+            note: owed.note.clone(),
+        };
+        let all = (address.clone(), i64::MIN)..=(address, i64::MAX);
+        self.0.with(|table| Ok(table.posts.range(all).rev().map(row).collect()))
+    }
+
+    async fn owing(&self) -> Result<Owing, Error> {
+        self.0.with(|table| {
+            let waiting = || table.posts.values().filter(|owed| owed.outcome.is_none());
+            let oldest = waiting().map(|owed| owed.created).min().map(time);
+            Ok(Owing { waiting: u64::try_from(waiting().count()).unwrap_or_default(), oldest })
+        })
+    }
+}
+
+impl Owed {
+    fn end(&mut self, outcome: &str) {
+        (self.sealed, self.note) = (None, None);
+        self.outcome = Some(outcome.to_owned());
+    }
+}
+
+impl Table {
+    fn owed(&mut self, post: &Post) -> Option<&mut Owed> {
+        self.posts.get_mut(&(post.address.clone(), post.generation)).filter(|owed| owed.outcome.is_none())
+    }
+
+    /// Ends the posts of keys that were revoked or ended.
+    fn end_dead(&mut self, now: i64) {
+        let due = |owed: &Owed| owed.outcome.is_none() && owed.next_try <= now;
+        for (place, owed) in self.posts.iter_mut().filter(|(_, owed)| due(owed)) {
+            match self.keys.get(place) {
+                Some(key) if key.lives(now) => {}
+                Some(key) if key.revoked.is_none() => owed.end("expired"),
+                _ => owed.end("revoked"),
+            }
+        }
+    }
+}
