@@ -55,6 +55,8 @@ pub struct Limits {
     pub dns_absence_kept_for: Duration,
     /// Addresses of a domain's AS that one question goes to (VERIFY §3: the first four count).
     pub endpoints: usize,
+    /// Addresses of a domain's AS that are all asked about a new key before it is sent out: 8 records, and 8 hosts behind each.
+    pub endpoints_everywhere: usize,
     /// Timeouts in a row after which an endpoint is left alone.
     pub breaker_timeouts: u32,
     /// How long it is left alone before one probe.
@@ -213,6 +215,7 @@ impl Default for Limits {
             dns_kept_for: Duration::from_secs(3_600),
             dns_absence_kept_for: Duration::from_secs(300),
             endpoints: 4,
+            endpoints_everywhere: 64,
             breaker_timeouts: 5,
             breaker_open_for: Duration::from_secs(30),
             peers_known: 10_000,

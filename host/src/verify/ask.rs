@@ -24,7 +24,7 @@ const EVENTS: usize = 16;
 
 /// What came out of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub enum Said {
     /// VALIDKEY, and for how many seconds more.
     Valid {
         /// `t=`
@@ -83,6 +83,15 @@ impl Asker {
             self.peers.refund(&domain);
         }
         outcome.unwrap_or_else(Verdict::unverified)
+    }
+
+    /// Asks the first endpoint alone, past the domain's budget and the breaker: those bound what other people's mail causes.
+    pub(super) async fn ask_alone(&self, inquiry: Inquiry) -> Verdict {
+        let Ok(Ok(_one_of_all)) = timeout_at(inquiry.deadline, self.in_flight.acquire()).await else {
+            return Verdict::unverified(Why::Limit);
+        };
+        let target = inquiry.endpoints.first().map(|endpoint| (endpoint.clone(), self.peers.stranger()));
+        Exchange::new(&inquiry, target.into_iter().collect(), &self.from).run(inquiry.deadline).await
     }
 
     /// The verdict; the reason where nobody was asked.

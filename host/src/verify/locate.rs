@@ -206,12 +206,16 @@ impl Locator {
 
     /// The addresses of these records that may be asked over UDP, in their order: the first [`Limits::endpoints`] count.
     pub(super) async fn endpoints(&self, records: &[Record], deadline: Instant) -> Endpoints {
+        self.endpoints_up_to(self.limits.endpoints.max(1), records, deadline).await
+    }
+
+    /// The same, and `most` of them count.
+    pub(super) async fn endpoints_up_to(&self, most: usize, records: &[Record], deadline: Instant) -> Endpoints {
         let deadline = deadline.min(Instant::now() + self.limits.locate);
-        let most = self.limits.endpoints.max(1);
         let mut found = Endpoints::default();
         // One host has mostly one address or more, so the later ones are looked up only where the first do not suffice.
         for some in records.chunks(most) {
-            let lookups = some.iter().map(|record| self.addresses(&record.host, deadline));
+            let lookups = some.iter().map(|record| self.addresses(&record.host, most, deadline));
             for (record, addresses) in some.iter().zip(futures_util::future::join_all(lookups).await) {
                 self.admit(record, addresses, &mut found);
             }
@@ -240,8 +244,9 @@ impl Locator {
         }
     }
 
-    /// The addresses of a host: IPv4 and IPv6 in turn, IPv4 first. One family's failure leaves the other's.
-    async fn addresses(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    /// The addresses of a host, at most so many of a family: IPv4 and IPv6 in turn, IPv4 first. One family's failure leaves
+    /// the other's.
+    async fn addresses(&self, host: &str, most: usize, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
         let (a, aaaa) =
             tokio::join!(self.lookup(host, RecordType::A, deadline), self.lookup(host, RecordType::AAAA, deadline));
         let (a, aaaa) = match (a, aaaa) {
@@ -252,7 +257,6 @@ impl Locator {
         if a.is_empty() && aaaa.is_empty() {
             return Err(Failure::Dns { name: host.to_owned(), text: "it has no address".into() });
         }
-        let most = self.limits.endpoints;
         let (mut a, mut aaaa) = (a.iter().filter_map(RData::ip_addr), aaaa.iter().filter_map(RData::ip_addr));
         let in_turn = (0..most).flat_map(|_| [a.next(), aaaa.next()]).flatten();
         Ok(in_turn.collect())

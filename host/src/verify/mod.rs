@@ -14,16 +14,19 @@ use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
 use crate::proto::record::{Claim, Record};
 
-use ask::{Asker, Inquiry, Said, Verdict};
+pub use ask::Said;
+use ask::{Asker, Inquiry, Verdict};
 use cache::{Mark, Memory};
 use flight::Flights;
 use locate::Locator;
 pub use locate::{Endpoint, Endpoints, Failure, Published, Records, Texts};
 
+pub use everywhere::Unasked;
 pub use guard::{Refused, is_internal};
 
 mod ask;
 mod cache;
+mod everywhere;
 mod flight;
 mod guard;
 mod locate;

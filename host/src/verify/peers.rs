@@ -47,12 +47,14 @@ impl Peers {
     }
 
     pub(super) fn endpoint(&self, address: SocketAddr) -> Arc<Peer> {
-        let fresh = || {
-            let room = Arc::new(Semaphore::new(self.limits.questions_per_endpoint));
-            Arc::new(Peer { room, breaker: Mutex::default(), limits: self.limits.clone() })
-        };
-        let peer = self.endpoints.get_or_insert_with(&address, || Ok::<_, std::convert::Infallible>(fresh()));
+        let peer = self.endpoints.get_or_insert_with(&address, || Ok::<_, std::convert::Infallible>(self.stranger()));
         peer.unwrap_or_else(|never| match never {})
+    }
+
+    /// An endpoint of which nothing is remembered, now or later.
+    pub(super) fn stranger(&self) -> Arc<Peer> {
+        let room = Arc::new(Semaphore::new(self.limits.questions_per_endpoint));
+        Arc::new(Peer { room, breaker: Mutex::default(), limits: self.limits.clone() })
     }
 
     /// Takes a token for a question about this domain; false where none is left.

@@ -1,0 +1,90 @@
+//! Asking every endpoint of a domain by itself: what an AS does with a new key before it sends it out (VERIFY §2).
+
+use std::fmt;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::ask::{Inquiry, Said};
+use super::schedule::END;
+use super::{Endpoint, Endpoints, Failure, Published, Refused, Verifier};
+use crate::case::Why;
+use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
+use crate::proto::record::Record;
+
+/// Why not every endpoint of a domain can be asked, with the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unasked {
+    /// Nobody could find the AS.
+    #[error(
+        "{0} publishes no AS= record yet: publish what `addrauth record {0}` prints, or name its AS in [verify.domain.\"{0}\"]"
+    )]
+    Unpublished(String),
+    /// DNS did not tell, or said something unusable.
+    #[error("{0}")]
+    Unlocated(Failure),
+    /// A server that takes no proof over UDP.
+    #[error("{0} is published without UDP or without h1, and cannot be asked whether it knows the key")]
+    NoProof(String),
+    /// A server at an address that may not be asked.
+    #[error("{authority}: {refused}; verify.allow_targets permits it")]
+    Barred {
+        /// The AS as its record names it.
+        authority: String,
+        /// Why it may not be asked.
+        refused: Refused,
+    },
+}
+
+impl Verifier {
+    /// Asks each endpoint of the address's domain by itself: all addresses of all its records, or the one that the configuration
+    /// names. Neither the cache nor the breaker is looked into, and no budget is spent. It takes some seconds at most; what each
+    /// said, in order of priority.
+    ///
+    /// # Errors
+    /// Where one endpoint that others may ask cannot be asked from here: then nobody is.
+    pub async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<Vec<(Endpoint, Said)>, Unasked> {
+        let deadline = Instant::now() + 2 * self.works.limits.locate + END;
+        let endpoints = match self.published(address.domain(), deadline).await {
+            Published::Nothing => return Err(Unasked::Unpublished(address.domain().to_owned())),
+            Published::Failed(failure) => return Err(Unasked::Unlocated(failure)),
+            Published::Fixed(fixed) => vec![Endpoint { authority: fixed.to_string(), address: fixed }],
+            Published::Records(records) => self.every_endpoint(&records.used, deadline).await?,
+        };
+        let ask = |endpoint: Endpoint| async {
+            let endpoints = vec![endpoint.clone()];
+            let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+            (endpoint, self.works.asker.ask_alone(inquiry).await.said)
+        };
+        Ok(join_all(endpoints.into_iter().map(ask)).await)
+    }
+
+    async fn every_endpoint(&self, records: &[Record], deadline: Instant) -> Result<Vec<Endpoint>, Unasked> {
+        if let Some(record) = records.iter().find(|record| !(record.udp && record.h1)) {
+            return Err(Unasked::NoProof(format!("{}:{}", record.host, record.port)));
+        }
+        let most = self.works.limits.endpoints_everywhere;
+        let Endpoints { usable, refused, failed } =
+            self.works.locator.endpoints_up_to(most, records, deadline).await;
+        match (refused.into_iter().next(), failed.into_iter().next()) {
+            (Some((authority, refused)), _) => Err(Unasked::Barred { authority, refused }),
+            (_, Some(failure)) => Err(Unasked::Unlocated(failure)),
+            _ => Ok(usable),
+        }
+    }
+}
+
+/// In the words of the protocol, and in plain ones where there is no answer.
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Said::Valid { .. } => "VALIDKEY",
+            Said::Invalid(Why::Expired) => "INVALIDKEY e=expired",
+            Said::Invalid(_) => "INVALIDKEY",
+            Said::Unverified(Why::Timeout) => "nothing, or that it has trouble of its own",
+            Said::Unverified(Why::Limit) => "that it was asked too often (e=limit or e=stream)",
+            Said::Unverified(_) => "that it does not speak for the domain (e=domain, e=version or e=syntax)",
+        })
+    }
+}
