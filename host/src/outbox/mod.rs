@@ -1,10 +1,11 @@
 //! What we still have to send: notices to recipients, reports to senders, composed here, and messages that custody hands on;
-//! kept in the outbox, sent over SMTP.
+//! kept in the outbox, sent over SMTP. The mails of the AS that bring keys are composed and sent here too, and kept nowhere.
 //!
 //! Delivery is at least once: a try is counted before it is made, and a crash between sending and noting so repeats it,
 //! with the same Message-ID.
 
 mod compose;
+mod key_mail;
 mod permit;
 mod report;
 mod send;
@@ -20,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use compose::{NotOwed, Sender};
+pub use key_mail::{KeyMail, KeyMails, Tour};
+pub use send::Failure;
 
 use self::permit::Reserved;
-use self::send::{Failure, Server};
+use self::send::Server;
 use crate::case::{Case, Found, Mail};
 use crate::config::{Config, Limits};
 use crate::proto::header::{self, Bounds};
@@ -45,6 +48,9 @@ pub enum Error {
         "notices.from = {0:?} is no address, and postmaster at the host name would be none either: set notices.from or hostname"
     )]
     From(String),
+    /// The same for mails that bring keys.
+    #[error("authority.from = {0:?} is no address: write one such as \"keys@example.com\", or leave it empty")]
+    KeyFrom(String),
     /// A host name that is none.
     #[error("hostname = {0:?} is no host name: write this server's own, such as \"mx.example.com\"")]
     Host(String),

@@ -22,11 +22,12 @@ pub(super) struct Server {
 }
 
 /// Why a mail was not taken.
-#[derive(Debug)]
-pub(super) struct Failure {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
     /// It makes no sense to try again.
-    pub(super) lasting: bool,
-    pub(super) text: String,
+    pub lasting: bool,
+    /// Which step failed, and how: printable, in one line.
+    pub text: String,
 }
 
 impl Failure {
@@ -53,12 +54,16 @@ impl Server {
             from => Some(path(from)?),
         };
         let to = path(to)?;
+        let mut connection = self.connect().await?;
+        let taken = self.converse(&mut connection, from, to, message).await;
+        farewell(connection).await;
+        taken
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
         let (server, wait) = ((self.host.as_str(), self.port), Some(self.step));
         let connecting = AsyncSmtpConnection::connect_tokio1(server, wait, &self.hello, None, None);
-        let mut connection = self.step("the connection", connecting).await.map_err(|(failure, _)| failure)?;
-        let taken = self.converse(&mut connection, from, to, message).await;
-        let _ = tokio::time::timeout(FAREWELL, connection.abort()).await;
-        taken
+        self.step("the connection", connecting).await.map_err(|(failure, _)| failure)
     }
 
     async fn converse(
@@ -120,6 +125,43 @@ impl Server {
             }
         }
     }
+}
+
+/// A connection that several mails may go over, one after another; it is opened for the first one.
+pub(super) struct Round<'a> {
+    server: &'a Server,
+    connection: Option<AsyncSmtpConnection>,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(server: &'a Server) -> Round<'a> {
+        Round { server, connection: None }
+    }
+
+    /// Hands over one mail with the null reverse-path to this recipient. After a failure the next one has a new connection.
+    pub(super) async fn take(&mut self, to: &str, message: &[u8]) -> Result<(), Failure> {
+        let to = path(to)?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.server.connect().await?,
+        };
+        let taken = self.server.converse(&mut connection, None, to, message).await;
+        match taken {
+            Ok(()) => self.connection = Some(connection),
+            Err(_) => farewell(connection).await,
+        }
+        taken
+    }
+
+    pub(super) async fn end(self) {
+        if let Some(connection) = self.connection {
+            farewell(connection).await;
+        }
+    }
+}
+
+async fn farewell(mut connection: AsyncSmtpConnection) {
+    let _ = tokio::time::timeout(FAREWELL, connection.abort()).await;
 }
 
 /// Whether this reverse-path, empty or an address, can stand in a MAIL command.

@@ -12,15 +12,18 @@ const NOTICE: &[&str] = &["sender", "when", "reason", "fate", "reference", "post
 const DIGEST: &[&str] = &["count", "when", "senders", "postmaster"];
 /// The same in that of a report.
 const REPORT: &[&str] = &["sender", "recipients", "when", "reason", "reference", "postmaster"];
+/// The same in that of a mail that brings a key. The key itself is none of them: it stands in its field and nowhere else.
+const KEY_MAIL: &[&str] = &["address", "domain", "expires", "postmaster"];
 /// Values of several lines: they would break the subject's.
 const LISTS: &[&str] = &["senders", "recipients"];
 
-/// The three texts.
+/// The four texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Texts {
     pub(super) notice: Text,
     pub(super) digest: Text,
     pub(super) report: Text,
+    pub(super) key_mail: Text,
 }
 
 /// A subject and a body with places for values.
@@ -58,6 +61,7 @@ impl Texts {
             notice: text("notice.txt", include_str!("texts/notice.txt"), NOTICE)?,
             digest: text("digest.txt", include_str!("texts/digest.txt"), DIGEST)?,
             report: text("report.txt", include_str!("texts/report.txt"), REPORT)?,
+            key_mail: text("key-mail.txt", include_str!("texts/key-mail.txt"), KEY_MAIL)?,
         })
     }
 }
@@ -170,7 +174,10 @@ mod tests {
         let shipped = Texts::load(&Notices::default(), &Limits::default()).unwrap();
         assert_eq!(load(&[]).unwrap(), shipped);
         let own = load(&[("digest.txt", "Subject: Grüße\n\n{count} {{x}} für {postmaster}\n")]).unwrap();
-        assert_eq!((&own.notice, &own.report), (&shipped.notice, &shipped.report));
+        assert_eq!(
+            (&own.notice, &own.report, &own.key_mail),
+            (&shipped.notice, &shipped.report, &shipped.key_mail)
+        );
         let values = [("count", "7".to_owned()), ("postmaster", "p@x.example".to_owned())];
         assert_eq!(own.digest.body(&values), "7 {x} für p@x.example\r\n");
         assert_eq!(own.digest.subject(&values), "Grüße");
@@ -193,6 +200,7 @@ mod tests {
             let error = load(&[("notice.txt", text)]).unwrap_err();
             assert!(error.contains("notice.txt") && error.contains(words), "{text:?}: {error}");
         }
+        assert!(load(&[("key-mail.txt", "Subject: x\n\n{key}")]).unwrap_err().contains("{key}, which means nothing"));
         assert!(load(&[("digest.txt", "Subject: {senders}\n\nx")]).unwrap_err().contains("several lines"));
         let long = format!("Subject: x\n\n{}", "x".repeat(100_000));
         assert!(load(&[("report.txt", &long)]).unwrap_err().contains("longer than"));
