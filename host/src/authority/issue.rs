@@ -1,4 +1,4 @@
-//! Issuing, listing and revoking the keys of an address.
+//! Issuing by hand, listing and revoking the keys of an address.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,11 +6,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use super::schedule::{at_once, next_turn};
+use super::schedule::next_turn;
 use super::{Authority, Error};
+use crate::config::Deliver;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
-use crate::store::{self, Added, KeyRow, NewKey};
+use crate::proto::seal::SealTo;
+use crate::store::{self, Added, KeyRow, NewKey, PostRow};
 
 /// The random octets of a key: 384 bits, 64 characters of base64url, the length that the proposal names.
 const KEY_OCTETS: usize = 48;
@@ -32,13 +34,19 @@ pub struct Issued {
     pub fingerprint: String,
 }
 
-/// An address that got no key although its turn had come; it passed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The address.
+/// A key that was just made and is owed to its address: whoever posts keys brings it there, and nobody else sees it.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    /// The address, as it is looked up.
     pub address: String,
-    /// How many living keys it has, where these are too many; absent: another process gave it one.
-    pub living: Option<usize>,
+    /// Which of the address's keys this is, counted from 1.
+    pub generation: i64,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When it ends.
+    pub expires: SystemTime,
+    /// What tells it apart in lists, and reveals nothing.
+    pub fingerprint: String,
 }
 
 /// What a key is good for.
@@ -78,71 +86,65 @@ pub struct Listed {
     pub state: KeyState,
     /// What tells it apart.
     pub fingerprint: String,
+    /// How its way to the address stands; absent: it was printed and not posted.
+    pub post: Option<PostRow>,
 }
 
 impl Authority {
-    /// Makes a key for an address of ours. It is valid from now on, and durable.
+    /// Makes a key for an address of ours, for whoever called to bring it there. It is valid from now on, and durable.
     pub async fn issue(&self, address: &Address) -> Result<Issued, Error> {
-        self.issue_one(address, false).await
+        let (key, row) = self.made_by_hand(address).await?;
+        let row = NewKey { others_end: None, ..row };
+        let generation = self.add(&row).await?;
+        Ok(Issued {
+            key,
+            generation,
+            created: row.created,
+            expires: row.expires,
+            fingerprint: row.k.fingerprint(),
+            address: row.address,
+        })
     }
 
-    /// The same, and the older keys of the address end after AVT at the latest.
-    pub async fn rotate(&self, address: &Address) -> Result<Issued, Error> {
-        self.issue_one(address, true).await
+    /// Makes a key for an address of ours and owes it to the address; the older ones end after AVT at the latest.
+    ///
+    /// # Errors
+    /// Also where `authority.deliver` says that nobody posts keys: then there is no new key.
+    pub async fn rotate(&self, address: &Address) -> Result<Owed, Error> {
+        if self.deliver == Deliver::Nobody {
+            return Err(Error::NobodyPosts { address: self.own_or_refuse(address)? });
+        }
+        let seal_to = store::post_seal_to(&self.state_dir)?;
+        let (key, row) = self.made_by_hand(address).await?;
+        let row = sealed(&key, row, &seal_to)?;
+        let generation = self.add(&row).await?;
+        let (created, expires, fingerprint) = (row.created, row.expires, row.k.fingerprint());
+        Ok(Owed { address: row.address, generation, created, expires, fingerprint })
     }
 
-    async fn issue_one(&self, address: &Address, others_end: bool) -> Result<Issued, Error> {
+    async fn made_by_hand(&self, address: &Address) -> Result<(AuthKey, NewKey), Error> {
         let address = self.own_or_refuse(address)?;
         let (agi, avt) = self.intervals(&address).await?;
         let (key, row) = self.made(&address, agi, avt)?;
-        let row = NewKey { others_end: row.others_end.filter(|_| others_end), only_due: false, ..row };
-        match self.keys.add_all(std::slice::from_ref(&row), self.limits.keys_per_address).await?.first() {
-            Some(Added::Generation(generation)) => Ok(issued(&row, key, *generation)),
+        Ok((key, NewKey { only_due: false, ..row }))
+    }
+
+    async fn add(&self, row: &NewKey) -> Result<i64, Error> {
+        let address = row.address.clone();
+        match self.keys.add_all(std::slice::from_ref(row), self.limits.keys_per_address).await?.first() {
+            Some(Added::Generation(generation)) => Ok(*generation),
             Some(Added::Full(count)) => Err(store::Error::TooManyKeys { address, count: *count }.into()),
             _ => Err(Error::NotEnlisted { address }),
         }
     }
 
-    /// How many keys one run of [`Authority::rotate_due`] makes at most, where a run comes `every` so often.
-    pub async fn due_at_once(&self, every: Duration) -> Result<usize, Error> {
-        Ok(at_once(self.keys.turns_per_second(self.agi).await?, every))
-    }
-
-    /// Makes keys for those whose turn has come, the longest overdue first, at most `most` and at most
-    /// `Limits::keys_at_once` of them; also those who got none. None at all: there is nobody left.
-    pub async fn rotate_due(&self, most: usize) -> Result<(Vec<Issued>, Vec<Refused>), Error> {
-        let most = u32::try_from(most.min(self.limits.keys_at_once)).unwrap_or(u32::MAX);
-        let mut keys = Vec::new();
-        let mut rows = Vec::new();
-        for due in self.keys.due(self.clock.now(), most).await? {
-            let made = self.made(&due.address, due.agi.unwrap_or(self.agi), due.avt.unwrap_or(self.avt))?;
-            keys.push(made.0);
-            rows.push(made.1);
-        }
-        if rows.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let added = self.keys.add_all(&rows, self.limits.keys_per_address).await?;
-        let (mut all, mut refused) = (Vec::new(), Vec::new());
-        for ((row, key), added) in rows.iter().zip(keys).zip(added) {
-            match added {
-                Added::Generation(generation) => all.push(issued(row, key, generation)),
-                Added::Full(living) => refused.push(Refused { address: row.address.clone(), living: Some(living) }),
-                // Another process was quicker.
-                Added::NotDue => refused.push(Refused { address: row.address.clone(), living: None }),
-            }
-        }
-        Ok((all, refused))
-    }
-
-    /// Takes back keys that nobody has read: they end at once, and it is their addresses' turn again.
-    pub async fn take_back(&self, keys: &[Issued]) -> Result<(), Error> {
-        let keys: Vec<_> = keys.iter().map(|key| (key.address.clone(), key.generation)).collect();
-        Ok(self.keys.take_back(&keys, self.clock.now()).await?)
+    /// Takes back a key that nobody has read: it ends at once, and it is its address's turn again.
+    pub async fn take_back(&self, key: &Issued) -> Result<(), Error> {
+        Ok(self.keys.take_back(&[(key.address.clone(), key.generation)], self.clock.now()).await?)
     }
 
     /// A key for an address whose turn it is.
-    fn made(&self, address: &str, agi: Duration, avt: Duration) -> Result<(AuthKey, NewKey), Error> {
+    pub(super) fn made(&self, address: &str, agi: Duration, avt: Duration) -> Result<(AuthKey, NewKey), Error> {
         let created = self.clock.now();
         let lifetime = agi.checked_add(avt).ok_or(Error::Lifetime)?;
         let expires = created.checked_add(lifetime).ok_or(Error::Lifetime)?;
@@ -163,9 +165,10 @@ impl Authority {
 
     /// The keys of an address of ours, newest first, ended and revoked ones too for a while.
     pub async fn list(&self, address: &Address) -> Result<Vec<Listed>, Error> {
-        let now = self.clock.now();
-        let rows = self.keys.of(&self.own_or_refuse(address)?).await?;
-        Ok(rows.iter().map(|row| listed(row, now)).collect())
+        let (now, address) = (self.clock.now(), self.own_or_refuse(address)?);
+        let (rows, posts) = (self.keys.of(&address).await?, self.keys.posts_of(&address).await?);
+        let post = |row: &KeyRow| posts.iter().find(|post| post.generation == row.generation).cloned();
+        Ok(rows.iter().map(|row| listed(row, post(row), now)).collect())
     }
 
     /// Takes keys back, at once: all living ones of the address, or the one with this fingerprint. Returns how many.
@@ -207,18 +210,7 @@ pub(super) fn state(row: &KeyRow, now: SystemTime) -> KeyState {
     }
 }
 
-fn issued(row: &NewKey, key: AuthKey, generation: i64) -> Issued {
-    Issued {
-        address: row.address.clone(),
-        key,
-        generation,
-        created: row.created,
-        expires: row.expires,
-        fingerprint: row.k.fingerprint(),
-    }
-}
-
-fn listed(row: &KeyRow, now: SystemTime) -> Listed {
+fn listed(row: &KeyRow, post: Option<PostRow>, now: SystemTime) -> Listed {
     Listed {
         generation: row.generation,
         created: row.created,
@@ -226,7 +218,14 @@ fn listed(row: &KeyRow, now: SystemTime) -> Listed {
         revoked: row.revoked,
         state: state(row, now),
         fingerprint: row.k.fingerprint(),
+        post,
     }
+}
+
+/// The same key, owed to its address.
+pub(super) fn sealed(key: &AuthKey, row: NewKey, seal_to: &SealTo) -> Result<NewKey, Error> {
+    let sealed = seal_to.seal(&row.address, key).ok_or(Error::Random(getrandom::Error::UNEXPECTED))?;
+    Ok(NewKey { post: Some(sealed), ..row })
 }
 
 fn new_key() -> Result<AuthKey, Error> {

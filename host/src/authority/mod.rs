@@ -1,4 +1,4 @@
-//! The AS role: issue keys to addresses of its domains, and answer VERIFY for them.
+//! The AS role: issue keys to addresses of its domains, post them, and answer VERIFY for them.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,21 +15,27 @@
 mod addresses;
 mod answer;
 mod forged;
+mod in_time;
 mod issue;
+mod post;
 mod rate;
 pub mod schedule;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 pub use addresses::{Enlisted, Intervals};
 pub use forged::{Forged, SeenBy};
-pub use issue::{Issued, KeyState, Listed, Refused};
+pub use in_time::{Crowded, Look};
+pub use issue::{Issued, KeyState, Listed, Owed};
+pub use post::{AskEverywhere, Posted, Poster};
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Deliver, Limits};
+use crate::outbox;
 use crate::proto::key::VerifyKey;
 use crate::store::{self, KeyTable, Opening};
 use forged::Counts;
@@ -139,6 +145,17 @@ pub enum Error {
         /// How many there may be.
         most: u64,
     },
+    /// A key that nobody would bring to its address.
+    #[error(
+        "authority.deliver = \"nobody\", so nobody would post a new key to {address}, and its older ones would end: `addrauth key issue {address}` prints one, or set authority.deliver = \"mail\""
+    )]
+    NobodyPosts {
+        /// The address.
+        address: String,
+    },
+    /// The mails that bring keys cannot be written or sent.
+    #[error(transparent)]
+    Outbox(#[from] outbox::Error),
     /// The database.
     #[error(transparent)]
     Store(store::Error),
@@ -161,6 +178,8 @@ pub struct Authority {
     listen: Vec<SocketAddr>,
     agi: Duration,
     avt: Duration,
+    deliver: Deliver,
+    state_dir: PathBuf,
     limits: Arc<Limits>,
     clock: Clock,
     invalid: Mutex<InvalidAnswers>,
@@ -206,6 +225,8 @@ impl Authority {
             listen: config.authority.listen.clone(),
             agi: config.authority.agi,
             avt: config.authority.avt,
+            deliver: config.authority.deliver,
+            state_dir: config.state_dir.0.clone(),
             limits: limits.clone(),
             clock,
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),

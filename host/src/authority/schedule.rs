@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-/// How many times the usual number of keys a run may make: what a standstill left behind is made up for at twice the
+/// How many times the usual number of keys a look may make: what a standstill left behind is made up for at twice the
 /// usual rate, beside the turns that come meanwhile.
 const CATCHING_UP: f64 = 3.0;
 /// The longest interval that is reckoned with, in seconds: beyond any, and its sums stay far from an overflow.
 const LONGEST: u64 = 1 << 40;
-/// So few keys in one run are no burst, however few addresses there are.
-const FEW: usize = 10;
+/// One key in one look is no burst, however few addresses there are.
+const FEW: usize = 1;
 
 /// An address's moment in every interval: seconds from its beginning, below `agi`. It depends on the (folded) address
 /// alone, so that it stays over restarts, and spreads addresses evenly, in whatever order they come.
@@ -31,7 +31,7 @@ pub fn next_turn(address: &str, agi: Duration, after: SystemTime) -> SystemTime 
     turn.unwrap_or(after)
 }
 
-/// How many keys one run may make where a run comes `every` so often and this many turns come in a second: enough for
+/// How many keys one look may make where a look comes `every` so often and this many turns come in a second: enough for
 /// those and for catching up, and never all that a standstill left behind.
 pub fn at_once(turns_per_second: f64, every: Duration) -> usize {
     let usual = turns_per_second.max(0.0) * every.as_secs_f64();
@@ -52,7 +52,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    /// A table of addresses and their next turns, served every hour as `key rotate --due` serves it.
+    /// A table of addresses and their next turns, looked at every hour.
     struct Table(Vec<(String, SystemTime)>);
 
     impl Table {

@@ -18,8 +18,8 @@ mod import;
 /// The addresses that get a new key every AGI
 ///
 /// An address in this table has its turn once in every AGI, at a moment of its own, so that the keys of all addresses are
-/// spread evenly over the interval, from the first one on. `addrauth key rotate --due` makes the keys of those whose turn has
-/// come. Works on the table in `state_dir`, whether or not `addrauth authority` is running; run it as the user that the
+/// spread evenly over the interval, from the first one on. The running `addrauth authority` makes each key in its time and posts
+/// it (`authority.deliver`). Works on the table in `state_dir`, whether or not `addrauth authority` is running; run it as the user that the
 /// Authentication Server runs as. A +tag and letter case do not matter.
 ///
 /// Exit code: 0 done, 1 an address is in no domain of `authority.domains`, or is not in the table, 2 it could not be done.
@@ -33,7 +33,7 @@ pub struct Args {
 enum Verb {
     /// Put addresses in
     ///
-    /// Their first keys are made within the next AGI; `addrauth key rotate ADDRESS` makes one at once. An address that is in
+    /// Their first keys are made within the next AGI; `addrauth key rotate ADDRESS` makes and posts one at once. An address that is in
     /// already keeps what it has, but for what is named here.
     Add {
         /// The addresses, such as alice@example.com

@@ -4,19 +4,30 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Context, exit};
-use crate::authority::Authority;
-use crate::config::Limits;
+use crate::authority::{AskEverywhere, Authority, Poster};
+use crate::config::{Config, Limits};
+use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
+use crate::verify::{Endpoint, Said, Verifier};
 
-/// Run the Authentication Server in the foreground: answer VERIFY over UDP
+/// Endpoints that do not know a key which a note names: one is enough to begin with.
+const NAMED: usize = 3;
+
+/// Run the Authentication Server in the foreground: answer VERIFY over UDP, make keys in time and post them
 ///
 /// Answers for the domains of `authority.domains` on the addresses of `authority.listen`, from the table of keys in
-/// `state_dir`, which `addrauth key` fills, and counts who is asked about with wrong keys (`addrauth report`). It stops on
-/// SIGTERM or SIGINT.
+/// `state_dir`, and counts who is asked about with wrong keys (`addrauth report`). It stops on SIGTERM or SIGINT.
+///
+/// Each address of `addrauth address` gets a new key every AGI, evenly spread, never in a burst. A new key is posted in the
+/// way of `authority.deliver`, once every endpoint of its domain answers VALIDKEY to it: the domain's DNS record, or
+/// `verify.domain` in the configuration, says which these are, and `[verify]` whether internal ones may be asked. Until then
+/// it is owed, kept sealed to `post.key` in `state_dir`, and tried again; `addrauth key show` tells why.
 ///
 /// For others to find it, the domain's DNS needs a TXT record such as `AS=as.example.com:4410; v=1; t=udp; m=some`,
 /// at the domain itself or at `_addrauth.` below it.
@@ -24,6 +35,41 @@ use crate::config::Limits;
 /// Exit code: 0 stopped by a signal, 2 it could not start.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
+
+/// The VERIFY client, for whoever posts keys.
+pub struct Client(Result<Verifier, String>);
+
+impl Client {
+    /// With the settings of `[verify]`. Without a resolver keys are held back, and questions are answered all the same.
+    pub fn new(config: &Config, limits: &Arc<Limits>) -> Client {
+        let verifier = Verifier::new(&config.verify, &config.hostname, limits).map_err(|e| e.to_string());
+        if let Err(e) = &verifier {
+            warn!("no new key can be posted: {e}");
+        }
+        Client(verifier)
+    }
+}
+
+#[async_trait]
+impl AskEverywhere for Client {
+    async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<(), String> {
+        let verifier = self.0.as_ref().map_err(Clone::clone)?;
+        let said = verifier.everywhere(address, key).await.map_err(|e| e.to_string())?;
+        let against: Vec<_> = said.iter().filter(|(_, said)| !matches!(said, Said::Valid { .. })).collect();
+        match against.is_empty() {
+            true if said.is_empty() => Err(format!("{} has no endpoint that may be asked", address.domain())),
+            true => Ok(()),
+            false => Err(against.into_iter().take(NAMED).map(named).collect::<Vec<_>>().join("; ")),
+        }
+    }
+}
+
+fn named((Endpoint { authority, address }, said): &(Endpoint, Said)) -> String {
+    match *authority == address.to_string() {
+        true => format!("{address}: {said}"),
+        false => format!("{authority} at {address}: {said}"),
+    }
+}
 
 /// Runs the verb, until a signal ends it.
 pub async fn run(_args: Args, context: &Context) -> ExitCode {
@@ -38,7 +84,9 @@ pub async fn run(_args: Args, context: &Context) -> ExitCode {
 
 async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let config = context.read_config()?;
-    let authority = Arc::new(Authority::open(&config, &Arc::new(Limits::default())).await?);
+    let limits = Arc::new(Limits::default());
+    let authority = Arc::new(Authority::open(&config, &limits).await?);
+    let poster = Poster::open(&config, authority.clone(), Arc::new(Client::new(&config, &limits))).await?;
     let sockets = authority.bind().await?;
     let mut places = Vec::new();
     for socket in &sockets {
@@ -47,10 +95,16 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     info!("authority started: answers VERIFY for {} on UDP {}", authority.domains().join(", "), places.join(", "));
     let shutdown = CancellationToken::new();
-    let serving = authority.clone().serve(sockets, shutdown.clone());
+    let posting = async {
+        match &poster {
+            Some(poster) => poster.run(shutdown.clone()).await,
+            None => info!("authority.deliver = \"nobody\": no keys are made in time, and none are posted"),
+        }
+    };
+    let serving = async { tokio::join!(authority.clone().serve(sockets, shutdown.clone()), posting) };
     tokio::pin!(serving);
     let name = tokio::select! {
-        () = &mut serving => "itself",
+        _ = &mut serving => "itself",
         _ = term.recv() => "SIGTERM",
         _ = int.recv() => "SIGINT",
     };

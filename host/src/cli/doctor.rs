@@ -15,6 +15,7 @@ mod domain;
 mod installation;
 mod network;
 mod postfix;
+mod posts;
 
 /// Look at the configuration, the domains' Authentication Servers and Postfix, and say what to do
 ///

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use humantime_serde::re::humantime::{format_rfc3339_seconds, parse_duration};
+use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::json;
 
 use super::{Context, exit};
-use crate::authority::{self, Authority, Issued, KeyState, Listed};
+use crate::authority::{self, Authority, KeyState, Listed};
 use crate::config::Limits;
 use crate::proto::address::Address;
+use crate::store::PostRow;
 
 /// Issue, rotate, show and revoke the keys of an address
 ///
@@ -29,36 +30,28 @@ enum Verb {
     ///
     /// The key goes to standard output, all else to standard error. Keep it out of shell histories and logs: whoever
     /// has it can write as this address. It is valid at once, and the older keys of the address stay valid until they
-    /// end. It is stored nowhere: a lost key is replaced by issuing another one.
+    /// end. It is stored nowhere, and posted to nobody: a lost key is replaced by issuing another one.
     ///
     /// Exit code: 0 issued, 1 the address is in no domain of `authority.domains`, 2 it could not be done.
     Issue {
         /// The address, such as alice@example.com; a +tag and letter case do not matter
         address: String,
     },
-    /// Make a new key, and let the older ones end; for one address, or for all whose turn has come
+    /// Make a new key, have it brought to its address, and let the older ones end after AVT
     ///
-    /// With an address: as `key issue`, and the older keys end after AVT at the latest.
-    ///
-    /// With --due: new keys for the addresses of `addrauth address` whose turn has come, printed one a line as
-    /// `ADDRESS KEY`, for a script that brings them to where mail is sent: the server itself mails none. They are valid
-    /// before they are printed, and stored nowhere. Run it every hour, or as often as --every says: a run makes at most
-    /// three times the usual number of keys, the longest overdue first, so that nobody meets a burst after a standstill.
-    /// Where standard output is closed, the keys that were not written are taken back.
+    /// For an address whose key somebody else may have, or that is to have one at once. The key is not printed: the running
+    /// `addrauth authority` posts it in the way of `authority.deliver`, as it does with those that it makes itself every AGI.
+    /// `key show` tells how that stands. Where `authority.deliver` is "nobody", there is no new key.
     ///
     /// Exit code: 0 done, 1 the address is in no domain of `authority.domains`, 2 it could not be done.
     Rotate {
-        /// The address
-        #[arg(required_unless_present = "due", conflicts_with = "due")]
-        address: Option<String>,
-        /// All whose turn has come
-        #[arg(long)]
-        due: bool,
-        /// How often this command is run
-        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
-        every: Duration,
+        /// The address, such as alice@example.com; a +tag and letter case do not matter
+        address: String,
     },
-    /// List the keys of an address: generation, times, state and fingerprint, never the key
+    /// List the keys of an address: generation, times, state, fingerprint, and how its posting stands; never the key
+    ///
+    /// POST: `owed` while the key is still to be brought to the address, with the reason why it was not yet; then `sent`,
+    /// `stored`, or why it never was; `-` for a key that `key issue` printed.
     ///
     /// Exit code: 0 it has a living key, 1 it has none, 2 it could not be told.
     Show {
@@ -81,10 +74,10 @@ enum Verb {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> ExitCode {
-    let address = match args.verb.address().map(|text| (text, Address::parse(text.as_bytes(), true))) {
-        Some((_, Ok(address))) => Some(address),
-        Some((text, Err(e))) => return complain(format_args!("{text:?}: {e}")),
-        None => None,
+    let text = args.verb.address();
+    let address = match Address::parse(text.as_bytes(), true) {
+        Ok(address) => address,
+        Err(e) => return complain(format_args!("{text:?}: {e}")),
     };
     let config = match context.read_config() {
         Ok(config) => config,
@@ -94,13 +87,11 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(authority) => authority,
         Err(e) => return complain(e),
     };
-    let done = match (&args.verb, &address) {
-        (Verb::Issue { .. }, Some(address)) => issue(&authority, address, false, context.json).await,
-        (Verb::Rotate { .. }, Some(address)) => issue(&authority, address, true, context.json).await,
-        (Verb::Show { .. }, Some(address)) => show(&authority, address, context.json).await,
-        (Verb::Revoke { only, .. }, Some(address)) => revoke(&authority, address, only.as_deref(), context.json).await,
-        (Verb::Rotate { every, .. }, None) => rotate_due(&authority, *every, context.json).await,
-        (_, None) => Ok(exit::unknown()),
+    let done = match &args.verb {
+        Verb::Issue { .. } => issue(&authority, &address, context.json).await,
+        Verb::Rotate { .. } => rotate(&authority, &address, context.json).await,
+        Verb::Show { .. } => show(&authority, &address, context.json).await,
+        Verb::Revoke { only, .. } => revoke(&authority, &address, only.as_deref(), context.json).await,
     };
     authority.close().await;
     match done {
@@ -114,11 +105,12 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 impl Verb {
-    fn address(&self) -> Option<&str> {
-        match self {
-            Verb::Issue { address } | Verb::Show { address } | Verb::Revoke { address, .. } => Some(address),
-            Verb::Rotate { address, .. } => address.as_deref(),
-        }
+    fn address(&self) -> &str {
+        let (Verb::Issue { address }
+        | Verb::Rotate { address }
+        | Verb::Show { address }
+        | Verb::Revoke { address, .. }) = self;
+        address
     }
 }
 
@@ -128,55 +120,8 @@ pub(super) fn patient() -> Limits {
     Limits { store_busy: limits.store_busy_command, ..limits }
 }
 
-async fn rotate_due(authority: &Authority, every: Duration, json: bool) -> Result<ExitCode, authority::Error> {
-    let mut left = authority.due_at_once(every).await?;
-    let (mut made, mut without) = (0, 0);
-    while left > 0 {
-        let (keys, refused) = authority.rotate_due(left).await?;
-        if keys.is_empty() && refused.is_empty() {
-            break;
-        }
-        for refused in &refused {
-            if let Some(living) = refused.living {
-                without += 1;
-                note(format_args!(
-                    "{} gets no key: it has {living} living ones; `addrauth key revoke` ends them",
-                    refused.address
-                ));
-            }
-        }
-        if let Some(unwritten) = first_unwritten(&keys, json) {
-            authority.take_back(keys.get(unwritten..).unwrap_or_default()).await?;
-            return Ok(complain("the keys cannot be written to standard output; those not written are taken back"));
-        }
-        made += keys.len();
-        left = left.saturating_sub(keys.len() + refused.len());
-    }
-    note(format_args!("{made} new keys, {without} addresses without; they are shown this once and stored nowhere"));
-    Ok(exit::YES)
-}
-
-/// Writes keys, one a line; where that fails, the number of the first one that may not have been written.
-fn first_unwritten(keys: &[Issued], json: bool) -> Option<usize> {
-    keys.iter().position(|key| {
-        !if json {
-            print(json!({
-                "address": key.address, "key": key.key.expose(), "generation": key.generation,
-                "created": text(key.created), "expires": text(key.expires), "fingerprint": key.fingerprint,
-            }))
-        } else {
-            print(format_args!("{} {}", key.address, key.key.expose()))
-        }
-    })
-}
-
-async fn issue(
-    authority: &Authority,
-    address: &Address,
-    rotate: bool,
-    json: bool,
-) -> Result<ExitCode, authority::Error> {
-    let issued = if rotate { authority.rotate(address).await? } else { authority.issue(address).await? };
+async fn issue(authority: &Authority, address: &Address, json: bool) -> Result<ExitCode, authority::Error> {
+    let issued = authority.issue(address).await?;
     let [created, expires] = [issued.created, issued.expires].map(text);
     let printed = if json {
         print(json!({
@@ -188,13 +133,30 @@ async fn issue(
     };
     if !printed {
         // Nobody has read the key, so nobody can use it; it must not stay behind as a living one.
-        authority.take_back(std::slice::from_ref(&issued)).await?;
+        authority.take_back(&issued).await?;
         return Ok(complain("the key cannot be written to standard output; it is taken back"));
     }
     note(format_args!(
         "key {} of {} ({}), valid until {expires}; it is shown this once and stored nowhere",
         issued.generation, issued.address, issued.fingerprint
     ));
+    Ok(exit::YES)
+}
+
+async fn rotate(authority: &Authority, address: &Address, json: bool) -> Result<ExitCode, authority::Error> {
+    let owed = authority.rotate(address).await?;
+    let [created, expires] = [owed.created, owed.expires].map(text);
+    if json {
+        print(json!({
+            "address": owed.address, "generation": owed.generation, "created": created, "expires": expires,
+            "fingerprint": owed.fingerprint, "owed": true,
+        }));
+    } else {
+        note(format_args!(
+            "key {} of {} ({}), valid until {expires}; the running `addrauth authority` posts it",
+            owed.generation, owed.address, owed.fingerprint
+        ));
+    }
     Ok(exit::YES)
 }
 
@@ -206,15 +168,16 @@ async fn show(authority: &Authority, address: &Address, json: bool) -> Result<Ex
     } else if keys.is_empty() {
         note(format_args!("{address} has no keys: `addrauth key issue {address}` makes one"));
     } else {
-        print("GENERATION  STATE    FINGERPRINT  CREATED               EXPIRES");
+        print("GENERATION  STATE    FINGERPRINT  CREATED               EXPIRES               POST");
         for key in &keys {
             print(format_args!(
-                "{:>10}  {:<7}  {:<11}  {}  {}",
+                "{:>10}  {:<7}  {:<11}  {}  {}  {}",
                 key.generation,
                 key.state.word(),
                 key.fingerprint,
                 text(key.created),
-                text(key.expires)
+                text(key.expires),
+                key.post.as_ref().map_or("-".to_owned(), way)
             ));
         }
     }
@@ -237,10 +200,24 @@ async fn revoke(
     Ok(if revoked > 0 { exit::YES } else { exit::no() })
 }
 
+/// How a key's way to its address stands, for a list.
+fn way(post: &PostRow) -> String {
+    match (&post.outcome, &post.note) {
+        (Some(outcome), _) => outcome.clone(),
+        (None, None) => "owed".to_owned(),
+        (None, Some(why)) => format!("owed, after {} tries, next at {}: {why}", post.tries, text(post.next_try)),
+    }
+}
+
 fn row(key: &Listed) -> serde_json::Value {
+    let post = key.post.as_ref().map(|post| {
+        let next_try = post.outcome.is_none().then(|| text(post.next_try));
+        json!({ "outcome": post.outcome, "note": post.note, "tries": post.tries, "next_try": next_try })
+    });
     json!({
         "generation": key.generation, "state": key.state.word(), "fingerprint": key.fingerprint,
         "created": text(key.created), "expires": text(key.expires), "revoked": key.revoked.map(text),
+        "post": post,
     })
 }
 
@@ -299,13 +276,12 @@ mod tests {
             ("revoke alice@example.com --only 00000000", &no),
             ("rotate alice@example.com", &yes),
             ("rotate eve@other.example", &no),
-            ("rotate --due --every 2h", &yes),
             ("revoke alice@example.com", &yes),
             ("show alice@example.com", &no),
         ] {
             assert_eq!(&code(words, dir.path()).await, want, "{words}");
         }
-        assert!(parse("issue").is_err() && parse("rotate").is_err() && parse("rotate a@example.com --due").is_err());
+        assert!(parse("issue").is_err() && parse("rotate").is_err() && parse("rotate --due").is_err());
         assert!(parse("burn alice@example.com").is_err());
     }
 }

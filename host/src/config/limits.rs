@@ -117,8 +117,20 @@ pub struct Limits {
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
     pub interval_most: Duration,
-    /// Keys made in one transaction, and printed before the next: what a crash between the two loses.
+    /// Keys made in one transaction: others may write to the table between two.
     pub keys_at_once: usize,
+    /// Between two looks for addresses whose turn has come: how even issue times are.
+    pub issue_every: Duration,
+    /// Keys that are taken, asked about and posted together: with one connection to the MTA, some 60 a second at most.
+    pub posts_at_once: usize,
+    /// The pause between two such lots: what a burst may be for the MTA and the mailboxes.
+    pub post_pause: Duration,
+    /// Between two looks for keys to be posted: how long one made by a command waits.
+    pub post_look: Duration,
+    /// Tries to post one key before it is given up: 20 days, and a key ends after 12 by default.
+    pub post_tries: u32,
+    /// Characters of the reason why a key is not posted yet: a line of a log.
+    pub post_note: usize,
     /// Octets of a list of addresses that is imported: a million lines.
     pub import_octets: u64,
     /// Wrong lines of such a list that are told one by one: a screenful.
@@ -247,6 +259,12 @@ impl Default for Limits {
             interval_least: Duration::from_secs(3_600),
             interval_most: Duration::from_secs(366 * 86_400),
             keys_at_once: 100,
+            issue_every: Duration::from_secs(60),
+            posts_at_once: 16,
+            post_pause: Duration::from_millis(250),
+            post_look: Duration::from_secs(2),
+            post_tries: 250,
+            post_note: 300,
             import_octets: 64 * 1024 * 1024,
             import_errors: 20,
             forged_waiting: 10_000,

@@ -141,7 +141,8 @@ mod tests {
     }
 
     fn composed(address: &str, generation: i64, now: u64, key: &str) -> String {
-        let (address, key) = (Address::parse(address.as_bytes(), true).unwrap(), AuthKey::parse(key.as_bytes()).unwrap());
+        let (address, key) =
+            (Address::parse(address.as_bytes(), true).unwrap(), AuthKey::parse(key.as_bytes()).unwrap());
         let at = |days: u64| UNIX_EPOCH + Duration::from_secs(1_800_000_000 + days * 86_400);
         let mail = KeyMail { address: &address, key: &key, generation, created: at(0), expires: at(12) };
         let text = mails("keys@example.com").unwrap().compose(&mail, at(now)).unwrap();

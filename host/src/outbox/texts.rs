@@ -174,10 +174,7 @@ mod tests {
         let shipped = Texts::load(&Notices::default(), &Limits::default()).unwrap();
         assert_eq!(load(&[]).unwrap(), shipped);
         let own = load(&[("digest.txt", "Subject: Grüße\n\n{count} {{x}} für {postmaster}\n")]).unwrap();
-        assert_eq!(
-            (&own.notice, &own.report, &own.key_mail),
-            (&shipped.notice, &shipped.report, &shipped.key_mail)
-        );
+        assert_eq!((&own.notice, &own.report, &own.key_mail), (&shipped.notice, &shipped.report, &shipped.key_mail));
         let values = [("count", "7".to_owned()), ("postmaster", "p@x.example".to_owned())];
         assert_eq!(own.digest.body(&values), "7 {x} für p@x.example\r\n");
         assert_eq!(own.digest.subject(&values), "Grüße");

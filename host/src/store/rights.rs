@@ -34,7 +34,7 @@ pub(super) fn prepare_file(path: &Path) -> Result<(), Error> {
     })
 }
 
-fn hand_over(made: &File, path: &Path) -> std::io::Result<()> {
+pub(super) fn hand_over(made: &File, path: &Path) -> std::io::Result<()> {
     let Some(dir) = path.parent() else { return Ok(()) };
     let dir = std::fs::metadata(dir)?;
     match made.metadata()?.uid() {

@@ -15,6 +15,10 @@ use crate::proto::seal::{Opener, SealTo};
 const LONGEST: u64 = 4_096;
 /// The name of the keyring's secret half, in the state directory and among systemd's credentials.
 const KEYRING_KEY: &str = "keyring.key";
+/// The name of the secret half that opens new keys for whoever posts them, in the same places.
+const POST_KEY: &str = "post.key";
+/// The name of its public half, in the state directory.
+const POST_PUBLIC: &str = "post.pub";
 
 /// Reads a secret, or makes one where there is no file. Of two processes that start at once both end up with the same.
 pub fn read_or_make_secret(
@@ -68,8 +72,7 @@ pub fn keyring_key(config: &Config) -> PathBuf {
     if !config.keyring.secret_file.as_os_str().is_empty() {
         return config.keyring.secret_file.clone();
     }
-    let credential = credentials().map(|dir| dir.join(KEYRING_KEY)).filter(|path| path.exists());
-    credential.unwrap_or_else(|| config.state_dir.0.join(KEYRING_KEY))
+    credential_or(&config.state_dir.0, KEYRING_KEY)
 }
 
 /// The half to which keys are sealed: `keyring.seal_to`, else that of the pair here, which is made where there is none.
@@ -78,6 +81,37 @@ pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
         "" => Ok(read_or_make_opener(&keyring_key(config))?.seal_to()),
         text => text.parse().map_err(|bad| Error::Secret { path: "keyring.seal_to".into(), what: format!("is {bad}") }),
     }
+}
+
+/// The half that opens new keys, for whoever posts them: among systemd's credentials, else in this state directory, where a
+/// pair is made when there is none. Its other half is written beside it, so that issuing keys takes no secret.
+pub fn post_opener(dir: &Path) -> Result<Opener, Error> {
+    super::prepare_dir(dir)?;
+    let opener = read_or_make_opener(&credential_or(dir, POST_KEY))?;
+    let (path, text) = (dir.join(POST_PUBLIC), format!("{}\n", opener.seal_to()));
+    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+        publish(&path, text.as_bytes()).map_err(|source| Error::SecretFile { path, source })?;
+    }
+    Ok(opener)
+}
+
+/// The half to which new keys are sealed until they are posted, from this state directory; a pair is made where there is none.
+pub fn post_seal_to(dir: &Path) -> Result<SealTo, Error> {
+    let path = dir.join(POST_PUBLIC);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text.parse().map_err(|bad| Error::Secret {
+            path,
+            what: format!("is {bad}: remove it, and `addrauth authority` writes it again when it starts"),
+        }),
+        Err(source) if source.kind() == ErrorKind::NotFound => Ok(post_opener(dir)?.seal_to()),
+        Err(source) => Err(Error::SecretFile { path, source }),
+    }
+}
+
+/// Where a secret of this name is: among systemd's credentials, else in this directory.
+fn credential_or(dir: &Path, name: &str) -> PathBuf {
+    let credential = credentials().map(|dir| dir.join(name)).filter(|path| path.exists());
+    credential.unwrap_or_else(|| dir.join(name))
 }
 
 fn opener(path: &Path, octets: &[u8]) -> Result<Opener, Error> {
@@ -95,12 +129,23 @@ fn make(path: &Path, octets: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?; // mode 0600
     file.write_all(octets)?;
+    super::rights::hand_over(file.as_file(), path)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(e) if e.error.kind() != ErrorKind::AlreadyExists => return Err(e.error),
         _ => {}
     }
     File::open(dir)?.sync_all()
+}
+
+/// What is no secret: readable by all who may enter the directory, whole or as it was.
+fn publish(path: &Path, octets: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(octets)?;
+    file.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
+    super::rights::hand_over(file.as_file(), path)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(|_| ()).map_err(|e| e.error)
 }
 
 #[cfg(test)]
@@ -129,6 +174,24 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         std::fs::write(&path, "open1.short\n").unwrap();
         assert!(read_or_make_opener(&path).unwrap_err().to_string().contains("43 characters"));
+    }
+
+    #[test]
+    fn issuing_takes_the_public_half_alone_and_it_follows_the_secret_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let made = post_seal_to(&state).unwrap();
+        assert_eq!(post_opener(&state).unwrap().seal_to(), made);
+        let mode = |name| std::fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("post.key"), mode("post.pub")), (0o600, 0o644));
+        std::fs::remove_file(state.join("post.key")).unwrap();
+        assert_eq!(post_seal_to(&state).unwrap(), made, "no secret is needed, or made");
+        assert!(!state.join("post.key").exists());
+        let other = post_opener(&state).unwrap();
+        assert_ne!(other.seal_to(), made);
+        assert_eq!(post_seal_to(&state).unwrap(), other.seal_to(), "the public half follows");
+        std::fs::write(state.join("post.pub"), "seal1.short").unwrap();
+        assert!(post_seal_to(&state).unwrap_err().to_string().contains("remove it"));
     }
 
     #[test]

@@ -65,8 +65,7 @@ impl Verifier {
             return Err(Unasked::NoProof(format!("{}:{}", record.host, record.port)));
         }
         let most = self.works.limits.endpoints_everywhere;
-        let Endpoints { usable, refused, failed } =
-            self.works.locator.endpoints_up_to(most, records, deadline).await;
+        let Endpoints { usable, refused, failed } = self.works.locator.endpoints_up_to(most, records, deadline).await;
         match (refused.into_iter().next(), failed.into_iter().next()) {
             (Some((authority, refused)), _) => Err(Unasked::Barred { authority, refused }),
             (_, Some(failure)) => Err(Unasked::Unlocated(failure)),
@@ -82,9 +81,9 @@ impl fmt::Display for Said {
             Said::Valid { .. } => "VALIDKEY",
             Said::Invalid(Why::Expired) => "INVALIDKEY e=expired",
             Said::Invalid(_) => "INVALIDKEY",
-            Said::Unverified(Why::Timeout) => "nothing, or that it has trouble of its own",
-            Said::Unverified(Why::Limit) => "that it was asked too often (e=limit or e=stream)",
-            Said::Unverified(_) => "that it does not speak for the domain (e=domain, e=version or e=syntax)",
+            Said::Unverified(Why::Timeout) => "no answer, or trouble of its own",
+            Said::Unverified(Why::Limit) => "UNVERIFIED, asked too often (e=limit or e=stream)",
+            Said::Unverified(_) => "UNVERIFIED, not a server of this domain (e=domain, e=version or e=syntax)",
         })
     }
 }

@@ -93,7 +93,7 @@ fn room(dir: &Path, about: &str, report: &mut Report) {
 
 /// The files in the state directory: for the owner of the directory alone.
 fn files(dir: &Path, owner: u32, report: &mut Report) {
-    for name in ["mark.key", "filter.db", "authority.db"] {
+    for name in ["mark.key", "post.key", "filter.db", "authority.db"] {
         let found = match std::fs::symlink_metadata(dir.join(name)) {
             Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -139,6 +139,7 @@ pub(super) async fn keys(config: &Config, report: &mut Report) {
         Ok(found) => tell(found, report),
         Err(e) => report.unknown(about, e.to_string()),
     }
+    super::posts::posts(config, &table, report).await;
     table.close().await;
 }
 
@@ -148,7 +149,10 @@ fn tell(found: RunningOut, report: &mut Report) {
     if soon > 0 {
         report.warn(
             about,
-            format!("the last key of {soon} addresses ends within 24 h: `addrauth key issue` new ones now"),
+            format!(
+                "the last key of {soon} addresses ends within 24 h: does `addrauth authority` run, and are they in \
+                 `addrauth address list`? `addrauth key rotate ADDRESS` makes a new one at once"
+            ),
         );
     }
     if without > 0 {

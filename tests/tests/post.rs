@@ -1,0 +1,553 @@
+//! New keys on their way: real sockets for VERIFY, DNS and SMTP, real database files, and a clock that is moved.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use addrauth::authority::{Authority, Clock, Error, Intervals, Posted, Poster};
+use addrauth::cli::authority::Client;
+use addrauth::cli::demo::mailbox::{Mailbox, Taken};
+use addrauth::cli::demo::zone::{Records, Zone};
+use addrauth::config::{Config, Deliver, Limits, StateDir};
+use addrauth::proto::address::Address;
+use addrauth::proto::key::AuthKey;
+use addrauth::proto::wire::Reason;
+use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
+use addrauth_tests::authority::{Act, Authority as Fake};
+use addrauth_tests::world::LOOPBACK;
+use tokio_util::sync::CancellationToken;
+
+const DAY: u64 = 86_400;
+const START: u64 = 1_800_000_000;
+const SEQ: &str = "00112233445566778899aabbccddeeff";
+const ALICE: &str = "alice@example.com";
+
+fn address(text: &str) -> Address {
+    Address::parse(text.as_bytes(), true).unwrap()
+}
+
+/// An AS that answers on a socket of its own, whoever posts its keys, and all that they need.
+struct Bed {
+    dir: tempfile::TempDir,
+    config: Config,
+    authority: Arc<Authority>,
+    poster: Option<Poster>,
+    mailbox: Mailbox,
+    zone: Zone,
+    endpoint: SocketAddr,
+    clock: Arc<AtomicU64>,
+    shutdown: CancellationToken,
+}
+
+impl Bed {
+    /// The domain's record leads to the AS alone.
+    async fn start(change: impl FnOnce(&mut Config)) -> Bed {
+        let bed = Bed::unpublished(change).await;
+        bed.publish(&[bed.endpoint]);
+        bed
+    }
+
+    /// The domain has no record.
+    async fn unpublished(change: impl FnOnce(&mut Config)) -> Bed {
+        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+        let zone = Zone::start(Records::default().txt("else.test", "x")).await.unwrap();
+        let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
+        config.state_dir = StateDir(dir.path().to_owned());
+        config.authority.domains = vec!["example.com".into()];
+        config.authority.listen = vec![(LOOPBACK, 0).into()];
+        config.authority.from = "keys@example.com".into();
+        config.notices.notify_via = mailbox.address().to_string();
+        config.verify = addrauth_tests::world::config(&zone);
+        change(&mut config);
+        let clock = Arc::new(AtomicU64::new(START));
+        let authority = opened(&config, &clock).await;
+        let sockets = authority.bind().await.unwrap();
+        let endpoint = sockets[0].local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
+        let poster = posting(&config, &authority).await;
+        Bed { dir, config, authority, poster, mailbox, zone, endpoint, clock, shutdown }
+    }
+
+    /// The domain's records lead to these servers, each under a name of its own.
+    fn publish(&self, servers: &[SocketAddr]) {
+        let records = servers.iter().enumerate().fold(Records::default(), |records, (index, server)| {
+            let host = format!("as{index}.example.com");
+            records.txt("example.com", &format!("AS={host}:{}; p={index}", server.port())).address(&host, server.ip())
+        });
+        self.zone.replace(records);
+    }
+
+    async fn turn(&self) -> Posted {
+        self.poster.as_ref().unwrap().turn().await.unwrap()
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// What the list says of the newest key's way: outcome and note.
+    async fn way(&self, who: &str) -> (Option<String>, Option<String>) {
+        let post = self.authority.list(&address(who)).await.unwrap()[0].post.clone().unwrap();
+        (post.outcome, post.note)
+    }
+
+    /// What the AS answers about a key.
+    async fn says(&self, who: &str, key: &str) -> String {
+        let question = format!("VERIFY {SEQ} {who} {key} v=1 from=mx.example.net\r\n");
+        let answer = self.authority.answer(question.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
+        let text = String::from_utf8(answer).unwrap();
+        text.trim_end().splitn(4, ' ').nth(3).unwrap().to_owned()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn opened(config: &Config, clock: &Arc<AtomicU64>) -> Arc<Authority> {
+    let now = clock.clone();
+    let seam = Clock::new(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)));
+    Arc::new(Authority::with_clock(config, &Arc::new(Limits::default()), seam).await.unwrap())
+}
+
+async fn posting(config: &Config, authority: &Arc<Authority>) -> Option<Poster> {
+    let asks = Arc::new(Client::new(config, &Arc::new(Limits::default())));
+    Poster::open(config, authority.clone(), asks).await.unwrap()
+}
+
+fn key_of(mail: &Taken) -> AuthKey {
+    AuthKey::parse(mail.field("X-New-Auth-Key").unwrap().as_bytes()).unwrap()
+}
+
+/// All octets of all files of a state directory, WAL included.
+fn octets_below(dir: &Path) -> Vec<u8> {
+    let files: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+    assert!(files.len() >= 3, "a database, its log, and the pair");
+    files.concat()
+}
+
+fn holds(octets: &[u8], key: &AuthKey) -> bool {
+    let needle = &key.expose().as_bytes()[..24];
+    octets.windows(needle.len()).any(|window| window == needle)
+}
+
+const fn posted(taken: usize, done: usize) -> Posted {
+    Posted { taken, done, given_up: 0 }
+}
+
+#[tokio::test]
+async fn a_key_is_mailed_only_after_every_endpoint_answers_validkey_and_is_kept_sealed_until_then() {
+    let bed = Bed::start(|_| {}).await;
+    let replica = Fake::start([Act::invalid()]).await.unwrap();
+    bed.publish(&[bed.endpoint, replica.addr]);
+    let owed = bed.authority.rotate(&address(ALICE)).await.unwrap();
+    for (act, said) in [
+        (Act::invalid(), "INVALIDKEY"),
+        (Act::unverified(Reason::Temp), "no answer"),
+        (Act::unverified(Reason::Domain), "not a server of this domain"),
+        (Act::Silence, "no answer"),
+    ] {
+        replica.now_does(act);
+        assert_eq!(bed.turn().await, posted(1, 0));
+        assert_eq!(bed.turn().await, posted(0, 0), "not again at once");
+        let (outcome, note) = bed.way(ALICE).await;
+        let note = note.unwrap();
+        assert!(outcome.is_none() && note.contains(&format!("as1.example.com:{}", replica.addr.port())), "{note}");
+        assert!(note.contains(said) && !note.contains("as0"), "{note}");
+        bed.pass(80);
+    }
+    assert!(bed.mailbox.taken().is_empty());
+    let meanwhile = octets_below(bed.dir.path());
+    replica.now_does(Act::valid());
+    assert_eq!(bed.turn().await, posted(1, 1));
+    assert_eq!(bed.way(ALICE).await, (Some("sent".into()), None));
+    let [mail] = &bed.mailbox.taken()[..] else { panic!("one mail") };
+    assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("<>", ["<alice@example.com>".to_owned()].as_slice()));
+    let key = key_of(mail);
+    assert_eq!(key.verify_key().fingerprint(), owed.fingerprint);
+    assert!(bed.says(ALICE, key.expose()).await.starts_with("VALIDKEY"));
+    assert!(!holds(&meanwhile, &key) && !holds(&octets_below(bed.dir.path()), &key), "sealed at rest");
+    assert!(holds(mail.text.as_bytes(), &key), "the search would find it");
+    bed.pass(DAY);
+    assert_eq!(bed.turn().await, posted(0, 0), "once");
+}
+
+#[tokio::test]
+async fn the_mail_parses_and_the_key_stands_on_one_line_of_it() {
+    let bed = Bed::start(|_| {}).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    bed.turn().await;
+    let mail = bed.mailbox.taken().remove(0);
+    let parsed = mail_parser::MessageParser::new().parse(mail.text.as_bytes()).unwrap();
+    assert_eq!(parsed.from().unwrap().first().unwrap().address(), Some("keys@example.com"));
+    let to: Vec<_> = parsed.to().unwrap().iter().map(|to| to.address().unwrap().to_owned()).collect();
+    assert_eq!(to, [ALICE]);
+    assert_eq!(parsed.date().unwrap().to_timestamp(), i64::try_from(START).unwrap());
+    assert!(parsed.message_id().unwrap().ends_with("@as.example.com"));
+    assert_eq!(mail.field("Auto-Submitted").as_deref(), Some("auto-generated"));
+    let key = key_of(&mail);
+    let lines: Vec<_> = mail.text.lines().filter(|line| line.contains(key.expose())).collect();
+    assert_eq!(lines, [format!("X-New-Auth-Key: {}", key.expose())]);
+    assert!(parsed.subject().unwrap().contains("nothing to do"));
+    let body = parsed.body_text(0).unwrap();
+    for words in [ALICE, "You need not do anything", "do not forward it", "postmaster: keys@example.com"] {
+        assert!(body.contains(words), "{words}:\n{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_domain_without_a_record_holds_its_keys_back_and_says_what_to_publish() {
+    let bed = Bed::unpublished(|_| {}).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    assert_eq!(bed.turn().await, posted(1, 0));
+    let note = bed.way(ALICE).await.1.unwrap();
+    assert!(
+        note.contains("`addrauth record example.com`") && note.contains("[verify.domain.\"example.com\"]"),
+        "{note}"
+    );
+    assert!(bed.mailbox.taken().is_empty());
+    // A fixed endpoint takes the place of DNS.
+    let mut config = bed.config.clone();
+    let fixed = addrauth::config::FixedAs { endpoint: bed.endpoint };
+    config.verify.domain.insert("example.com".into(), fixed);
+    let poster = posting(&config, &bed.authority).await.unwrap();
+    bed.pass(60);
+    assert_eq!(poster.turn().await.unwrap(), posted(1, 1));
+    assert_eq!(bed.mailbox.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_asked_holds_keys_back() {
+    let bed = Bed::start(|config| config.verify.allow_targets.clear()).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    bed.turn().await;
+    assert!(bed.way(ALICE).await.1.unwrap().contains("allow_targets"));
+    let records = |rest: &str| {
+        let port = bed.endpoint.port();
+        let one = Records::default().txt("example.com", &format!("AS=as0.example.com:{port}"));
+        one.txt("example.com", rest).address("as0.example.com", LOOPBACK)
+    };
+    let mut config = bed.config.clone();
+    config.verify.allow_targets = vec!["127.0.0.0/8".parse().unwrap()];
+    for (other, words) in [("AS=as9.example.com:4410", "no address"), ("AS=as0.example.com:4410; t=tls", "without UDP")]
+    {
+        bed.zone.replace(records(other));
+        bed.pass(3_600);
+        let poster = posting(&config, &bed.authority).await.unwrap();
+        assert_eq!(poster.turn().await.unwrap(), posted(1, 0));
+        let note = bed.way(ALICE).await.1.unwrap();
+        assert!(note.contains(words), "{words}: {note}");
+    }
+    assert!(bed.mailbox.taken().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_or_ended_before_it_was_sent_never_is() {
+    let bed = Bed::unpublished(|_| {}).await;
+    let authority = &bed.authority;
+    for who in ["alice", "bob", "carol"] {
+        authority.rotate(&address(&format!("{who}@example.com"))).await.unwrap();
+    }
+    assert_eq!(bed.turn().await, posted(3, 0));
+    authority.revoke(&address("bob@example.com"), None).await.unwrap();
+    authority.enlist(&[(address("carol@example.com"), Intervals::default())], &mut |_| {}).await.unwrap();
+    authority.strike(&[address("carol@example.com")]).await.unwrap();
+    bed.publish(&[bed.endpoint]);
+    bed.pass(600);
+    // The absence of the record is remembered for a while; another process has not seen it.
+    let poster = posting(&bed.config, authority).await.unwrap();
+    assert_eq!(poster.turn().await.unwrap(), posted(1, 1));
+    let to: Vec<_> = bed.mailbox.taken().into_iter().flat_map(|mail| mail.to).collect();
+    assert_eq!(to, ["<alice@example.com>"]);
+    assert_eq!(bed.way("bob@example.com").await.0.as_deref(), Some("revoked"));
+    assert_eq!(bed.way("carol@example.com").await.0.as_deref(), Some("revoked"));
+    bed.zone.replace(Records::default());
+    authority.rotate(&address("dave@example.com")).await.unwrap();
+    bed.pass(13 * DAY);
+    assert_eq!(poster.turn().await.unwrap(), posted(0, 0));
+    assert_eq!(bed.way("dave@example.com").await.0.as_deref(), Some("expired"));
+    assert_eq!(bed.mailbox.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
+    let bed = Bed::start(|_| {}).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    bed.mailbox.refuse(Some("451 4.3.0 later"));
+    assert_eq!(bed.turn().await, posted(1, 0));
+    let (outcome, note) = bed.way(ALICE).await;
+    assert!(outcome.is_none() && note.as_ref().unwrap().contains("4.3.0"), "{note:?}");
+    bed.pass(60);
+    bed.mailbox.refuse(Some("550 5.1.1 no such user"));
+    assert_eq!(bed.turn().await, Posted { taken: 1, done: 0, given_up: 1 });
+    let (outcome, note) = bed.way(ALICE).await;
+    assert!(outcome.unwrap().starts_with("given up: ") && note.is_none());
+    bed.pass(DAY);
+    bed.mailbox.refuse(None);
+    assert_eq!(bed.turn().await, posted(0, 0));
+    let (ids, keys): (Vec<_>, Vec<_>) =
+        bed.mailbox.taken().iter().map(|mail| (mail.field("Message-ID").unwrap(), key_of(mail))).unzip();
+    assert!(ids.len() == 2 && ids[0] == ids[1] && keys[0] == keys[1], "each try is the same mail");
+    assert!(!holds(&octets_below(bed.dir.path()), &keys[0]));
+}
+
+#[tokio::test]
+async fn where_the_mta_is_away_keys_wait() {
+    let bed = Bed::start(|config| config.notices.notify_via = "127.0.0.1:9".into()).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    assert_eq!(bed.turn().await, posted(1, 0));
+    assert!(bed.way(ALICE).await.1.unwrap().contains("the connection"));
+}
+
+#[tokio::test]
+async fn keys_that_go_straight_into_the_keyring_are_mailed_to_nobody() {
+    let bed = Bed::start(|config| config.authority.deliver = Deliver::Keyring).await;
+    let owed = bed.authority.rotate(&address("Alice+x@Example.com")).await.unwrap();
+    assert_eq!(bed.turn().await, posted(1, 1));
+    assert_eq!(bed.way(ALICE).await.0.as_deref(), Some("stored"));
+    assert!(bed.mailbox.taken().is_empty());
+    let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
+    let keyring = SqliteKeyring::open(bed.dir.path(), opening).await.unwrap();
+    let newest = keyring.newest(ALICE).await.unwrap().unwrap();
+    assert_eq!((newest.fingerprint.as_str(), newest.expires), (owed.fingerprint.as_str(), owed.expires));
+    let opener = store::read_or_make_opener(&store::keyring_key(&bed.config)).unwrap();
+    let key = opener.open(ALICE, &newest.sealed).unwrap();
+    assert!(bed.says(ALICE, key.expose()).await.starts_with("VALIDKEY"));
+    assert!(!holds(&octets_below(bed.dir.path()), &key));
+    bed.pass(60);
+    let second = bed.authority.rotate(&address(ALICE)).await.unwrap();
+    bed.turn().await;
+    assert_eq!(keyring.newest(ALICE).await.unwrap().unwrap().fingerprint, second.fingerprint);
+}
+
+#[tokio::test]
+async fn where_nobody_posts_no_key_is_made_but_by_hand() {
+    let bed = Bed::start(|config| config.authority.deliver = Deliver::Nobody).await;
+    assert!(bed.poster.is_none());
+    let error = bed.authority.rotate(&address(ALICE)).await.unwrap_err();
+    assert!(matches!(error, Error::NobodyPosts { .. }) && error.to_string().contains("key issue"), "{error}");
+    bed.authority.enlist(&[(address(ALICE), Intervals::default())], &mut |_| {}).await.unwrap();
+    bed.pass(6 * DAY);
+    assert_eq!(bed.authority.issue_due().await.unwrap().made, 0);
+    assert!(bed.authority.list(&address(ALICE)).await.unwrap().is_empty());
+    bed.authority.issue(&address(ALICE)).await.unwrap();
+    assert!(bed.authority.list(&address(ALICE)).await.unwrap()[0].post.is_none());
+}
+
+#[tokio::test]
+async fn two_servers_on_one_table_make_and_post_each_key_once() {
+    let bed = Bed::start(|_| {}).await;
+    let second = opened(&bed.config, &bed.clock).await;
+    let other = posting(&bed.config, &second).await.unwrap();
+    let names: Vec<_> = (0..40).map(|n| address(&format!("user{n}@example.com"))).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (name.clone(), Intervals::default())).collect();
+    bed.authority.enlist(&wanted, &mut |_| {}).await.unwrap();
+    bed.pass(10 * DAY);
+    for _ in 0..40 {
+        let (one, two) = tokio::join!(bed.authority.issue_due(), second.issue_due());
+        assert!(one.unwrap().made <= 1 && two.unwrap().made <= 1, "a look is no burst");
+    }
+    for name in &names {
+        assert_eq!(bed.authority.list(name).await.unwrap().len(), 1, "{name}");
+    }
+    loop {
+        let (one, two) = tokio::join!(bed.turn(), other.turn());
+        if (one.taken, two.unwrap().taken) == (0, 0) {
+            break;
+        }
+    }
+    let mut to: Vec<_> = bed.mailbox.taken().into_iter().flat_map(|mail| mail.to).collect();
+    to.sort();
+    let mut wanted: Vec<_> = names.iter().map(|name| format!("<{name}>")).collect();
+    wanted.sort();
+    assert_eq!(to, wanted);
+}
+
+#[tokio::test]
+async fn a_key_sealed_to_another_pair_is_kept_and_the_note_says_why() {
+    let bed = Bed::start(|_| {}).await;
+    bed.authority.rotate(&address(ALICE)).await.unwrap();
+    let pair = bed.dir.path().join("post.key");
+    let kept = std::fs::read(&pair).unwrap();
+    std::fs::remove_file(&pair).unwrap();
+    let stranger = posting(&bed.config, &bed.authority).await.unwrap();
+    assert_eq!(stranger.turn().await.unwrap(), posted(1, 0));
+    assert!(bed.way(ALICE).await.1.unwrap().contains("post.key"));
+    std::fs::write(&pair, kept).unwrap();
+    bed.pass(60);
+    assert_eq!(bed.turn().await, posted(1, 1), "who has the right pair sends it");
+}
+
+#[tokio::test]
+async fn an_import_of_ten_thousand_makes_no_burst_and_issue_times_are_even_over_agi() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
+    config.authority.domains = vec!["example.com".into()];
+    config.authority.agi = Duration::from_secs(DAY);
+    let clock = Arc::new(AtomicU64::new(START));
+    let authority = opened(&config, &clock).await;
+    let wanted: Vec<_> =
+        (0..10_000).map(|n| (address(&format!("user{n}@example.com")), Intervals::default())).collect();
+    authority.enlist(&wanted, &mut |_| {}).await.unwrap();
+    // 10,000 turns in 1,440 minutes: 6.9 in a look on average, and 21 at most.
+    assert_eq!(authority.due_at_once(Limits::default().issue_every).await.unwrap(), 21);
+    let mut hours = [0; 24];
+    for minute in 0..1_440 {
+        clock.fetch_add(60, Ordering::SeqCst);
+        let look = authority.issue_due().await.unwrap();
+        assert!(look.made <= 21 && look.crowded.is_empty(), "{look:?}");
+        hours[minute / 60] += look.made;
+    }
+    assert_eq!(hours.iter().sum::<usize>(), 10_000, "each of them once in its first AGI");
+    println!("keys made in each hour: {hours:?}");
+    // 417 on average, with a deviation of 20.
+    assert!(hours.iter().all(|made| (330..=500).contains(made)), "{hours:?}");
+    // A standstill of three days, and a restart after it: made up for at three times the usual rate at most.
+    authority.close().await;
+    clock.fetch_add(3 * DAY, Ordering::SeqCst);
+    let authority = opened(&config, &clock).await;
+    let mut looks = Vec::new();
+    for _ in 0..60 {
+        looks.push(authority.issue_due().await.unwrap().made);
+        clock.fetch_add(60, Ordering::SeqCst);
+    }
+    assert!(looks.iter().all(|made| *made == 21), "{looks:?}");
+}
+
+/// The process, killed at any moment: what it made comes, at most repeated.
+mod process {
+    use std::fs;
+
+    use addrauth_tests::daemon::{Daemon, binary};
+
+    use super::*;
+
+    fn written(dir: &Path, listen: SocketAddr, via: SocketAddr, deliver: &str) -> std::path::PathBuf {
+        let file = dir.join("authority.toml");
+        let text = format!(
+            "hostname = \"as.example.com\"\nstate_dir = {:?}\n[notices]\nnotify_via = \"{via}\"\n\
+             [verify]\ndns = [\"127.0.0.1:9\"]\n[verify.domain.\"example.com\"]\nas = \"{listen}\"\n\
+             [authority]\ndomains = [\"example.com\"]\nlisten = [\"{listen}\"]\ndeliver = \"{deliver}\"\n",
+            dir.join("state")
+        );
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn free_port() -> SocketAddr {
+        std::net::UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap()
+    }
+
+    fn say(file: &Path, words: &[&str]) -> (Option<i32>, String, String) {
+        let output = std::process::Command::new(binary()).arg("--config").arg(file).args(words).output().unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    async fn until(what: &str, mut done: impl FnMut() -> bool) {
+        let begin = std::time::Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn kill_9_between_making_and_sending_loses_no_key_and_no_log_holds_one() {
+        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+        let file = written(dir.path(), free_port(), mailbox.address(), "mail");
+        let config = Config::read(&file).unwrap();
+        let authority = Authority::open(&config, &Arc::new(Limits::default())).await.unwrap();
+        let names: Vec<_> = (0..60).map(|n| format!("user{n}@example.com")).collect();
+        for name in &names {
+            authority.rotate(&address(name)).await.unwrap();
+        }
+        for pause in [60, 110, 160, 200, 260, 320, 400, 500] {
+            let daemon = Daemon::start("authority", &file);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            daemon.kill();
+        }
+        let killed = mailbox.taken().len();
+        let daemon = Daemon::start("authority", &file);
+        let arrived = || {
+            let mut mails: BTreeMap<String, Vec<Taken>> = BTreeMap::new();
+            for mail in mailbox.taken() {
+                mails.entry(mail.to[0].clone()).or_default().push(mail);
+            }
+            mails
+        };
+        until("all keys arrive", || arrived().len() == 60).await;
+        println!("{killed} mails before the last start, {} in all", mailbox.taken().len());
+        let log = daemon.log();
+        for (to, mails) in arrived() {
+            let (id, key) = (mails[0].field("Message-ID"), key_of(&mails[0]));
+            assert!(mails.iter().all(|mail| mail.field("Message-ID") == id && key_of(mail) == key), "{to}");
+            let who = address(to.trim_matches(['<', '>']));
+            let listed = authority.list(&who).await.unwrap();
+            assert_eq!((listed.len(), &listed[0].fingerprint), (1, &key.verify_key().fingerprint()));
+            assert!(!log.contains(&key.expose()[..16]) && !log.contains(&key.expose()[48..]));
+            assert!(!holds(&octets_below(&dir.path().join("state")), &key));
+        }
+        assert!(log.contains("new key sent"), "{log}");
+        authority.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_running_daemon_makes_the_keys_of_those_whose_turn_has_come_and_mails_them() {
+        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+        let file = written(dir.path(), free_port(), mailbox.address(), "mail");
+        let config = Config::read(&file).unwrap();
+        let past = SystemTime::now() - Duration::from_secs(10 * DAY);
+        let limits = Arc::new(Limits::default());
+        let earlier = Authority::with_clock(&config, &limits, Clock::new(move || past)).await.unwrap();
+        earlier.enlist(&[(address(ALICE), Intervals::default())], &mut |_| {}).await.unwrap();
+        earlier.close().await;
+        let _daemon = Daemon::start("authority", &file);
+        until("the key of the first look", || mailbox.taken().len() == 1).await;
+        let first = key_of(&mailbox.taken()[0]);
+        // By hand, while the daemon runs: nothing secret is printed, and it is posted within a look.
+        let (code, out, err) = say(&file, &["key", "rotate", "Alice+x@example.com"]);
+        assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+        assert!(err.contains("key 2 of alice@example.com") && err.contains("posts it"), "{err}");
+        until("the key made by hand", || mailbox.taken().len() == 2).await;
+        let second = key_of(&mailbox.taken()[1]);
+        assert!(first != second && err.contains(&second.verify_key().fingerprint()));
+        until("the end of the post", || say(&file, &["key", "show", ALICE]).1.matches("  sent\n").count() == 2).await;
+        let (_, json, _) = say(&file, &["--json", "key", "show", ALICE]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["keys"][0]["post"]["outcome"], "sent");
+        for key in [&first, &second] {
+            assert!(![&err, &json.to_string()].iter().any(|text| text.contains(key.expose())));
+        }
+    }
+
+    #[test]
+    fn rotate_says_that_nobody_would_post_the_key_and_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = written(dir.path(), free_port(), free_port(), "nobody");
+        let (code, out, err) = say(&file, &["key", "rotate", ALICE]);
+        assert_eq!((code, out.as_str()), (Some(2), ""));
+        assert!(err.contains("nobody would post") && err.contains("key issue alice@example.com"), "{err}");
+        assert_eq!(say(&file, &["key", "show", ALICE]).0, Some(1), "no key");
+        let (code, out, _) = say(&file, &["key", "issue", ALICE]);
+        assert_eq!((code, out.trim_end().len()), (Some(0), 64));
+        assert!(say(&file, &["key", "show", ALICE]).1.ends_with("  -\n"), "printed, and not posted");
+    }
+
+    #[test]
+    fn a_setting_that_no_mail_can_be_sent_with_ends_the_start_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = written(dir.path(), free_port(), free_port(), "mail");
+        let text = fs::read_to_string(&file).unwrap() + "from = \"nobody\"\n";
+        fs::write(&file, text).unwrap();
+        let (code, _, err) = say(&file, &["authority"]);
+        assert!(code == Some(2) && err.contains("authority.from"), "{err}");
+    }
+}
