@@ -6,13 +6,16 @@ use crate::proto::address::Address;
 use crate::proto::header::Edit;
 
 mod finding;
+mod keys;
 mod mail;
 mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
+pub use keys::{Learned, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
 pub use mail::{Body, Client, Field, Mail, Recipient, ReversePath};
 pub use written::{
-    CASE_VERSION, Story, ToldFinding, ToldFound, ToldRedirect, ToldRefusal, ToldReply, ToldVerdict, stamp,
+    CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,
+    ToldSubmitted, ToldVerdict, stamp,
 };
 
 /// What a policy wants to happen (the contract's word).
@@ -253,6 +256,18 @@ impl Case {
         };
         match &self.finding {
             Finding::Passing(direction) => word("direction", direction.word()),
+            Finding::Postponed(postponed) => word("postponed", postponed.word()),
+            Finding::Submitted(Submitted { sender, stamp }) => {
+                word("direction", Direction::Outbound.word());
+                if let Some(sender) = sender {
+                    word("from", &sender.to_string());
+                }
+                match stamp {
+                    Stamp::Newest(key) => word("stamped", &key.verify_key().fingerprint()),
+                    Stamp::Client => word("stamped", "client"),
+                    Stamp::Bare(why) => word("unstamped", why.word()),
+                }
+            }
             Finding::Found(found) => {
                 word("result", found.status.word());
                 if let Some(why) = found.why {
@@ -264,6 +279,17 @@ impl Case {
                 if let Some(authority) = &found.authority {
                     word("as", authority);
                     word("cached", if found.cached { "yes" } else { "no" });
+                }
+                match &found.new_key {
+                    Some(NewKey::Proven(proven)) => {
+                        word("new-key", proven.learned.map_or("proven", Learned::word));
+                        word("for", &proven.address.to_string());
+                    }
+                    Some(NewKey::Refused(why)) => word("new-key-refused", why.word()),
+                    None => {}
+                }
+                if found.own_key {
+                    word("own-key", "seen");
                 }
                 if let Some(auth) = found.mail_auth {
                     for (name, result) in [("spf", auth.spf), ("dkim", auth.dkim), ("dmarc", auth.dmarc)] {

@@ -402,6 +402,14 @@ impl Config {
                 ));
             }
         }
+        let plays = self.keyring.learn.is_anywhere() || self.keyring.stamp.is_anywhere();
+        if plays && self.final_domains.is_empty() {
+            return wrong(
+                "keyring.learn and keyring.stamp need final_domains: which addresses are ours, and what stays inside and so \
+                 gets no key"
+                    .into(),
+            );
+        }
         let folder = &self.policy.spam_folder;
         let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
         // Another delimiter may stand in a mailbox's own name: mary-jane's folder would be one of mary's.

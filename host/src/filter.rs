@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use crate::case::{
-    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, Recipient, ReversePath,
+    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Postponed,
+    Recipient, ReversePath,
 };
 use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
+use crate::keyring::{Hourly, Roles};
 use crate::policy::Policies;
 use crate::proto::address::Address;
 use crate::proto::mark::{MARK_FIELD, bound_id};
 use crate::settle::{Permits, Rules, settle};
 use crate::store::Wish;
 use crate::verify::Verifier;
-use crate::{custody, policy, verify};
+use crate::{custody, keyring, policy, verify};
 
 mod auth;
+mod keys;
 mod trust;
 
 /// One snapshot of everything that judging a message needs. A reload makes a new one; a message keeps the one that it
@@ -26,6 +29,9 @@ pub struct Filter {
     verifier: Arc<Verifier>,
     policies: Policies,
     custody: Option<Arc<Custody>>,
+    roles: Arc<Roles>,
+    /// Living keys of ours that came in from outside, warned about within the hour.
+    own_keys: Arc<Hourly>,
     rules: Rules,
 }
 
@@ -41,6 +47,9 @@ pub enum Error {
     /// The journal.
     #[error(transparent)]
     Custody(#[from] custody::Error),
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] keyring::Error),
 }
 
 impl Filter {
@@ -53,7 +62,9 @@ impl Filter {
             true => None,
             false => Some(Arc::new(Custody::open(&config, &limits).await?)),
         };
-        Ok(Filter { config, limits, verifier, policies, custody, rules })
+        let roles = Arc::new(Roles::open(&config, &limits).await?);
+        let own_keys = Arc::new(Hourly::new(&limits));
+        Ok(Filter { config, limits, verifier, policies, custody, roles, own_keys, rules })
     }
 
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
@@ -74,7 +85,12 @@ impl Filter {
             }
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
         };
-        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, rules })
+        let roles = match Roles::opens_alike(&config, &self.config) {
+            true => Arc::clone(&self.roles),
+            false => Arc::new(Roles::open(&config, &self.limits).await?),
+        };
+        let own_keys = Arc::clone(&self.own_keys);
+        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, roles, own_keys, rules })
     }
 
     /// The configuration of this snapshot.
@@ -99,7 +115,8 @@ impl Filter {
         if let (Finding::Found(found), true) = (&finding, self.would_vanish(&mail, &decisions)) {
             let again = self.verifier.confirm(&mail, found).await;
             if (again.status, again.why) != (found.status, found.why) {
-                finding = Finding::Found(Found { mail_auth: found.mail_auth, ..again });
+                let Found { mail_auth, new_key, .. } = found.clone();
+                finding = Finding::Found(Found { mail_auth, new_key, ..again });
                 decisions = self.decide(&mail, &finding).await;
             }
         }
@@ -108,9 +125,10 @@ impl Filter {
         Case { mail, finding, decisions, reply }
     }
 
-    /// At the end of the message: makes what is owed durable, or turns the reply into a 451; then tells the log. The body is
-    /// there where the reply wants it.
+    /// At the end of the message: makes what is owed durable, a new key in the keyring first, or turns the reply into a 451;
+    /// then tells the log. The body is there where the reply wants it.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+        let case = self.learn(case).await;
         let case = match &self.custody {
             Some(custody) => custody.keep(case, body).await,
             None => case,
@@ -144,21 +162,32 @@ impl Filter {
 
     async fn find(&self, mail: &Mail) -> Finding {
         match self.direction(mail) {
-            Direction::Inbound => {
-                let own = self.own_login(mail).or_else(|| trust::submitter(&self.config, mail));
-                let mut found = match own {
-                    Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
-                    None => self.verifier.verify(mail).await,
-                };
-                found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
-                Finding::Found(found)
-            }
+            Direction::Inbound => self.inbound(mail).await.unwrap_or_else(Finding::Postponed),
+            Direction::Outbound => self.outbound(mail).await.unwrap_or(Finding::Passing(Direction::Outbound)),
             direction => Finding::Passing(direction),
         }
     }
 
+    async fn inbound(&self, mail: &Mail) -> Result<Finding, Postponed> {
+        let own = self.own_sender(mail).await?;
+        let by_owner = own.is_some();
+        let finding = async {
+            match own {
+                Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
+                None => self.verifier.verify(mail).await,
+            }
+        };
+        // Both may take as long as a message may.
+        let (mut found, new_key) = tokio::join!(finding, self.new_key(mail));
+        found.new_key = new_key?;
+        found.own_key = self.is_own_key(mail, &found, by_owner);
+        found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
+        Ok(Finding::Found(found))
+    }
+
     async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
         match finding {
+            Finding::Found(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
             Finding::Found(found) => {
                 let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
                 // Without the users' wishes nobody knows what to do: no decision is a deferral.
@@ -167,7 +196,7 @@ impl Filter {
                     Err(_) => Vec::new(),
                 }
             }
-            Finding::Passing(_) => Vec::new(),
+            Finding::Passing(_) | Finding::Submitted(_) | Finding::Postponed(_) => Vec::new(),
         }
     }
 
@@ -205,11 +234,11 @@ impl Filter {
     fn direction(&self, mail: &Mail) -> Direction {
         let here = mail.recipients.iter().filter(|recipient| self.ends_here(recipient)).count();
         let leaves = here < mail.recipients.len();
-        if self.is_own(mail) {
+        if mail.new_keys.is_empty() && self.is_own(mail) {
             Direction::Own
         } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
             Direction::Outbound
-        } else if here > 0 && trust::was_examined(&self.config, mail) {
+        } else if here > 0 && trust::was_examined(&self.config, mail) && !self.learns_from(mail) {
             Direction::Examined
         } else if here > 0 {
             Direction::Inbound
@@ -247,13 +276,6 @@ impl Filter {
         let checks = |id| custody.mark().checks(mark.trim(), mail.received, &path, &recipient, id);
         checks(&message_id) || checks("")
     }
-
-    /// The sender address, where it is the very login that brought the message.
-    fn own_login(&self, mail: &Mail) -> Option<Address> {
-        let login = Address::parse(mail.login.as_ref()?.as_bytes(), false).ok()?;
-        let sender = verify::sender(mail).ok()?;
-        trust::same_mailbox(&sender, &login).then_some(sender)
-    }
 }
 
 fn rules(config: &Config) -> Rules {
@@ -264,5 +286,6 @@ fn rules(config: &Config) -> Rules {
         authentication_results: config.authentication_results,
         spam_folder: config.policy.spam_folder.clone(),
         hold: config.policy.quarantine == QuarantineIn::Mta,
+        deliver_key_mail: config.keyring.deliver_key_mail,
     }
 }

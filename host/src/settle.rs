@@ -3,11 +3,12 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Decision, Direction, Disposition, Finding, Found, Mail, MarkAs, Owed, Redirect, Refusal, Reply, ReversePath,
-    Verdict,
+    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, NotStamped, Owed, Postponed,
+    Proven, Redirect, Refusal, Reply, ReversePath, Stamp, Verdict,
 };
 use crate::proto::address::Address;
-use crate::proto::header::{Edit, KEY_FIELD, STATUS_FIELD, deletions};
+use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
+use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
 use crate::proto::results::RESULTS_FIELD;
 
@@ -15,6 +16,9 @@ mod results;
 
 /// What the filters of mail clients and delivery agents know as "this is spam".
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
+
+/// Letters of an MTA's name in `X-Auth-Agent`: a word or two.
+const BRAND: usize = 32;
 
 /// What settling needs of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Rules {
     pub spam_folder: String,
     /// Quarantine a message on which all agree in the MTA's hold queue.
     pub hold: bool,
+    /// Deliver the mails that bring new keys, with the key in them (Phase II).
+    pub deliver_key_mail: bool,
 }
 
 /// What may be said to whom about this one message; found out beforehand, so that settling stays pure.
@@ -52,10 +58,21 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     let found = match finding {
         Finding::Found(found) => found,
         Finding::Passing(direction) => {
-            let edits = if *direction == Direction::Own { removals(MARK_FIELD, mail) } else { Vec::new() };
+            let edits = match direction {
+                Direction::Own => removals(MARK_FIELD, mail),
+                Direction::Examined => key_removals(NEW_KEY_FIELD, &mail.new_keys),
+                Direction::Inbound | Direction::Outbound | Direction::Relay => Vec::new(),
+            };
             return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
+        Finding::Submitted(submitted) => {
+            return Reply { edits: stamped(mail, &submitted.stamp), ..Reply::bare(Verdict::Accept) };
+        }
+        Finding::Postponed(postponed) => return Reply::bare(Verdict::Defer(later(postponed))),
     };
+    if let Some(NewKey::Proven(proven)) = &found.new_key {
+        return key_mail(mail, found, proven, rules);
+    }
     if rules.observe {
         return Reply { edits: edits(mail, found, false, rules), ..Reply::bare(Verdict::Accept) };
     }
@@ -64,6 +81,65 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
         reply.edits = edits(mail, found, mark, rules);
     }
     reply
+}
+
+/// A mail that brings a new key ends here (Phase I), unless it is to be delivered or nothing is to be done but observing; what it
+/// brings was written into the keyring before. No policy is asked: the message is the AS's, by proof.
+fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply {
+    if !rules.observe && !rules.deliver_key_mail {
+        return Reply { owed: vec![Owed::Record], ..Reply::bare(Verdict::Discard) };
+    }
+    // A client must not go back to a superseded key either.
+    let current = matches!(proven.learned, None | Some(Learned::Newest | Learned::Known));
+    let mut edits = edits(mail, found, false, rules);
+    if rules.deliver_key_mail && current {
+        edits.retain(|edit| !matches!(edit, Edit::Delete { name, .. } if name == NEW_KEY_FIELD));
+    }
+    Reply { edits, ..Reply::bare(Verdict::Accept) }
+}
+
+/// The changes to a message that a login of ours sends out: `X-Auth-Key` on top, `X-Auth-Agent` below it.
+fn stamped(mail: &Mail, stamp: &Stamp) -> Vec<Edit> {
+    match stamp {
+        Stamp::Newest(key) => {
+            let mut edits = key_removals(KEY_FIELD, &mail.keys);
+            edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
+            edits.push(Edit::InsertKey { key: key.clone() });
+            edits
+        }
+        // Whoever may not write as this address may not show its key either.
+        Stamp::Bare(NotStamped::NotOwner) => key_removals(KEY_FIELD, &mail.keys),
+        Stamp::Client | Stamp::Bare(_) => Vec::new(),
+    }
+}
+
+/// Who attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this program.
+fn agent(mta: &str) -> String {
+    let good = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let brand = || {
+        let (name, version) = mta.rsplit_once(' ')?;
+        let name: String = name.to_ascii_lowercase().chars().filter(good).take(BRAND).collect();
+        let number = |part: &&str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|o| o.is_ascii_digit());
+        let mut parts = version.split(['.', '-']);
+        let (major, minor) = (parts.next().filter(number)?, parts.next().filter(number)?);
+        (!name.is_empty()).then(|| format!("SMTP - {name} {major}.{minor}"))
+    };
+    let own = || format!("SMTP - addrauth {}.{}", env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    brand().unwrap_or_else(own)
+}
+
+/// The words of a refusal for now; what is wrong here is nobody's business outside.
+fn later(postponed: &Postponed) -> Refusal {
+    match postponed {
+        Postponed::NewKey(_) => Refusal {
+            code: 451,
+            status: "4.7.1",
+            text: "Address Authentication: the new key cannot be checked now, please try again later".into(),
+        },
+        Postponed::Owners(_) | Postponed::Keyring(_) => {
+            Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
+        }
+    }
 }
 
 /// What becomes of each recipient's copy; indices into [`Mail::recipients`], in their order.
@@ -242,7 +318,8 @@ fn text(found: &Found, reason: &str) -> String {
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.
 fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
-    let mut edits = deletions(repeat_n(KEY_FIELD, mail.keys.len()), |_, _| true);
+    let mut edits = key_removals(KEY_FIELD, &mail.keys);
+    edits.extend(key_removals(NEW_KEY_FIELD, &mail.new_keys));
     edits.extend(removals(STATUS_FIELD, mail));
     edits.extend(removals(MARK_FIELD, mail));
     edits.extend(results::removals(mail, rules));
@@ -259,6 +336,11 @@ fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
 /// Deletes every field of this name.
 fn removals(name: &str, mail: &Mail) -> Vec<Edit> {
     deletions(repeat_n(name, mail.named(name).count()), |_, _| true)
+}
+
+/// Deletes every field of this name, of which the door took the values.
+fn key_removals(name: &str, keys: &[Option<AuthKey>]) -> Vec<Edit> {
+    deletions(repeat_n(name, keys.len()), |_, _| true)
 }
 
 fn insertion(name: &str, value: &str) -> Edit {

@@ -34,6 +34,7 @@ pub fn mail(from: &[&str], keys: &[&str]) -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Null,
         smtputf8: false,
@@ -41,6 +42,7 @@ pub fn mail(from: &[&str], keys: &[&str]) -> Mail {
         recipients: Vec::new(),
         fields: from.iter().map(field).collect(),
         keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -65,7 +65,7 @@ async fn judged(stage: &Stage, mail: Mail) -> Case {
 fn status(case: &Case) -> Option<KeyStatus> {
     match &case.finding {
         Finding::Found(found) => Some(found.status),
-        Finding::Passing(_) => None,
+        _ => None,
     }
 }
 

@@ -31,6 +31,7 @@ fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
         queue_id: Some(queue_id.into()),
         client: Client { ip: Some("192.0.2.7".parse().unwrap()), helo: "mx.x.example".into(), ..Client::default() },
         daemon: "smtpd".into(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(address("bounce@x.example")),
         smtputf8: false,
@@ -38,6 +39,7 @@ fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
         recipients: recipients.iter().map(recipient).collect(),
         fields: Vec::new(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::{Learned, NewKey, Postponed, Stamp, Submitted};
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
@@ -126,13 +127,58 @@ impl Why {
 }
 
 /// What is known of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Not ours to judge: it passes untouched.
     Passing(Direction),
     /// Inbound, and examined.
     Found(Found),
+    /// A login of ours sends it to somebody elsewhere, where keys are stamped.
+    Submitted(Submitted),
+    /// It cannot be judged now.
+    Postponed(Postponed),
+}
+
+impl Finding {
+    /// The sender address, where the message was looked at and has one.
+    pub fn sender(&self) -> Option<&Address> {
+        match self {
+            Finding::Found(found) => found.sender.as_ref(),
+            Finding::Submitted(submitted) => submitted.sender.as_ref(),
+            Finding::Passing(_) | Finding::Postponed(_) => None,
+        }
+    }
+
+    /// What the journal's row is to say in words, besides what was decided.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match self {
+            Finding::Passing(_) => {}
+            Finding::Postponed(postponed) => notes.push(postponed.text()),
+            Finding::Submitted(Submitted { stamp: Stamp::Bare(why), .. }) => {
+                notes.push(format!("no key was put on top, since {}", why.text()));
+            }
+            Finding::Submitted(_) => {}
+            Finding::Found(found) => {
+                match &found.new_key {
+                    Some(NewKey::Proven(proven)) => {
+                        let word = proven.learned.map_or("not recorded yet", Learned::word);
+                        notes.push(format!("a new key of {}: {word}", proven.address));
+                    }
+                    Some(NewKey::Refused(why)) => {
+                        notes.push(format!("the new key that it brings is not learned, since {}", why.text()));
+                    }
+                    None => {}
+                }
+                if let (true, Some(sender)) = (found.own_key, &found.sender) {
+                    notes.push(format!(
+                        "a living key of {sender} came in from outside: `addrauth key rotate {sender}` replaces it"
+                    ));
+                }
+            }
+        }
+        notes
+    }
 }
 
 /// What was found out about an inbound message's key.
@@ -153,12 +199,28 @@ pub struct Found {
     pub cached: bool,
     /// What servers that we trust found out by SPF, DKIM and DMARC; absent where none of them said anything.
     pub mail_auth: Option<MailAuth>,
+    /// What was found out about the new key that it brings; absent where it brings none.
+    #[serde(skip)]
+    pub new_key: Option<NewKey>,
+    /// It carries a living key of an address of ours, and neither a login that owns it nor a server of ours brought it.
+    #[serde(skip)]
+    pub own_key: bool,
 }
 
 impl Found {
     /// A result without an AS behind it.
     pub fn bare(status: KeyStatus, why: Option<Why>, sender: Option<Address>) -> Found {
-        Found { status, why, sender, claim: None, authority: None, cached: false, mail_auth: None }
+        Found {
+            status,
+            why,
+            sender,
+            claim: None,
+            authority: None,
+            cached: false,
+            mail_auth: None,
+            new_key: None,
+            own_key: false,
+        }
     }
 }
 

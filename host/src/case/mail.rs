@@ -10,7 +10,7 @@ use crate::proto::key::AuthKey;
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
 ///
-/// It holds no key outside of [`Mail::keys`]: the door moved the key fields there.
+/// It holds no key outside of [`Mail::keys`] and [`Mail::new_keys`]: the door moved the key fields there.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// When its MAIL command came, by the wall clock.
@@ -21,6 +21,8 @@ pub struct Mail {
     pub client: Client,
     /// The name of the MTA's daemon that took it (`{daemon_name}`).
     pub daemon: String,
+    /// What the MTA calls itself (`v`), such as `Postfix 3.7.11`; empty where it does not say.
+    pub mta: String,
     /// The name the client logged in with (`{auth_authen}`).
     pub login: Option<String>,
     /// The reverse-path of MAIL.
@@ -35,6 +37,8 @@ pub struct Mail {
     pub fields: Vec<Field>,
     /// One for each `X-Auth-Key` field, top first; `None` where its value is outside the grammar.
     pub keys: Vec<Option<AuthKey>>,
+    /// The same for `X-New-Auth-Key`.
+    pub new_keys: Vec<Option<AuthKey>>,
     /// A key field that no MTA command can remove, or a header block over its limits.
     pub malformed: bool,
     /// Over the limits: not all of the header is in `fields`, so no copy of the message could be whole.

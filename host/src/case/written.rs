@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Case, Client, Decision, Direction, Finding, KeyStatus, MailAuth, Owed, Reply};
-use super::{ReversePath, Verdict, Why};
-use crate::proto::header::Edit;
+use super::{Case, Client, Decision, Direction, Finding, Found, KeyStatus, Learned, MailAuth, NewKey, NotLearned};
+use super::{NotStamped, Owed, Postponed, Reply, ReversePath, Stamp, Verdict, Why};
+use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::record::Claim;
 
 /// The version of a case's JSON; a change that an old reader would misread raises it.
@@ -59,6 +59,52 @@ pub enum ToldFinding {
     Passing(Direction),
     /// Examined.
     Found(ToldFound),
+    /// Sent by a login of ours.
+    Submitted(ToldSubmitted),
+    /// Not to be judged now.
+    Postponed(Postponed),
+}
+
+/// A [`super::Submitted`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToldSubmitted {
+    /// The address of the From field.
+    pub sender: Option<String>,
+    /// What became of its key fields.
+    pub stamp: ToldStamp,
+}
+
+/// A [`Stamp`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldStamp {
+    /// The key with this fingerprint was put on top.
+    Newest(String),
+    /// Its client's own key stayed.
+    Client,
+    /// None was put there.
+    Bare(NotStamped),
+}
+
+/// A [`NewKey`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToldNewKey {
+    /// The AS vouched for it.
+    Proven {
+        /// Whose it is.
+        address: String,
+        /// What tells it apart.
+        fingerprint: String,
+        /// When it ends, as RFC 3339.
+        ends: String,
+        /// The AS that said so, as host:port.
+        authority: Option<String>,
+        /// What became of it; absent where it could not be recorded.
+        learned: Option<Learned>,
+    },
+    /// Nothing was learned.
+    Refused(NotLearned),
 }
 
 /// A [`super::Found`] written down.
@@ -78,6 +124,12 @@ pub struct ToldFound {
     pub cached: bool,
     /// What other methods found.
     pub mail_auth: Option<MailAuth>,
+    /// What became of the new key that it brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_key: Option<ToldNewKey>,
+    /// It carried a living key of an address of ours from outside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_key: bool,
 }
 
 /// A [`Reply`] written down.
@@ -175,15 +227,39 @@ impl MailAuth {
 fn finding(finding: &Finding) -> ToldFinding {
     match finding {
         Finding::Passing(direction) => ToldFinding::Passing(*direction),
-        Finding::Found(found) => ToldFinding::Found(ToldFound {
-            status: found.status,
-            why: found.why,
-            sender: found.sender.as_ref().map(ToString::to_string),
-            claim: found.claim,
-            authority: found.authority.clone(),
-            cached: found.cached,
-            mail_auth: found.mail_auth,
+        Finding::Found(found) => ToldFinding::Found(told(found)),
+        Finding::Submitted(submitted) => ToldFinding::Submitted(ToldSubmitted {
+            sender: submitted.sender.as_ref().map(ToString::to_string),
+            stamp: match &submitted.stamp {
+                Stamp::Newest(key) => ToldStamp::Newest(key.verify_key().fingerprint()),
+                Stamp::Client => ToldStamp::Client,
+                Stamp::Bare(why) => ToldStamp::Bare(*why),
+            },
         }),
+        Finding::Postponed(postponed) => ToldFinding::Postponed(postponed.clone()),
+    }
+}
+
+fn told(found: &Found) -> ToldFound {
+    ToldFound {
+        status: found.status,
+        why: found.why,
+        sender: found.sender.as_ref().map(ToString::to_string),
+        claim: found.claim,
+        authority: found.authority.clone(),
+        cached: found.cached,
+        mail_auth: found.mail_auth,
+        new_key: found.new_key.as_ref().map(|new_key| match new_key {
+            NewKey::Proven(proven) => ToldNewKey::Proven {
+                address: proven.address.to_string(),
+                fingerprint: proven.key.verify_key().fingerprint(),
+                ends: stamp(proven.ends),
+                authority: proven.authority.clone(),
+                learned: proven.learned,
+            },
+            NewKey::Refused(why) => ToldNewKey::Refused(*why),
+        }),
+        own_key: found.own_key,
     }
 }
 
@@ -195,6 +271,7 @@ fn reply(reply: &Reply) -> ToldReply {
     };
     let added = reply.edits.iter().filter_map(|edit| match edit {
         Edit::Insert { name, .. } => Some(name.clone()),
+        Edit::InsertKey { .. } => Some(KEY_FIELD.to_owned()),
         Edit::Delete { .. } => None,
     });
     ToldReply {

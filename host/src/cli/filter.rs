@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::install()?;
     let (sender, judge) = watch::channel(Arc::new(filter));
     let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
+    let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));
     let door = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
     while let Wish::Reload = signals.next().await {
         reload(context, &sender, &config, &mut locks).await;
@@ -52,6 +54,7 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!("stopping: messages in flight get their answer");
     stop.cancel();
     door.await?;
+    looking.await?;
     // Now that no message is in flight, nothing comes behind what is written here.
     for custody in sending.await? {
         custody.close().await;
@@ -128,6 +131,22 @@ async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationTo
             // A reload may have come in the same moment.
             former.extend(judge.borrow().custody().cloned());
             return former;
+        }
+    }
+}
+
+/// Looks at the keyring at the start and every so often, by the snapshot that is in force.
+async fn look_at_keys(judge: watch::Receiver<Arc<Filter>>, every: Duration, stop: CancellationToken) {
+    loop {
+        let filter = Arc::clone(&judge.borrow());
+        tokio::select! {
+            () = filter.look_at_keys() => {}
+            () = stop.cancelled() => return,
+        }
+        drop(filter);
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return,
         }
     }
 }

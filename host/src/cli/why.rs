@@ -1,5 +1,6 @@
 //! `addrauth why`: why a message was treated as it was, and whether its decisions come out the same again.
 
+mod keys;
 mod proof;
 pub(crate) mod text;
 mod words;

@@ -135,6 +135,26 @@ pub struct Limits {
     pub import_octets: u64,
     /// Wrong lines of such a list that are told one by one: a screenful.
     pub import_errors: usize,
+    /// Octets of a table that says which logins own which addresses: a million rows.
+    pub owner_octets: u64,
+    /// How long asking Postfix's postmap about such a table may take, while an SMTP client waits.
+    pub owner_time: Duration,
+    /// How long its answer is believed: how soon a login that lost an address is noticed.
+    pub owner_kept: Duration,
+    /// Its answers that are remembered: a busy server's senders of a minute.
+    pub owner_known: usize,
+    /// Processes of postmap at once, a few MB each.
+    pub owner_at_once: usize,
+    /// How long before its newest key ends an address is warned about: a day to find out why the AS made no other.
+    pub key_alarm: Duration,
+    /// Between two looks at the keyring for keys that end; and between two warnings about one address.
+    pub key_watch: Duration,
+    /// Keys that one such look reads; more are told as "and others".
+    pub keys_ending: u32,
+    /// Addresses that one such warning names: a line of a log.
+    pub keys_named: usize,
+    /// Addresses about which a warning is remembered, so that it is not repeated at once.
+    pub keys_warned: usize,
     /// INVALIDKEY answers that differ (address, verifier, network) and wait to be written: some 3 MB.
     pub forged_waiting: usize,
     /// How often they are written: a report lags by this, and a crash loses this much.
@@ -267,6 +287,16 @@ impl Default for Limits {
             post_note: 300,
             import_octets: 64 * 1024 * 1024,
             import_errors: 20,
+            owner_octets: 64 * 1024 * 1024,
+            owner_time: Duration::from_secs(5),
+            owner_kept: Duration::from_secs(60),
+            owner_known: 10_000,
+            owner_at_once: 4,
+            key_alarm: Duration::from_secs(86_400),
+            key_watch: Duration::from_secs(3_600),
+            keys_ending: 10_000,
+            keys_named: 10,
+            keys_warned: 10_000,
             forged_waiting: 10_000,
             forged_written: Duration::from_secs(10),
             forged_rows: 200_000,

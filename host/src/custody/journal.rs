@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::case::{Case, Finding, Story};
+use crate::case::{Case, Finding, NotStamped, Stamp, Story};
 use crate::config::Limits;
 use crate::store::{self, Entry, Ledger};
 
@@ -203,17 +203,30 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
     }
 }
 
-/// The row of this case; absent where the message was not ours to judge.
+/// The row of this case; absent where the message was not ours to judge, and where one that goes out is as it should be.
 pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
-    matches!(case.finding, Finding::Found(_)).then(|| entry(case, room, note.to_owned()))
+    let told = match &case.finding {
+        Finding::Found(_) | Finding::Postponed(_) => true,
+        Finding::Submitted(submitted) => match submitted.stamp {
+            Stamp::Bare(NotStamped::Ended) => true,
+            Stamp::Bare(NotStamped::NotOwner) => !case.mail.keys.is_empty(),
+            _ => false,
+        },
+        Finding::Passing(_) => false,
+    };
+    told.then(|| entry(case, room, note.to_owned()))
 }
 
 /// The row of this case; its facts are left out where it would take more than `room` octets.
 pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
-    let (result, sender) = match &case.finding {
-        Finding::Found(found) => (found.status.word(), found.sender.as_ref().map(ToString::to_string)),
-        Finding::Passing(_) => ("passing", None),
+    let result = match &case.finding {
+        Finding::Found(found) => found.status.word(),
+        Finding::Passing(_) => "passing",
+        Finding::Submitted(_) => "submitted",
+        Finding::Postponed(_) => "postponed",
     };
+    let mut notes = case.finding.notes();
+    notes.extend((!note.is_empty()).then_some(note));
     let mut story = Story::of(case);
     let mut json = written(&story);
     if json.len() > room {
@@ -225,11 +238,11 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     }
     Entry {
         queue_id: case.mail.queue_id.clone(),
-        sender,
+        sender: case.finding.sender().map(ToString::to_string),
         result: result.to_owned(),
         verdict: case.reply.verdict.word().to_owned(),
         json,
-        note,
+        note: notes.join("; "),
     }
 }
 

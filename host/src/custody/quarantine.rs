@@ -60,10 +60,7 @@ impl Settings {
 
     fn one(&self, case: &Case, body: &Body, indices: &[usize], copy: bool, now: SystemTime) -> Kept {
         let mail = &case.mail;
-        let sender = match &case.finding {
-            Finding::Found(found) => found.sender.as_ref().map(Address::to_string),
-            Finding::Passing(_) => None,
-        };
+        let sender = case.finding.sender().map(Address::to_string);
         let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
         // A time that no clock reaches would be an error in the middle of the mail; it is as good as for ever.
         let expires = now.checked_add(self.kept_for).unwrap_or(now + Duration::from_secs(100 * 366 * 86_400));
@@ -150,6 +147,7 @@ fn reason(case: &Case, indices: &[usize]) -> String {
             None => found.status.word().to_owned(),
         },
         Finding::Passing(direction) => direction.word().to_owned(),
+        Finding::Submitted(_) | Finding::Postponed(_) => String::new(),
     };
     match case.decisions.iter().find(decides) {
         Some(decision) if decision.reason.is_empty() => format!("{}: {found}", decision.policy),

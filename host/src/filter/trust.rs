@@ -18,6 +18,13 @@ pub(super) fn submitter(config: &Config, mail: &Mail) -> Option<Address> {
     own.any(is_sender).then_some(sender)
 }
 
+/// The addresses for which this client may send without a login.
+pub(super) fn own_addresses<'a>(config: &'a Config, mail: &Mail) -> Vec<&'a str> {
+    let Some(ip) = mail.client.ip.map(|ip| ip.to_canonical()) else { return Vec::new() };
+    let own = config.trusted_submitters.iter().filter(|(client, _)| client.to_canonical() == ip);
+    own.flat_map(|(_, own)| own).map(String::as_str).collect()
+}
+
 /// Whether this client may send for us without a login.
 pub(super) fn is_submitter(config: &Config, client: &Client) -> bool {
     client.ip.is_some_and(|ip| config.trusted_submitters.keys().any(|known| known.to_canonical() == ip.to_canonical()))
@@ -30,6 +37,11 @@ pub(super) fn was_examined(config: &Config, mail: &Mail) -> bool {
         && mail.keys.is_empty()
         && !mail.malformed
         && mail.named(STATUS_FIELD).count() == 1
+}
+
+/// Whether the client is one of our own servers that stand before us (`trusted_hops`).
+pub(super) fn is_hop(config: &Config, mail: &Mail) -> bool {
+    is_in(&config.trusted_hops, &mail.client)
 }
 
 /// Whether the client is a relay that would make a bounce of a refusal (`trusted_relays`).

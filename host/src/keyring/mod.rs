@@ -1,14 +1,24 @@
 //! The keys of our own addresses: learn them from the mail that brings them, stamp the mail that our logins send.
 
+pub mod learn;
+pub mod owner;
+mod roles;
+pub mod stamp;
+
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use quick_cache::sync::Cache;
 
+use crate::config::Limits;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::Opener;
 use crate::store::{self, Keyring};
+
+pub use roles::Roles;
 
 /// What can go wrong with the keys of our own addresses.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +26,41 @@ pub enum Error {
     /// The keyring, or a secret.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// There is no secret half, and keys are to be stamped.
+    #[error(
+        "keyring.stamp needs {path}, the secret half of the keyring's pair, which is not there: `addrauth keyring key` makes the pair \
+         here, and prints the half that belongs into keyring.seal_to where keys are learned or made"
+    )]
+    NoPair {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Keys would be sealed to a half whose other half is not this one.
+    #[error(
+        "keyring.seal_to is not the public half of {path}: what is learned here could not be stamped here. `addrauth keyring key` \
+         prints the right one"
+    )]
+    OtherPair {
+        /// The file of the secret half.
+        path: PathBuf,
+    },
+    /// A table of `keyring.owners` is not spelt right.
+    #[error("keyring.owners: {0:?} is no table: write it as Postfix does, such as \"hash:/etc/postfix/sender_logins\"")]
+    Spelling(String),
+    /// A table of `keyring.owners` cannot be read.
+    #[error("keyring.owners: {table} cannot be read: {text}")]
+    Table {
+        /// The table.
+        table: String,
+        /// The reason.
+        text: String,
+    },
+    /// The system gives no random octets.
+    #[error("a key cannot be sealed: the system gives no random octets")]
+    NoRandom,
+    /// The keyring did not answer in time.
+    #[error("the keyring gave no answer within {0:?}")]
+    Late(Duration),
     /// A key of the keyring does not open.
     #[error(
         "the key of {address} in the keyring was sealed to another key: set keyring.seal_to, where keys are learned or made, to what \
@@ -66,5 +111,33 @@ impl Source for Stored {
             Ok(key) => Ok(Some((key, newest.expires))),
             Err(_) => Err(Error::Shut { address: newest.address }),
         }
+    }
+}
+
+/// What was warned about within the last hour ([`Limits::key_watch`]): a log line for each message would drown the others.
+pub struct Hourly {
+    warned: Cache<String, Instant>,
+    span: Duration,
+}
+
+impl Hourly {
+    /// Nothing was warned about yet.
+    pub fn new(limits: &Limits) -> Hourly {
+        Hourly { warned: Cache::new(limits.keys_warned), span: limits.key_watch }
+    }
+
+    /// Whether it is time to warn about this; if so, it is done with for an hour.
+    pub fn is_due(&self, what: &str) -> bool {
+        let due = self.warned.get(what).is_none_or(|at| at.elapsed() >= self.span);
+        if due {
+            self.warned.insert(what.to_owned(), Instant::now());
+        }
+        due
+    }
+}
+
+impl fmt::Debug for Hourly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hourly({})", self.warned.len())
     }
 }

@@ -142,7 +142,7 @@ impl Sender {
 pub(super) fn found(case: &Case) -> Option<&Found> {
     match &case.finding {
         Finding::Found(found) => Some(found),
-        Finding::Passing(_) => None,
+        _ => None,
     }
 }
 

@@ -19,6 +19,7 @@ fn mail(recipients: usize) -> Mail {
         queue_id: None,
         client: Client { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() },
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(None),
         smtputf8: false,
@@ -26,6 +27,7 @@ fn mail(recipients: usize) -> Mail {
         recipients: (0..recipients).map(recipient).collect(),
         fields: Vec::new(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

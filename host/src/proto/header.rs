@@ -12,6 +12,8 @@ use super::key::AuthKey;
 pub const KEY_FIELD: &str = "X-Auth-Key";
 /// The field that brings an address its next key.
 pub const NEW_KEY_FIELD: &str = "X-New-Auth-Key";
+/// The field that names who attached the key, for whoever looks for a fault.
+pub const AGENT_FIELD: &str = "X-Auth-Agent";
 /// The field that tells the result to the delivery agent and the mail client.
 pub const STATUS_FIELD: &str = "X-Auth-Key-Status";
 
@@ -33,6 +35,11 @@ pub enum Edit {
         name: String,
         /// The value, its leading space included, without a line ending.
         value: String,
+    },
+    /// Insert [`KEY_FIELD`] with this key at the top: the one edit that holds a secret, and so does not print.
+    InsertKey {
+        /// The key.
+        key: AuthKey,
     },
 }
 

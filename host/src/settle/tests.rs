@@ -18,6 +18,7 @@ fn mail(keys: usize, fields: &[&str]) -> Mail {
         queue_id: Some("4F1".into()),
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Null,
         smtputf8: false,
@@ -25,6 +26,7 @@ fn mail(keys: usize, fields: &[&str]) -> Mail {
         recipients: vec![recipient("bob"), recipient("carol")],
         fields: fields.iter().map(|name| Field { name: (*name).into(), value: b" x".to_vec() }).collect(),
         keys: vec![None; keys],
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }
@@ -132,6 +134,7 @@ fn deletions_come_first_and_run_from_the_last_field_to_the_first() {
         .map(|edit| match edit {
             Edit::Delete { name, index } => format!("-{name} {index}"),
             Edit::Insert { index, name, value } => format!("+{index} {name}:{value}"),
+            Edit::InsertKey { .. } => "+0 X-Auth-Key".into(),
         })
         .collect();
     assert_eq!(
@@ -189,5 +192,105 @@ fn a_copy_that_could_never_be_sent_is_none_so_the_mta_keeps_the_message() {
         let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
         let reply = settle(&mail, &finding, &[keep, mark], &rules(false), &PERMITS);
         assert_eq!(shape(&reply).0, word, "{reply:?}");
+    }
+}
+
+fn proven(learned: Option<Learned>) -> Finding {
+    let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+    let address = Address::parse(b"bob@home.example", false).unwrap();
+    let proven = Proven { address, key, ends: SystemTime::UNIX_EPOCH, authority: None, learned };
+    let Finding::Found(found) = found(KeyStatus::Missing, None) else { panic!("examined") };
+    Finding::Found(Found { new_key: Some(NewKey::Proven(proven)), ..found })
+}
+
+#[test]
+fn a_key_mail_ends_here_in_phase_one_and_is_delivered_in_phase_two_with_a_key_that_still_counts() {
+    use crate::case::Learned::{Known, Newest, Shorter, Superseded};
+    let mail = Mail { new_keys: vec![None], ..mail(1, &["From"]) };
+    let deletes = |reply: &Reply, field: &str| {
+        reply.edits.iter().any(|edit| matches!(edit, Edit::Delete { name, .. } if name == field))
+    };
+    for learned in [None, Some(Newest), Some(Known), Some(Superseded), Some(Shorter)] {
+        let current = matches!(learned, None | Some(Newest | Known));
+        let settled = |rules: &Rules| settle(&mail, &proven(learned), &[], rules, &PERMITS);
+        assert_eq!(shape(&settled(&rules(false))), ("discard", vec![Owed::Record]));
+        let delivered = settled(&Rules { deliver_key_mail: true, ..rules(false) });
+        assert_eq!(shape(&delivered), ("accept", vec![]));
+        assert!(deletes(&delivered, KEY_FIELD));
+        assert_eq!(deletes(&delivered, NEW_KEY_FIELD), !current, "{learned:?}");
+        let observed = settled(&rules(true));
+        assert_eq!(shape(&observed), ("accept", vec![]));
+        assert!(deletes(&observed, NEW_KEY_FIELD), "nothing but taken off");
+    }
+}
+
+#[test]
+fn every_new_key_is_taken_off_what_is_examined_and_off_nothing_else() {
+    let mail = Mail { new_keys: vec![None, None], ..mail(0, &["From"]) };
+    let accept = decision(Disposition::Accept, false, false);
+    let new_keys = |finding: &Finding| -> Vec<u32> {
+        let reply = settle(&mail, finding, std::slice::from_ref(&accept), &rules(false), &PERMITS);
+        let index = |edit: &Edit| match edit {
+            Edit::Delete { name, index } if name == NEW_KEY_FIELD => Some(*index),
+            _ => None,
+        };
+        reply.edits.iter().filter_map(index).collect()
+    };
+    assert_eq!(new_keys(&found(KeyStatus::Valid, None)), [2, 1]);
+    assert_eq!(new_keys(&Finding::Passing(Direction::Examined)), [2, 1]);
+    for direction in [Direction::Outbound, Direction::Relay] {
+        assert!(new_keys(&Finding::Passing(direction)).is_empty());
+    }
+}
+
+#[test]
+fn a_stamp_stands_on_top_and_takes_the_place_of_what_was_there() {
+    let submitted = |stamp| Finding::Submitted(crate::case::Submitted { sender: None, stamp });
+    let settled = |stamp| {
+        let reply = settle(&mail(2, &["From"]), &submitted(stamp), &[], &rules(false), &PERMITS);
+        assert_eq!(shape(&reply), ("accept", vec![]));
+        reply.edits
+    };
+    let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+    let delete = |index| Edit::Delete { name: KEY_FIELD.into(), index };
+    let agent = |value: &str| Edit::Insert { index: 0, name: AGENT_FIELD.into(), value: value.into() };
+    let own = format!(" SMTP - addrauth {}", env!("CARGO_PKG_VERSION").rsplit_once('.').unwrap().0);
+    assert_eq!(
+        settled(Stamp::Newest(key.clone())),
+        [delete(2), delete(1), agent(&own), Edit::InsertKey { key }],
+        "the key is inserted last, and so on top"
+    );
+    assert_eq!(settled(Stamp::Bare(NotStamped::NotOwner)), [delete(2), delete(1)]);
+    for stamp in [Stamp::Client, Stamp::Bare(NotStamped::Forwarded), Stamp::Bare(NotStamped::OtherPath)] {
+        assert!(settled(stamp).is_empty());
+    }
+}
+
+#[test]
+fn the_agent_names_the_mta_and_its_version_and_nothing_that_could_end_a_field() {
+    let own = agent("");
+    for (mta, said) in [
+        ("Postfix 3.7.11", "SMTP - postfix 3.7"),
+        ("Postfix 3.9-20240101", "SMTP - postfix 3.9"),
+        ("My Own Mailer 10.2", "SMTP - myownmailer 10.2"),
+        ("Postfix", &own),
+        ("8.17.1", &own),
+        ("Postfix x.y", &own),
+        ("Postfix 3", &own),
+        ("\u{e9} 1.2", &own),
+        ("P\r\nX: y 1.2", "SMTP - pxy 1.2"),
+    ] {
+        assert_eq!(agent(mta), said, "{mta:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_judged_now_comes_again() {
+    for postponed in [Postponed::Owners("x".into()), Postponed::Keyring("x".into()), Postponed::NewKey(Why::Timeout)] {
+        for observe in [false, true] {
+            let reply = settle(&mail(1, &[]), &Finding::Postponed(postponed.clone()), &[], &rules(observe), &PERMITS);
+            let Verdict::Defer(refusal) = &reply.verdict else { panic!("{reply:?}") };
+            assert!(refusal.code == 451 && reply.edits.is_empty() && reply.owed.is_empty());
+        }
     }
 }

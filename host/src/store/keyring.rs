@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use super::Error;
+pub use crate::case::Learned;
 use crate::proto::seal::Sealed;
 
 /// A key that an AS vouched for.
@@ -20,31 +21,6 @@ pub struct NewestKey {
     pub learned: SystemTime,
     /// When it ends, as the AS said.
     pub expires: SystemTime,
-}
-
-/// What became of a key that was to be learned (invariants §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
-    /// It is the address's key from now on.
-    Newest,
-    /// It is already.
-    Known,
-    /// It was once, and another one took its place: never back.
-    Superseded,
-    /// The address has a key that lives at least as long.
-    Shorter,
-}
-
-impl Learned {
-    /// The word of the journal's note and the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Learned::Newest => "learned",
-            Learned::Known => "known already",
-            Learned::Superseded => "superseded",
-            Learned::Shorter => "shorter-lived than the present one",
-        }
-    }
 }
 
 /// An address's key as it may be listed: all about it but the key.

@@ -99,13 +99,22 @@ impl Verifier {
 
     /// Asks about an address and a key without a message; the cache is not looked into.
     pub async fn question(&self, address: &Address, key: &AuthKey) -> Found {
+        self.prove(address, key).await.0
+    }
+
+    /// The same, and for how long the key is still good, where it is and the AS says so.
+    pub async fn prove(&self, address: &Address, key: &AuthKey) -> (Found, Option<Duration>) {
         let deadline = Instant::now() + self.timeout;
         let published = self.published(address.domain(), deadline).await;
         if let Some((status, why)) = hindrance(&published) {
-            return unknown(status, why, address.clone(), &published);
+            return (unknown(status, why, address.clone(), &published), None);
         }
         let verdict = self.ask(address, key, &published, deadline).await;
-        told(address.clone(), &published, verdict)
+        let valid_for = match verdict.said {
+            Said::Valid { valid_for } => valid_for.map(|seconds| Duration::from_secs(seconds.into())),
+            _ => None,
+        };
+        (told(address.clone(), &published, verdict), valid_for)
     }
 
     /// What a domain publishes about its AS, and the addresses that would be asked.

@@ -192,7 +192,7 @@ impl Act {
             let value = match *name {
                 STATUS => match &ending.case.finding {
                     Finding::Found(found) => crate::settle::status(found, "mx.home.example"),
-                    Finding::Passing(_) => String::new(),
+                    _ => String::new(),
                 },
                 _ => "YES".into(),
             };
@@ -210,6 +210,8 @@ fn yes(is: bool) -> &'static str {
 pub(super) fn found(case: &Case) -> String {
     match &case.finding {
         Finding::Passing(direction) => direction.word().into(),
+        Finding::Submitted(_) => "submitted".into(),
+        Finding::Postponed(_) => "postponed".into(),
         Finding::Found(found) => match found.why {
             Some(why) => format!("{} ({})", found.status.word(), why.word()),
             None => found.status.word().into(),

@@ -132,7 +132,8 @@ fn whom(text: &str) -> Result<String, Unread> {
 fn senders(story: &Story) -> Vec<&str> {
     let author = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Passing(_) => None,
+        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
     };
     author.into_iter().chain(story.reverse_path.as_deref()).collect()
 }

@@ -185,7 +185,8 @@ impl Domains {
 fn domain(story: &Story) -> String {
     let sender = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Passing(_) => None,
+        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
     };
     let domain = sender.and_then(|sender| sender.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     domain.unwrap_or_else(|| "(no single usable address)".into())

@@ -32,6 +32,7 @@ fn mail(to: &[&str]) -> Mail {
             tls: true,
         },
         daemon: "smtpd".into(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(address("bounces@elsewhere.example")),
         smtputf8: false,
@@ -39,6 +40,7 @@ fn mail(to: &[&str]) -> Mail {
         recipients: to.iter().map(recipient).collect(),
         fields: Vec::new(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::proof::Proof;
-use super::{Account, words};
+use super::{Account, keys, words};
 use crate::case::{Decision, KeyStatus, Story, ToldFinding, stamp};
 use crate::policy::Recomputed;
 use crate::store::{HeldTrace, SentTrace};
@@ -28,7 +28,7 @@ pub(super) fn of(account: &Account) -> String {
     let status = found(&mut page, &story.finding);
     page.heading("What was decided");
     if story.decisions.is_empty() {
-        page.line(2, "Nothing: no policy was asked, or nobody could tell which one to ask.");
+        page.line(2, keys::undecided(&story.finding));
     }
     if !story.decisions.is_empty() {
         page.line(2, ABOUT);
@@ -57,7 +57,8 @@ fn envelope(page: &mut Page, story: &Story) {
     field("When", &moment(&story.received));
     let author = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Passing(_) => None,
+        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
     };
     field("From", &author.map_or("no single usable address".into(), |a| format!("{a} (as the message itself says)")));
     field(
@@ -88,10 +89,24 @@ fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
             page.line(2, &format!("Nothing was looked for: the message only passes through ({}).", direction.word()));
             return None;
         }
+        ToldFinding::Submitted(submitted) => {
+            page.line(2, &keys::stamp(&submitted.stamp));
+            return None;
+        }
+        ToldFinding::Postponed(postponed) => {
+            page.line(2, &format!("Nothing could be told yet: {}.", postponed.text()));
+            return None;
+        }
     };
     let why = found.why.map(|why| format!(" ({})", why.word())).unwrap_or_default();
     page.line(2, &format!("{}{why}", found.status.word()));
     page.line(2, &words::meaning(found));
+    if let Some(new_key) = &found.new_key {
+        page.line(2, &keys::new_key(new_key));
+    }
+    if let (true, Some(sender)) = (found.own_key, &found.sender) {
+        page.line(2, &keys::own_key(sender));
+    }
     if let Some(others) = &found.mail_auth {
         let aligned: Vec<&str> = [(others.spf_aligned, "SPF"), (others.dkim_aligned, "DKIM")]
             .into_iter()

@@ -12,6 +12,7 @@ fn mail(values: &[&str]) -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(Address::parse(b"bounces@news.example.com", false).ok()),
         smtputf8: false,
@@ -19,6 +20,7 @@ fn mail(values: &[&str]) -> Mail {
         recipients: Vec::new(),
         fields: values.iter().map(field).collect(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

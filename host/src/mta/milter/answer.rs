@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use tokio_util::bytes::BytesMut;
+use zeroize::Zeroizing;
 
 use super::Error;
 use super::frame::{answer, put};
 use super::terms::Terms;
 use crate::case::{Recipient, Refusal, Reply, Verdict};
-use crate::proto::header::Edit;
+use crate::proto::header::{Edit, KEY_FIELD};
 
 /// What a message gets that could not be examined, or whose answer could not be given.
 const LATER: &[u8] = b"451 4.3.0 Temporary failure, please try again later\0";
@@ -71,15 +72,19 @@ fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Res
         put(out, answer::CHANGE, &[&index.to_be_bytes(), name.as_bytes(), b"\0\0"], limit)?;
     }
     for edit in edits {
-        let Edit::Insert { index, name, value } = edit else { continue };
+        let (index, name, value) = match edit {
+            Edit::Delete { .. } => continue,
+            Edit::Insert { index, name, value } => (*index, name.as_str(), Zeroizing::new(value.clone())),
+            Edit::InsertKey { key } => (0, KEY_FIELD, Zeroizing::new(format!(" {}", key.expose()))),
+        };
         if !terms.may_insert() {
             return Err(Error::NotOffered("add header fields"));
         }
-        if *index > 1 || !is_name(name) || !is_value(value.as_bytes()) {
+        if index > 1 || !is_name(name) || !is_value(value.as_bytes()) {
             return Err(Error::Edit);
         }
         // Without that agreement the MTA puts the space there itself.
-        let value = if terms.keep_leading_space() { value } else { value.strip_prefix(' ').unwrap_or(value) };
+        let value = if terms.keep_leading_space() { &value } else { value.strip_prefix(' ').unwrap_or(&value) };
         let parts = [&index.to_be_bytes(), name.as_bytes(), b"\0", value.as_bytes(), b"\0"];
         put(out, answer::INSERT, &parts, limit)?;
     }

@@ -59,6 +59,7 @@ impl Message {
             queue_id: None,
             client,
             daemon,
+            mta: String::new(),
             login,
             reverse_path: ReversePath::Null,
             smtputf8: false,
@@ -66,6 +67,7 @@ impl Message {
             recipients: Vec::new(),
             fields: Vec::new(),
             keys: Vec::new(),
+            new_keys: Vec::new(),
             malformed: false,
             truncated: false,
         };
@@ -91,6 +93,11 @@ impl Message {
             inner => ReversePath::Path(Address::parse(inner, self.mail.smtputf8).ok()),
         };
         Ok(())
+    }
+
+    /// What the MTA calls itself.
+    pub(super) fn taken_by(&mut self, mta: &str) {
+        mta.clone_into(&mut self.mail.mta);
     }
 
     /// Whether its client logged in.
@@ -156,23 +163,25 @@ impl Message {
         self.mail.truncated |= over;
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         let ours = OURS.iter().find(|known| is(known));
-        if is(&KEY_FIELD) || ours.is_some() {
+        let is_key = KEYS.iter().any(|known| is(known));
+        if is_key || ours.is_some() {
             if self.doomed >= limits.key_fields {
                 return Err(Error::KeyFields(limits.key_fields));
             }
             self.doomed += 1;
         }
         // Beyond the limits the fields that may have to be deleted are only counted.
-        if is(&KEY_FIELD) {
+        if is_key {
             let key = if over { None } else { AuthKey::parse(key_value(value)).ok() };
-            self.mail.keys.push(key);
+            if is(&KEY_FIELD) {
+                self.mail.keys.push(key)
+            } else {
+                self.mail.new_keys.push(key)
+            }
             return Ok(());
         }
         if over {
             self.mail.fields.extend(ours.map(|name| Field { name: (*name).to_owned(), value: Vec::new() }));
-            return Ok(());
-        }
-        if is(&NEW_KEY_FIELD) {
             return Ok(());
         }
         let is_name = !name.is_empty() && name.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':');
@@ -204,9 +213,9 @@ impl Message {
         let hidden = KEYS.iter().any(|name| hides_key(body_start, name));
         self.mail.malformed |= hidden;
         self.stage = Stage::Body;
-        let (fields, keys) = (take(&mut self.mail.fields), take(&mut self.mail.keys));
-        let recipients = take(&mut self.mail.recipients);
-        Mail { fields, keys, recipients, ..self.mail.clone() }
+        let (keys, new_keys) = (take(&mut self.mail.keys), take(&mut self.mail.new_keys));
+        let (fields, recipients) = (take(&mut self.mail.fields), take(&mut self.mail.recipients));
+        Mail { fields, keys, new_keys, recipients, ..self.mail.clone() }
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Session {
     terms: Option<Terms>,
     client: Client,
     daemon: String,
+    mta: String,
     login: Option<String>,
     queue_id: String,
     message: Option<Message>,
@@ -60,6 +61,7 @@ impl Session {
             terms: None,
             client: Client::default(),
             daemon: String::new(),
+            mta: String::new(),
             login: None,
             queue_id: String::new(),
             message: None,
@@ -177,6 +179,7 @@ impl Session {
         let login = self.login.take();
         let mut message = Message::new(self.client.clone(), self.daemon.clone(), login);
         message.queued_as(&self.queue_id);
+        message.taken_by(&self.mta);
         let begun = message.begin(payload, self.limits.milter_text);
         self.message = Some(message);
         match begun {
@@ -260,6 +263,7 @@ impl Session {
         let limit = self.limits.milter_text;
         match bare {
             b"daemon_name" => self.daemon = text(value, limit)?,
+            b"v" => self.mta = text(value, limit)?,
             b"tls_version" => self.client.tls = !value.is_empty(),
             b"auth_authen" => self.login = Some(text(value, limit)?).filter(|login| !login.is_empty()),
             b"i" => {

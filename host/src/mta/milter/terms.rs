@@ -46,7 +46,7 @@ const UNANSWERED: [(u8, u32); 6] = [
 /// The macros that are wanted, by stage: 0 connect, 1 HELO, 2 MAIL, 3 RCPT, 4 DATA, 5 end of message. Without our asking,
 /// Postfix 3.7 sends all of them but `{tls_version}` at MAIL; an administrator may have changed that.
 const MACROS: [(u32, &[u8]); 6] = [
-    (0, b"j {daemon_name}\0"),
+    (0, b"j {daemon_name} v\0"),
     (1, b"{tls_version}\0"),
     (2, b"i {auth_authen} {tls_version}\0"),
     (3, b"i\0"),
@@ -153,7 +153,7 @@ mod tests {
     fn postfix_gets_an_answer_with_what_it_offers() {
         let (terms, answer) = agree(6, 0x1ff, 0x1f_ffff);
         assert_eq!(answer[..12], [6, 0x13d, 0x15_b580].map(u32::to_be_bytes).concat());
-        assert!(answer[12..].starts_with(b"\0\0\0\0j {daemon_name}\0\0\0\0\x01{tls_version}\0"));
+        assert!(answer[12..].starts_with(b"\0\0\0\0j {daemon_name} v\0\0\0\0\x01{tls_version}\0"));
         assert!(terms.may_insert() && terms.may_delete() && terms.may_hold() && terms.may_skip());
         assert!(terms.may_add_recipients() && terms.may_delete_recipients() && terms.keep_leading_space());
         assert!(!terms.answers(command::RCPT) && !terms.answers(command::HEADER));

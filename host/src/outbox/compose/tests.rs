@@ -17,6 +17,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         queue_id: Some("4XyZ<http://evil.example>".into()),
         client: Client::default(),
         daemon: "smtpd".into(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Null,
         smtputf8: false,
@@ -28,6 +29,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         }],
         fields,
         keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     };

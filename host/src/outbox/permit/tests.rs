@@ -17,6 +17,7 @@ fn mail(reverse_path: ReversePath, fields: &[(&str, &str)]) -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path,
         smtputf8: false,
@@ -28,6 +29,7 @@ fn mail(reverse_path: ReversePath, fields: &[(&str, &str)]) -> Mail {
         }],
         fields: fields.iter().map(field).collect(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

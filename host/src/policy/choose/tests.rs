@@ -259,6 +259,7 @@ fn mail(recipients: impl Iterator<Item = String>) -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(None),
         smtputf8: false,
@@ -266,6 +267,7 @@ fn mail(recipients: impl Iterator<Item = String>) -> Mail {
         recipients: recipients.map(|text| rcpt(&text)).collect(),
         fields: Vec::new(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }

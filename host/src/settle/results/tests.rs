@@ -17,6 +17,7 @@ fn mail(values: &[&str]) -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Null,
         smtputf8: false,
@@ -24,6 +25,7 @@ fn mail(values: &[&str]) -> Mail {
         recipients: Vec::new(),
         fields: values.iter().map(field).collect(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }
@@ -49,7 +51,7 @@ fn deleted(values: &[&str], first_in_chain: bool) -> Vec<u32> {
             assert_eq!(name, RESULTS_FIELD);
             Some(index)
         }
-        Edit::Insert { .. } => None,
+        Edit::Insert { .. } | Edit::InsertKey { .. } => None,
     };
     edits(&mail(values), &rules(first_in_chain)).into_iter().filter_map(index).collect()
 }

@@ -77,6 +77,13 @@ pub fn apply(message: &[u8], edits: &[Edit]) -> Vec<u8> {
                     message = longer;
                 }
             }
+            Edit::InsertKey { key } => {
+                if let Ok(longer) =
+                    header::inject(&message, 0, header::KEY_FIELD, format!(" {}", key.expose()).as_bytes())
+                {
+                    message = longer;
+                }
+            }
         }
     }
     message

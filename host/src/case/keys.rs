@@ -1,0 +1,241 @@
+//! What is found out about the keys of our own addresses: new ones that arrive, and what becomes of mail that goes out.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::Why;
+use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
+
+/// What became of a key that was to be learned (invariants §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Learned {
+    /// It is the address's key from now on.
+    Newest,
+    /// It is already.
+    Known,
+    /// It was once, and another one took its place: never back.
+    Superseded,
+    /// The address has a key that lives at least as long.
+    Shorter,
+}
+
+impl Learned {
+    /// The word of the journal's note and the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Learned::Newest => "learned",
+            Learned::Known => "known already",
+            Learned::Superseded => "superseded",
+            Learned::Shorter => "shorter-lived than the present one",
+        }
+    }
+}
+
+/// What was found out about the `X-New-Auth-Key` fields of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewKey {
+    /// The AS of the address vouches for the key: this is a key mail, whoever brought it.
+    Proven(Proven),
+    /// Nothing is learned from it, and it is mail like any other.
+    Refused(NotLearned),
+}
+
+/// A new key that the AS of its address vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The address.
+    pub address: Address,
+    /// Its key.
+    pub key: AuthKey,
+    /// When it ends, as the AS said.
+    pub ends: SystemTime,
+    /// The AS that said so, as host:port.
+    pub authority: Option<String>,
+    /// What became of it; absent until it is in the keyring.
+    pub learned: Option<Learned>,
+}
+
+/// Why no key is learned from a message that brings one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotLearned {
+    /// Keys are not learned from mail that this daemon of the MTA takes.
+    NotHere,
+    /// The header is damaged, or over its limits.
+    Malformed,
+    /// It brings several.
+    SeveralKeys,
+    /// What it brings is outside the grammar.
+    BadKey,
+    /// It goes to several recipients, or to one without an address.
+    SeveralRecipients,
+    /// Not one To field with one address.
+    NoSingleTo,
+    /// To names another address than the recipient's.
+    OtherTo,
+    /// The address is in no domain of `final_domains`.
+    ForeignDomain,
+    /// The domain of the address has no AS.
+    NoServer,
+    /// The AS says that the key is none of this address.
+    Wrong,
+    /// The AS says that the key has ended.
+    Expired,
+    /// The AS does not say how long the key lives: it could be stamped after its end.
+    NoLifetime,
+}
+
+impl NotLearned {
+    /// The word of the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            NotLearned::NotHere => "not-here",
+            NotLearned::Malformed => "malformed",
+            NotLearned::SeveralKeys => "several-keys",
+            NotLearned::BadKey => "bad-key",
+            NotLearned::SeveralRecipients => "several-recipients",
+            NotLearned::NoSingleTo => "no-single-to",
+            NotLearned::OtherTo => "other-to",
+            NotLearned::ForeignDomain => "foreign-domain",
+            NotLearned::NoServer => "no-server",
+            NotLearned::Wrong => "wrong",
+            NotLearned::Expired => "expired",
+            NotLearned::NoLifetime => "no-lifetime",
+        }
+    }
+
+    /// The same in plain words, after "since".
+    pub fn text(self) -> &'static str {
+        match self {
+            NotLearned::NotHere => "keys are not learned from mail that comes this way (keyring.learn)",
+            NotLearned::Malformed => "the header is damaged or too large",
+            NotLearned::SeveralKeys => "the message brings several",
+            NotLearned::BadKey => "what it brings cannot be a key",
+            NotLearned::SeveralRecipients => "it does not go to one recipient alone",
+            NotLearned::NoSingleTo => "it has no one To field with one address",
+            NotLearned::OtherTo => "it is addressed (To) to another one than its recipient",
+            NotLearned::ForeignDomain => "the address is in no domain of final_domains",
+            NotLearned::NoServer => "the domain of the address has no Authentication Server",
+            NotLearned::Wrong => "the Authentication Server says that it is none of this address",
+            NotLearned::Expired => "the Authentication Server says that it has ended",
+            NotLearned::NoLifetime => "the Authentication Server does not say how long it lives",
+        }
+    }
+}
+
+/// What was found out about a message that a login of ours sends to somebody elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The address of the From field, where there is one.
+    pub sender: Option<Address>,
+    /// What becomes of its key fields.
+    pub stamp: Stamp,
+}
+
+/// What becomes of the key fields of a message that goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stamp {
+    /// The sender's newest key is put on top; others that are there go.
+    Newest(AuthKey),
+    /// Its client put the login's own key there (Phase II): it stays.
+    Client,
+    /// None is put there.
+    Bare(NotStamped),
+}
+
+/// Why a message goes out without a key of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotStamped {
+    /// No From field with one usable address.
+    NoSender,
+    /// The header is damaged or over its limits: nobody knows what it says.
+    Malformed,
+    /// Somebody sends on what he got (Resent-From is the login's).
+    Resent,
+    /// A list, or bulk mail.
+    List,
+    /// It is forwarded automatically.
+    Forwarded,
+    /// It is a bounce.
+    Bounce,
+    /// The login does not own the From address: a key that is there goes.
+    NotOwner,
+    /// The reverse-path is another's: a refusal would send the key there.
+    OtherPath,
+    /// The address has no key.
+    NoKey,
+    /// Its newest key has ended.
+    Ended,
+}
+
+impl NotStamped {
+    /// The word of the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            NotStamped::NoSender => "no-sender",
+            NotStamped::Malformed => "malformed",
+            NotStamped::Resent => "resent",
+            NotStamped::List => "list",
+            NotStamped::Forwarded => "forwarded",
+            NotStamped::Bounce => "bounce",
+            NotStamped::NotOwner => "not-owner",
+            NotStamped::OtherPath => "other-path",
+            NotStamped::NoKey => "no-key",
+            NotStamped::Ended => "ended",
+        }
+    }
+
+    /// The same in plain words, after "since".
+    pub fn text(self) -> &'static str {
+        match self {
+            NotStamped::NoSender => "it has no From field with one usable address",
+            NotStamped::Malformed => "its header is damaged or too large",
+            NotStamped::Resent => "somebody sends on what he got",
+            NotStamped::List => "it is mail of a list, or bulk mail",
+            NotStamped::Forwarded => "it is forwarded automatically",
+            NotStamped::Bounce => "it is a bounce",
+            NotStamped::NotOwner => "the login does not own the address in From",
+            NotStamped::OtherPath => "its return address is not the login's, and would get the key back with a refusal",
+            NotStamped::NoKey => "the keyring has no key of this address",
+            NotStamped::Ended => "the newest key of this address in the keyring has ended",
+        }
+    }
+}
+
+/// What is needed to judge a message cannot be had now: it is to come again. The texts are for the log and the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Postponed {
+    /// Whether the login owns the From address cannot be looked up.
+    Owners(String),
+    /// The keyring, or the AS that keys are fetched from, cannot be read.
+    Keyring(String),
+    /// It brings a new key, and nobody could say whether it is one.
+    NewKey(Why),
+}
+
+impl Postponed {
+    /// The word of the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Postponed::Owners(_) => "owners",
+            Postponed::Keyring(_) => "keyring",
+            Postponed::NewKey(_) => "new-key",
+        }
+    }
+
+    /// In plain words.
+    pub fn text(&self) -> String {
+        match self {
+            Postponed::Owners(error) => format!("whether the login owns the From address cannot be looked up: {error}"),
+            Postponed::Keyring(error) => format!("the sender's key cannot be had: {error}"),
+            Postponed::NewKey(why) => {
+                format!("the new key that it brings could not be checked at the Authentication Server ({})", why.word())
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The keys of our own addresses, in passing: who owns a From address, what new keys arrive, what goes out stamped.
+
+use std::time::SystemTime;
+
+use super::{Filter, trust};
+use crate::case::{Case, Finding, Found, KeyStatus, Mail, NewKey, NotLearned, Postponed, Verdict};
+use crate::keyring::learn::{candidate, weigh};
+use crate::keyring::stamp::Author;
+use crate::proto::address::Address;
+use crate::settle::{Permits, settle};
+use crate::verify;
+
+impl Filter {
+    /// The sender address, where whoever brought the message owns it: a login of ours, or a submitter that needs none.
+    ///
+    /// # Errors
+    /// It cannot be told now: then nobody owns anything.
+    pub(super) async fn own_sender(&self, mail: &Mail) -> Result<Option<Address>, Postponed> {
+        if let Some(sender) = trust::submitter(&self.config, mail) {
+            return Ok(Some(sender));
+        }
+        let (Some(login), Ok(sender)) = (&mail.login, verify::sender(mail)) else { return Ok(None) };
+        let owns = self.roles.owners().owns(login, &sender).await;
+        let owns = owns.map_err(|error| Postponed::Owners(error.to_string()))?;
+        Ok(owns.then_some(sender))
+    }
+
+    /// What becomes of the key fields of a message that goes out.
+    pub(super) async fn outbound(&self, mail: &Mail) -> Option<Finding> {
+        let stamper = self.roles.stamper(&mail.daemon)?;
+        let sender = verify::sender(mail).ok();
+        let own = trust::own_addresses(&self.config, mail);
+        let author = match &mail.login {
+            _ if trust::submitter(&self.config, mail).is_some() => Author::Client(&own),
+            Some(login) => Author::Login(login, self.roles.owners()),
+            None => return None,
+        };
+        Some(stamper.stamp(mail, sender, &author, SystemTime::now()).await)
+    }
+
+    /// Whether new keys that a message brings are learned here.
+    pub(super) fn learns_from(&self, mail: &Mail) -> bool {
+        !mail.new_keys.is_empty() && self.roles.learner(&mail.daemon).is_some()
+    }
+
+    /// What the new key is that a message brings, if it brings any: asked at the AS of the address, and never looked up in the
+    /// cache, where a revoked key may still be.
+    ///
+    /// # Errors
+    /// Nobody could say: the message is to come again.
+    pub(super) async fn new_key(&self, mail: &Mail) -> Result<Option<NewKey>, Postponed> {
+        if mail.new_keys.is_empty() {
+            return Ok(None);
+        }
+        if self.roles.learner(&mail.daemon).is_none() {
+            return Ok(Some(NewKey::Refused(NotLearned::NotHere)));
+        }
+        match candidate(mail, &self.config.final_domains) {
+            Ok((address, key)) => {
+                let (found, valid_for) = self.verifier.prove(&address, key).await;
+                weigh(address, key, &found, valid_for, SystemTime::now()).map(Some)
+            }
+            Err(why) => Ok(Some(NewKey::Refused(why))),
+        }
+    }
+
+    /// Whether the message carries a living key of an address of ours, and comes from outside (attack A14): found valid by an
+    /// AS, and brought neither by the owner nor by a server of ours.
+    pub(super) fn is_own_key(&self, mail: &Mail, found: &Found, by_owner: bool) -> bool {
+        let Some(sender) = &found.sender else { return false };
+        let ours = self.config.final_domains.iter().any(|domain| domain == sender.domain());
+        let seen = ours && found.status == KeyStatus::Valid && !by_owner && !trust::is_hop(&self.config, mail);
+        if seen && self.own_keys.is_due(&sender.to_string()) {
+            tracing::warn!(
+                "a living key of {sender} came in from outside: somebody elsewhere has it; `addrauth key rotate {sender}` \
+                 replaces it"
+            );
+        }
+        seen
+    }
+
+    /// Writes a proven key into the keyring before the MTA hears of it; where that fails, the message is to come again. What
+    /// it is answered may hang on what became of the key.
+    pub(super) async fn learn(&self, case: Case) -> Case {
+        let Case { mail, mut finding, decisions, reply } = case;
+        let proven = match &mut finding {
+            Finding::Found(Found { new_key: Some(NewKey::Proven(proven)), .. }) => proven,
+            _ => return Case { mail, finding, decisions, reply },
+        };
+        let learner = self.roles.learner(&mail.daemon);
+        let (Some(learner), Verdict::Accept | Verdict::Discard) = (learner, &reply.verdict) else {
+            return Case { mail, finding, decisions, reply };
+        };
+        match learner.learn(proven, SystemTime::now()).await {
+            Ok(learned) => proven.learned = Some(learned),
+            Err(error) => {
+                tracing::warn!("a new key of {} is not recorded, its mail is to come again: {error}", proven.address);
+                finding = Finding::Postponed(Postponed::Keyring(error.to_string()));
+            }
+        }
+        let permits = Permits { report: Err("nothing is decided"), refuse: true };
+        let reply = settle(&mail, &finding, &decisions, &self.rules, &permits);
+        Case { mail, finding, decisions, reply }
+    }
+
+    /// The hourly look at the keyring.
+    pub async fn look_at_keys(&self) {
+        self.roles.look(SystemTime::now()).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Which logins own which addresses: by Postfix's own tables (`smtpd_sender_login_maps`), or each login the address that it is.
+
+use std::sync::Arc;
+
+use super::Error;
+use crate::config::{self, Limits};
+use crate::proto::address::{Address, folded};
+
+mod asked;
+mod text;
+
+use asked::Asked;
+use text::Text;
+
+/// Types of tables that Postfix makes of a text file, or reads as one: the text is read here.
+const FILES: [&str; 7] = ["hash", "btree", "lmdb", "cdb", "dbm", "sdbm", "texthash"];
+/// Types that Postfix asks about whole addresses alone.
+const PATTERNS: [&str; 3] = ["regexp", "pcre", "cidr"];
+/// Where a VERP path may end its local part (`mary-jane-bob=other.example`): beyond as many, none is a name.
+const VERP: usize = 4;
+
+/// Which logins own which addresses.
+#[derive(Debug)]
+pub struct Owners {
+    tables: Vec<Table>,
+    login_domain: String,
+}
+
+#[derive(Debug)]
+enum Table {
+    Text(Text),
+    Asked(Asked),
+}
+
+impl Owners {
+    /// The tables of `keyring.owners`; none is opened before it is needed.
+    ///
+    /// # Errors
+    /// [`Error::Spelling`] where one is not spelt as Postfix spells tables.
+    pub fn new(keyring: &config::Keyring, limits: &Arc<Limits>) -> Result<Owners, Error> {
+        let table = |spelt: &String| {
+            let name = spelt.strip_prefix("proxy:").unwrap_or(spelt);
+            match name.split_once(':') {
+                Some((kind, path)) if FILES.contains(&kind) && path.starts_with('/') => {
+                    Ok(Table::Text(Text::new(path, limits.owner_octets)))
+                }
+                Some((kind, rest)) if !FILES.contains(&kind) && is_word(kind) && !rest.is_empty() => {
+                    Ok(Table::Asked(Asked::new(name, PATTERNS.contains(&kind), limits)))
+                }
+                _ => Err(Error::Spelling(spelt.clone())),
+            }
+        };
+        let tables = keyring.owners.iter().map(table).collect::<Result<_, _>>()?;
+        Ok(Owners { tables, login_domain: keyring.login_domain.to_ascii_lowercase() })
+    }
+
+    /// Whether this login owns this address.
+    ///
+    /// The address is looked up as Postfix does: whole, without its `+tag`, and as `@domain`; the first that is found in any
+    /// of the tables counts. Letter case does not matter. Without tables a login owns the address that it is.
+    pub async fn owns(&self, login: &str, address: &Address) -> Result<bool, Error> {
+        let login = self.whole(login);
+        if self.tables.is_empty() {
+            let own = Address::parse(login.as_bytes(), true).ok().and_then(|own| folded(&own.to_string()));
+            return Ok(own.is_some() && own == folded(&address.to_string()));
+        }
+        let owners = self.owners(address).await?;
+        Ok(owners.split([',', ' ', '\t', '\n']).any(|owner| !owner.is_empty() && self.whole(owner) == login))
+    }
+
+    /// The same for a reverse-path, whose local part may be one that was made for this message: VERP, whether with `+` or
+    /// `-`, and BATV (`prvs=`).
+    pub async fn owns_path(&self, login: &str, path: &Address) -> Result<bool, Error> {
+        for candidate in candidates(path) {
+            if self.owns(login, &candidate).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What the tables say of an address; empty where they say nothing.
+    async fn owners(&self, address: &Address) -> Result<String, Error> {
+        let whole = address.to_string().to_ascii_lowercase();
+        let base = folded(&whole).unwrap_or_default();
+        let forms = [whole, base, format!("@{}", address.domain())];
+        let mut found: [Option<String>; 3] = Default::default();
+        for table in &self.tables {
+            let values = match table {
+                Table::Text(text) => text.find(&forms).await?,
+                Table::Asked(asked) => asked.find(&forms).await?,
+            };
+            for (known, value) in found.iter_mut().zip(values) {
+                if known.is_none() {
+                    *known = value;
+                }
+            }
+        }
+        Ok(found.into_iter().flatten().next().unwrap_or_default())
+    }
+
+    /// A login in the form that is compared.
+    fn whole(&self, login: &str) -> String {
+        let login = login.to_ascii_lowercase();
+        match login.contains('@') || self.login_domain.is_empty() {
+            true => login,
+            false => format!("{login}@{}", self.login_domain),
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-'))
+}
+
+/// A path, and what it may have been made of.
+fn candidates(path: &Address) -> Vec<Address> {
+    let spelt = |local: &str| Address::parse(format!("{local}@{}", path.domain()).as_bytes(), true).ok();
+    let mut all = vec![path.clone()];
+    let local = path.local();
+    // BATV: `prvs=` key number, day and six hexadecimal digits `=` local part.
+    let tagged = local.get(..5).filter(|begin| begin.eq_ignore_ascii_case("prvs=")).and_then(|_| local.get(5..));
+    if let Some((tag, local)) = tagged.and_then(|rest| rest.split_once('='))
+        && tag.len() == 10
+        && tag.bytes().all(|octet| octet.is_ascii_hexdigit())
+    {
+        all.extend(spelt(local));
+    }
+    let dashes = local.match_indices('-').filter(|(at, _)| *at > 0);
+    let verp = dashes.filter(|(at, _)| local.get(at + 1..).is_some_and(|rest| rest.contains('='))).take(VERP);
+    all.extend(verp.filter_map(|(at, _)| spelt(local.get(..at)?)));
+    all
+}
+
+#[cfg(test)]
+mod tests;
