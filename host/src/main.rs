@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use addrauth::cli::{
-    Context, address, ask, authority, config, demo, doctor, filter, journal, key, policy, quarantine, record, report,
-    user, why,
+    Context, address, ask, authority, config, demo, doctor, filter, journal, key, keyring, policy, quarantine, record,
+    report, user, why,
 };
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -42,6 +42,7 @@ enum Verb {
     Address(address::Args),
     Report(report::Args),
     Key(key::Args),
+    Keyring(keyring::Args),
     Record(record::Args),
     Doctor(doctor::Args),
     Journal(journal::Args),
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
             Verb::Why(args) => why::run(args, &context).await,
             Verb::Doctor(args) => doctor::run(args, &context).await,
             Verb::Record(args) => record::run(args, &context).await,
+            Verb::Keyring(args) => keyring::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,
             Verb::Policy(args) => policy::run(args, &context).await,
             Verb::Quarantine(args) => quarantine::run(args, &context).await,

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod filter;
 pub mod journal;
 pub mod key;
+pub mod keyring;
 pub mod policy;
 pub mod quarantine;
 pub mod record;

@@ -34,6 +34,7 @@ pub(super) fn prepare_file(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// Gives a file that root made in another user's directory to that user.
 pub(super) fn hand_over(made: &File, path: &Path) -> std::io::Result<()> {
     let Some(dir) = path.parent() else { return Ok(()) };
     let dir = std::fs::metadata(dir)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::Error;
+use super::{Error, rights};
 use crate::config::Config;
 use crate::proto::seal::{Opener, SealTo};
 
@@ -129,7 +129,7 @@ fn make(path: &Path, octets: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?; // mode 0600
     file.write_all(octets)?;
-    super::rights::hand_over(file.as_file(), path)?;
+    rights::hand_over(file.as_file(), path)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(e) if e.error.kind() != ErrorKind::AlreadyExists => return Err(e.error),
@@ -143,7 +143,7 @@ fn publish(path: &Path, octets: &[u8]) -> std::io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(octets)?;
     file.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
-    super::rights::hand_over(file.as_file(), path)?;
+    rights::hand_over(file.as_file(), path)?;
     file.as_file().sync_all()?;
     file.persist(path).map(|_| ()).map_err(|e| e.error)
 }
