@@ -190,7 +190,9 @@ pub struct Verify {
     /// through DNS, is inside. Everything in them is within reach of whoever publishes an `AS=` record: keep them narrow.
     #[serde(with = "networks")]
     pub allow_targets: Vec<IpNet>,
-    /// Fixed endpoints per domain, exempt from the guard against internal addresses.
+    /// A PEM file of root certificates that are trusted beside the system's, for servers asked over TLS; empty: none.
+    pub tls_roots: PathBuf,
+    /// Fixed endpoints per domain, asked over UDP alone and exempt from the guard against internal addresses.
     pub domain: BTreeMap<String, FixedAs>,
 }
 
@@ -201,6 +203,7 @@ impl Default for Verify {
             timeout: Duration::from_secs(5),
             low_ports: Vec::new(),
             allow_targets: Vec::new(),
+            tls_roots: PathBuf::new(),
             domain: BTreeMap::new(),
         }
     }
@@ -302,7 +305,7 @@ impl Default for Custody {
 pub struct Authority {
     /// The domains that this AS answers for.
     pub domains: Vec<String>,
-    /// Where to answer VERIFY, as ADDRESS:PORT (UDP).
+    /// Where to answer VERIFY, as ADDRESS:PORT: over UDP, and over TLS where `tls` is set.
     pub listen: Vec<SocketAddr>,
     /// AGI, the interval between two keys of an address.
     #[serde(with = "span")]
@@ -424,6 +427,17 @@ impl Config {
         if folder.is_empty() && levels.chain([Some(self.policy.mark)]).any(|mark| mark == Some(MarkAs::Folder)) {
             return wrong(
                 "mark = \"folder\" needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed".into(),
+            );
+        }
+        let tls = &self.authority.tls;
+        if tls.certificate.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
+            return wrong(
+                "authority.tls needs both certificate and key, or neither: without them VERIFY is UDP only".into(),
+            );
+        }
+        if !self.authority.fetch_token_file.as_os_str().is_empty() && !tls.is_on() {
+            return wrong(
+                "authority.fetch_token_file needs [authority.tls]: keys are handed out over TLS alone".into(),
             );
         }
         if self.authority.agi.saturating_add(self.authority.avt) < Duration::from_secs(1) {

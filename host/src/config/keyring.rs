@@ -95,3 +95,10 @@ pub struct Tls {
     /// The file of its key, PEM.
     pub key: PathBuf,
 }
+
+impl Tls {
+    /// Whether VERIFY is answered over TLS.
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+}

@@ -105,6 +105,32 @@ pub struct Limits {
     pub invalid_networks: usize,
     /// VERIFY questions that one socket of our AS works on at once; beyond it they wait in the kernel's buffer.
     pub answers_at_once: usize,
+    /// TLS connections to our AS at once, those in their handshake included; a new one beyond that is closed. Some 50 KB each.
+    pub streams: usize,
+    /// The same from one /24 or /56: a large provider's servers keep one each, and one network must not take all.
+    pub streams_per_network: usize,
+    /// How long a TLS handshake with our AS may take: two round trips and a slow machine; a half-open connection never ends it.
+    pub stream_handshake: Duration,
+    /// How long a TLS connection to our AS may say nothing between two lines.
+    pub stream_idle: Duration,
+    /// How long one line may take from its first octet to its last: a verifier writes it in one go.
+    pub stream_line: Duration,
+    /// How long the other side may leave our replies unread before its connection is closed.
+    pub stream_write: Duration,
+    /// Octets of pipelined lines that are read before they are answered: some hundred questions.
+    pub stream_octets: usize,
+    /// Lines of one TLS connection that are worked on at once: the table has few readers.
+    pub stream_lines: usize,
+    /// Wrong tokens from one network in ten seconds that are logged and answered; beyond it the connection is closed unheard.
+    pub wrong_tokens: u32,
+    /// How long one try to ask over TLS may take, connection and handshake included.
+    pub stream_try: Duration,
+    /// How long a TLS connection of ours is kept for the next question: below what servers allow ([`Limits::stream_idle`]).
+    pub stream_kept_for: Duration,
+    /// TLS connections that are kept without a question; beyond it one is closed after its answer.
+    pub streams_kept: usize,
+    /// Lines on a TLS connection of ours that answer nothing we asked; then it is closed.
+    pub stream_strays: usize,
     /// How long the AS keeps an ended key, to say `e=expired`.
     pub expired_kept: Duration,
     /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
@@ -272,6 +298,19 @@ impl Default for Limits {
             invalid_answers: 50,
             invalid_networks: 65_536,
             answers_at_once: 8,
+            streams: 1_024,
+            streams_per_network: 64,
+            stream_handshake: Duration::from_secs(5),
+            stream_idle: Duration::from_secs(60),
+            stream_line: Duration::from_secs(5),
+            stream_write: Duration::from_secs(10),
+            stream_octets: 16 * 1024,
+            stream_lines: 32,
+            wrong_tokens: 5,
+            stream_try: Duration::from_secs(3),
+            stream_kept_for: Duration::from_secs(30),
+            streams_kept: 64,
+            stream_strays: 32,
             expired_kept: Duration::from_secs(14 * 86_400),
             key_sweep: Duration::from_secs(3_600),
             avt_advised: Duration::from_secs(5 * 86_400),

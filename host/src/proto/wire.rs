@@ -1,5 +1,7 @@
 //! The VERIFY lines, both sides of them (VERIFY §1 and §2).
 
+use zeroize::Zeroizing;
+
 use super::address::{ADDRESS_MAX, Address};
 use super::key::AuthKey;
 
@@ -189,6 +191,14 @@ impl Question {
         (line.len() <= room).then(|| line.into_bytes())
     }
 
+    /// The line with the key itself where the proof would stand: for TLS alone, once the certificate has passed.
+    pub fn line_with_key(&self, key: &AuthKey, room: usize) -> Option<Zeroizing<Vec<u8>>> {
+        let space = if self.tags.is_empty() { "" } else { " " };
+        let line = format!("VERIFY {} {} {}{space}{}\r\n", self.seq, self.address, key.expose(), self.tags);
+        let line = Zeroizing::new(line.into_bytes());
+        (line.len() <= room).then_some(line)
+    }
+
     /// Whether an answer is to this question: seq and address octet for octet.
     pub fn is_answered_by(&self, answer: &Answer) -> bool {
         answer.seq == self.seq && answer.address == self.address
@@ -297,7 +307,7 @@ fn word(octets: &[u8]) -> (&[u8], &[u8]) {
     octets.split_at_checked(end).unwrap_or((octets, &[]))
 }
 
-fn is_seq(octets: &[u8]) -> bool {
+pub(super) fn is_seq(octets: &[u8]) -> bool {
     (1..=SEQ_MAX).contains(&octets.len()) && octets.iter().all(u8::is_ascii_hexdigit)
 }
 
@@ -311,7 +321,7 @@ fn is_tag_value(octets: &[u8]) -> bool {
 }
 
 /// An address as it stands on the wire, decoded: UTF-8 of 1 to 254 octets; absent where it is none.
-fn decode(wire: &[u8]) -> Option<String> {
+pub(super) fn decode(wire: &[u8]) -> Option<String> {
     let mut octets = Vec::with_capacity(ADDRESS_MAX);
     let mut rest = wire.iter();
     while let Some(&octet) = rest.next() {

@@ -1,0 +1,132 @@
+//! The side that answers: a certificate and its key from files, read again when they change.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use tracing::{error, info};
+
+use super::{ALPN, Error, certificates, provider, unreadable};
+use crate::config;
+
+/// How often the files are looked at, at most: whoever renews a certificate does so weeks before it ends.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Why a connection is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    /// The other side does not say what it wants to speak, or something else.
+    #[error("it did not ask for ALPN addrauth/1")]
+    OtherProtocol,
+}
+
+/// Takes connections, with the certificate that its files hold now.
+pub struct Acceptor {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    acceptor: TlsAcceptor,
+    /// The files that were read last, whether they were good or not: a bad pair is complained about once.
+    seen: [Option<Stamp>; 2],
+    looked: Instant,
+}
+
+/// What changes when a file is replaced: device, inode, length, and when it was modified, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(u64, u64, u64, i64, i64);
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor").field("certificate", &self.certificate).field("key", &self.key).finish()
+    }
+}
+
+impl Acceptor {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One cannot be read, holds something else, or the two are not of one pair.
+    pub fn open(config: &config::Tls) -> Result<Acceptor, Error> {
+        let seen = [stamp(&config.certificate), stamp(&config.key)];
+        let acceptor = read(&config.certificate, &config.key)?;
+        let current = Mutex::new(Current { acceptor, seen, looked: Instant::now() });
+        Ok(Acceptor { certificate: config.certificate.clone(), key: config.key.clone(), current })
+    }
+
+    /// Greets whoever connected. It waits for as long as he likes: the caller sets the bound.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
+        let stream = self.current().accept(tcp).await.map_err(Refused::Handshake)?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(ALPN) => Ok(stream),
+            _ => Err(Refused::OtherProtocol),
+        }
+    }
+
+    /// Reads the files again if they changed. A bad pair, such as one that is half written, leaves the old one in use.
+    pub fn renew(&self) {
+        self.look(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn current(&self) -> TlsAcceptor {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked.elapsed() >= LOOK {
+            self.look(&mut current);
+        }
+        current.acceptor.clone()
+    }
+
+    fn look(&self, current: &mut Current) {
+        current.looked = Instant::now();
+        let seen = [stamp(&self.certificate), stamp(&self.key)];
+        if seen == current.seen {
+            return;
+        }
+        current.seen = seen;
+        match read(&self.certificate, &self.key) {
+            Ok(acceptor) => {
+                current.acceptor = acceptor;
+                info!("the certificate of {} is in use from now on", self.certificate.display());
+            }
+            Err(e) => error!("the certificate that was read before stays in use: {e}"),
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = fs::metadata(path).ok()?;
+    Some(Stamp(about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
+    let chain = certificates(certificate)?;
+    let wrong = |what: String| Error::File { path: key.to_owned(), what };
+    let octets = zeroize::Zeroizing::new(fs::read(key).map_err(|e| wrong(unreadable(&e)))?);
+    // The library's words could repeat a line of the file.
+    let secret = PrivateKeyDer::from_pem_slice(&octets)
+        .map_err(|_| wrong("it holds no private key in PEM, BEGIN PRIVATE KEY".into()))?;
+    let pair = |e: rustls::Error| Error::Pair {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        what: e.to_string(),
+    };
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|e| Error::Settings(e.to_string()))?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, secret).map_err(pair)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
