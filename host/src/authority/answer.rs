@@ -1,4 +1,4 @@
-//! Answering VERIFY over UDP (VERIFY §2).
+//! Answering VERIFY (VERIFY §2), and listening for it on UDP.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,12 +14,19 @@ use tracing::{debug, error, info, warn};
 use super::issue::{KeyState, state};
 use super::{Authority, Error};
 use crate::proto::key::VerifyKey;
-use crate::proto::wire::{self, Credential, DATAGRAM_MAX, Reason, Request, Status};
+use crate::proto::wire::{self, Credential, DATAGRAM_MAX, Reason, Request, STREAM_MAX, Status};
 use crate::store::{self, KeyRow};
 
 /// Comparisons come in blocks of this many, filled up with the dummy: an address with a few keys costs what an unknown
 /// one costs. AGI and AVT by default leave six keys in the table, ended ones included.
 const BLOCK: usize = 8;
+
+/// What a question came over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Udp,
+    Tls,
+}
 
 /// What a question came to, before it is written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,31 +107,45 @@ impl Authority {
 
     /// The answer to one datagram, if it gets one: never longer than the datagram.
     pub async fn answer(&self, datagram: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
-        let (seq, address, outcome) = match Request::read(datagram, DATAGRAM_MAX) {
+        self.answer_over(Over::Udp, datagram, peer).await
+    }
+
+    /// The answer to one line on TLS; absent where the connection is to be closed.
+    pub async fn answer_line(&self, line: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
+        self.answer_over(Over::Tls, line, peer).await
+    }
+
+    async fn answer_over(&self, over: Over, line: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
+        let (longest, room) = match over {
+            Over::Udp => (DATAGRAM_MAX, line.len().min(DATAGRAM_MAX)),
+            Over::Tls => (STREAM_MAX, STREAM_MAX),
+        };
+        let (seq, address, outcome) = match Request::read(line, longest) {
             Request::Silence => {
-                debug!(%peer, octets = datagram.len(), "not a question: no answer");
+                debug!(%peer, octets = line.len(), "not a question: no answer");
                 return None;
             }
             Request::Refused { seq, address, reason } => (seq, address, Outcome::unverified(reason)),
             Request::Asked { seq, address, decoded, credential, tags } => {
                 let question = Question { seq, address, credential, tags };
-                (seq, address, self.judge(&decoded, &question, peer.ip()).await)
+                (seq, address, self.judge(over, &decoded, &question, peer.ip()).await)
             }
         };
         let Outcome { status, valid_for, reason } = outcome;
-        debug!(%peer, address = %address.escape_ascii(), ?status, ?reason, "answered");
-        wire::reply(seq, address, status, valid_for, reason, datagram.len().min(DATAGRAM_MAX))
+        debug!(%peer, ?over, address = %address.escape_ascii(), ?status, ?reason, "answered");
+        wire::reply(seq, address, status, valid_for, reason, room)
     }
 
-    async fn judge(&self, decoded: &str, question: &Question<'_>, peer: IpAddr) -> Outcome {
+    async fn judge(&self, over: Over, decoded: &str, question: &Question<'_>, peer: IpAddr) -> Outcome {
         let Some(address) = self.own(decoded) else { return Outcome::unverified(Reason::Domain) };
         let rows = self.keys.of(&address).await;
         self.tell_trouble(rows.as_ref().err());
         let Ok(rows) = rows else { return Outcome::unverified(Reason::Temp) };
         let outcome = self.compare(&rows, question, self.clock.now());
         let counted = outcome.status == Status::Invalid && outcome.reason.is_none();
-        if counted && !self.invalid.lock().unwrap_or_else(PoisonError::into_inner).allow(peer, Instant::now()) {
-            return Outcome::unverified(Reason::Limit);
+        if counted && !self.may_deny(over, peer) {
+            let stream = over == Over::Udp && self.offers_tls;
+            return Outcome::unverified(if stream { Reason::Stream } else { Reason::Limit });
         }
         if counted {
             self.count_invalid(&address, !rows.is_empty(), question.tags, peer);
@@ -132,8 +153,17 @@ impl Authority {
         outcome
     }
 
+    /// Counts an INVALIDKEY answer; whether it may be given. A right proof never comes here.
+    fn may_deny(&self, over: Over, peer: IpAddr) -> bool {
+        let counts = match over {
+            Over::Udp => &self.invalid,
+            Over::Tls => &self.invalid_streams,
+        };
+        counts.lock().unwrap_or_else(PoisonError::into_inner).allow(peer, Instant::now())
+    }
+
     /// Says when trouble with the table begins and ends, not once for each question: anybody can ask as often as he likes.
-    fn tell_trouble(&self, trouble: Option<&store::Error>) {
+    pub(super) fn tell_trouble(&self, trouble: Option<&store::Error>) {
         match (trouble, self.troubled.swap(trouble.is_some(), Ordering::Relaxed)) {
             (Some(e), false) => error!("the table of keys cannot be read, so questions are answered e=temp: {e}"),
             (None, true) => info!("the table of keys can be read again"),
@@ -141,8 +171,6 @@ impl Authority {
         }
     }
 
-    /// Compares with every key of the address and with the dummy, never stopping at a match: the work does not tell
-    /// whether the address has keys, or which one it was.
     fn compare(&self, rows: &[KeyRow], question: &Question<'_>, now: SystemTime) -> Outcome {
         let asked = match &question.credential {
             Credential::Key(key) => Some(key.verify_key()),
@@ -153,28 +181,7 @@ impl Authority {
             (None, Credential::Proof(proof)) => k.checks(proof, question.seq, question.address, question.tags),
             (None, Credential::Key(_)) => false,
         };
-        let (mut living, mut expired) = (None, false);
-        for row in rows {
-            let hit = matches(&row.k);
-            match state(row, now) {
-                KeyState::Living if hit => living = Some(row.expires),
-                KeyState::Expired if hit => {
-                    expired |= now.duration_since(row.expires).is_ok_and(|age| age <= self.limits.expired_kept);
-                }
-                _ => {}
-            }
-        }
-        for _ in rows.len()..rows.len().max(1).next_multiple_of(BLOCK) {
-            std::hint::black_box(matches(std::hint::black_box(&self.dummy)));
-        }
-        match living {
-            Some(expires) => {
-                let left = expires.duration_since(now).unwrap_or_default().as_secs().min(9_999_999);
-                Outcome { status: Status::Valid, valid_for: u32::try_from(left).ok(), reason: None }
-            }
-            // A revoked key is simply wrong: it was taken back because somebody else may have it.
-            None => Outcome { status: Status::Invalid, valid_for: None, reason: expired.then_some(Reason::Expired) },
-        }
+        weigh(rows, &self.dummy, now, self.limits.expired_kept, matches)
     }
 
     async fn sweep_often(self: Arc<Self>, shutdown: CancellationToken) {
@@ -203,9 +210,92 @@ struct Question<'a> {
     tags: &'a [u8],
 }
 
+/// Compares with every key of the address and with the dummy, never stopping at a match: the work does not tell
+/// whether the address has keys, or which one it was.
+fn weigh(
+    rows: &[KeyRow],
+    dummy: &VerifyKey,
+    now: SystemTime,
+    expired_kept: Duration,
+    mut matches: impl FnMut(&VerifyKey) -> bool,
+) -> Outcome {
+    let (mut living, mut expired) = (None, false);
+    for row in rows {
+        let hit = matches(&row.k);
+        match state(row, now) {
+            KeyState::Living if hit => living = Some(row.expires),
+            KeyState::Expired if hit => {
+                expired |= now.duration_since(row.expires).is_ok_and(|age| age <= expired_kept);
+            }
+            _ => {}
+        }
+    }
+    for _ in rows.len()..rows.len().max(1).next_multiple_of(BLOCK) {
+        std::hint::black_box(matches(std::hint::black_box(dummy)));
+    }
+    match living {
+        Some(expires) => {
+            let left = expires.duration_since(now).unwrap_or_default().as_secs().min(9_999_999);
+            Outcome { status: Status::Valid, valid_for: u32::try_from(left).ok(), reason: None }
+        }
+        // A revoked key is simply wrong: it was taken back because somebody else may have it.
+        None => Outcome { status: Status::Invalid, valid_for: None, reason: expired.then_some(Reason::Expired) },
+    }
+}
+
 fn report(e: &io::Error) {
     match e.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => debug!("an answer was not taken: {e}"),
         _ => warn!("cannot receive questions: {e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn rows(count: u64) -> Vec<KeyRow> {
+        let row = |generation: u64| KeyRow {
+            address: "alice@example.com".into(),
+            generation: i64::try_from(generation).unwrap(),
+            k: VerifyKey::from_octets([u8::try_from(generation).unwrap(); 32]),
+            created: UNIX_EPOCH,
+            // Every other one has ended.
+            expires: UNIX_EPOCH + Duration::from_secs(if generation % 2 == 0 { 2_000 } else { 500 }),
+            revoked: None,
+        };
+        (1..=count).map(row).collect()
+    }
+
+    #[test]
+    fn h_the_number_of_comparisons_tells_neither_whether_an_address_has_keys_nor_which_one_was_right() {
+        let (dummy, now) = (VerifyKey::from_octets([0xff; 32]), UNIX_EPOCH + Duration::from_secs(1_000));
+        for count in 0..=8_u8 {
+            for right in 0..=count {
+                let mut made = 0;
+                let outcome = weigh(&rows(count.into()), &dummy, now, Duration::from_secs(10_000), |k| {
+                    made += 1;
+                    *k.octets() == [right; 32]
+                });
+                assert_eq!(made, 8, "{count} keys, number {right} right");
+                let status = if right > 0 && right % 2 == 0 { Status::Valid } else { Status::Invalid };
+                assert_eq!((outcome.status, outcome.reason), (status, (right % 2 == 1).then_some(Reason::Expired)));
+            }
+        }
+        let mut made = 0;
+        weigh(&rows(9), &dummy, now, Duration::ZERO, |_| {
+            made += 1;
+            false
+        });
+        assert_eq!(made, 16, "more keys than usual: the next block");
+    }
+
+    #[test]
+    fn h_the_dummy_that_fills_up_never_vouches() {
+        let (dummy, now) = (VerifyKey::from_octets([0xff; 32]), UNIX_EPOCH);
+        let outcome = weigh(&[], &dummy, now, Duration::ZERO, |k| *k == dummy);
+        assert_eq!((outcome.status, outcome.reason), (Status::Invalid, None));
     }
 }

@@ -14,12 +14,14 @@
 
 mod addresses;
 mod answer;
+mod fetch;
 mod forged;
 mod in_time;
 mod issue;
 mod post;
 mod rate;
 pub mod schedule;
+mod stream;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,11 +35,13 @@ pub use forged::{Forged, SeenBy};
 pub use in_time::{Crowded, Look};
 pub use issue::{Issued, KeyState, Listed, Owed};
 pub use post::{AskEverywhere, Posted, Poster};
+pub use stream::Streams;
 
 use crate::config::{Config, Deliver, Limits};
 use crate::outbox;
 use crate::proto::key::VerifyKey;
 use crate::store::{self, KeyTable, Opening};
+use crate::tls;
 use forged::Counts;
 use rate::InvalidAnswers;
 
@@ -98,6 +102,27 @@ pub enum Error {
         address: SocketAddr,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// A TCP port that cannot be had.
+    #[error(
+        "cannot listen on TCP {address} for TLS: {source}. Is another server running there? TLS has the addresses and ports of authority.listen"
+    )]
+    ListenTls {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("[authority.tls]: {0}")]
+    Tls(#[from] tls::Error),
+    /// A token that anybody could guess, or that does not fit a line.
+    #[error(
+        "{path} holds no token: 32 to 128 printable characters without spaces are needed, such as those of `openssl rand -hex 32`"
+    )]
+    Token {
+        /// Its file.
+        path: PathBuf,
     },
     /// No random octets.
     #[error("the operating system gives no random octets: {0}")]
@@ -183,6 +208,10 @@ pub struct Authority {
     limits: Arc<Limits>,
     clock: Clock,
     invalid: Mutex<InvalidAnswers>,
+    /// The same over TLS: whoever forges the source of datagrams spends none of these.
+    invalid_streams: Mutex<InvalidAnswers>,
+    /// Whether questions may be asked over TLS instead.
+    offers_tls: bool,
     /// INVALIDKEY answers that are not written down yet.
     forged: Mutex<Counts>,
     /// Whether the table could not be read last time.
@@ -230,6 +259,8 @@ impl Authority {
             limits: limits.clone(),
             clock,
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            invalid_streams: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            offers_tls: config.authority.tls.is_on(),
             forged: Mutex::new(Counts::new(limits.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Context, exit};
-use crate::authority::{AskEverywhere, Authority, Poster};
+use crate::authority::{AskEverywhere, Authority, Poster, Streams};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -19,7 +19,7 @@ use crate::verify::{Endpoint, Said, Verifier};
 /// Endpoints that do not know a key which a note names: one is enough to begin with.
 const NAMED: usize = 3;
 
-/// Run the Authentication Server in the foreground: answer VERIFY over UDP, make keys in time and post them
+/// Run the Authentication Server in the foreground: answer VERIFY, make keys in time and post them
 ///
 /// Answers for the domains of `authority.domains` on the addresses of `authority.listen`, from the table of keys in
 /// `state_dir`, and counts who is asked about with wrong keys (`addrauth report`). It stops on SIGTERM or SIGINT.
@@ -29,8 +29,11 @@ const NAMED: usize = 3;
 /// `verify.domain` in the configuration, says which these are, and `[verify]` whether internal ones may be asked. Until then
 /// it is owed, kept sealed to `post.key` in `state_dir`, and tried again; `addrauth key show` tells why.
 ///
+/// With `[authority.tls]` it speaks TLS too, on TCP at the same addresses and ports; a renewed certificate is noticed by itself
+/// within half a minute of the next connection, and at once on SIGHUP.
+///
 /// For others to find it, the domain's DNS needs a TXT record such as `AS=as.example.com:4410; v=1; t=udp; m=some`,
-/// at the domain itself or at `_addrauth.` below it.
+/// at the domain itself or at `_addrauth.` below it: `addrauth record` prints it.
 ///
 /// Exit code: 0 stopped by a signal, 2 it could not start.
 #[derive(Debug, clap::Args)]
@@ -88,12 +91,14 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let authority = Arc::new(Authority::open(&config, &limits).await?);
     let poster = Poster::open(&config, authority.clone(), Arc::new(Client::new(&config, &limits))).await?;
     let sockets = authority.bind().await?;
+    let streams = authority.bind_streams(&config, &sockets).await?;
     let mut places = Vec::new();
     for socket in &sockets {
         places.push(socket.local_addr()?.to_string());
     }
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    info!("authority started: answers VERIFY for {} on UDP {}", authority.domains().join(", "), places.join(", "));
+    let over = if streams.is_some() { "UDP and TLS" } else { "UDP" };
+    info!("authority started: answers VERIFY for {} on {over} {}", authority.domains().join(", "), places.join(", "));
     let shutdown = CancellationToken::new();
     let posting = async {
         match &poster {
@@ -102,6 +107,8 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     let serving = async { tokio::join!(authority.clone().serve(sockets, shutdown.clone()), posting) };
+    let hangups = tokio::spawn(renew_on_hangup(streams.clone(), signal(SignalKind::hangup())?));
+    let streaming = streams.map(|streams| tokio::spawn(authority.clone().serve_streams(streams, shutdown.clone())));
     tokio::pin!(serving);
     let name = tokio::select! {
         _ = &mut serving => "itself",
@@ -112,7 +119,20 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     if name != "itself" {
         serving.await;
     }
+    if let Some(streaming) = streaming {
+        streaming.await?;
+    }
+    hangups.abort();
     authority.close().await;
     info!("authority stopped by {name}");
     Ok(())
+}
+
+/// Whoever renews certificates sends SIGHUP to servers; one that has none goes on as well.
+async fn renew_on_hangup(streams: Option<Arc<Streams>>, mut hup: Signal) {
+    while hup.recv().await.is_some() {
+        if let Some(streams) = &streams {
+            streams.renew();
+        }
+    }
 }

@@ -1,0 +1,286 @@
+//! Answering VERIFY over TLS (VERIFY §1 and §2), on the addresses and ports of UDP.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+use zeroize::Zeroizing;
+
+use super::fetch::Fetch;
+use super::rate::network;
+use super::{Authority, Error};
+use crate::config::Config;
+use crate::proto::wire::STREAM_MAX;
+use crate::tls::Acceptor;
+
+/// How long taking leave may take: whoever does not listen any more misses nothing.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How long accepting rests when there are no descriptors left: it must not spin.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// The doors of TLS, and who sits behind them.
+#[derive(Debug)]
+pub struct Streams {
+    listeners: Vec<TcpListener>,
+    acceptor: Acceptor,
+    pub(super) fetch: Option<Fetch>,
+    seats: Seats,
+}
+
+impl Streams {
+    /// Reads the certificate again if its files changed.
+    pub fn renew(&self) {
+        self.acceptor.renew();
+    }
+}
+
+/// Connections at once, in all and by network.
+#[derive(Debug)]
+struct Seats {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    most: usize,
+    most_of_one: usize,
+}
+
+/// The right to be connected; it ends when dropped.
+struct Seat {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    network: IpAddr,
+}
+
+impl Seats {
+    fn take(&self, peer: IpAddr) -> Option<Seat> {
+        let network = network(peer);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_this = taken.get(&network).copied().unwrap_or_default();
+        if of_this >= self.most_of_one || taken.values().sum::<usize>() >= self.most {
+            return None;
+        }
+        taken.insert(network, of_this + 1);
+        Some(Seat { taken: self.taken.clone(), network })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.network) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.network)),
+        }
+    }
+}
+
+/// What is done with one line.
+pub(super) struct Spoken {
+    pub(super) reply: Option<Vec<u8>>,
+    /// Whether the connection goes on afterwards.
+    pub(super) goes_on: bool,
+}
+
+impl Authority {
+    /// Opens TCP on the addresses and ports of these sockets, where `[authority.tls]` is set.
+    ///
+    /// # Errors
+    /// A file of the certificate or of the token cannot be used, the keyring cannot be opened, or a port is taken.
+    pub async fn bind_streams(&self, config: &Config, sockets: &[UdpSocket]) -> Result<Option<Arc<Streams>>, Error> {
+        if !config.authority.tls.is_on() {
+            return Ok(None);
+        }
+        let acceptor = Acceptor::open(&config.authority.tls)?;
+        let fetch = Fetch::open(config, &self.limits).await?;
+        let mut listeners = Vec::with_capacity(sockets.len());
+        for (socket, address) in sockets.iter().zip(&self.listen) {
+            let failed = |source| Error::ListenTls { address: *address, source };
+            let place = socket.local_addr().map_err(failed)?;
+            listeners.push(TcpListener::bind(place).await.map_err(failed)?);
+        }
+        let (most, most_of_one) = (self.limits.streams, self.limits.streams_per_network);
+        let seats = Seats { taken: Arc::default(), most, most_of_one };
+        Ok(Some(Arc::new(Streams { listeners, acceptor, fetch, seats })))
+    }
+
+    /// Answers on these doors until `shutdown`; what was asked by then is answered.
+    pub async fn serve_streams(self: Arc<Self>, streams: Arc<Streams>, shutdown: CancellationToken) {
+        let tasks = TaskTracker::new();
+        let doors = (0..streams.listeners.len())
+            .map(|door| self.clone().take_in(streams.clone(), door, tasks.clone(), shutdown.clone()));
+        futures_util::future::join_all(doors).await;
+        tasks.close();
+        tasks.wait().await;
+        if let Some(fetch) = &streams.fetch {
+            fetch.close().await;
+        }
+    }
+
+    async fn take_in(
+        self: Arc<Self>,
+        streams: Arc<Streams>,
+        door: usize,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) {
+        let Some(listener) = streams.listeners.get(door) else { return };
+        let mut troubled = false;
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, peer)) => {
+                    troubled = false;
+                    // At once, and without a word: the verifier has UDP to go back to.
+                    let Some(seat) = streams.seats.take(peer.ip()) else {
+                        debug!(%peer, "too many TLS connections: closed");
+                        continue;
+                    };
+                    tasks.spawn(self.clone().converse(streams.clone(), tcp, peer, seat, shutdown.clone()));
+                }
+                Err(e) => {
+                    if !std::mem::replace(&mut troubled, true) {
+                        warn!("cannot take TLS connections: {e}");
+                    }
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(
+        self: Arc<Self>,
+        streams: Arc<Streams>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        _seat: Seat,
+        shutdown: CancellationToken,
+    ) {
+        // Replies are written whole, so that nothing is gained by waiting for more.
+        if tcp.set_nodelay(true).is_err() {
+            return;
+        }
+        let greeting = timeout(self.limits.stream_handshake, streams.acceptor.accept(tcp));
+        let greeted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            greeted = greeting => greeted,
+        };
+        let mut stream = match greeted {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return debug!(%peer, "closed: {e}"),
+            Err(_) => return debug!(%peer, "closed: the TLS handshake takes too long"),
+        };
+        let why = self.answer_lines(&mut stream, &streams, peer, &shutdown).await;
+        debug!(%peer, "closed: {why}");
+        let _ = timeout(FAREWELL, stream.shutdown()).await;
+    }
+
+    /// Reads lines and answers them, as many as have come together, until one of several ends; which.
+    async fn answer_lines(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        streams: &Streams,
+        peer: SocketAddr,
+        shutdown: &CancellationToken,
+    ) -> &'static str {
+        let mut room = Zeroizing::new(vec![0; self.limits.stream_octets.max(STREAM_MAX)]);
+        let (mut filled, mut since) = (0, Instant::now());
+        loop {
+            let patience = if filled == 0 { self.limits.stream_idle } else { self.limits.stream_line };
+            let free = room.get_mut(filled..).unwrap_or_default();
+            let read = tokio::select! {
+                () = shutdown.cancelled() => return "this server stops",
+                read = timeout_at(since + patience, stream.read(free)) => read,
+            };
+            match read {
+                Ok(Ok(0)) => return "the other side closed it",
+                Ok(Ok(count)) => filled += count,
+                Ok(Err(_)) => return "it broke",
+                Err(_) => return "the other side is too slow",
+            }
+            let lines = room.get(..filled).unwrap_or_default();
+            let whole = lines.iter().rposition(|&octet| octet == b'\n').map_or(0, |at| at + 1);
+            let goes_on = match lines.get(..whole).filter(|lines| !lines.is_empty()) {
+                Some(lines) => self.answer_all(lines, stream, streams, peer).await,
+                None => true,
+            };
+            if !goes_on {
+                return "what came was no question, or nobody reads the replies";
+            }
+            if filled - whole >= STREAM_MAX {
+                return "a line is too long";
+            }
+            if whole > 0 || filled == 0 {
+                since = Instant::now();
+            }
+            room.copy_within(whole..filled, 0);
+            filled -= whole;
+        }
+    }
+
+    /// Answers whole lines in one write; whether the connection goes on.
+    async fn answer_all(
+        &self,
+        lines: &[u8],
+        stream: &mut (impl AsyncWrite + Unpin),
+        streams: &Streams,
+        peer: SocketAddr,
+    ) -> bool {
+        let mut lines = lines.split_inclusive(|&octet| octet == b'\n');
+        let mut under_way = FuturesOrdered::new();
+        let (mut replies, mut goes_on) = (Vec::new(), true);
+        while goes_on {
+            while under_way.len() < self.limits.stream_lines.max(1)
+                && let Some(line) = lines.next()
+            {
+                under_way.push_back(self.speak(line, streams, peer));
+            }
+            let Some(Spoken { reply, goes_on: next }) = under_way.next().await else { break };
+            replies.extend(reply.unwrap_or_default());
+            goes_on = next;
+        }
+        let write = async {
+            stream.write_all(&replies).await?;
+            stream.flush().await
+        };
+        matches!(timeout(self.limits.stream_write, write).await, Ok(Ok(()))) && goes_on
+    }
+
+    async fn speak(&self, line: &[u8], streams: &Streams, peer: SocketAddr) -> Spoken {
+        if let Some(fetch) = &streams.fetch
+            && line.starts_with(b"FETCH ")
+        {
+            return self.hand_out(fetch, line, peer).await;
+        }
+        let reply = self.answer_line(line, peer).await;
+        Spoken { goes_on: reply.is_some(), reply }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f6_no_network_takes_all_seats_and_each_is_free_again() {
+        let seats = Seats { taken: Arc::default(), most: 5, most_of_one: 2 };
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = seats.take(ip("192.0.2.1")).unwrap();
+        let _second = seats.take(ip("::ffff:192.0.2.200")).unwrap();
+        assert!(seats.take(ip("192.0.2.3")).is_none());
+        drop(first);
+        let _third = seats.take(ip("192.0.2.3")).unwrap();
+        let others: Vec<_> = (0..9).map_while(|n| seats.take(ip(&format!("198.51.{n}.1")))).collect();
+        assert_eq!(others.len(), 3);
+        drop(others);
+        assert_eq!(seats.taken.lock().unwrap().len(), 1);
+    }
+}
