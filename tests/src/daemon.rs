@@ -57,6 +57,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts `addrauth VERB --config FILE`, its words going to a file beside the configuration.
     pub fn start(verb: &str, config: &Path) -> Daemon {
+        Daemon::start_with(verb, config, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_with(verb: &str, config: &Path, environment: &[(&str, PathBuf)]) -> Daemon {
         let log = config.with_extension("log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(binary());
@@ -65,6 +70,7 @@ impl Daemon {
             "ADDRAUTH_LOG",
             LOG_LEVEL.get_or_init(|| "info,addrauth=trace,hickory_resolver=trace,lettre=trace,sqlx=trace"),
         );
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         Daemon { child, log }
     }
@@ -101,6 +107,25 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it takes milter connections at this place, as `milter.listen` spells it.
+    pub fn until_it_takes_mail(&mut self, milter: &str) {
+        self.wait_for("milter connections", || match milter.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).is_ok(),
+            None => TcpStream::connect(milter.trim_start_matches("inet:")).is_ok(),
+        });
+    }
+
+    /// Waits until it answers VERIFY there, for whatever address of this domain.
+    pub fn until_it_answers(&mut self, endpoint: SocketAddr, domain: &str) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let question = format!("VERIFY 0a nobody@{domain} {}\r\n", "x".repeat(64));
+        self.wait_for("questions", || {
+            let _ = socket.send_to(question.as_bytes(), endpoint);
+            socket.recv(&mut [0; 512]).is_ok()
+        });
+    }
+
     fn wait_for(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
         let begin = Instant::now();
         while !ready() {
@@ -126,7 +151,9 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("{}:\n{}", self.log.display(), self.log());
+            let log = self.log();
+            let plain = log.lines().filter(|line| !line.contains("DEBUG") && !line.contains("TRACE"));
+            eprintln!("{}:\n{}", self.log.display(), plain.fold(String::new(), |all, line| all + line + "\n"));
         }
     }
 }
@@ -259,24 +286,13 @@ impl Rig {
     /// Starts the filter and waits until it listens.
     pub fn start_filter(&mut self) {
         let mut filter = Daemon::start("filter", &self.path("filter.toml"));
-        let milter = self.door.milter.clone();
-        filter.wait_for("milter connections", || match milter.strip_prefix("unix:") {
-            Some(path) => UnixStream::connect(path).is_ok(),
-            None => TcpStream::connect(milter.trim_start_matches("inet:")).is_ok(),
-        });
+        filter.until_it_takes_mail(&self.door.milter);
         self.filter = Some(filter);
     }
 
     fn start_authority(&mut self) {
-        let endpoint = self.endpoint;
         let mut authority = Daemon::start("authority", &self.path("authority.toml"));
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let question = format!("VERIFY 0a nobody@send.test {}\r\n", "x".repeat(64));
-        authority.wait_for("questions", || {
-            let _ = socket.send_to(question.as_bytes(), endpoint);
-            socket.recv(&mut [0; 512]).is_ok()
-        });
+        authority.until_it_answers(self.endpoint, "send.test");
         self.authority = Some(authority);
     }
 

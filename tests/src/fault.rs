@@ -206,8 +206,9 @@ fn with_small_files() -> Command {
     command
 }
 
-/// The library that shifts the clock, compiled into this directory.
-fn clock(dir: &Path) -> PathBuf {
+/// The library that shifts the clock of a process by what the file that `CLOCK_SHIFT` names holds, compiled into this directory.
+/// It is looked at whenever the time is asked for, so a running process's clock can be moved.
+pub fn clock(dir: &Path) -> PathBuf {
     let (source, library) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src/clock.c"), dir.join("clock.so"));
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);

@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod courier;
 pub mod daemon;
 pub mod dns;
+pub mod estate;
 pub mod fault;
 pub mod fuzz;
 pub mod load;

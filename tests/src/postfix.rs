@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// How long a delivery or a log line may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The user and group that own the Maildirs: nobody's.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
 const DOORS: [(Kind, usize); 4] = [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Bare, 2)];
 /// Who has a mailbox in each door's domain; mail to `NAME+Junk` goes into his folder `.Junk`.
@@ -259,7 +259,7 @@ impl Door {
 }
 
 /// The messages of a Maildir, oldest first.
-fn maildir(path: &Path) -> Vec<Vec<u8>> {
+pub fn maildir(path: &Path) -> Vec<Vec<u8>> {
     let Ok(entries) = fs::read_dir(path.join("new")) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort_by_key(|file| fs::metadata(file).unwrap().modified().unwrap());
@@ -303,7 +303,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// Stops Postfix and removes its directory once our end of the pipe is closed: at the end of this process, a killed one too.
-fn watch(root: &Path) -> ChildStdin {
+pub(crate) fn watch(root: &Path) -> ChildStdin {
     let script = r#"trap '' INT TERM HUP; read -r _; postfix -c "$0/etc" stop; rm -rf "$0""#;
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -311,7 +311,7 @@ fn watch(root: &Path) -> ChildStdin {
 }
 
 /// Runs a command of Postfix; its words go to a file, since the daemon it starts would keep a pipe open.
-fn run(command: &mut Command, root: &Path) {
+pub(crate) fn run(command: &mut Command, root: &Path) {
     let words = root.join("log/words");
     let file = fs::OpenOptions::new().create(true).append(true).open(&words).unwrap();
     let status = command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).status().unwrap();
@@ -419,7 +419,7 @@ milter_content_timeout = 60s
 }
 
 /// The services behind the smtpd ports; proxymap cannot be left out, smtpd hangs without it.
-const SERVICES: &str = "pickup unix n - n 60 1 pickup
+pub(crate) const SERVICES: &str = "pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite

@@ -114,6 +114,19 @@ pub fn stuffed(message: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What AUTH PLAIN wants: the base64 of NUL, name, NUL, password (RFC 4616 §2).
+pub fn plain(name: &str, password: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let octets = format!("\0{name}\0{password}").into_bytes();
+    let mut text = String::new();
+    for three in octets.chunks(3) {
+        let number = (0..3).fold(0, |number, at| number << 8 | usize::from(three.get(at).copied().unwrap_or(0)));
+        let sign = |at: usize| char::from(ALPHABET[number >> (18 - 6 * at) & 63]);
+        text.extend((0..4).map(|at| if at <= three.len() { sign(at) } else { '=' }));
+    }
+    text
+}
+
 /// One message on a connection of its own.
 pub fn send(port: u16, from: &str, to: &[&str], message: &[u8]) -> Reply {
     Session::open(port).deliver(from, to, message)
@@ -122,6 +135,13 @@ pub fn send(port: u16, from: &str, to: &[&str], message: &[u8]) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_and_its_password_are_what_the_bed_knows_already() {
+        assert_eq!(plain("alice@send.test", "secret"), crate::postfix::ALICE);
+        assert_eq!(plain("a", "bc"), "AGEAYmM=");
+        assert_eq!(plain("a", "bcd"), "AGEAYmNk");
+    }
 
     #[test]
     fn a_dot_is_doubled_at_the_beginning_of_a_line_alone() {
