@@ -14,7 +14,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -200,6 +201,12 @@ impl Estate {
             let octets = [seconds.to_ne_bytes(), seconds.to_ne_bytes()].concat();
             std::os::unix::fs::FileExt::write_all_at(&file, &octets, 0).unwrap();
         }
+        // Whoever sleeps looks at its clock when it is woken.
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.send_to(b"wake up\r\n", self.ports.authority).unwrap();
+        for port in [self.ports.mx[1], self.ports.submission[1], self.ports.far[1]] {
+            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        }
     }
 
     /// Runs `addrauth --config FILE VERB…` on the host of this role, by its clock.
@@ -253,11 +260,27 @@ impl Estate {
         })
     }
 
+    /// What bob's host says of an address and a key: the exit code of `addrauth ask`.
+    pub fn asked(&self, address: &str, key: &str) -> Option<i32> {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(self.config_file(Role::Far)).args(["ask", address]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(key.as_bytes()).unwrap();
+        child.wait().unwrap().code()
+    }
+
+    /// What PostgreSQL answers to the role of a host of one.test.
+    pub fn sql(&self, role: Role, statement: &str) -> Result<String, String> {
+        let cluster = self.settings.cluster().expect("the hosts share a database");
+        let (user, database) = settings::database(role, self.dir.path());
+        cluster.sql(user, &database, statement)
+    }
+
     /// Where a word stands in clear below the directories of the estate, of its databases and of its Postfixes: no key may.
     pub fn places_of(&self, word: &str) -> Vec<PathBuf> {
         let mut roots: Vec<&Path> = vec![self.dir.path(), &self.mx.root, &self.far.root];
         roots.extend(self.submission.as_ref().map(|site| site.root.as_path()));
-        roots.extend(self.settings.database_dir());
+        roots.extend(self.settings.cluster().map(|cluster| cluster.socket_dir()));
         let mut found = Vec::new();
         // Half a key would be as bad; a page of a database may end within one.
         for part in [&word[..24], &word[word.len() - 24..]] {

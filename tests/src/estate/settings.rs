@@ -2,20 +2,39 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use addrauth::config::Config;
+use addrauth::store;
 
 use super::{Ports, Role};
+use crate::daemon::binary;
+use crate::postgres::Postgres;
+
+/// The database's roles, one for each host of one.test, and whose rights each has.
+const DATABASE_ROLES: [(Role, &str, &str); 3] = [
+    (Role::Authority, "as_one", "addrauth_authority"),
+    (Role::Mx, "mx_one", "addrauth_learn"),
+    (Role::Submission, "smtp_one", "addrauth_stamp"),
+];
+/// With what the submission server logs in at the database, over TCP; the others come over its socket, and need nothing.
+const DATABASE_PASSWORD: &str = "correct horse battery staple";
 
 /// What AS, MX and submission server of one.test share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Shared {
     /// They are one host, with SQLite files: one filter plays both roles, told by the names of Postfix's daemons.
     #[default]
     StateDir,
+    /// They are three hosts, with a database of this cluster, each as a role of its own.
+    Database(Arc<Postgres>),
 }
 
 /// Settings that a test chooses; each text is TOML.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// What is shared.
     pub shared: Shared,
@@ -30,48 +49,119 @@ pub struct Settings {
 impl Settings {
     /// Whether the hosts of one.test are several.
     pub(super) fn is_apart(&self) -> bool {
-        match self.shared {
-            Shared::StateDir => false,
-        }
+        matches!(self.shared, Shared::Database(_))
     }
 
-    /// Where the database keeps its files, beside those of the hosts.
-    pub(super) fn database_dir(&self) -> Option<&Path> {
+    /// The database's cluster, where there is one.
+    pub(super) fn cluster(&self) -> Option<&Postgres> {
         match &self.shared {
             Shared::StateDir => None,
+            Shared::Database(cluster) => Some(cluster),
         }
     }
 
-    /// Writes all files.
+    /// Writes all files, and makes the database.
     pub(super) fn write(&self, dir: &Path, ports: &Ports, dns: SocketAddr, submission: &Path) {
-        let verify = format!("[verify]\ndns = [\"{dns}\"]\nallow_targets = [\"127.0.0.0/8\"]\ntimeout = \"4s\"\n");
-        let write = |role: Role, text: String| fs::write(dir.join(format!("{}.toml", role.name())), text).unwrap();
-        let home = dir.join("home");
-        for part in ["home", "far"] {
+        for part in ["home", "authority", "mx", "submission", "far"] {
             fs::create_dir(dir.join(part)).unwrap();
         }
+        let stores = self.cluster().map(|cluster| stores(cluster, dir));
+        let write = |role: Role, text: String| {
+            let store = stores.as_ref().and_then(|stores| stores.iter().find(|(to, _)| *to == role));
+            let text = text + store.map_or("", |(_, lines)| lines);
+            fs::write(dir.join(format!("{}.toml", role.name())), text).unwrap();
+        };
+        // Hosts that are one have one directory.
+        let state = |role: Role| match self.is_apart() || role == Role::Far {
+            true => dir.join(role.name()),
+            false => dir.join("home"),
+        };
+        let verify = format!("[verify]\ndns = [\"{dns}\"]\nallow_targets = [\"127.0.0.0/8\"]\ntimeout = \"4s\"\n");
         // The AS's mail takes the way that mail from outside takes.
-        let notices =
-            format!("[notices]\nnotify_via = \"127.0.0.1:{}\"\nfrom = \"postmaster@one.test\"\n", ports.mx[0]);
+        let notices = |domain: &str, port: u16| {
+            format!("[notices]\nnotify_via = \"127.0.0.1:{port}\"\nfrom = \"postmaster@{domain}\"\n")
+        };
         let authority = format!(
-            "hostname = \"as.one.test\"\nstate_dir = {home:?}\n{notices}{verify}\
+            "hostname = \"as.one.test\"\nstate_dir = {:?}\n{}{verify}\
              [authority]\ndomains = [\"one.test\"]\nlisten = [\"{}\"]\n{}\n",
-            ports.authority, self.authority
+            state(Role::Authority),
+            notices("one.test", ports.mx[0]),
+            ports.authority,
+            self.authority
         );
-        let owners =
-            format!("owners = [\"texthash:{}/etc/logins\"]\nlogin_domain = \"one.test\"\n", submission.display());
-        let filter = |hostname: &str, state: &Path, milters: &[u16], trusted: &str| {
+        let filter = |role: Role, hostname: &str, milters: &[u16], trusted: &str| {
             let milters: Vec<String> = milters.iter().map(|port| format!("inet:127.0.0.1:{port}")).collect();
-            let domain = hostname.split_once('.').unwrap().1;
+            let (state, domain) = (state(role), hostname.split_once('.').unwrap().1);
+            let notices = notices(domain, if role == Role::Far { ports.far[0] } else { ports.mx[0] });
             format!(
                 "hostname = {hostname:?}\nfinal_domains = [{domain:?}]\nobserve = false\nstate_dir = {state:?}\n{trusted}\
                  [milter]\nlisten = {milters:?}\n{notices}{verify}"
             )
         };
-        let both = format!("[keyring]\nlearn = [\"smtpd\"]\nstamp = [\"ORIGINATING\"]\n{owners}{}\n", self.learn);
+        let logins = submission.join("etc/logins");
+        let stamp = format!(
+            "stamp = [\"ORIGINATING\"]\nowners = [\"texthash:{}\"]\nlogin_domain = \"one.test\"\n",
+            logins.display()
+        );
+        let learn = format!("[keyring]\nlearn = [\"smtpd\"]\n{}\n", self.learn);
+        let ([_, mx_milter], [_, submission_milter]) = (ports.mx, ports.submission);
+        if self.is_apart() {
+            let seal_to = format!("seal_to = \"{}\"\n", seal_to(&state(Role::Submission)));
+            let trusted = "trusted_hops = [\"127.0.0.3/32\"]\n";
+            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], trusted) + &learn + &seal_to);
+            let stamp = format!("[keyring]\n{stamp}");
+            write(Role::Submission, filter(Role::Submission, "smtp.one.test", &[submission_milter], "") + &stamp);
+        } else {
+            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter, submission_milter], "") + &learn + &stamp);
+        }
         write(Role::Authority, authority);
-        write(Role::Mx, filter("mx.one.test", &home, &[ports.mx[1], ports.submission[1]], "") + &both);
         let far = format!("[policy]\n{}\n", self.far);
-        write(Role::Far, filter("mx.two.test", &dir.join("far"), &[ports.far[1]], "") + &far);
+        write(Role::Far, filter(Role::Far, "mx.two.test", &[ports.far[1]], "") + &far);
     }
+}
+
+/// The database's role for a host, and the database that its configuration names.
+pub(super) fn database(role: Role, dir: &Path) -> (&'static str, String) {
+    let (_, name, _) = DATABASE_ROLES.iter().find(|(host, ..)| *host == role).expect("the host has a role");
+    let config = Config::read(&dir.join(format!("{}.toml", role.name()))).unwrap();
+    let (path, _) = config.store.url.split_once('?').unwrap_or((&config.store.url, ""));
+    (name, path.rsplit('/').next().unwrap().to_owned())
+}
+
+/// The public half of the pair in this directory, which is made where there is none.
+fn seal_to(state: &Path) -> String {
+    store::read_or_make_opener(&state.join("keyring.key")).unwrap().seal_to().to_string()
+}
+
+/// Makes a database as its administrator does, and roles for the hosts; the lines of `[store]` for each.
+fn stores(cluster: &Postgres, dir: &Path) -> Vec<(Role, String)> {
+    /// Roles are the whole cluster's, which tests share.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let database = cluster.database();
+    let mut migrate = Command::new(binary());
+    let empty: PathBuf = dir.join("migrate.toml");
+    fs::write(&empty, "").unwrap();
+    migrate.arg("--config").arg(empty).args(["store", "migrate", "--url", &cluster.url("postgres", &database)]);
+    let out = migrate.stdin(Stdio::null()).output().unwrap();
+    assert!(out.status.success(), "store migrate: {}", String::from_utf8_lossy(&out.stderr));
+    let password_file = dir.join("database.password");
+    fs::write(&password_file, DATABASE_PASSWORD).unwrap();
+    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut stores = Vec::new();
+    for (role, name, rights) in DATABASE_ROLES {
+        let known = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{name}'");
+        if cluster.sql("postgres", &database, &known).unwrap() == "0" {
+            let make = format!("CREATE ROLE {name} LOGIN PASSWORD '{DATABASE_PASSWORD}' IN ROLE {rights}");
+            cluster.sql("postgres", &database, &make).unwrap();
+        }
+        let lines = match role {
+            Role::Submission => {
+                format!("[store]\nurl = \"{}\"\npassword_file = {password_file:?}\n", cluster.tcp_url(name, &database))
+            }
+            _ => format!("[store]\nurl = \"{}\"\n", cluster.url(name, &database)),
+        };
+        stores.push((role, lines));
+    }
+    stores
 }

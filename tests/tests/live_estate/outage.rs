@@ -1,0 +1,133 @@
+//! PostgreSQL dies under a load of submissions and key mails, and comes again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+
+/// Clients that submit at once.
+const CLIENTS: usize = 3;
+
+/// Submits numbered messages until told to stop, each until it is taken; the Subjects of all.
+fn client(estate: &Estate, number: usize, stop: &AtomicBool) -> (Vec<String>, usize) {
+    let (mut taken, mut deferred) = (Vec::new(), 0);
+    while !stop.load(Ordering::SeqCst) {
+        let subject = format!("load-{number}-{}", taken.len());
+        let text = message(ALICE, &subject, "");
+        loop {
+            let reply = estate.submit(ALICE, &[BOB], &text);
+            match reply.code {
+                250 => break,
+                400..500 => deferred += 1,
+                _ => panic!("{reply:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        taken.push(subject);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    (taken, deferred)
+}
+
+/// Has keys made for carol and mallory in turn, each command until it succeeds; how many there were for each.
+fn rotations(estate: &Estate, stop: &AtomicBool) -> usize {
+    let mut made = 0;
+    while !stop.load(Ordering::SeqCst) && made < 4 {
+        for address in [CAROL, MALLORY] {
+            while !estate.addrauth(Role::Authority, &["key", "rotate", address]).status.success() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        made += 1;
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    made
+}
+
+#[test]
+fn postgresql_killed_and_restarted_under_load_loses_no_mail_and_no_key_and_all_goes_on_by_itself() {
+    if std::env::var_os("ADDRAUTH_LIVE").is_none() {
+        return;
+    }
+    let cluster = Arc::new(Postgres::start().expect("PostgreSQL"));
+    let shared = Shared::Database(cluster.clone());
+    let estate = Estate::start(Settings { shared, ..Settings::default() }).unwrap();
+    let key = enlist(&estate, ALICE);
+    let others = [enlist(&estate, CAROL), enlist(&estate, MALLORY)];
+    let stop = AtomicBool::new(false);
+    let (sent, deferred) = std::thread::scope(|scope| {
+        let (estate, stop) = (&estate, &stop);
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(estate, number, stop))).collect();
+        let keys = scope.spawn(move || rotations(estate, stop));
+        std::thread::sleep(Duration::from_secs(3));
+        cluster.kill();
+        std::thread::sleep(Duration::from_secs(4));
+        cluster.restart();
+        std::thread::sleep(Duration::from_secs(6));
+        stop.store(true, Ordering::SeqCst);
+        assert!(keys.join().unwrap() > 0);
+        let results: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        let deferred: usize = results.iter().map(|(_, deferred)| deferred).sum();
+        (results.into_iter().flat_map(|(taken, _)| taken).collect::<Vec<_>>(), deferred)
+    });
+    assert!(deferred > 0, "the outage was not felt");
+    for site in [estate.submission(), &estate.mx, &estate.far] {
+        site.until_it_is_empty();
+    }
+    each_arrived_once_with_its_stamp(&estate, &sent);
+    for address in [CAROL, MALLORY] {
+        every_key_was_brought(&estate, address);
+    }
+    let last = [estate.key_of(CAROL).unwrap(), estate.key_of(MALLORY).unwrap()];
+    assert_ne!(last, others);
+    assert_nowhere(&estate, &[&key, &others[0], &others[1], &last[0], &last[1]]);
+}
+
+fn each_arrived_once_with_its_stamp(estate: &Estate, sent: &[String]) {
+    let got = estate.far.mailbox(BOB);
+    assert_eq!(got.len(), sent.len(), "lost, or delivered twice");
+    for subject in sent {
+        let line = format!("\nSubject: {subject}\n");
+        let copies: Vec<_> = got.iter().filter(|text| text.contains(&line)).collect();
+        let [copy] = copies[..] else { panic!("{} copies of {subject}", copies.len()) };
+        // What was not stamped was not sent; while the AS could not read its table, it could not be asked.
+        let status = fields(copy, "X-Auth-Key-Status");
+        let word = status[0].split(';').next().unwrap();
+        assert!(["VALIDKEY", "UNVERIFIED"].contains(&word), "{copy}");
+    }
+}
+
+/// The newest key that the AS has for the address is the one in the keyring.
+fn every_key_was_brought(estate: &Estate, address: &str) {
+    let fingerprint = |role: Role, table: &str, order: &str| {
+        let newest = format!(
+            "SELECT fingerprint FROM addrauth.{table} WHERE address = '{address}' ORDER BY {order} DESC LIMIT 1"
+        );
+        estate.sql(role, &newest).unwrap()
+    };
+    let made = fingerprint(Role::Authority, "keys", "generation");
+    estate.wait_for(&format!("the newest key of {address} in the keyring"), || {
+        (fingerprint(Role::Submission, "keyring", "learned") == made).then_some(())
+    });
+}
+
+#[test]
+fn a_key_mail_that_comes_while_the_filter_is_down_is_put_off_and_learned_later() {
+    let Some(mut estate) = apart(Settings::default()) else { return };
+    let first = enlist(&estate, ALICE);
+    estate.end(Role::Mx);
+    estate.says(Role::Authority, &["key", "rotate", ALICE]);
+    estate.mx.logged("connect to Milter service inet:127.0.0.1");
+    submit(&estate, ALICE, &[BOB], &message(ALICE, "meanwhile", ""));
+    assert_status(&estate.far.delivered(BOB, "meanwhile"), "VALIDKEY");
+    estate.kill(Role::Authority);
+    estate.run(Role::Authority);
+    estate.run(Role::Mx);
+    estate.at(3_600);
+    let second = estate.wait_for("the second key in the keyring", || estate.key_of(ALICE).filter(|key| *key != first));
+    assert_eq!(estate.mx.mailbox(ALICE), [""; 0]);
+    submit(&estate, ALICE, &[SINK], &message(ALICE, "stamped", ""));
+    assert_eq!(fields(&estate.far.delivered(SINK, "stamped"), "X-Auth-Key"), [&second]);
+    estate.far.empty(SINK);
+    assert_nowhere(&estate, &[&first, &second]);
+}
