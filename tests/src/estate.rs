@@ -37,6 +37,8 @@ pub use site::{PASSWORD, Plan, Port, Site};
 
 /// How long something may take to become true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Whose mail may be delivered over LMTP.
+pub const DAVE: &str = "dave@one.test";
 /// A day, in seconds.
 pub const DAY: i64 = 86_400;
 
@@ -110,7 +112,7 @@ impl Estate {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let zone = runtime.block_on(Zone::start(Records::default())).unwrap();
         let ports = Ports::free();
-        let (mx, submission, far) = sites(&ports, settings.is_apart());
+        let (mx, submission, far) = sites(&ports, &settings);
         fault::clock(dir.path());
         let daemons = BTreeMap::new();
         let mut estate = Estate { mx, far, submission, daemons, settings, ports, zone, _runtime: runtime, dir };
@@ -315,7 +317,7 @@ impl Estate {
 }
 
 /// The Postfixes, laid out and not started: the MX of one.test, its submission server if it is a host of its own, and two.test's.
-fn sites(ports: &Ports, apart: bool) -> (Site, Option<Site>, Site) {
+fn sites(ports: &Ports, settings: &Settings) -> (Site, Option<Site>, Site) {
     let port = |[number, milter]: [u16; 2], daemon, login| Port { number, milter: Some(milter), daemon, login };
     let mx_port = port(ports.mx, "smtpd", false);
     let submission_port = port(ports.submission, "ORIGINATING", true);
@@ -325,12 +327,13 @@ fn sites(ports: &Ports, apart: bool) -> (Site, Option<Site>, Site) {
         name: "mx.one.test",
         ports: vec![mx_port],
         from: 2,
-        mailboxes: logins.clone(),
+        mailboxes: [logins.clone(), vec![DAVE]].concat(),
         forwards: vec![("friend@fwd.test", "bob@two.test")],
         routes: outside.clone(),
+        lmtp: settings.lmtp.map(|port| (DAVE, port)),
         logins: vec![],
     };
-    let submission = if apart {
+    let submission = if settings.is_apart() {
         let inside = [("one.test", ports.mx[0]), ("fwd.test", ports.mx[0])];
         let routes = [inside.to_vec(), outside].concat();
         let (name, ports) = ("smtp.one.test", vec![submission_port]);

@@ -42,6 +42,8 @@ pub struct Settings {
     pub authority: &'static str,
     /// Lines of `[keyring]` where keys are learned.
     pub learn: &'static str,
+    /// The port at which dave's mail is taken over LMTP, the stamp being struck out on the way (`lmtp_header_checks`).
+    pub lmtp: Option<u16>,
     /// Lines of `[policy]` at two.test, and what follows it.
     pub far: &'static str,
 }

@@ -42,6 +42,8 @@ pub struct Plan {
     pub forwards: Vec<(&'static str, &'static str)>,
     /// Domains whose mail others take, and their ports.
     pub routes: Vec<(&'static str, u16)>,
+    /// An address whose mail is delivered over LMTP, and the port.
+    pub lmtp: Option<(&'static str, u16)>,
     /// Names that may log in, each with [`PASSWORD`].
     pub logins: Vec<&'static str>,
 }
@@ -162,10 +164,14 @@ fn lay_out(root: &Path, plan: &Plan) {
     };
     write("mailboxes", rows(plan.mailboxes.iter().map(folder).collect()));
     write("forwards", rows(plan.forwards.iter().map(|(from, to)| format!("{from} {to}")).collect()));
-    write("transport", rows(plan.routes.iter().map(|(to, port)| format!("{to} relay:[127.0.0.1]:{port}")).collect()));
+    let lmtp = plan.lmtp.iter().map(|(to, port)| format!("{to} lmtp:inet:127.0.0.1:{port}"));
+    let routes = plan.routes.iter().map(|(to, port)| format!("{to} relay:[127.0.0.1]:{port}"));
+    write("transport", rows(lmtp.chain(routes).collect()));
+    write("no-keys", "/^X-Auth-Key:/ IGNORE\n".into());
     write("logins", rows(plan.logins.iter().map(|login| format!("{login} {login}")).collect()));
     write("main.cf", main_cf(root, plan));
-    write("master.cf", plan.ports.iter().map(service).collect::<String>() + SERVICES);
+    let services = plan.ports.iter().map(service).collect::<String>() + SERVICES;
+    write("master.cf", services + "lmtp unix - - n - - lmtp\n");
     let sasl = root.join("etc/sasl");
     let file = sasl.join("sasldb2");
     let text =
@@ -241,6 +247,7 @@ smtpd_sasl_path = smtpd
 cyrus_sasl_config_path = {root}/etc/sasl
 smtpd_sender_login_maps = texthash:{root}/etc/logins
 transport_maps = texthash:{root}/etc/transport
+lmtp_header_checks = regexp:{root}/etc/no-keys
 default_transport = error:5.4.4 nothing leaves the estate
 alias_maps =
 alias_database =

@@ -1,5 +1,8 @@
 //! The whole way of a key: made, mailed, learned, stamped, verified; once over three hosts and once over one.
 
+use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth_tests::estate::DAVE;
+
 use super::*;
 
 /// alice's first key reaches the keyring and nothing else; her mail to bob is stamped and found valid.
@@ -94,6 +97,22 @@ fn one_message_to_a_colleague_and_to_bob_is_valid_for_both_and_leaves_no_key_wit
     submit(&estate, ALICE, &[CAROL, BOB], &message(ALICE, "to-both", ""));
     assert_status(&estate.far.delivered(BOB, "to-both"), "VALIDKEY");
     assert_status(&estate.mx.delivered(CAROL, "to-both"), "VALIDKEY");
+    assert_nowhere(&estate, &[&key]);
+}
+
+/// One Postfix stamps and delivers: one line of its configuration takes the stamp out of what stays.
+#[test]
+fn on_one_host_a_header_check_of_lmtp_keeps_the_stamp_from_a_colleague_among_others() {
+    let dave = Mailbox::start().unwrap();
+    let Some(estate) = Estate::start(Settings { lmtp: Some(dave.address().port()), ..Settings::default() }) else {
+        return;
+    };
+    let key = enlist(&estate, ALICE);
+    submit(&estate, ALICE, &[DAVE, BOB], &message(ALICE, "to-both", ""));
+    assert_status(&estate.far.delivered(BOB, "to-both"), "VALIDKEY");
+    let got = estate.wait_for("dave's mail", || dave.taken().pop());
+    assert_eq!((got.field("Subject").as_deref(), got.field("X-Auth-Key")), (Some("to-both"), None));
+    assert!(!got.text.contains(&key));
     assert_nowhere(&estate, &[&key]);
 }
 
