@@ -66,6 +66,7 @@ impl Settings {
     pub(super) fn write(&self, dir: &Path, ports: &Ports, dns: SocketAddr, submission: &Path) {
         for part in ["home", "authority", "mx", "submission", "far"] {
             fs::create_dir(dir.join(part)).unwrap();
+            fs::set_permissions(dir.join(part), fs::Permissions::from_mode(0o700)).unwrap();
         }
         let stores = self.cluster().map(|cluster| stores(cluster, dir));
         let write = |role: Role, text: String| {

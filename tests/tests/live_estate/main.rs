@@ -118,3 +118,21 @@ fn before_the_first_key_is_made_all_mail_flows_and_each_recipient_is_told_the_tr
     assert_status(&estate.mx.delivered(ALICE, "m3"), "NOSERVER");
     assert!(!journal(&estate, Role::Far, ALICE).contains("VALIDKEY"));
 }
+
+#[test]
+fn the_doctor_finds_nothing_wrong_on_any_host() {
+    let Some(estate) = apart(Settings::default()) else { return };
+    enlist(&estate, ALICE);
+    for role in estate.roles() {
+        let site = match role {
+            Role::Authority | Role::Mx => &estate.mx,
+            Role::Submission => estate.submission(),
+            Role::Far => &estate.far,
+        };
+        let postfix = site.root.join("etc").display().to_string();
+        let out = estate.addrauth(role, &["doctor", "one.test", "--postfix", &postfix]);
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(said.contains("one.test: 1 usable AS= records"), "{said}");
+        assert!(!said.contains("WRONG"), "{}: {said}", role.name());
+    }
+}
