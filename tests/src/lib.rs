@@ -8,6 +8,7 @@ pub mod dns;
 pub mod estate;
 pub mod fault;
 pub mod fuzz;
+pub mod keys;
 pub mod load;
 pub mod milter;
 pub mod postfix;

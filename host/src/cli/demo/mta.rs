@@ -247,7 +247,11 @@ impl Mta {
     }
 
     async fn say_envelope(&mut self, envelope: &Envelope) -> Result<Option<(char, String)>, Error> {
-        self.macros(command::CONNECT, &[("j", "mx.example"), ("{daemon_name}", &envelope.daemon)]).await?;
+        self.macros(
+            command::CONNECT,
+            &[("j", "mx.example"), ("{daemon_name}", &envelope.daemon), ("v", "Postfix 3.7.11")],
+        )
+        .await?;
         let (family, address) = match envelope.client {
             IpAddr::V4(address) => (b"4", address.to_string()),
             IpAddr::V6(address) => (b"6", format!("IPv6:{address}")),
