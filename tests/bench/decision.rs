@@ -29,6 +29,7 @@ fn mail() -> Mail {
         queue_id: None,
         client: Client::default(),
         daemon: String::new(),
+        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(None),
         smtputf8: false,
@@ -36,6 +37,7 @@ fn mail() -> Mail {
         recipients: vec![Recipient { path: b"<bob@example.com>".to_vec(), address: None, never_notify: false }],
         fields: Vec::new(),
         keys: Vec::new(),
+        new_keys: Vec::new(),
         malformed: false,
         truncated: false,
     }
