@@ -10,25 +10,23 @@ use crate::store::{Error, Owing, Post, PostRow, Posts, folded, seconds, time};
 #[async_trait]
 impl Posts for MemoryKeys {
     async fn take_post(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Post>, Error> {
+        let now_seconds = seconds(now);
         self.0.with(|table| {
-            table.end_dead(seconds(now));
-            let due =
-                table.posts.iter_mut().filter(|(_, owed)| owed.outcome.is_none() && owed.next_try <= seconds(now));
-            let Some((place, owed)) = due.min_by(|(a, one), (b, other)| (one.next_try, a).cmp(&(other.next_try, b)))
-            else {
-                return Ok(None);
-            };
-            let (Some(key), Some(sealed)) = (table.keys.get(place), owed.sealed.clone()) else { return Ok(None) };
-            owed.tries = owed.tries.saturating_add(1);
-            owed.next_try = seconds(now.checked_add(backoff(owed.tries)).unwrap_or(now));
-            Ok(Some(Post {
-                address: place.0.clone(),
-                generation: place.1,
-                sealed,
-                created: time(key.created),
-                expires: time(key.expires),
-                tries: owed.tries,
-            }))
+            while let Some(place) = table.next_owed(now_seconds) {
+                let (Some(owed), Some(key)) = (table.posts.get_mut(&place), table.keys.get(&place)) else { break };
+                match (key.lives(now_seconds), owed.sealed.clone()) {
+                    (true, Some(sealed)) => {
+                        owed.tries = owed.tries.saturating_add(1);
+                        owed.next_try = seconds(now.checked_add(backoff(owed.tries)).unwrap_or(now));
+                        let ((address, generation), tries) = (place, owed.tries);
+                        let (created, expires) = (time(key.created), time(key.expires));
+                        return Ok(Some(Post { address, generation, sealed, created, expires, tries }));
+                    }
+                    _ if key.revoked.is_none() => owed.end("expired"),
+                    _ => owed.end("revoked"),
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -84,15 +82,9 @@ impl Table {
         self.posts.get_mut(&(post.address.clone(), post.generation)).filter(|owed| owed.outcome.is_none())
     }
 
-    /// Ends the posts of keys that were revoked or ended.
-    fn end_dead(&mut self, now: i64) {
-        let due = |owed: &Owed| owed.outcome.is_none() && owed.next_try <= now;
-        for (place, owed) in self.posts.iter_mut().filter(|(_, owed)| due(owed)) {
-            match self.keys.get(place) {
-                Some(key) if key.lives(now) => {}
-                Some(key) if key.revoked.is_none() => owed.end("expired"),
-                _ => owed.end("revoked"),
-            }
-        }
+    /// The post that has waited longest among those whose turn it is.
+    fn next_owed(&self, now: i64) -> Option<(String, i64)> {
+        let due = self.posts.iter().filter(|(_, owed)| owed.outcome.is_none() && owed.next_try <= now);
+        due.min_by(|(a, one), (b, other)| (one.next_try, a).cmp(&(other.next_try, b))).map(|(place, _)| place.clone())
     }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::database::{CONFLICTS, Database};
 use super::keys::lock_settings;
 use super::{Fault, Line, PostgresKeys, SCAN, rounds};
 use crate::store::{Addresses, Error, SettingsRow, seconds, time};
@@ -17,18 +18,13 @@ const ROWS_AT_ONCE: usize = 5_000;
 #[async_trait]
 impl Addresses for PostgresKeys {
     async fn enlist(&self, rows: &[SettingsRow], progress: &mut (dyn FnMut(usize) + Send)) -> Result<u64, Error> {
-        let (mut new, mut written) = (0, 0);
-        let mut work = self.0.within(self.0.busy(), self.0.begin()).await?;
-        // Each statement has its own time: a million rows take as long as they take.
-        for round in rounds(rows, |row| &row.address) {
-            for part in round.chunks(ROWS_AT_ONCE) {
-                new += self.0.within(SCAN, put_in(&mut work, part)).await?;
-                written += part.len();
-                progress(written);
+        for _ in 1..CONFLICTS {
+            match put_all_in(&self.0, rows, progress).await {
+                Err(fault) if fault.is_conflict() => {}
+                other => return other.map_err(|fault| fault.told(self.0.name())),
             }
         }
-        self.0.within(SCAN, self.0.commit(work)).await?;
-        Ok(new)
+        put_all_in(&self.0, rows, progress).await.map_err(|fault| fault.told(self.0.name()))
     }
 
     async fn set(&self, row: &SettingsRow) -> Result<bool, Error> {
@@ -134,6 +130,26 @@ impl Addresses for PostgresKeys {
     }
 }
 
+/// Puts in all addresses, or none; how many are new. Each statement has its own time: a million rows take as long as they
+/// take.
+async fn put_all_in(
+    database: &Database,
+    rows: &[SettingsRow],
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<u64, Fault> {
+    let (mut new, mut written) = (0, 0);
+    let mut work = database.part(database.busy(), database.begin()).await?;
+    for round in rounds(rows, |row| &row.address) {
+        for part in round.chunks(ROWS_AT_ONCE) {
+            new += database.part(SCAN, put_in(&mut work, part)).await?;
+            written += part.len();
+            progress(written);
+        }
+    }
+    database.part(SCAN, database.commit(work)).await?;
+    Ok(new)
+}
+
 /// Puts in addresses that differ; how many are new. Those that are in already get what their rows name.
 async fn put_in(work: &mut Line, part: &[(usize, &SettingsRow)]) -> Result<u64, Fault> {
     let rows = || part.iter().map(|(_, row)| *row);
@@ -159,6 +175,7 @@ async fn put_in(work: &mut Line, part: &[(usize, &SettingsRow)]) -> Result<u64, 
     .rows_affected();
     let named = agis.iter().chain(&avts).any(Option::is_some);
     if named && usize::try_from(new).is_ok_and(|new| new < part.len()) {
+        lock_settings(work, &addresses).await?;
         // For a row that was put in just now nothing changes.
         sqlx::query(
             "UPDATE addrauth.settings s SET

@@ -18,7 +18,7 @@ const IDLE: Duration = Duration::from_secs(240);
 /// Between two tries to connect while the server is about to come back.
 const RETRY: Duration = Duration::from_millis(100);
 /// How often a transaction is begun anew that the server took back because of another one.
-const CONFLICTS: usize = 8;
+pub(super) const CONFLICTS: usize = 8;
 
 /// A PostgreSQL database, and the connections to it.
 ///
@@ -131,17 +131,26 @@ impl Database {
         self.within(SCAN, self.undisturbed(work)).await
     }
 
-    /// A part of some work, in this time at most.
+    /// Some work, in this time at most; its failure as callers get it.
     pub(super) async fn within<T>(
         &self,
         most: Duration,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Error> {
+        self.part(most, work).await.map_err(|fault| fault.told(self.name()))
+    }
+
+    /// A part of some work, in this time at most.
+    pub(super) async fn part<T>(
+        &self,
+        most: Duration,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         match tokio::time::timeout(most, work).await {
-            Ok(done) => done.map_err(|fault| fault.told(self.name())),
+            Ok(done) => done,
             Err(_) => {
                 let text = format!("no answer within {} s", most.as_secs_f64());
-                Err(Error::Unreachable { place: self.name().to_owned(), text })
+                Err(Fault::Known(Error::Unreachable { place: self.name().to_owned(), text }))
             }
         }
     }

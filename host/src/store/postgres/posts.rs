@@ -141,7 +141,7 @@ async fn take(work: &mut Line, now: SystemTime, backoff: fn(u32) -> Duration) ->
         let row = sqlx::query(
             "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires, k.revoked
              FROM addrauth.posts p JOIN addrauth.keys k USING (address, generation)
-             WHERE p.ended IS NULL AND p.next_try <= $1 ORDER BY p.next_try, p.address LIMIT 1 FOR UPDATE OF p SKIP LOCKED",
+             WHERE p.ended IS NULL AND p.next_try <= $1 ORDER BY p.next_try, p.address, p.generation LIMIT 1 FOR UPDATE OF p SKIP LOCKED",
         )
         .bind(seconds(now))
         .fetch_optional(&mut **work)

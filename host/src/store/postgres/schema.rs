@@ -128,6 +128,7 @@ async fn grant(connection: &mut PgConnection) -> Result<Option<String>, Fault> {
         return Ok(statements());
     }
     let mut work = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *work).await?;
     match sqlx::raw_sql(GRANTS).execute(&mut *work).await.map_err(Fault::from) {
         Ok(_) => work.commit().await?,
         Err(fault) if fault.is_denied() => return Ok(statements()),

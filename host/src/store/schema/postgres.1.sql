@@ -65,7 +65,7 @@ CREATE TABLE addrauth.posts (
     FOREIGN KEY (address, generation) REFERENCES addrauth.keys (address, generation) ON DELETE CASCADE
 );
 
-CREATE INDEX posts_due ON addrauth.posts (next_try, address) WHERE ended IS NULL;
+CREATE INDEX posts_due ON addrauth.posts (next_try, address, generation) WHERE ended IS NULL;
 
 -- The keys of our own addresses. `sealed` is the key, to be opened by whoever stamps alone; it is absent in a row that was
 -- superseded, which stays so that its key is not learned again. `present` says the same, to whoever may not read `sealed`.

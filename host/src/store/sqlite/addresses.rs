@@ -155,7 +155,6 @@ fn read(row: &SqliteRow) -> Result<SettingsRow, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::key::VerifyKey;
     use crate::store::{Keys, Opening};
 
     const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
@@ -163,51 +162,6 @@ mod tests {
     fn row(address: &str, agi: Option<u64>, due: i64) -> SettingsRow {
         let agi = agi.map(Duration::from_secs);
         SettingsRow { address: address.into(), agi, avt: None, created: time(100), due: time(due) }
-    }
-
-    async fn opened() -> (tempfile::TempDir, SqliteKeys) {
-        let dir = tempfile::tempdir().unwrap();
-        let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
-        (dir, table)
-    }
-
-    #[tokio::test]
-    async fn what_is_in_already_keeps_what_the_new_row_does_not_name() {
-        let (_dir, table) = opened().await;
-        let rows = [row("a@example.com", Some(7_200), 500), row("b@example.net", None, 400)];
-        assert_eq!(table.enlist(&rows, &mut |_| {}).await.unwrap(), 2);
-        let again = [row("a@example.com", None, 900), row("b@example.net", Some(3_600), 800)];
-        assert_eq!(table.enlist(&again, &mut |_| {}).await.unwrap(), 0);
-        assert_eq!(table.settings("a@example.com").await.unwrap().unwrap(), rows[0]);
-        assert_eq!(table.settings("b@example.net").await.unwrap().unwrap(), again[1]);
-        assert_eq!(table.enlisted(Some("example.net")).await.unwrap().len(), 1);
-        assert_eq!(table.enlisted(None).await.unwrap().len(), 2);
-        let rate = table.turns_per_second(Duration::from_secs(60)).await.unwrap();
-        assert!((rate - (1.0 / 7_200.0 + 1.0 / 3_600.0)).abs() < 1e-9, "{rate}");
-    }
-
-    #[tokio::test]
-    async fn those_whose_turn_has_come_stand_in_the_order_of_their_turns() {
-        let (_dir, table) = opened().await;
-        let rows = [row("c@example.com", None, 300), row("a@example.com", None, 200), row("b@example.com", None, 301)];
-        table.enlist(&rows, &mut |_| {}).await.unwrap();
-        let names = |rows: Vec<SettingsRow>| rows.into_iter().map(|row| row.address).collect::<Vec<_>>();
-        assert_eq!(names(table.due(time(300), 9).await.unwrap()), ["a@example.com", "c@example.com"]);
-        assert_eq!(names(table.due(time(900), 1).await.unwrap()), ["a@example.com"]);
-    }
-
-    #[tokio::test]
-    async fn taking_addresses_out_ends_their_keys_or_does_nothing() {
-        let (_dir, table) = opened().await;
-        table.enlist(&[row("a@example.com", None, 300)], &mut |_| {}).await.unwrap();
-        table.add("a@example.com", &VerifyKey::from_octets([7; 32]), time(100), time(900), 4).await.unwrap();
-        let both = ["a@example.com".to_owned(), "b@example.com".to_owned()];
-        let error = table.strike(&both, time(200)).await.unwrap_err();
-        assert!(matches!(&error, Error::NotEnlisted { address } if address == "b@example.com"), "{error}");
-        assert_eq!(table.of("a@example.com").await.unwrap()[0].revoked, None);
-        assert_eq!(table.strike(&both[..1], time(200)).await.unwrap(), 1);
-        assert_eq!(table.of("a@example.com").await.unwrap()[0].revoked, Some(time(200)));
-        assert_eq!(table.settings("a@example.com").await.unwrap(), None);
     }
 
     #[tokio::test]

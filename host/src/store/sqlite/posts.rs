@@ -36,45 +36,9 @@ impl Posts for SqliteKeys {
                 return Ok(None);
             }
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(
-                "UPDATE posts SET ended = ?1, sealed = NULL, note = NULL,
-                   outcome = CASE WHEN k.revoked IS NULL THEN 'expired' ELSE 'revoked' END
-                 FROM keys k WHERE k.address = posts.address AND k.generation = posts.generation
-                   AND posts.ended IS NULL AND posts.next_try <= ?1 AND (k.revoked IS NOT NULL OR k.expires <= ?1)",
-            )
-            .bind(seconds(now))
-            .execute(&mut *work)
-            .await?;
-            let row = sqlx::query(
-                "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires
-                 FROM posts p JOIN keys k USING (address, generation)
-                 WHERE p.ended IS NULL AND p.next_try <= ? ORDER BY p.next_try, p.address LIMIT 1",
-            )
-            .bind(seconds(now))
-            .fetch_optional(&mut *work)
-            .await?;
-            let Some(row) = row else {
-                work.commit().await?;
-                return Ok(None);
-            };
-            let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
-            let post = Post {
-                address: row.try_get("address")?,
-                generation: row.try_get("generation")?,
-                sealed: Sealed::from_octets(row.try_get("sealed")?),
-                created: time(row.try_get("created")?),
-                expires: time(row.try_get("expires")?),
-                tries,
-            };
-            sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
-                .bind(tries)
-                .bind(seconds(now + backoff(tries)))
-                .bind(&post.address)
-                .bind(post.generation)
-                .execute(&mut *work)
-                .await?;
+            let post = take(&mut work, now, backoff).await?;
             work.commit().await?;
-            Ok(Some(post))
+            Ok(post)
         };
         taken.await.map_err(|e| self.0.failed(e))
     }
@@ -91,18 +55,11 @@ impl Posts for SqliteKeys {
     }
 
     async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
-             WHERE address = ? AND generation = ? AND ended IS NULL",
-        )
-        .bind(seconds(now))
-        .bind(outcome)
-        .bind(&post.address)
-        .bind(post.generation)
-        .execute(self.0.writer())
-        .await
-        .map(|_| ())
-        .map_err(|e| self.0.failed(e))
+        let ended = async {
+            let mut line = self.0.writer().acquire().await?;
+            end(&mut line, &post.address, post.generation, outcome, now).await
+        };
+        ended.await.map_err(|e| self.0.failed(e))
     }
 
     async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
@@ -137,4 +94,65 @@ impl Posts for SqliteKeys {
             .and_then(read)
             .map_err(|e| self.0.failed(e))
     }
+}
+
+/// The next post of a key that lives; those before it whose keys were revoked or ended, end.
+async fn take(
+    work: &mut SqliteConnection,
+    now: SystemTime,
+    backoff: fn(u32) -> Duration,
+) -> Result<Option<Post>, sqlx::Error> {
+    loop {
+        let row = sqlx::query(
+            "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires, k.revoked
+             FROM posts p JOIN keys k USING (address, generation)
+             WHERE p.ended IS NULL AND p.next_try <= ? ORDER BY p.next_try, p.address, p.generation LIMIT 1",
+        )
+        .bind(seconds(now))
+        .fetch_optional(&mut *work)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let address: String = row.try_get("address")?;
+        let generation: i64 = row.try_get("generation")?;
+        let expires: i64 = row.try_get("expires")?;
+        let dead = match row.try_get::<Option<i64>, _>("revoked")? {
+            Some(_) => Some("revoked"),
+            None => (expires <= seconds(now)).then_some("expired"),
+        };
+        if let Some(outcome) = dead {
+            end(work, &address, generation, outcome, now).await?;
+            continue;
+        }
+        let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
+        sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
+            .bind(tries)
+            .bind(seconds(now.checked_add(backoff(tries)).unwrap_or(now)))
+            .bind(&address)
+            .bind(generation)
+            .execute(&mut *work)
+            .await?;
+        let sealed = Sealed::from_octets(row.try_get("sealed")?);
+        let created = time(row.try_get("created")?);
+        return Ok(Some(Post { address, generation, sealed, created, expires: time(expires), tries }));
+    }
+}
+
+async fn end(
+    work: &mut SqliteConnection,
+    address: &str,
+    generation: i64,
+    outcome: &str,
+    now: SystemTime,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
+         WHERE address = ? AND generation = ? AND ended IS NULL",
+    )
+    .bind(seconds(now))
+    .bind(outcome)
+    .bind(address)
+    .bind(generation)
+    .execute(work)
+    .await
+    .map(|_| ())
 }

@@ -1,0 +1,153 @@
+//! One suite for the stores of the AS's table and the keyring: SQLite, PostgreSQL and memory mean the same by each verb.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use addrauth::config::Config;
+use addrauth::proto::key::VerifyKey;
+use addrauth::proto::seal::Sealed;
+use addrauth::store::{self, KeyTable, Keyring, MemoryKeyring, MemoryKeys, NewKey, NewestKey, Opening, SettingsRow};
+use addrauth_tests::postgres::Postgres;
+
+/// Makes each of these tests one for each store, in a module of its name.
+macro_rules! on_each_store {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::Bed::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(bed) = crate::Bed::postgres().await {
+                    super::$name(bed).await;
+                }
+            })*
+        }
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::Bed::memory()).await;
+            })*
+        }
+    };
+}
+
+mod addresses;
+mod alike;
+mod forged;
+mod keyring;
+mod keys;
+mod lost;
+mod posts;
+mod rights;
+mod together;
+
+const OPENING: Opening = Opening { busy: Duration::from_secs(10), readers: 4 };
+
+/// A store of its own for one test.
+struct Bed {
+    config: Config,
+    memory: Option<(Arc<MemoryKeys>, Arc<MemoryKeyring>)>,
+    /// In PostgreSQL: which database.
+    database: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    fn sqlite() -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state_dir.0 = dir.path().join("state");
+        config.authority.domains = vec!["example.com".into()];
+        Bed { config, memory: None, database: String::new(), _dir: dir }
+    }
+
+    fn memory() -> Bed {
+        Bed { memory: Some(Default::default()), ..Bed::sqlite() }
+    }
+
+    /// In the cluster that all tests share.
+    async fn postgres() -> Option<Bed> {
+        Some(Bed::in_cluster(Postgres::shared()?).await)
+    }
+
+    async fn in_cluster(cluster: &Postgres) -> Bed {
+        let mut bed = Bed::sqlite();
+        bed.database = cluster.database();
+        bed.config.store.url = cluster.url("postgres", &bed.database);
+        assert_eq!(store::migrate(&bed.config.store, OPENING).await.unwrap().left, None);
+        bed
+    }
+
+    /// A handle on the AS's table; every call opens another one.
+    async fn keys(&self) -> Arc<dyn KeyTable> {
+        match &self.memory {
+            Some((keys, _)) => keys.clone(),
+            None => store::open_keys(&self.config, OPENING).await.unwrap(),
+        }
+    }
+
+    /// A handle on the keyring.
+    async fn keyring(&self) -> Arc<dyn Keyring> {
+        match &self.memory {
+            Some((_, keyring)) => keyring.clone(),
+            None => store::open_keyring(&self.config, OPENING).await.unwrap(),
+        }
+    }
+
+    /// Whether what it keeps outlives a handle.
+    fn is_durable(&self) -> bool {
+        self.memory.is_none()
+    }
+}
+
+fn at(seconds: i64) -> SystemTime {
+    store::time(seconds)
+}
+
+fn k(octet: u8) -> VerifyKey {
+    VerifyKey::from_octets([octet; 32])
+}
+
+/// Something sealed; the stores do not look inside.
+fn sealed(text: &str) -> Sealed {
+    Sealed::from_octets(text.as_bytes().to_vec())
+}
+
+/// A key made at a time, living for 1,000 s.
+fn new_key(address: &str, created: i64) -> NewKey {
+    NewKey {
+        address: address.into(),
+        k: k(7),
+        created: at(created),
+        expires: at(created + 1_000),
+        others_end: None,
+        turn: None,
+        only_due: false,
+        post: None,
+    }
+}
+
+/// The same where it is the address's turn, with a post.
+fn turn_key(address: &str, created: i64, turn: i64) -> NewKey {
+    let post = Some(sealed(&format!("{address} {created}")));
+    NewKey { turn: Some(at(turn)), only_due: true, post, ..new_key(address, created) }
+}
+
+fn row(address: &str, agi: Option<u64>, due: i64) -> SettingsRow {
+    let agi = agi.map(Duration::from_secs);
+    SettingsRow { address: address.into(), agi, avt: None, created: at(100), due: at(due) }
+}
+
+fn learned(address: &str, fingerprint: &str, expires: i64) -> NewestKey {
+    NewestKey {
+        address: address.into(),
+        fingerprint: fingerprint.into(),
+        sealed: sealed(fingerprint),
+        learned: at(100),
+        expires: at(expires),
+    }
+}
