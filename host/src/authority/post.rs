@@ -22,6 +22,9 @@ use crate::proto::key::AuthKey;
 use crate::proto::seal::{Opener, SealTo};
 use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post};
 
+/// Tries after which it is said that keys are held back: a replica may well lag for the first ones.
+const TELLING_TRIES: u32 = 3;
+
 /// Asks the servers of a domain whether they know a key.
 #[async_trait]
 pub trait AskEverywhere: Send + Sync {
@@ -146,7 +149,7 @@ impl Poster {
             match proved {
                 Ok((address, key)) => ready.push(Proved { post, address, key }),
                 Err(why) => {
-                    self.tell_held(&post.address, Some(&why));
+                    self.tell_held(&post, Some(&why));
                     self.postpone(&post, &why, &mut posted).await?;
                 }
             }
@@ -203,7 +206,7 @@ impl Poster {
             Ok(()) => {
                 self.end(&post, "sent").await?;
                 posted.done += 1;
-                self.tell_held(&post.address, None);
+                self.tell_held(&post, None);
                 info!(address = post.address, generation, message_id, tries, "new key sent");
             }
             Err(Failure { lasting: true, text }) => self.give_up(&post, &text, posted).await?,
@@ -235,13 +238,13 @@ impl Poster {
             Ok(other) => format!("not stored: {}", other.word()),
             Err(e) => {
                 let why = format!("the keyring cannot be written: {e}");
-                self.tell_held(&post.address, Some(&why));
+                self.tell_held(&post, Some(&why));
                 return self.postpone(&post, &why, posted).await;
             }
         };
         self.end(&post, &outcome).await?;
         posted.done += 1;
-        self.tell_held(&post.address, None);
+        self.tell_held(&post, None);
         info!(address = post.address, generation = post.generation, "new key {outcome}");
         Ok(())
     }
@@ -290,11 +293,11 @@ impl Poster {
     }
 
     /// Says when the keys of a domain begin to be held back, and when they go out again.
-    fn tell_held(&self, address: &str, why: Option<&str>) {
-        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    fn tell_held(&self, post: &Post, why: Option<&str>) {
+        let domain = post.address.rsplit_once('@').map_or("", |(_, domain)| domain);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
-            Some(why) if held.insert(domain.to_owned()) => {
+            Some(why) if post.tries >= TELLING_TRIES && held.insert(domain.to_owned()) => {
                 warn!(domain, "new keys are held back, and tried again: {}", self.note(why));
             }
             None if held.remove(domain) => info!(domain, "new keys go out again"),

@@ -1,146 +1,23 @@
 //! New keys on their way: real sockets for VERIFY, DNS and SMTP, real database files, and a clock that is moved.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
+mod bed;
+mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use addrauth::authority::{Authority, Clock, Error, Intervals, Posted, Poster};
-use addrauth::cli::authority::Client;
-use addrauth::cli::demo::mailbox::{Mailbox, Taken};
-use addrauth::cli::demo::zone::{Records, Zone};
+use addrauth::authority::{Error, Intervals, Posted};
+use addrauth::cli::demo::zone::Records;
 use addrauth::config::{Config, Deliver, Limits, StateDir};
-use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::wire::Reason;
 use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
 use addrauth_tests::authority::{Act, Authority as Fake};
+use addrauth_tests::postfix;
 use addrauth_tests::world::LOOPBACK;
+use bed::{ALICE, Bed, DAY, START, address, holds, key_of, octets_below, opened, posted, posting};
 use tokio_util::sync::CancellationToken;
-
-const DAY: u64 = 86_400;
-const START: u64 = 1_800_000_000;
-const SEQ: &str = "00112233445566778899aabbccddeeff";
-const ALICE: &str = "alice@example.com";
-
-fn address(text: &str) -> Address {
-    Address::parse(text.as_bytes(), true).unwrap()
-}
-
-/// An AS that answers on a socket of its own, whoever posts its keys, and all that they need.
-struct Bed {
-    dir: tempfile::TempDir,
-    config: Config,
-    authority: Arc<Authority>,
-    poster: Option<Poster>,
-    mailbox: Mailbox,
-    zone: Zone,
-    endpoint: SocketAddr,
-    clock: Arc<AtomicU64>,
-    shutdown: CancellationToken,
-}
-
-impl Bed {
-    /// The domain's record leads to the AS alone.
-    async fn start(change: impl FnOnce(&mut Config)) -> Bed {
-        let bed = Bed::unpublished(change).await;
-        bed.publish(&[bed.endpoint]);
-        bed
-    }
-
-    /// The domain has no record.
-    async fn unpublished(change: impl FnOnce(&mut Config)) -> Bed {
-        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
-        let zone = Zone::start(Records::default().txt("else.test", "x")).await.unwrap();
-        let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
-        config.state_dir = StateDir(dir.path().to_owned());
-        config.authority.domains = vec!["example.com".into()];
-        config.authority.listen = vec![(LOOPBACK, 0).into()];
-        config.authority.from = "keys@example.com".into();
-        config.notices.notify_via = mailbox.address().to_string();
-        config.verify = addrauth_tests::world::config(&zone);
-        change(&mut config);
-        let clock = Arc::new(AtomicU64::new(START));
-        let authority = opened(&config, &clock).await;
-        let sockets = authority.bind().await.unwrap();
-        let endpoint = sockets[0].local_addr().unwrap();
-        let shutdown = CancellationToken::new();
-        tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
-        let poster = posting(&config, &authority).await;
-        Bed { dir, config, authority, poster, mailbox, zone, endpoint, clock, shutdown }
-    }
-
-    /// The domain's records lead to these servers, each under a name of its own.
-    fn publish(&self, servers: &[SocketAddr]) {
-        let records = servers.iter().enumerate().fold(Records::default(), |records, (index, server)| {
-            let host = format!("as{index}.example.com");
-            records.txt("example.com", &format!("AS={host}:{}; p={index}", server.port())).address(&host, server.ip())
-        });
-        self.zone.replace(records);
-    }
-
-    async fn turn(&self) -> Posted {
-        self.poster.as_ref().unwrap().turn().await.unwrap()
-    }
-
-    fn pass(&self, seconds: u64) {
-        self.clock.fetch_add(seconds, Ordering::SeqCst);
-    }
-
-    /// What the list says of the newest key's way: outcome and note.
-    async fn way(&self, who: &str) -> (Option<String>, Option<String>) {
-        let post = self.authority.list(&address(who)).await.unwrap()[0].post.clone().unwrap();
-        (post.outcome, post.note)
-    }
-
-    /// What the AS answers about a key.
-    async fn says(&self, who: &str, key: &str) -> String {
-        let question = format!("VERIFY {SEQ} {who} {key} v=1 from=mx.example.net\r\n");
-        let answer = self.authority.answer(question.as_bytes(), "192.0.2.1:5000".parse().unwrap()).await.unwrap();
-        let text = String::from_utf8(answer).unwrap();
-        text.trim_end().splitn(4, ' ').nth(3).unwrap().to_owned()
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
-}
-
-async fn opened(config: &Config, clock: &Arc<AtomicU64>) -> Arc<Authority> {
-    let now = clock.clone();
-    let seam = Clock::new(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)));
-    Arc::new(Authority::with_clock(config, &Arc::new(Limits::default()), seam).await.unwrap())
-}
-
-async fn posting(config: &Config, authority: &Arc<Authority>) -> Option<Poster> {
-    let asks = Arc::new(Client::new(config, &Arc::new(Limits::default())));
-    Poster::open(config, authority.clone(), asks).await.unwrap()
-}
-
-fn key_of(mail: &Taken) -> AuthKey {
-    AuthKey::parse(mail.field("X-New-Auth-Key").unwrap().as_bytes()).unwrap()
-}
-
-/// All octets of all files of a state directory, WAL included.
-fn octets_below(dir: &Path) -> Vec<u8> {
-    let files: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-    assert!(files.len() >= 3, "a database, its log, and the pair");
-    files.concat()
-}
-
-fn holds(octets: &[u8], key: &AuthKey) -> bool {
-    let needle = &key.expose().as_bytes()[..24];
-    octets.windows(needle.len()).any(|window| window == needle)
-}
-
-const fn posted(taken: usize, done: usize) -> Posted {
-    Posted { taken, done, given_up: 0 }
-}
 
 #[tokio::test]
 async fn a_key_is_mailed_only_after_every_endpoint_answers_validkey_and_is_kept_sealed_until_then() {
@@ -299,6 +176,59 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
 }
 
 #[tokio::test]
+async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line() {
+    let Some(postfix) = postfix::Bed::shared() else { return };
+    let door = postfix.door(postfix::Kind::Bare);
+    let (dir, who) = (tempfile::tempdir().unwrap(), address(&door.address("bob")));
+    let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
+    config.state_dir = StateDir(dir.path().to_owned());
+    config.authority.domains = vec![who.domain().to_owned()];
+    config.authority.listen = vec![(LOOPBACK, 0).into()];
+    config.notices.notify_via = format!("127.0.0.1:{}", door.port);
+    config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
+    let authority = opened(&config, &Arc::new(AtomicU64::new(START))).await;
+    let sockets = authority.bind().await.unwrap();
+    let fixed = addrauth::config::FixedAs { endpoint: sockets[0].local_addr().unwrap() };
+    config.verify.domain.insert(who.domain().to_owned(), fixed);
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
+    let owed = authority.rotate(&who).await.unwrap();
+    assert_eq!(posting(&config, &authority).await.unwrap().turn().await.unwrap(), posted(1, 1));
+    let text = String::from_utf8(door.delivered("bob", 1).pop().unwrap()).unwrap();
+    assert!(text.starts_with("Return-Path: <>\n"), "{text}");
+    let key = text.lines().find_map(|line| line.strip_prefix("X-New-Auth-Key: ")).unwrap();
+    let key = AuthKey::parse(key.as_bytes()).unwrap();
+    assert_eq!(key.verify_key().fingerprint(), owed.fingerprint);
+    assert!(
+        text.contains(&format!("\nTo: <{who}>\n")) && text.contains("\nAuto-Submitted: auto-generated\n"),
+        "{text}"
+    );
+    shutdown.cancel();
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn many_keys_go_out_several_a_second_over_few_connections() {
+    let bed = Bed::start(|_| {}).await;
+    for n in 0..160 {
+        bed.authority.rotate(&address(&format!("user{n}@example.com"))).await.unwrap();
+    }
+    let (begin, stop) = (std::time::Instant::now(), CancellationToken::new());
+    let running = bed.poster.as_ref().unwrap().run(stop.clone());
+    let watching = async {
+        while bed.mailbox.taken().len() < 160 && begin.elapsed() < Duration::from_secs(60) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(running, watching);
+    let rate = 160.0 / begin.elapsed().as_secs_f64();
+    println!("{rate:.0} keys a second");
+    assert_eq!(bed.mailbox.taken().len(), 160);
+    assert!(rate > 2.5, "{rate}");
+}
+
+#[tokio::test]
 async fn where_the_mta_is_away_keys_wait() {
     let bed = Bed::start(|config| config.notices.notify_via = "127.0.0.1:9".into()).await;
     bed.authority.rotate(&address(ALICE)).await.unwrap();
@@ -419,135 +349,4 @@ async fn an_import_of_ten_thousand_makes_no_burst_and_issue_times_are_even_over_
         clock.fetch_add(60, Ordering::SeqCst);
     }
     assert!(looks.iter().all(|made| *made == 21), "{looks:?}");
-}
-
-/// The process, killed at any moment: what it made comes, at most repeated.
-mod process {
-    use std::fs;
-
-    use addrauth_tests::daemon::{Daemon, binary};
-
-    use super::*;
-
-    fn written(dir: &Path, listen: SocketAddr, via: SocketAddr, deliver: &str) -> std::path::PathBuf {
-        let file = dir.join("authority.toml");
-        let text = format!(
-            "hostname = \"as.example.com\"\nstate_dir = {:?}\n[notices]\nnotify_via = \"{via}\"\n\
-             [verify]\ndns = [\"127.0.0.1:9\"]\n[verify.domain.\"example.com\"]\nas = \"{listen}\"\n\
-             [authority]\ndomains = [\"example.com\"]\nlisten = [\"{listen}\"]\ndeliver = \"{deliver}\"\n",
-            dir.join("state")
-        );
-        fs::write(&file, text).unwrap();
-        file
-    }
-
-    fn free_port() -> SocketAddr {
-        std::net::UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap()
-    }
-
-    fn say(file: &Path, words: &[&str]) -> (Option<i32>, String, String) {
-        let output = std::process::Command::new(binary()).arg("--config").arg(file).args(words).output().unwrap();
-        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    }
-
-    async fn until(what: &str, mut done: impl FnMut() -> bool) {
-        let begin = std::time::Instant::now();
-        while !done() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn kill_9_between_making_and_sending_loses_no_key_and_no_log_holds_one() {
-        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
-        let file = written(dir.path(), free_port(), mailbox.address(), "mail");
-        let config = Config::read(&file).unwrap();
-        let authority = Authority::open(&config, &Arc::new(Limits::default())).await.unwrap();
-        let names: Vec<_> = (0..60).map(|n| format!("user{n}@example.com")).collect();
-        for name in &names {
-            authority.rotate(&address(name)).await.unwrap();
-        }
-        for pause in [60, 110, 160, 200, 260, 320, 400, 500] {
-            let daemon = Daemon::start("authority", &file);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            daemon.kill();
-        }
-        let killed = mailbox.taken().len();
-        let daemon = Daemon::start("authority", &file);
-        let arrived = || {
-            let mut mails: BTreeMap<String, Vec<Taken>> = BTreeMap::new();
-            for mail in mailbox.taken() {
-                mails.entry(mail.to[0].clone()).or_default().push(mail);
-            }
-            mails
-        };
-        until("all keys arrive", || arrived().len() == 60).await;
-        println!("{killed} mails before the last start, {} in all", mailbox.taken().len());
-        let log = daemon.log();
-        for (to, mails) in arrived() {
-            let (id, key) = (mails[0].field("Message-ID"), key_of(&mails[0]));
-            assert!(mails.iter().all(|mail| mail.field("Message-ID") == id && key_of(mail) == key), "{to}");
-            let who = address(to.trim_matches(['<', '>']));
-            let listed = authority.list(&who).await.unwrap();
-            assert_eq!((listed.len(), &listed[0].fingerprint), (1, &key.verify_key().fingerprint()));
-            assert!(!log.contains(&key.expose()[..16]) && !log.contains(&key.expose()[48..]));
-            assert!(!holds(&octets_below(&dir.path().join("state")), &key));
-        }
-        assert!(log.contains("new key sent"), "{log}");
-        authority.close().await;
-    }
-
-    #[tokio::test]
-    async fn the_running_daemon_makes_the_keys_of_those_whose_turn_has_come_and_mails_them() {
-        let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
-        let file = written(dir.path(), free_port(), mailbox.address(), "mail");
-        let config = Config::read(&file).unwrap();
-        let past = SystemTime::now() - Duration::from_secs(10 * DAY);
-        let limits = Arc::new(Limits::default());
-        let earlier = Authority::with_clock(&config, &limits, Clock::new(move || past)).await.unwrap();
-        earlier.enlist(&[(address(ALICE), Intervals::default())], &mut |_| {}).await.unwrap();
-        earlier.close().await;
-        let _daemon = Daemon::start("authority", &file);
-        until("the key of the first look", || mailbox.taken().len() == 1).await;
-        let first = key_of(&mailbox.taken()[0]);
-        // By hand, while the daemon runs: nothing secret is printed, and it is posted within a look.
-        let (code, out, err) = say(&file, &["key", "rotate", "Alice+x@example.com"]);
-        assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
-        assert!(err.contains("key 2 of alice@example.com") && err.contains("posts it"), "{err}");
-        until("the key made by hand", || mailbox.taken().len() == 2).await;
-        let second = key_of(&mailbox.taken()[1]);
-        assert!(first != second && err.contains(&second.verify_key().fingerprint()));
-        until("the end of the post", || say(&file, &["key", "show", ALICE]).1.matches("  sent\n").count() == 2).await;
-        let (_, json, _) = say(&file, &["--json", "key", "show", ALICE]);
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json["keys"][0]["post"]["outcome"], "sent");
-        for key in [&first, &second] {
-            assert!(![&err, &json.to_string()].iter().any(|text| text.contains(key.expose())));
-        }
-    }
-
-    #[test]
-    fn rotate_says_that_nobody_would_post_the_key_and_makes_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = written(dir.path(), free_port(), free_port(), "nobody");
-        let (code, out, err) = say(&file, &["key", "rotate", ALICE]);
-        assert_eq!((code, out.as_str()), (Some(2), ""));
-        assert!(err.contains("nobody would post") && err.contains("key issue alice@example.com"), "{err}");
-        assert_eq!(say(&file, &["key", "show", ALICE]).0, Some(1), "no key");
-        let (code, out, _) = say(&file, &["key", "issue", ALICE]);
-        assert_eq!((code, out.trim_end().len()), (Some(0), 64));
-        assert!(say(&file, &["key", "show", ALICE]).1.ends_with("  -\n"), "printed, and not posted");
-    }
-
-    #[test]
-    fn a_setting_that_no_mail_can_be_sent_with_ends_the_start_with_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = written(dir.path(), free_port(), free_port(), "mail");
-        let text = fs::read_to_string(&file).unwrap() + "from = \"nobody\"\n";
-        fs::write(&file, text).unwrap();
-        let (code, _, err) = say(&file, &["authority"]);
-        assert!(code == Some(2) && err.contains("authority.from"), "{err}");
-    }
 }
