@@ -108,8 +108,11 @@ impl Settings {
         );
         let learn = format!("[keyring]\nlearn = [\"smtpd\"]\n{}\n", self.learn);
         let ([_, mx_milter], [_, submission_milter]) = (ports.mx, ports.submission);
+        let seal_to = match self.is_apart() {
+            true => format!("seal_to = \"{}\"\n", seal_to(&state(Role::Submission))),
+            false => String::new(),
+        };
         if self.is_apart() {
-            let seal_to = format!("seal_to = \"{}\"\n", seal_to(&state(Role::Submission)));
             let trusted = "trusted_hops = [\"127.0.0.3/32\"]\n";
             write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], trusted) + &learn + &seal_to);
             let stamp = format!("[keyring]\n{stamp}");
@@ -117,7 +120,7 @@ impl Settings {
         } else {
             write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter, submission_milter], "") + &learn + &stamp);
         }
-        write(Role::Authority, authority);
+        write(Role::Authority, authority + "[keyring]\n" + &seal_to);
         let far = format!("[policy]\n{}\n", self.far);
         write(Role::Far, filter(Role::Far, "mx.two.test", &[ports.far[1]], "") + &far);
     }

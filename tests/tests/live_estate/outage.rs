@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::*;
 
 /// Clients that submit at once.
@@ -29,17 +31,20 @@ fn client(estate: &Estate, number: usize, stop: &AtomicBool) -> (Vec<String>, us
     (taken, deferred)
 }
 
-/// Has keys made for carol and mallory in turn, each command until it succeeds; how many there were for each.
-fn rotations(estate: &Estate, stop: &AtomicBool) -> usize {
-    let mut made = 0;
-    while !stop.load(Ordering::SeqCst) && made < 4 {
-        for address in [CAROL, MALLORY] {
-            while !estate.addrauth(Role::Authority, &["key", "rotate", address]).status.success() {
-                std::thread::sleep(Duration::from_millis(200));
-            }
-        }
-        made += 1;
+/// Has keys made for carol and mallory in turn, each command until it succeeds; the fingerprints of all that it told of.
+fn rotations(estate: &Estate, stop: &AtomicBool) -> Vec<(&'static str, String)> {
+    let mut made = Vec::new();
+    while !stop.load(Ordering::SeqCst) && made.len() < 8 {
+        // Ends are told in whole seconds: two keys of one moment are not told apart by them.
         std::thread::sleep(Duration::from_secs(2));
+        for address in [CAROL, MALLORY] {
+            let said = estate.wait_for("a key is made", || {
+                let out = estate.addrauth(Role::Authority, &["--json", "key", "rotate", address]);
+                out.status.success().then_some(out.stdout)
+            });
+            let said: Value = serde_json::from_slice(&said).unwrap();
+            made.push((address, said["fingerprint"].as_str().unwrap().to_owned()));
+        }
     }
     made
 }
@@ -55,7 +60,7 @@ fn postgresql_killed_and_restarted_under_load_loses_no_mail_and_no_key_and_all_g
     let key = enlist(&estate, ALICE);
     let others = [enlist(&estate, CAROL), enlist(&estate, MALLORY)];
     let stop = AtomicBool::new(false);
-    let (sent, deferred) = std::thread::scope(|scope| {
+    let (sent, made, deferred) = std::thread::scope(|scope| {
         let (estate, stop) = (&estate, &stop);
         let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(estate, number, stop))).collect();
         let keys = scope.spawn(move || rotations(estate, stop));
@@ -65,19 +70,18 @@ fn postgresql_killed_and_restarted_under_load_loses_no_mail_and_no_key_and_all_g
         cluster.restart();
         std::thread::sleep(Duration::from_secs(6));
         stop.store(true, Ordering::SeqCst);
-        assert!(keys.join().unwrap() > 0);
+        let made = keys.join().unwrap();
         let results: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         let deferred: usize = results.iter().map(|(_, deferred)| deferred).sum();
-        (results.into_iter().flat_map(|(taken, _)| taken).collect::<Vec<_>>(), deferred)
+        (results.into_iter().flat_map(|(taken, _)| taken).collect::<Vec<_>>(), made, deferred)
     });
+    println!("{} messages taken, {deferred} times one was put off; {} keys made", sent.len(), made.len());
     assert!(deferred > 0, "the outage was not felt");
     for site in [estate.submission(), &estate.mx, &estate.far] {
         site.until_it_is_empty();
     }
     each_arrived_once_with_its_stamp(&estate, &sent);
-    for address in [CAROL, MALLORY] {
-        every_key_was_brought(&estate, address);
-    }
+    every_key_was_brought(&estate, &made);
     let last = [estate.key_of(CAROL).unwrap(), estate.key_of(MALLORY).unwrap()];
     assert_ne!(last, others);
     assert_nowhere(&estate, &[&key, &others[0], &others[1], &last[0], &last[1]]);
@@ -97,18 +101,23 @@ fn each_arrived_once_with_its_stamp(estate: &Estate, sent: &[String]) {
     }
 }
 
-/// The newest key that the AS has for the address is the one in the keyring.
-fn every_key_was_brought(estate: &Estate, address: &str) {
-    let fingerprint = |role: Role, table: &str, order: &str| {
-        let newest = format!(
-            "SELECT fingerprint FROM addrauth.{table} WHERE address = '{address}' ORDER BY {order} DESC LIMIT 1"
-        );
-        estate.sql(role, &newest).unwrap()
-    };
-    let made = fingerprint(Role::Authority, "keys", "generation");
-    estate.wait_for(&format!("the newest key of {address} in the keyring"), || {
-        (fingerprint(Role::Submission, "keyring", "learned") == made).then_some(())
-    });
+/// No key that the AS told of is still owed, and the last one of each address is in the keyring.
+fn every_key_was_brought(estate: &Estate, made: &[(&str, String)]) {
+    for address in [CAROL, MALLORY] {
+        let of_address: Vec<&String> =
+            made.iter().filter(|(whose, _)| *whose == address).map(|(_, print)| print).collect();
+        let last = of_address.last().expect("keys were made for both");
+        estate.wait_for(&format!("the last key of {address} in the keyring"), || {
+            estate.says(Role::Submission, &["keyring", "list"]).contains(last.as_str()).then_some(())
+        });
+        estate.wait_for(&format!("nothing is owed to {address}"), || {
+            let table = estate.says(Role::Authority, &["key", "show", address]);
+            let row = |print: &&String| table.lines().find(|line| line.contains(print.as_str())).map(String::from);
+            let rows: Vec<String> = of_address.iter().filter_map(row).collect();
+            assert_eq!(rows.len(), of_address.len(), "a key that was told of is gone:\n{table}");
+            rows.iter().all(|row| row.trim_end().ends_with("sent")).then_some(())
+        });
+    }
 }
 
 #[test]
