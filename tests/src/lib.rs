@@ -15,4 +15,5 @@ pub mod postfix;
 pub mod postgres;
 pub mod probe;
 pub mod smtp;
+pub mod streams;
 pub mod world;

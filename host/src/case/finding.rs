@@ -193,7 +193,7 @@ pub struct Found {
     pub sender: Option<Address>,
     /// What the sender's domain claims; absent where it publishes no AS.
     pub claim: Option<Claim>,
-    /// The AS that said so, as host:port.
+    /// The AS that said so, as host:port; where it did so over TLS, ` over TLS` follows.
     pub authority: Option<String>,
     /// Whether the answer came from our cache.
     pub cached: bool,

@@ -118,7 +118,7 @@ pub struct ToldFound {
     pub sender: Option<String>,
     /// What its domain claims.
     pub claim: Option<Claim>,
-    /// The AS that answered, as host:port.
+    /// The AS that answered, as host:port; ` over TLS` follows where that is so.
     pub authority: Option<String>,
     /// Whether the answer came from the cache.
     pub cached: bool,

@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::ask::{Said, Verdict};
-use super::locate::Endpoint;
 use crate::case::Why;
 use crate::config::Limits;
 use crate::proto::address::Address;
@@ -37,8 +36,7 @@ struct Valid {
 
 #[derive(Clone)]
 struct Other {
-    said: Said,
-    endpoint: Option<Endpoint>,
+    verdict: Verdict,
     until: Instant,
 }
 
@@ -75,21 +73,24 @@ impl Memory {
             let other = cache.get(&mark)?;
             (now < other.until).then_some(other)
         })?;
-        Some((other.said, other.endpoint.map(|endpoint| endpoint.authority).unwrap_or_default()))
+        Some((other.verdict.said, other.verdict.authority().unwrap_or_default()))
     }
 
     /// Which endpoint said INVALIDKEY, so that another may be asked.
     pub(super) fn who_denied(&self, address: &Address, key: &VerifyKey) -> Option<SocketAddr> {
-        self.invalid.get(&self.mark(address, key)).and_then(|other| other.endpoint).map(|endpoint| endpoint.address)
+        self.invalid
+            .get(&self.mark(address, key))
+            .and_then(|other| other.verdict.endpoint)
+            .map(|endpoint| endpoint.address)
     }
 
     /// Remembers a verdict. What was said of another key of this address stays, unless this one is valid.
     pub(super) fn remember(&self, address: &Address, key: &VerifyKey, verdict: &Verdict, now: Instant) {
         let mark = self.mark(address, key);
-        let other = |lifetime| Other { said: verdict.said, endpoint: verdict.endpoint.clone(), until: now + lifetime };
+        let other = |lifetime| Other { verdict: verdict.clone(), until: now + lifetime };
         match verdict.said {
             Said::Valid { valid_for } => {
-                let authority = verdict.endpoint.as_ref().map(|e| e.authority.clone()).unwrap_or_default();
+                let authority = verdict.authority().unwrap_or_default();
                 let until = now + self.lifetime(valid_for);
                 self.valid.insert(address.clone(), Valid { key: key.clone(), authority, until });
                 self.invalid.remove(&mark);
@@ -121,6 +122,8 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::locate::Endpoint;
+    use super::super::peers::Over;
     use super::*;
     use crate::proto::key::AuthKey;
 
@@ -138,7 +141,7 @@ mod tests {
 
     fn verdict(said: Said) -> Verdict {
         let address = ([192, 0, 2, 1], 4410).into();
-        Verdict { said, endpoint: Some(Endpoint { authority: "as.example.com:4410".into(), address }) }
+        Verdict { said, endpoint: Some(Endpoint::fixed(address)), over: Over::Udp }
     }
 
     /// For how many whole seconds a verdict is remembered.

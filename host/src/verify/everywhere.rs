@@ -24,9 +24,6 @@ pub enum Unasked {
     /// DNS did not tell, or said something unusable.
     #[error("{0}")]
     Unlocated(Failure),
-    /// A server that takes no proof over UDP.
-    #[error("{0} is published without UDP or without h1, and cannot be asked whether it knows the key")]
-    NoProof(String),
     /// A server at an address that may not be asked.
     #[error("{authority}: {refused}; verify.allow_targets permits it")]
     Barred {
@@ -49,21 +46,19 @@ impl Verifier {
         let endpoints = match self.published(address.domain(), deadline).await {
             Published::Nothing => return Err(Unasked::Unpublished(address.domain().to_owned())),
             Published::Failed(failure) => return Err(Unasked::Unlocated(failure)),
-            Published::Fixed(fixed) => vec![Endpoint { authority: fixed.to_string(), address: fixed }],
+            Published::Fixed(fixed) => vec![Endpoint::fixed(fixed)],
             Published::Records(records) => self.every_endpoint(&records.used, deadline).await?,
         };
         let ask = |endpoint: Endpoint| async {
             let endpoints = vec![endpoint.clone()];
-            let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+            let inquiry =
+                Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: false };
             (endpoint, self.works.asker.ask_alone(inquiry).await.said)
         };
         Ok(join_all(endpoints.into_iter().map(ask)).await)
     }
 
     async fn every_endpoint(&self, records: &[Record], deadline: Instant) -> Result<Vec<Endpoint>, Unasked> {
-        if let Some(record) = records.iter().find(|record| !(record.udp && record.h1)) {
-            return Err(Unasked::NoProof(format!("{}:{}", record.host, record.port)));
-        }
         let most = self.works.limits.endpoints_everywhere;
         let Endpoints { usable, refused, failed } = self.works.locator.endpoints_up_to(most, records, deadline).await;
         match (refused.into_iter().next(), failed.into_iter().next()) {

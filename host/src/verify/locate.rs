@@ -28,6 +28,31 @@ pub struct Endpoint {
     pub authority: String,
     /// Where it is asked.
     pub address: SocketAddr,
+    /// How it may be asked.
+    pub offers: Offers,
+}
+
+/// How an endpoint may be asked: over one of the two at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Offers {
+    /// Over UDP, with a proof.
+    pub udp: bool,
+    /// Over TLS.
+    pub tls: bool,
+    /// It takes proofs; otherwise the key itself, over TLS.
+    pub h1: bool,
+}
+
+impl Endpoint {
+    /// An endpoint that the configuration names: asked over UDP, since no certificate could name it.
+    pub fn fixed(address: SocketAddr) -> Endpoint {
+        Endpoint { authority: address.to_string(), address, offers: Offers { udp: true, tls: false, h1: true } }
+    }
+
+    /// The AS's host name, which its certificate must have.
+    pub fn host(&self) -> &str {
+        self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host)
+    }
 }
 
 /// What a domain publishes.
@@ -204,7 +229,7 @@ impl Locator {
         Ok(joined.filter(|text| Record::begins(text)).collect())
     }
 
-    /// The addresses of these records that may be asked over UDP, in their order: the first [`Limits::endpoints`] count.
+    /// The addresses of these records that may be asked, in their order: the first [`Limits::endpoints`] count.
     pub(super) async fn endpoints(&self, records: &[Record], deadline: Instant) -> Endpoints {
         self.endpoints_up_to(self.limits.endpoints.max(1), records, deadline).await
     }
@@ -229,6 +254,8 @@ impl Locator {
 
     fn admit(&self, record: &Record, addresses: Result<Vec<IpAddr>, Failure>, found: &mut Endpoints) {
         let authority = format!("{}:{}", record.host, record.port);
+        // On UDP the key itself would be seen by all on the way.
+        let offers = Offers { udp: record.udp && record.h1, tls: record.tls, h1: record.h1 };
         let addresses = match addresses {
             Ok(addresses) => addresses,
             Err(failure) => return found.failed.push(failure),
@@ -236,7 +263,7 @@ impl Locator {
         for address in addresses {
             match self.guard.check(address, record.port) {
                 Ok(address) if found.usable.iter().all(|known| known.address != address) => {
-                    found.usable.push(Endpoint { authority: authority.clone(), address });
+                    found.usable.push(Endpoint { authority: authority.clone(), address, offers });
                 }
                 Ok(_) => {}
                 Err(refused) => found.refused.push((authority.clone(), refused)),

@@ -1,7 +1,9 @@
 //! Locate the AS in DNS, ask it, remember the answer.
 //!
-//! Questions go over UDP, with a proof and never with the key. TLS is not spoken: an AS that asks for it (`e=stream`) or takes
-//! nothing else leaves the result at `unverified`.
+//! Questions go over UDP, with a proof and never with the key; over TLS when the AS asks for that (`e=stream`), when it takes
+//! nothing else, when UDP came to nothing, and before a silent drop where there is no second endpoint. The key itself goes out
+//! to an AS that takes no proof (`h=none`), over TLS alone and after its certificate has passed. A certificate passes by PKIX
+//! for the AS's host name: there is no TLSA, since DNS answers are not validated here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +14,16 @@ use crate::case::{Found, KeyStatus, Mail, Why};
 use crate::config::{self, Limits};
 use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
-use crate::proto::record::{Claim, Record};
+use crate::proto::record::Claim;
+use crate::tls::{self, Connector};
 
 pub use ask::Said;
 use ask::{Asker, Inquiry, Verdict};
 use cache::{Mark, Memory};
 use flight::Flights;
 use locate::Locator;
-pub use locate::{Endpoint, Endpoints, Failure, Published, Records, Texts};
+pub use locate::{Endpoint, Endpoints, Failure, Offers, Published, Records, Texts};
+use peers::Over;
 
 pub use everywhere::Unasked;
 pub use guard::{Refused, is_internal};
@@ -27,11 +31,13 @@ pub use guard::{Refused, is_internal};
 mod ask;
 mod cache;
 mod everywhere;
+mod exchange;
 mod flight;
 mod guard;
 mod locate;
 mod peers;
 mod schedule;
+mod stream;
 
 /// How long after a question's own deadline its outcome is still awaited: it ends by itself, a little late at worst.
 const GRACE: Duration = Duration::from_millis(50);
@@ -42,6 +48,9 @@ pub enum Error {
     /// No resolver can be made of the configuration.
     #[error("cannot set the DNS resolver up ({0}): name servers in `verify.dns`, or see /etc/resolv.conf")]
     Resolver(String),
+    /// The file of root certificates cannot be used.
+    #[error("verify.tls_roots: {0}")]
+    Roots(#[from] tls::Error),
 }
 
 /// Finds out whether key and sender address of a message belong together.
@@ -66,7 +75,7 @@ impl Verifier {
     pub fn new(config: &config::Verify, hostname: &str, limits: &Arc<Limits>) -> Result<Verifier, Error> {
         let works = Works {
             locator: Locator::new(config, limits).map_err(|error| Error::Resolver(error.to_string()))?,
-            asker: Asker::new(hostname, limits),
+            asker: Asker::new(hostname, Connector::new(&config.tls_roots)?, limits),
             memory: Memory::new(limits),
             limits: limits.clone(),
         };
@@ -162,7 +171,7 @@ impl Verifier {
         }
         let Some(key) = key else { return unknown(KeyStatus::Missing, None, sender, &published) };
         if let Some((said, authority)) = self.works.memory.recall(&sender, &key.verify_key(), Instant::now()) {
-            let found = told(sender, &published, Verdict { said, endpoint: None });
+            let found = told(sender, &published, Verdict { said, endpoint: None, over: Over::Udp });
             return Found { authority: Some(authority).filter(|name| !name.is_empty()), cached: true, ..found };
         }
         let verdict = self.ask(&sender, key, &published, deadline).await;
@@ -202,13 +211,13 @@ impl Works {
             Ok(endpoints) => endpoints.usable,
             Err(why) => return Verdict::unverified(why),
         };
-        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: false };
         let verdict = self.asker.ask(inquiry).await;
         self.memory.remember(&address, &key.verify_key(), &verdict, Instant::now());
         verdict
     }
 
-    /// The same question to somebody other than who denied it first, where there is one.
+    /// The same question to somebody other than who denied it first, where there is one; else over TLS, where it is offered.
     async fn ask_another(self: Arc<Works>, job: Job, authority: Option<String>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let mut endpoints = match self.endpoints(&published, deadline).await {
@@ -219,12 +228,14 @@ impl Works {
         let denier = self.memory.who_denied(&address, &key.verify_key());
         let denied = |endpoint: &Endpoint| match denier {
             Some(denier) => endpoint.address == denier,
-            None => authority.as_ref() == Some(&endpoint.authority),
+            None => authority.as_ref().and_then(|said| said.split(' ').next()) == Some(&endpoint.authority),
         };
-        if endpoints.iter().any(|endpoint| !denied(endpoint)) {
+        let another = endpoints.iter().any(|endpoint| !denied(endpoint));
+        if another {
             endpoints.retain(|endpoint| !denied(endpoint));
         }
-        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline };
+        let inquiry =
+            Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: !another };
         let verdict = self.asker.ask(inquiry).await;
         if !matches!(verdict.said, Said::Invalid(_)) {
             self.memory.forget(&address, &key.verify_key());
@@ -232,22 +243,13 @@ impl Works {
         verdict
     }
 
-    /// Who may be asked over UDP with a proof; the reason where the records name nobody.
+    /// Who may be asked; the reason where it is not known.
     async fn endpoints(&self, published: &Published, deadline: Instant) -> Result<Endpoints, Why> {
         match published {
             Published::Fixed(address) => {
-                let usable = vec![Endpoint { authority: address.to_string(), address: *address }];
-                Ok(Endpoints { usable, ..Endpoints::default() })
+                Ok(Endpoints { usable: vec![Endpoint::fixed(*address)], ..Endpoints::default() })
             }
-            Published::Records(records) => {
-                let askable = |record: &&Record| record.udp && record.h1;
-                let askable: Vec<Record> = records.used.iter().filter(askable).cloned().collect();
-                // `h=none` or TLS alone: on UDP the key itself would have to go out.
-                if askable.is_empty() {
-                    return Err(Why::NoProof);
-                }
-                Ok(self.locator.endpoints(&askable, deadline).await)
-            }
+            Published::Records(records) => Ok(self.locator.endpoints(&records.used, deadline).await),
             Published::Nothing | Published::Failed(_) => Err(Why::Dns),
         }
     }
@@ -304,8 +306,7 @@ fn told(sender: Address, published: &Published, verdict: Verdict) -> Found {
         Said::Invalid(why) => (KeyStatus::Invalid, Some(why)),
         Said::Unverified(why) => (KeyStatus::Unverified, Some(why)),
     };
-    let authority = verdict.endpoint.map(|endpoint| endpoint.authority);
-    Found { authority, ..unknown(status, why, sender, published) }
+    Found { authority: verdict.authority(), ..unknown(status, why, sender, published) }
 }
 
 async fn within(deadline: Instant, question: impl Future<Output = Verdict>) -> Verdict {

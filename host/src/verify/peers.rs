@@ -7,12 +7,30 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::locate::Endpoint;
 use super::schedule::END;
 use crate::config::Limits;
 
+/// What a question goes over. An endpoint has a breaker for each: UDP may be dead where TLS is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Over {
+    Udp,
+    Tls,
+}
+
+impl Over {
+    /// Whether an endpoint may be asked over it.
+    pub(super) fn is_offered_by(self, endpoint: &Endpoint) -> bool {
+        match self {
+            Over::Udp => endpoint.offers.udp,
+            Over::Tls => endpoint.offers.tls,
+        }
+    }
+}
+
 /// All endpoints and domains, the least used forgotten first.
 pub(super) struct Peers {
-    endpoints: Cache<SocketAddr, Arc<Peer>>,
+    endpoints: Cache<(SocketAddr, Over), Arc<Peer>>,
     budgets: Cache<String, Arc<Mutex<Budget>>>,
     limits: Arc<Limits>,
 }
@@ -46,8 +64,9 @@ impl Peers {
         Peers { endpoints: Cache::new(known), budgets: Cache::new(known), limits: limits.clone() }
     }
 
-    pub(super) fn endpoint(&self, address: SocketAddr) -> Arc<Peer> {
-        let peer = self.endpoints.get_or_insert_with(&address, || Ok::<_, std::convert::Infallible>(self.stranger()));
+    pub(super) fn endpoint(&self, address: SocketAddr, over: Over) -> Arc<Peer> {
+        let peer =
+            self.endpoints.get_or_insert_with(&(address, over), || Ok::<_, std::convert::Infallible>(self.stranger()));
         peer.unwrap_or_else(|never| match never {})
     }
 
@@ -133,7 +152,7 @@ mod tests {
     #[test]
     fn five_timeouts_in_a_row_open_the_breaker_for_30_s_and_then_one_probe_goes() {
         let (peers, start) = (peers(), Instant::now());
-        let peer = peers.endpoint(([192, 0, 2, 1], 4410).into());
+        let peer = peers.endpoint(([192, 0, 2, 1], 4410).into(), Over::Udp);
         for _ in 0..4 {
             peer.timed_out(start);
         }
@@ -151,6 +170,13 @@ mod tests {
         assert!(peer.admits(at(63)));
         peer.decided();
         assert!(peer.admits(at(63)) && peer.admits(at(63)));
+    }
+
+    #[test]
+    fn a_dead_udp_does_not_close_tls_at_the_same_place() {
+        let (peers, start, place) = (peers(), Instant::now(), ([192, 0, 2, 1], 4410).into());
+        (0..5).for_each(|_| peers.endpoint(place, Over::Udp).timed_out(start));
+        assert!(peers.endpoint(place, Over::Udp).is_open(start) && !peers.endpoint(place, Over::Tls).is_open(start));
     }
 
     #[test]
