@@ -435,6 +435,11 @@ impl Config {
                 "authority.tls needs both certificate and key, or neither: without them VERIFY is UDP only".into(),
             );
         }
+        if self.keyring.fetch_from.is_empty() != self.keyring.fetch_token_file.as_os_str().is_empty() {
+            return wrong(
+                "keyring.fetch_from and keyring.fetch_token_file belong together: where keys are, and what opens the door".into(),
+            );
+        }
         if !self.authority.fetch_token_file.as_os_str().is_empty() && !tls.is_on() {
             return wrong(
                 "authority.fetch_token_file needs [authority.tls]: keys are handed out over TLS alone".into(),

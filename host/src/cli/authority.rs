@@ -67,7 +67,7 @@ impl AskEverywhere for Client {
     }
 }
 
-fn named((Endpoint { authority, address }, said): &(Endpoint, Said)) -> String {
+fn named((Endpoint { authority, address, .. }, said): &(Endpoint, Said)) -> String {
     match *authority == address.to_string() {
         true => format!("{address}: {said}"),
         false => format!("{authority} at {address}: {said}"),

@@ -131,6 +131,16 @@ pub struct Limits {
     pub streams_kept: usize,
     /// Lines on a TLS connection of ours that answer nothing we asked; then it is closed.
     pub stream_strays: usize,
+    /// Addresses whose fetched keys are kept in memory: the senders of a busy hour, at some 200 octets each.
+    pub fetch_addresses: usize,
+    /// How long a fetched key is used before the AS is asked for a newer one.
+    pub fetch_kept: Duration,
+    /// The same where the AS had none: how long a new address's mail goes out without.
+    pub fetch_absence_kept: Duration,
+    /// How long a fetched key that lives is used while the AS cannot be reached: a revoked one must not be used for ever.
+    pub fetch_stale: Duration,
+    /// How long the AS is left alone after fetching failed.
+    pub fetch_rest: Duration,
     /// How long the AS keeps an ended key, to say `e=expired`.
     pub expired_kept: Duration,
     /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
@@ -311,6 +321,11 @@ impl Default for Limits {
             stream_kept_for: Duration::from_secs(30),
             streams_kept: 64,
             stream_strays: 32,
+            fetch_addresses: 10_000,
+            fetch_kept: Duration::from_secs(300),
+            fetch_absence_kept: Duration::from_secs(60),
+            fetch_stale: Duration::from_secs(3_600),
+            fetch_rest: Duration::from_secs(5),
             expired_kept: Duration::from_secs(14 * 86_400),
             key_sweep: Duration::from_secs(3_600),
             avt_advised: Duration::from_secs(5 * 86_400),

@@ -1,5 +1,6 @@
 //! The keys of our own addresses: learn them from the mail that brings them, stamp the mail that our logins send.
 
+pub mod fetch;
 pub mod learn;
 pub mod owner;
 mod roles;
@@ -69,6 +70,12 @@ pub enum Error {
     Shut {
         /// The address.
         address: String,
+    },
+    /// What fetching needs is not there.
+    #[error("keys cannot be fetched from the AS: keyring.{what}")]
+    FetchSetup {
+        /// The setting or the file, and what is wrong with it.
+        what: String,
     },
     /// The AS was to hand a key over, and did not.
     #[error("cannot fetch the key of {address} from {from}: {text}")]

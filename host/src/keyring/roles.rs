@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
+use super::fetch::Fetched;
 use super::learn::Learner;
 use super::owner::Owners;
 use super::stamp::Stamper;
@@ -44,7 +45,7 @@ impl Roles {
             _ => None,
         };
         let stamper = match stamps {
-            true => Some(Stamper::new(source(config, keyring.as_ref())?, limits)),
+            true => Some(Stamper::new(source(config, keyring.as_ref(), limits)?, limits)),
             false => None,
         };
         Ok(Roles { settings, owners, keyring, learner, stamper, limits: Arc::clone(limits) })
@@ -52,7 +53,11 @@ impl Roles {
 
     /// Whether what was opened for one configuration serves the other.
     pub fn opens_alike(one: &Config, other: &Config) -> bool {
-        (&one.keyring, &one.store, &one.state_dir) == (&other.keyring, &other.store, &other.state_dir)
+        let parts = |config: &Config| {
+            let Config { keyring, store, state_dir, verify, .. } = config.clone();
+            (keyring, store, state_dir, verify.tls_roots)
+        };
+        parts(one) == parts(other)
     }
 
     /// Which logins own which addresses.
@@ -115,15 +120,18 @@ impl Roles {
     }
 }
 
-/// Where the keys come from that are stamped.
-fn source(config: &Config, keyring: Option<&Arc<dyn Keyring>>) -> Result<Arc<dyn Source>, Error> {
+/// Where the keys come from that are stamped: the AS itself where `keyring.fetch_from` says so, else the keyring.
+fn source(config: &Config, keyring: Option<&Arc<dyn Keyring>>, limits: &Arc<Limits>) -> Result<Arc<dyn Source>, Error> {
     let path = store::keyring_key(config);
-    let keyring = keyring.ok_or_else(|| Error::NoPair { path: path.clone() })?;
     let opener = opener(&path)?;
     let seal_to = &config.keyring.seal_to;
     if !seal_to.is_empty() && seal_to.parse() != Ok(opener.seal_to()) {
         return Err(Error::OtherPair { path });
     }
+    if !config.keyring.fetch_from.is_empty() {
+        return Ok(Arc::new(Fetched::new(config, opener, limits)?));
+    }
+    let keyring = keyring.ok_or(Error::NoPair { path })?;
     Ok(Arc::new(Stored::new(Arc::clone(keyring), opener)))
 }
 
