@@ -14,6 +14,7 @@ pub mod milter;
 pub mod postfix;
 pub mod postgres;
 pub mod probe;
+pub mod server;
 pub mod smtp;
 pub mod streams;
 pub mod world;

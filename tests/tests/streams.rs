@@ -1,116 +1,16 @@
 //! The Authentication Server over TLS: real sockets, a private root, and peers that keep to no rule.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::authority::{Authority, Streams};
-use addrauth::config::{Config, Limits, StateDir};
-use addrauth::proto::address::Address;
-use addrauth::proto::key::AuthKey;
+use addrauth::authority::Authority;
+use addrauth::config::{Config, Limits};
 use addrauth::tls::{self, Connector, Failed};
 use addrauth_tests::certificates::Root;
+use addrauth_tests::server::{GUESS, HOST, SEQ, Server, config, question, say};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::JoinHandle;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_util::sync::CancellationToken;
-
-const SEQ: &str = "00112233445566778899aabbccddeeff";
-const HOST: &str = "as.example.com";
-const GUESS: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
-
-struct Server {
-    authority: Arc<Authority>,
-    streams: Arc<Streams>,
-    root: Root,
-    address: SocketAddr,
-    key: AuthKey,
-    shutdown: CancellationToken,
-    tasks: [JoinHandle<()>; 2],
-    _dir: tempfile::TempDir,
-}
-
-fn config(dir: &Path, root: &Root) -> Config {
-    let mut config = Config { state_dir: StateDir(dir.to_owned()), ..Config::default() };
-    config.authority.domains = vec!["example.com".into()];
-    config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    config.authority.tls = root.issue(HOST);
-    config
-}
-
-impl Server {
-    async fn start(limits: Limits) -> Server {
-        let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
-        let config = config(dir.path(), &root);
-        let authority = Arc::new(Authority::open(&config, &Arc::new(limits)).await.unwrap());
-        // The port that UDP was given may be taken on TCP.
-        let (sockets, streams) = loop {
-            let sockets = authority.bind().await.unwrap();
-            if let Ok(Some(streams)) = authority.bind_streams(&config, &sockets).await {
-                break (sockets, streams);
-            }
-        };
-        let address = sockets[0].local_addr().unwrap();
-        let key = authority.issue(&Address::parse(b"alice@example.com", true).unwrap()).await.unwrap().key;
-        let shutdown = CancellationToken::new();
-        let tasks = [
-            tokio::spawn(authority.clone().serve(sockets, shutdown.clone())),
-            tokio::spawn(authority.clone().serve_streams(streams.clone(), shutdown.clone())),
-        ];
-        Server { authority, streams, root, address, key, shutdown, tasks, _dir: dir }
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        for task in self.tasks {
-            tokio::time::timeout(Duration::from_secs(5), task).await.expect("it stops at once").unwrap();
-        }
-        self.authority.close().await;
-    }
-
-    async fn connect(&self) -> TlsStream<TcpStream> {
-        Connector::new(&self.root.file()).unwrap().connect(HOST, self.address).await.unwrap()
-    }
-
-    /// The same by a client that offers these protocols.
-    async fn connect_for(&self, alpn: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let pem = std::fs::read(self.root.file()).unwrap();
-        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let tcp = TcpStream::connect(self.address).await?;
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(HOST).unwrap(), tcp).await
-    }
-
-    async fn by_udp(&self, line: &str) -> String {
-        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        client.send_to(line.as_bytes(), self.address).await.unwrap();
-        let mut room = [0; 2048];
-        let length = tokio::time::timeout(Duration::from_secs(5), client.recv(&mut room)).await.unwrap().unwrap();
-        String::from_utf8(room[..length].to_vec()).unwrap()
-    }
-}
-
-fn question(address: &str, credential: &str) -> String {
-    format!("VERIFY {SEQ} {address} {credential} v=1 from=example.net\r\n")
-}
-
-/// Says this, and reads so many lines.
-async fn say(stream: &mut TlsStream<TcpStream>, text: &str, lines: usize) -> Vec<String> {
-    stream.write_all(text.as_bytes()).await.unwrap();
-    stream.flush().await.unwrap();
-    let mut read = Vec::new();
-    while read.iter().filter(|&&o| o == b'\n').count() < lines {
-        let more = tokio::time::timeout(Duration::from_secs(5), stream.read_buf(&mut read)).await.expect("a line");
-        assert!(more.unwrap() > 0, "closed after {read:?}");
-    }
-    String::from_utf8(read).unwrap().split_inclusive('\n').map(String::from).collect()
-}
+use tokio::net::TcpStream;
 
 /// What is read until the other side closes, and after how long it does.
 async fn until_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> (Vec<u8>, Duration) {

@@ -1,0 +1,171 @@
+//! What an Authentication Server tells of addresses and keys to those who guess: nothing, on either door, and without
+//! locking anybody out.
+
+use std::net::SocketAddr;
+
+use addrauth::config::Limits;
+use addrauth::proto::address::Address;
+use addrauth::proto::key::AuthKey;
+use addrauth_tests::server::{GUESS, SEQ, Server, question, say};
+
+/// Addresses of which each has another history, with the credential that is wrong for it; the last one is unknown.
+async fn histories(server: &Server) -> Vec<(String, String)> {
+    let address = |name: &str| Address::parse(format!("{name}@example.com").as_bytes(), true).unwrap();
+    let revoked = server.authority.issue(&address("revoked")).await.unwrap().key;
+    server.authority.revoke(&address("revoked"), None).await.unwrap();
+    for _ in 0..8 {
+        server.authority.issue(&address("several")).await.unwrap();
+    }
+    server.authority.enlist(&[(address("keyless"), Default::default())], &mut |_| {}).await.unwrap();
+    let proof = |key: &AuthKey, name: &str| {
+        let address = format!("{name}@example.com");
+        key.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net")
+    };
+    let guess = AuthKey::parse(GUESS.as_bytes()).unwrap();
+    let mut all: Vec<(String, String)> = ["alice", "several", "keyless", "nobody"]
+        .iter()
+        .flat_map(|name| [(name, GUESS.to_owned()), (name, proof(&guess, name))])
+        .map(|(name, credential)| (format!("{name}@example.com"), credential))
+        .collect();
+    all.push(("revoked@example.com".into(), revoked.expose().to_owned()));
+    all.push(("revoked@example.com".into(), proof(&revoked, "revoked")));
+    // Right for somebody else.
+    all.push(("several@example.com".into(), server.key.expose().to_owned()));
+    all.push(("nobody@example.com".into(), proof(&server.key, "alice")));
+    all
+}
+
+#[tokio::test]
+async fn h_unknown_addresses_and_wrong_keys_get_byte_equal_answers_but_for_what_is_echoed() {
+    let server = Server::start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    for (address, credential) in histories(&server).await {
+        let line = question(&address, &credential);
+        let expected = format!("VERIFY_REPLY {SEQ} {address} INVALIDKEY\r\n");
+        assert_eq!(server.by_udp(&line).await, expected);
+        assert_eq!(say(&mut stream, &line, 1).await, [expected]);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn h_over_the_limit_all_get_the_same_word_too_and_tls_has_a_limit_of_its_own() {
+    let server = Server::start(Limits { invalid_answers: 20, ..Limits::default() }).await;
+    let histories = histories(&server).await;
+    for n in 0..20 {
+        let said = server.by_udp(&question(&format!("user{n}@example.com"), GUESS)).await;
+        assert!(said.ends_with(" INVALIDKEY\r\n"), "{n} {said}");
+    }
+    let mut stream = server.connect().await;
+    let mut over_tls = 0;
+    for (address, credential) in histories.iter().cycle().take(30) {
+        let line = question(address, credential);
+        assert_eq!(server.by_udp(&line).await, format!("VERIFY_REPLY {SEQ} {address} UNVERIFIED e=stream\r\n"));
+        let word = if over_tls < 20 { "INVALIDKEY" } else { "UNVERIFIED e=limit" };
+        assert_eq!(say(&mut stream, &line, 1).await, [format!("VERIFY_REPLY {SEQ} {address} {word}\r\n")]);
+        over_tls += 1;
+    }
+    // A right key and a right proof are answered on both doors, as often as one likes.
+    let proof = server.key.verify_key().prove(SEQ.as_bytes(), b"alice@example.com", b"v=1 from=example.net");
+    for credential in [server.key.expose(), &proof] {
+        let line = question("alice@example.com", credential);
+        for _ in 0..60 {
+            assert!(server.by_udp(&line).await.contains(" VALIDKEY t="));
+            assert!(say(&mut stream, &line, 1).await[0].contains(" VALIDKEY t="));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn h_nobody_is_locked_out_however_many_guess_and_from_wherever() {
+    let limits = Limits { invalid_answers: 5, invalid_networks: 100, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let line = question("alice@example.com", GUESS);
+    let right = question("alice@example.com", server.key.expose());
+    for n in 0..3_000_u32 {
+        // As many networks as there is room for, and more.
+        let peer = SocketAddr::from(([10, (n >> 8) as u8, n as u8, 1], 4410));
+        assert!(server.authority.answer(line.as_bytes(), peer).await.is_some());
+        if n % 100 == 0 {
+            let said = server.authority.answer(right.as_bytes(), peer).await.unwrap();
+            assert!(said.windows(10).any(|word| word == b" VALIDKEY "), "{n}");
+        }
+    }
+    // A network that never guessed gets its denial, and those of the guessers the key's owner's answers.
+    let stranger = SocketAddr::from(([192, 0, 2, 1], 4410));
+    assert!(server.authority.answer(line.as_bytes(), stranger).await.unwrap().ends_with(b" INVALIDKEY\r\n"));
+    assert!(server.by_udp(&right).await.contains(" VALIDKEY t="));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn h_no_datagram_is_answered_by_a_longer_one_whatever_comes() {
+    let server = Server::start(Limits { invalid_answers: 10, ..Limits::default() }).await;
+    let peer = SocketAddr::from(([192, 0, 2, 1], 4410));
+    let proof = server.key.verify_key().prove(SEQ.as_bytes(), b"alice@example.com", b"v=1 from=example.net");
+    let whole = [
+        question("alice@example.com", server.key.expose()),
+        question("alice@example.com", &proof),
+        question("nobody@example.com", GUESS),
+        question("alice@other.example", GUESS),
+        format!("VERIFY 0 a@b c{GUESS} v=2\r\n"),
+        format!("VERIFY 0 a@b {}\r\n", "x".repeat(22)),
+        format!("VERIFY {SEQ} {}@example.com {GUESS}\r\n", "%61".repeat(120)),
+    ];
+    // Repeatable without being regular: a linear congruence (Knuth).
+    let mut number = 1_u64;
+    let mut draw = |below: usize| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(number >> 33).unwrap() % below
+    };
+    let (mut answered, mut silent) = (0, 0);
+    for round in 0..20_000 {
+        let mut datagram = whole[round % whole.len()].clone().into_bytes();
+        for _ in 0..draw(4) {
+            let at = draw(datagram.len());
+            match draw(5) {
+                0 => datagram[at] = u8::try_from(draw(256)).unwrap(),
+                1 => datagram.truncate(at.max(1)),
+                2 => datagram.insert(at, b" \r\n%="[draw(5)]),
+                3 => drop(datagram.remove(at)),
+                _ => datagram.extend_from_slice(&b"\r\nVERIFY 0 a@b c\r\n"[draw(18)..]),
+            }
+            if datagram.is_empty() {
+                break;
+            }
+        }
+        match server.authority.answer(&datagram, peer).await {
+            Some(reply) => {
+                answered += 1;
+                assert!(reply.len() <= datagram.len(), "{} for {}", reply.escape_ascii(), datagram.escape_ascii());
+                assert!(reply.len() <= 512 && reply.ends_with(b"\r\n"));
+                assert_eq!(reply.iter().filter(|&&octet| octet == b'\n').count(), 1, "one line");
+            }
+            None => silent += 1,
+        }
+    }
+    assert!(answered > 5_000 && silent > 500, "{answered} {silent}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn h_what_is_no_question_tells_nothing_of_the_address_either() {
+    let server = Server::start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    for rest in [
+        format!("{GUESS} v=2\r\n"),
+        format!("{GUESS} a=1 a=2\r\n"),
+        format!("{GUESS}\n"),
+        "short and of three words\r\n".to_owned(),
+    ] {
+        let said = |name: &str| format!("VERIFY {SEQ} {name}@example.com {rest}");
+        let [known, unknown] = ["alice", "nobod"].map(said);
+        let udp = [server.by_udp(&known).await, server.by_udp(&unknown).await];
+        assert_eq!(udp[0].replace("alice", "nobod"), udp[1], "{rest:?}");
+        assert!(udp[0].contains("UNVERIFIED e="), "{udp:?}");
+        assert_eq!(say(&mut stream, &known, 1).await, [udp[0].clone()]);
+        assert_eq!(say(&mut stream, &unknown, 1).await, [udp[1].clone()]);
+    }
+    server.stop().await;
+}
