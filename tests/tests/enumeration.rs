@@ -157,7 +157,7 @@ async fn h_what_is_no_question_tells_nothing_of_the_address_either() {
         format!("{GUESS} v=2\r\n"),
         format!("{GUESS} a=1 a=2\r\n"),
         format!("{GUESS}\n"),
-        "short and of three words\r\n".to_owned(),
+        "short and of some more words\r\n".to_owned(),
     ] {
         let said = |name: &str| format!("VERIFY {SEQ} {name}@example.com {rest}");
         let [known, unknown] = ["alice", "nobod"].map(said);
