@@ -1,6 +1,6 @@
 //! The AS's keys: the K of each, and until when it counts.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
@@ -25,6 +25,10 @@ pub struct KeyRow {
     pub revoked: Option<SystemTime>,
 }
 
+/// By how much a key must outlive another to be taken for the longer-lived one by whoever learned both: lifetimes are told in
+/// whole seconds, and each takes a moment to arrive.
+pub const OUTLIVES: Duration = Duration::from_secs(2);
+
 /// A key to be added.
 #[derive(Clone, Debug)]
 pub struct NewKey {
@@ -36,7 +40,8 @@ pub struct NewKey {
     pub created: SystemTime,
     /// When it ends.
     pub expires: SystemTime,
-    /// When the address's older keys end at the latest; absent: as they are.
+    /// When the address's older keys end at the latest; absent: as they are. It counts for those alone that this key outlives
+    /// by [`OUTLIVES`]: whoever compares lifetimes goes on using the one that lives longer, so that one must stay good.
     pub others_end: Option<SystemTime>,
     /// When the address's next turn is; absent: as it is.
     pub turn: Option<SystemTime>,
@@ -44,6 +49,13 @@ pub struct NewKey {
     pub only_due: bool,
     /// The key itself, sealed to whoever posts it: owed from now on, in the same transaction. Absent: nobody is sent it.
     pub post: Option<Sealed>,
+}
+
+impl NewKey {
+    /// What ends until then is outlived by this key.
+    pub(super) fn outlived(&self) -> SystemTime {
+        self.expires.checked_sub(OUTLIVES).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
 }
 
 /// What became of a new key.

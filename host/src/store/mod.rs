@@ -34,7 +34,7 @@ pub use erase::{ERASED, Erased, Remains};
 pub use forged::{ForgedRow, Forgeries};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
-pub use keys::{Added, KeyRow, Keys, NewKey, RunningOut};
+pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use memory::{MemoryKeyring, MemoryKeys};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};

@@ -12,6 +12,7 @@ on_each_store! {
     a_key_is_made_only_while_it_is_the_turn_of_its_address
     a_batch_is_answered_in_its_order_and_an_address_may_come_twice_in_it
     older_keys_end_where_the_new_one_says_so
+    an_older_key_that_lives_longer_than_the_new_one_keeps_its_end
     keys_that_nobody_read_are_revoked_and_due_again
     what_was_acknowledged_is_there_after_a_restart
     letter_case_tags_and_odd_characters_find_the_same_address
@@ -118,6 +119,17 @@ async fn older_keys_end_where_the_new_one_says_so(bed: Bed) {
     table.add_all(&[key, new_key("b@example.com", 400)], 9).await.unwrap();
     let ends: Vec<_> = table.of("a@example.com").await.unwrap().iter().map(|row| row.expires).collect();
     assert_eq!(ends, [at(1_400), at(1_150), at(1_200), at(1_100)], "not the revoked one, and none later than before");
+}
+
+async fn an_older_key_that_lives_longer_than_the_new_one_keeps_its_end(bed: Bed) {
+    let table = bed.keys().await;
+    for (created, ends) in [(100, 9_000), (200, 1_399), (300, 1_398)] {
+        table.add_all(&[NewKey { expires: at(ends), ..new_key("a@example.com", created) }], 9).await.unwrap();
+    }
+    let key = NewKey { others_end: Some(at(700)), expires: at(1_400), ..new_key("a@example.com", 400) };
+    table.add_all(&[key], 9).await.unwrap();
+    let ends: Vec<_> = table.of("a@example.com").await.unwrap().iter().map(|row| row.expires).collect();
+    assert_eq!(ends, [at(1_400), at(700), at(1_399), at(9_000)], "a second less is no less to who learned both");
 }
 
 async fn keys_that_nobody_read_are_revoked_and_due_again(bed: Bed) {

@@ -100,8 +100,9 @@ impl Table {
             return Added::Full(living);
         }
         if let Some(end) = key.others_end.map(seconds) {
-            let unrevoked = self.of(&key.address).filter(|(_, older)| older.revoked.is_none());
-            unrevoked.for_each(|(_, older)| older.expires = older.expires.min(end));
+            let most = seconds(key.outlived());
+            let outlived = self.of(&key.address).filter(|(_, older)| older.revoked.is_none() && older.expires <= most);
+            outlived.for_each(|(_, older)| older.expires = older.expires.min(end));
         }
         let generation = self.generations.entry(key.address.clone()).or_default();
         *generation = generation.saturating_add(1);

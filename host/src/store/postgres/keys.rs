@@ -231,15 +231,19 @@ async fn lock_and_count(work: &mut Line, wanted: &[(usize, &NewKey)]) -> Result<
 
 /// Ends older keys where that is wanted, and puts the new ones in; the generation of each.
 async fn insert(work: &mut Line, wanted: &[(usize, &NewKey)]) -> Result<HashMap<String, i64>, Fault> {
-    let ending: Vec<(&str, i64)> =
-        wanted.iter().filter_map(|(_, key)| Some((key.address.as_str(), seconds(key.others_end?)))).collect();
+    let ending: Vec<(&str, i64, i64)> = wanted
+        .iter()
+        .filter_map(|(_, key)| Some((key.address.as_str(), seconds(key.others_end?), seconds(key.outlived()))))
+        .collect();
     if !ending.is_empty() {
         sqlx::query(
-            "UPDATE addrauth.keys k SET expires = t.ends FROM unnest($1::text[], $2::bigint[]) t (address, ends)
-             WHERE k.address = t.address AND k.revoked IS NULL AND k.expires > t.ends",
+            "UPDATE addrauth.keys k SET expires = t.ends
+             FROM unnest($1::text[], $2::bigint[], $3::bigint[]) t (address, ends, most)
+             WHERE k.address = t.address AND k.revoked IS NULL AND k.expires > t.ends AND k.expires <= t.most",
         )
-        .bind(ending.iter().map(|(address, _)| *address).collect::<Vec<_>>())
-        .bind(ending.iter().map(|(_, end)| *end).collect::<Vec<_>>())
+        .bind(ending.iter().map(|(address, ..)| *address).collect::<Vec<_>>())
+        .bind(ending.iter().map(|(_, end, _)| *end).collect::<Vec<_>>())
+        .bind(ending.iter().map(|(.., most)| *most).collect::<Vec<_>>())
         .execute(&mut **work)
         .await?;
     }

@@ -131,11 +131,14 @@ async fn add_one(work: &mut SqliteConnection, key: &NewKey, most: usize) -> Resu
         return Ok(Added::Full(living));
     }
     if let Some(end) = key.others_end {
-        sqlx::query("UPDATE keys SET expires = ?1 WHERE address = ?2 AND revoked IS NULL AND expires > ?1")
-            .bind(seconds(end))
-            .bind(&key.address)
-            .execute(&mut *work)
-            .await?;
+        sqlx::query(
+            "UPDATE keys SET expires = ?1 WHERE address = ?2 AND revoked IS NULL AND expires > ?1 AND expires <= ?3",
+        )
+        .bind(seconds(end))
+        .bind(&key.address)
+        .bind(seconds(key.outlived()))
+        .execute(&mut *work)
+        .await?;
     }
     let generation: i64 = sqlx::query_scalar(
         "INSERT INTO addresses (address, generation) VALUES (?, 1)
