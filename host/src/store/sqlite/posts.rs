@@ -26,6 +26,73 @@ pub(super) async fn owe(
         .map(|_| ())
 }
 
+/// Posts that end without being sent in one transaction: after a long standstill there are many, and others want to write.
+const ENDED_AT_ONCE: u32 = 1_000;
+
+/// What the longest waiting post came to.
+enum First {
+    None,
+    /// Its key ended or was revoked, and so its post ended, with others of that kind.
+    Ended,
+    Taken(Post),
+}
+
+async fn first(
+    work: &mut SqliteConnection,
+    now: SystemTime,
+    backoff: fn(u32) -> Duration,
+) -> Result<First, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires,
+           k.revoked IS NOT NULL OR k.expires <= ?1 AS dead
+         FROM posts p CROSS JOIN keys k USING (address, generation)
+         WHERE p.ended IS NULL AND p.next_try <= ?1 ORDER BY p.next_try, p.address LIMIT 1",
+    )
+    .bind(seconds(now))
+    .fetch_optional(&mut *work)
+    .await?;
+    let Some(row) = row else { return Ok(First::None) };
+    if row.try_get("dead")? {
+        end_dead(work, now).await?;
+        return Ok(First::Ended);
+    }
+    let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
+    let post = Post {
+        address: row.try_get("address")?,
+        generation: row.try_get("generation")?,
+        sealed: Sealed::from_octets(row.try_get("sealed")?),
+        created: time(row.try_get("created")?),
+        expires: time(row.try_get("expires")?),
+        tries,
+    };
+    sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
+        .bind(tries)
+        .bind(seconds(now.checked_add(backoff(tries)).unwrap_or(now)))
+        .bind(&post.address)
+        .bind(post.generation)
+        .execute(work)
+        .await?;
+    Ok(First::Taken(post))
+}
+
+/// Ends the posts of dead keys among those whose turn has come first.
+async fn end_dead(work: &mut SqliteConnection, now: SystemTime) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE posts SET ended = ?1, sealed = NULL, note = NULL,
+           outcome = CASE WHEN k.revoked IS NULL THEN 'expired' ELSE 'revoked' END
+         FROM keys k WHERE k.address = posts.address AND k.generation = posts.generation
+           AND (k.revoked IS NOT NULL OR k.expires <= ?1)
+           AND (posts.address, posts.generation) IN (
+             SELECT address, generation FROM posts WHERE ended IS NULL AND next_try <= ?1
+             ORDER BY next_try, address LIMIT ?2)",
+    )
+    .bind(seconds(now))
+    .bind(ENDED_AT_ONCE)
+    .execute(work)
+    .await
+    .map(|_| ())
+}
+
 #[async_trait]
 impl Posts for SqliteKeys {
     async fn take_post(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Post>, Error> {
@@ -35,10 +102,16 @@ impl Posts for SqliteKeys {
             if sqlx::query(due).bind(seconds(now)).fetch_optional(self.0.readers()).await?.is_none() {
                 return Ok(None);
             }
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            let post = take(&mut work, now, backoff).await?;
-            work.commit().await?;
-            Ok(post)
+            loop {
+                let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+                let found = first(&mut work, now, backoff).await?;
+                work.commit().await?;
+                match found {
+                    First::None => return Ok(None),
+                    First::Taken(post) => return Ok(Some(post)),
+                    First::Ended => {}
+                }
+            }
         };
         taken.await.map_err(|e| self.0.failed(e))
     }
@@ -55,11 +128,18 @@ impl Posts for SqliteKeys {
     }
 
     async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error> {
-        let ended = async {
-            let mut line = self.0.writer().acquire().await?;
-            end(&mut line, &post.address, post.generation, outcome, now).await
-        };
-        ended.await.map_err(|e| self.0.failed(e))
+        sqlx::query(
+            "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
+             WHERE address = ? AND generation = ? AND ended IS NULL",
+        )
+        .bind(seconds(now))
+        .bind(outcome)
+        .bind(&post.address)
+        .bind(post.generation)
+        .execute(self.0.writer())
+        .await
+        .map(|_| ())
+        .map_err(|e| self.0.failed(e))
     }
 
     async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
@@ -96,63 +176,46 @@ impl Posts for SqliteKeys {
     }
 }
 
-/// The next post of a key that lives; those before it whose keys were revoked or ended, end.
-async fn take(
-    work: &mut SqliteConnection,
-    now: SystemTime,
-    backoff: fn(u32) -> Duration,
-) -> Result<Option<Post>, sqlx::Error> {
-    loop {
-        let row = sqlx::query(
-            "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires, k.revoked
-             FROM posts p JOIN keys k USING (address, generation)
-             WHERE p.ended IS NULL AND p.next_try <= ? ORDER BY p.next_try, p.address, p.generation LIMIT 1",
-        )
-        .bind(seconds(now))
-        .fetch_optional(&mut *work)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let address: String = row.try_get("address")?;
-        let generation: i64 = row.try_get("generation")?;
-        let expires: i64 = row.try_get("expires")?;
-        let dead = match row.try_get::<Option<i64>, _>("revoked")? {
-            Some(_) => Some("revoked"),
-            None => (expires <= seconds(now)).then_some("expired"),
-        };
-        if let Some(outcome) = dead {
-            end(work, &address, generation, outcome, now).await?;
-            continue;
-        }
-        let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
-        sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
-            .bind(tries)
-            .bind(seconds(now.checked_add(backoff(tries)).unwrap_or(now)))
-            .bind(&address)
-            .bind(generation)
-            .execute(&mut *work)
-            .await?;
-        let sealed = Sealed::from_octets(row.try_get("sealed")?);
-        let created = time(row.try_get("created")?);
-        return Ok(Some(Post { address, generation, sealed, created, expires: time(expires), tries }));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::key::VerifyKey;
+    use crate::store::{Keys, Opening};
 
-async fn end(
-    work: &mut SqliteConnection,
-    address: &str,
-    generation: i64,
-    outcome: &str,
-    now: SystemTime,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
-         WHERE address = ? AND generation = ? AND ended IS NULL",
-    )
-    .bind(seconds(now))
-    .bind(outcome)
-    .bind(address)
-    .bind(generation)
-    .execute(work)
-    .await
-    .map(|_| ())
+    const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+
+    fn owed(n: u64, created: i64, expires: i64) -> NewKey {
+        NewKey {
+            address: format!("user{n}@example.com"),
+            k: VerifyKey::from_octets([7; 32]),
+            created: time(created),
+            expires: time(expires),
+            others_end: None,
+            turn: None,
+            only_due: false,
+            post: Some(Sealed::from_octets(vec![1; 112])),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_dead_end_in_lots_and_the_living_behind_them_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
+        let mut keys: Vec<_> = (0..2_500).map(|n| owed(n, 100, 200)).collect();
+        keys.extend([owed(5_000, 150, 900), owed(5_001, 160, 900), owed(5_002, 140, 900)]);
+        table.add_all(&keys, 4).await.unwrap();
+        table.revoke("user5002@example.com", &[1], time(170)).await.unwrap();
+        let minute = |_| Duration::from_secs(60);
+        let post = table.take_post(time(300), minute).await.unwrap().unwrap();
+        assert_eq!((post.address.as_str(), post.tries), ("user5000@example.com", 1));
+        let owing = table.owing().await.unwrap();
+        assert_eq!((owing.waiting, owing.oldest), (2, Some(time(150))));
+        for (address, outcome) in [("user7@example.com", "expired"), ("user5002@example.com", "revoked")] {
+            assert_eq!(table.posts_of(address).await.unwrap()[0].outcome.as_deref(), Some(outcome));
+        }
+        assert_eq!(table.take_post(time(300), minute).await.unwrap().unwrap().address, "user5001@example.com");
+        assert!(table.take_post(time(300), minute).await.unwrap().is_none());
+        let again = table.take_post(time(360), minute).await.unwrap().unwrap();
+        assert_eq!((again.address.as_str(), again.tries), ("user5000@example.com", 2));
+    }
 }
