@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use addrauth::cli::{
     Context, address, ask, authority, config, demo, doctor, filter, journal, key, keyring, policy, quarantine, record,
-    report, user, why,
+    report, store, user, why,
 };
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -44,6 +44,7 @@ enum Verb {
     Key(key::Args),
     Keyring(keyring::Args),
     Record(record::Args),
+    Store(store::Args),
     Doctor(doctor::Args),
     Journal(journal::Args),
     Why(why::Args),
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
             Verb::Journal(args) => journal::run(args, &context).await,
             Verb::Why(args) => why::run(args, &context).await,
             Verb::Doctor(args) => doctor::run(args, &context).await,
+            Verb::Store(args) => store::run(args, &context).await,
             Verb::Record(args) => record::run(args, &context).await,
             Verb::Keyring(args) => keyring::run(args, &context).await,
             Verb::Key(args) => key::run(args, &context).await,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{Config, Error, Limits};
-use crate::store::{self, Ledger, Opening};
+use crate::store::{Error as StoreError, Ledger, Opening, is_there};
 
 pub mod address;
 pub mod ask;
@@ -20,6 +20,7 @@ pub mod policy;
 pub mod quarantine;
 pub mod record;
 pub mod report;
+pub mod store;
 pub mod user;
 pub mod why;
 
@@ -63,9 +64,9 @@ pub(crate) fn hostname() -> String {
 
 /// The filter's database where there is one: whoever only looks makes none, or it would be his. Not to be allowed to look is
 /// an error.
-pub(crate) async fn ledger(config: &Config) -> Result<Option<Ledger>, store::Error> {
+pub(crate) async fn ledger(config: &Config) -> Result<Option<Ledger>, StoreError> {
     let (dir, limits) = (&config.state_dir.0, Limits::default());
-    if !store::is_there(&database(config))? {
+    if !is_there(&database(config))? {
         return Ok(None);
     }
     Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await.map(Some)

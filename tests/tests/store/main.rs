@@ -37,6 +37,7 @@ macro_rules! on_each_store {
 
 mod addresses;
 mod alike;
+mod command;
 mod forged;
 mod keyring;
 mod keys;

@@ -11,7 +11,7 @@ use super::Report;
 use crate::config::{Config, Limits};
 use crate::outbox;
 use crate::policy::Policies;
-use crate::store::{Keys as _, Opening, RunningOut, SqliteKeys};
+use crate::store::{self, Opening, RunningOut, open_keys};
 
 /// Octets that must be free where the databases grow: below it, what is to be kept will soon be deferred.
 const ROOM: u64 = 256 * 1024 * 1024;
@@ -118,33 +118,69 @@ fn files(dir: &Path, owner: u32, report: &mut Report) {
     }
 }
 
-/// The keys of our own Authentication Server. How long an old key stays good (AVT) is among the warnings of the configuration.
+/// The keys of our own Authentication Server, and the database that keeps them where several hosts share one. How long an old
+/// key stays good (AVT) is among the warnings of the configuration.
 pub(super) async fn keys(config: &Config, report: &mut Report) {
-    if config.authority.domains.is_empty() {
+    let opening = Opening { busy: Limits::default().store_busy_command, readers: 1 };
+    let (about, ours) = match config.store.url.as_str() {
+        "" => ("authority.db", is_made(config, report)),
+        _ => ("store.url", is_shared(config, opening, report).await),
+    };
+    if config.authority.domains.is_empty() || !ours {
         return;
     }
-    let (about, dir, limits) = ("authority.db", &config.state_dir.0, Limits::default());
-    match dir.join("authority.db").try_exists() {
-        Ok(true) => {}
-        Ok(false) => return report.warn(about, "no address has a key yet: `addrauth key issue ADDRESS` makes one"),
-        Err(e) => return report.unknown(about, format!("it cannot be looked at: {e}")),
-    }
-    let opening = Opening { busy: limits.store_busy_command, readers: 1 };
-    let table = match SqliteKeys::open(dir, opening).await {
+    let table = match open_keys(config, opening).await {
         Ok(table) => table,
         Err(e) => return report.wrong(about, e.to_string()),
     };
     let now = SystemTime::now();
     match table.running_out(now, now.checked_add(SOON).unwrap_or(now)).await {
-        Ok(found) => tell(found, report),
+        Ok(found) => tell(about, found, report),
         Err(e) => report.unknown(about, e.to_string()),
     }
-    super::posts::posts(config, &table, report).await;
+    super::posts::posts(config, table.as_ref(), report).await;
     table.close().await;
 }
 
-fn tell(found: RunningOut, report: &mut Report) {
+/// Whether there is a file of keys; where there is none, none is made.
+fn is_made(config: &Config, report: &mut Report) -> bool {
     let about = "authority.db";
+    match config.state_dir.0.join(about).try_exists() {
+        Ok(true) => return true,
+        Ok(false) if config.authority.domains.is_empty() => {}
+        Ok(false) => report.warn(about, "no address has a key yet: `addrauth key issue ADDRESS` makes one"),
+        Err(e) => report.unknown(about, format!("it cannot be looked at: {e}")),
+    }
+    false
+}
+
+/// Whether the database in PostgreSQL can be used, and by the parts that are played here; whether the AS's table may be read.
+async fn is_shared(config: &Config, opening: Opening, report: &mut Report) -> bool {
+    let about = "store.url";
+    let status = match store::status(config, opening).await {
+        Ok(status) => status,
+        Err(e) => {
+            report.wrong(about, e.to_string());
+            return false;
+        }
+    };
+    if !status.is_usable() {
+        report.wrong(
+            about,
+            format!("{}: its tables are not those of this version: `addrauth store migrate`", status.place),
+        );
+        return false;
+    }
+    let rights = status.rights.unwrap_or_default();
+    report.good(about, format!("{}: it answers; rights of this login: {}", status.place, rights.join(", ")));
+    let parts = [("learn", config.keyring.learn.is_anywhere()), ("stamp", config.keyring.stamp.is_anywhere())];
+    for (part, _) in parts.iter().filter(|(part, played)| *played && !rights.contains(part)) {
+        report.wrong(about, format!("keyring.{part} is on, and this login may not: GRANT addrauth_{part} TO it"));
+    }
+    rights.contains(&"authority")
+}
+
+fn tell(about: &str, found: RunningOut, report: &mut Report) {
     let RunningOut { addresses, without, soon } = found;
     if soon > 0 {
         report.warn(
@@ -246,7 +282,7 @@ mod tests {
     fn keys_that_run_out_are_told_of() {
         let state = |addresses, without, soon| {
             let mut report = Report::default();
-            tell(RunningOut { addresses, without, soon }, &mut report);
+            tell("authority.db", RunningOut { addresses, without, soon }, &mut report);
             report.0.iter().map(|check| check.state).collect::<Vec<_>>()
         };
         assert_eq!(state(3, 0, 0), [State::Good]);
