@@ -17,6 +17,8 @@ use crate::store::{Error, Opening};
 const IDLE: Duration = Duration::from_secs(240);
 /// Between two tries to connect while the server is about to come back.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a server takes to restart in good order; one that is away for longer is not waited for.
+const RESTART: Duration = Duration::from_secs(3);
 /// How often a transaction is begun anew that the server took back because of another one.
 pub(super) const CONFLICTS: usize = 8;
 
@@ -266,7 +268,7 @@ impl Database {
                 Err(e) => {
                     let fault = Fault::from(e);
                     let since = *self.down().get_or_insert_with(Instant::now);
-                    if !fault.is_broken() || since.elapsed() >= self.0.busy {
+                    if !fault.is_broken() || since.elapsed() >= self.0.busy.min(RESTART) {
                         return Err(fault);
                     }
                 }
