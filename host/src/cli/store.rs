@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Context, exit, fail};
 use crate::config::{Config, Limits};
-use crate::store::{self, Error, Migrated, Opening, Status};
+use crate::store::{self, CopiedTable, Error, Migrated, Opening, Status};
 
 /// Where the AS's table and the keyring are, and their tables in PostgreSQL
 ///
@@ -37,6 +37,19 @@ enum Verb {
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
+    /// Copy the SQLite files of this host into PostgreSQL: for a site that grows beyond one machine
+    ///
+    /// Stop `addrauth authority` and `addrauth filter` first: what they write meanwhile is not copied. Then make the tables
+    /// (`addrauth store migrate`), copy, set store.url, and start them again. All is copied, or nothing; the files stay as they
+    /// are, and tables that hold anything already are refused. Where the Authentication Server moves to another host, take
+    /// `post.key` of `state_dir` there too: it opens what is still to be sent; so with `keyring.key` and the host that stamps.
+    ///
+    /// Exit code: 0 done, 1 the tables are not empty, 2 it could not be done.
+    Copy {
+        /// Where to, instead of store.url
+        #[arg(long, value_name = "URL")]
+        to: Option<String>,
+    },
     /// Say where the tables are, their schema's version, what this login may do, and what is in them
     ///
     /// Exit code: 0 they can be used, 1 they are not there or of another version, 2 it could not be told.
@@ -56,6 +69,12 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
                 config.store.url = url;
             }
             migrate(&config, opening, context.json).await
+        }
+        Verb::Copy { to } => {
+            if let Some(url) = to {
+                config.store.url = url;
+            }
+            copy(&config, opening, context.json).await
         }
         Verb::Status => match store::status(&config, opening).await {
             Ok(status) => {
@@ -85,6 +104,23 @@ async fn migrate(config: &Config, opening: Opening, as_json: bool) -> ExitCode {
         }
         Err(e @ Error::Postgres { .. }) => {
             fail(format_args!("{e}; making tables needs a login that owns the database or may create in it (--url)"))
+        }
+        Err(e) => fail(e),
+    }
+}
+
+async fn copy(config: &Config, opening: Opening, as_json: bool) -> ExitCode {
+    match store::copy(&config.state_dir.0, &config.store, opening).await {
+        Ok(copied) if as_json => print(&json!({"copied": copied}).to_string(), exit::YES),
+        Ok(copied) => {
+            let line = |done: &CopiedTable| format!("{:>9}  {}", done.rows, done.table);
+            let lines: Vec<String> = copied.iter().map(line).collect();
+            let text = if lines.is_empty() { "there are no files to copy".into() } else { lines.join("\n") };
+            print(&text, exit::YES)
+        }
+        Err(e @ Error::NotEmpty { .. }) => {
+            fail(e);
+            exit::no()
         }
         Err(e) => fail(e),
     }

@@ -38,7 +38,7 @@ pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use memory::{MemoryKeyring, MemoryKeys};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
-pub use postgres::{Migrated, PostgresKeyring, PostgresKeys, migrate};
+pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
 pub use rights::is_there;
@@ -170,6 +170,12 @@ pub enum Error {
         found: i64,
         /// The version needed.
         known: i64,
+    },
+    /// A copy would be mixed with what is there.
+    #[error("{place} holds addresses or keys already: a copy is made into empty tables alone")]
+    NotEmpty {
+        /// Which database.
+        place: String,
     },
     /// The server refused.
     #[error("{place}: {text}. {way}")]

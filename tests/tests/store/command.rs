@@ -79,3 +79,42 @@ fn a_server_that_is_away_or_a_url_with_a_password_ends_with_code_2_and_the_way_o
         assert!(code == 2 && err.contains("store.password_file") && !err.contains("verysecret"), "{words:?}: {err}");
     }
 }
+
+#[tokio::test]
+async fn the_files_of_one_host_are_copied_whole_into_empty_tables_alone() {
+    let Some(cluster) = Postgres::shared() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (Bed::sqlite(), Bed::in_cluster(cluster).await);
+    let mut files = from.config.clone();
+    files.state_dir.0 = dir.path().join("state");
+    let (keys, keyring) =
+        (store::open_keys(&files, OPENING).await.unwrap(), store::open_keyring(&files, OPENING).await.unwrap());
+    let rows: Vec<_> = (0..6_000).map(|n| row(&format!("u{n}@example.com"), (n == 7).then_some(7_200), 300)).collect();
+    keys.enlist(&rows, &mut |_| {}).await.unwrap();
+    let new: Vec<_> = rows[..50].iter().map(|row| turn_key(&row.address, 300, 900)).collect();
+    keys.add_all(&new, 9).await.unwrap();
+    keys.revoke("u3@example.com", &[1], at(310)).await.unwrap();
+    let post = keys.take_post(at(300), |_| Duration::from_secs(60)).await.unwrap().unwrap();
+    keys.end_post(&post, "sent", at(300)).await.unwrap();
+    for (fingerprint, expires) in [("f1", 500), ("f2", 600)] {
+        keyring.learn(&learned("u1@example.com", fingerprint, expires)).await.unwrap();
+    }
+    let all = async |keys: Arc<dyn KeyTable>, keyring: Arc<dyn Keyring>| {
+        let mut text = format!("{:?} {:?}", keys.enlisted(None).await.unwrap(), keys.owing().await.unwrap());
+        for n in 0..60 {
+            let address = format!("u{n}@example.com");
+            text += &format!("{:?} {:?}", keys.of(&address).await.unwrap(), keys.posts_of(&address).await.unwrap());
+        }
+        text + &format!("{:?}", keyring.newest("u1@example.com").await.unwrap())
+    };
+    let before = all(keys, keyring).await;
+    let (code, out, err) = run(dir.path(), "", &["store", "copy", "--to", &to.config.store.url]);
+    assert!(code == 0 && out.contains("6000  settings") && out.contains("2  keyring"), "{out}{err}");
+    let (keys, keyring) = (to.keys().await, to.keyring().await);
+    assert_eq!(all(keys.clone(), keyring.clone()).await, before);
+    assert_eq!(keys.add_all(&[new_key("u0@example.com", 400)], 9).await.unwrap(), [store::Added::Generation(2)]);
+    let known = keyring.learn(&learned("u1@example.com", "f1", 900)).await.unwrap();
+    assert_eq!(known, store::Learned::Superseded);
+    let (code, _, err) = run(dir.path(), &to.config.store.url, &["store", "copy"]);
+    assert!(code == 1 && err.contains("empty tables alone"), "{err}");
+}

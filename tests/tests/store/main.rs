@@ -42,6 +42,7 @@ mod forged;
 mod keyring;
 mod keys;
 mod lost;
+mod many;
 mod posts;
 mod rights;
 mod together;
@@ -97,6 +98,25 @@ impl Bed {
             Some((_, keyring)) => keyring.clone(),
             None => store::open_keyring(&self.config, OPENING).await.unwrap(),
         }
+    }
+
+    fn name(&self) -> &'static str {
+        match (&self.memory, self.config.store.url.is_empty()) {
+            (Some(_), _) => "memory",
+            (None, true) => "SQLite",
+            (None, false) => "PostgreSQL",
+        }
+    }
+
+    /// Octets on the disk: the files, or the database without the server's log of changes.
+    fn disk(&self) -> u64 {
+        if !self.database.is_empty() {
+            let size = format!("SELECT pg_database_size('{}')", self.database);
+            let size = Postgres::shared().and_then(|cluster| cluster.sql("postgres", &self.database, &size).ok());
+            return size.and_then(|size| size.parse().ok()).unwrap_or_default();
+        }
+        let files = std::fs::read_dir(&self.config.state_dir.0).into_iter().flatten().flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum()
     }
 
     /// Whether what it keeps outlives a handle.

@@ -5,6 +5,7 @@
 //! is more than one statement is one transaction, under READ COMMITTED and row locks, taken in the order of addresses.
 
 mod addresses;
+mod copy;
 mod database;
 mod fault;
 mod forged;
@@ -18,6 +19,7 @@ mod status;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use copy::{Copied, CopiedTable, copy};
 use database::{Database, Line};
 use fault::Fault;
 use place::Place;

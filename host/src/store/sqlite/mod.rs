@@ -17,13 +17,13 @@ pub(super) use status::status;
 use super::{Error, KeyTable, Opening};
 
 /// The steps of `authority.db`.
-const AUTHORITY: [&str; 3] = [
+pub(super) const AUTHORITY: [&str; 3] = [
     include_str!("../schema/authority.1.sql"),
     include_str!("../schema/authority.2.sql"),
     include_str!("../schema/authority.3.sql"),
 ];
 /// The steps of `keyring.db`.
-const KEYRING: [&str; 1] = [include_str!("../schema/keyring.1.sql")];
+pub(super) const KEYRING: [&str; 1] = [include_str!("../schema/keyring.1.sql")];
 
 /// The AS's table, `authority.db`.
 #[derive(Clone, Debug)]
