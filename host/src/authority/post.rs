@@ -59,7 +59,7 @@ pub struct Poster {
 
 /// How keys reach their addresses.
 enum Way {
-    Mail(KeyMails),
+    Mail(Box<KeyMails>),
     Keyring { keyring: Arc<dyn Keyring>, seal_to: SealTo },
 }
 
@@ -81,7 +81,7 @@ impl Poster {
         let limits = &authority.limits;
         let way = match config.authority.deliver {
             Deliver::Nobody => return Ok(None),
-            Deliver::Mail => Way::Mail(KeyMails::from_config(config, limits)?),
+            Deliver::Mail => Way::Mail(Box::new(KeyMails::from_config(config, limits)?)),
             Deliver::Keyring => {
                 let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
                 let seal_to = store::keyring_seal_to(config)?;

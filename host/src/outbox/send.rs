@@ -5,6 +5,7 @@ use std::time::Duration;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use tokio::net::TcpStream;
 
 use crate::proto::address::Address;
 
@@ -60,10 +61,15 @@ impl Server {
         taken
     }
 
+    /// Without Nagle's delay: a mail goes out in several small writes, and the last two of them have no answer between.
     async fn connect(&self) -> Result<AsyncSmtpConnection, Failure> {
-        let (server, wait) = ((self.host.as_str(), self.port), Some(self.step));
-        let connecting = AsyncSmtpConnection::connect_tokio1(server, wait, &self.hello, None, None);
-        self.step("the connection", connecting).await.map_err(|(failure, _)| failure)
+        let lost = |text: &str| Failure { lasting: false, text: format!("the connection: {text}") };
+        let connecting = tokio::time::timeout(self.step, TcpStream::connect((self.host.as_str(), self.port))).await;
+        let stream = connecting.map_err(|_| lost(&format!("no answer within {:?}", self.step)))?;
+        let stream = stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+        let stream = stream.map_err(|e| lost(&in_one_line(&e)))?;
+        let greeting = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello);
+        self.step("the connection", greeting).await.map_err(|(failure, _)| failure)
     }
 
     async fn converse(
