@@ -305,21 +305,21 @@ async fn opened(dir: &Path, owed: &Owed) -> AuthKey {
 async fn rotating_makes_a_key_at_once_and_the_old_ones_end_after_avt() {
     let (dir, server, first) = with_key().await;
     let alice = address("alice@example.com");
-    let own = Intervals { agi: days(2), avt: days(6) };
+    let own = Intervals { agi: days(7), avt: days(6) };
     assert_eq!(server.authority.enlist(&[(alice.clone(), own)], &mut |_| {}).await.unwrap(), 1);
     let second = server.authority.rotate(&alice).await.unwrap();
     let second = opened(dir.path(), &second).await;
     let ask = async |key: &AuthKey| server.ask("alice@example.com", &proof(key, "alice@example.com")).await;
     assert_eq!(ask(&first).await, format!("VALIDKEY t={}", 6 * DAY));
-    assert_eq!(ask(&second).await, format!("VALIDKEY t={}", 8 * DAY));
+    assert_eq!(ask(&second).await, format!("VALIDKEY t={}", 13 * DAY));
     server.pass(6 * DAY);
     assert_eq!(ask(&first).await, "INVALIDKEY e=expired");
-    assert_eq!(ask(&second).await, format!("VALIDKEY t={}", 2 * DAY));
+    assert_eq!(ask(&second).await, format!("VALIDKEY t={}", 7 * DAY));
     // Back to the configuration's AVT of 7 days.
     let set = server.authority.set(&alice, None, Some(None)).await.unwrap();
-    assert_eq!((Some(set.agi), Some(set.avt), set.own.avt), (days(2), days(7), None));
+    assert_eq!((Some(set.agi), Some(set.avt), set.own.avt), (days(7), days(7), None));
     let third = server.authority.issue(&alice).await.unwrap();
-    assert_eq!(ask(&third.key).await, format!("VALIDKEY t={}", 9 * DAY));
+    assert_eq!(ask(&third.key).await, format!("VALIDKEY t={}", 14 * DAY));
     assert_eq!(server.authority.strike(std::slice::from_ref(&alice)).await.unwrap(), 2);
     assert_eq!(ask(&third.key).await, "INVALIDKEY");
     assert!(server.authority.set(&alice, Some(days(3)), None).await.is_err());

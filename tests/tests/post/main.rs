@@ -10,11 +10,9 @@ use std::time::Duration;
 use addrauth::authority::{Error, Intervals, Posted};
 use addrauth::cli::demo::zone::Records;
 use addrauth::config::{Config, Deliver, Limits, StateDir};
-use addrauth::proto::key::AuthKey;
 use addrauth::proto::wire::Reason;
 use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
 use addrauth_tests::authority::{Act, Authority as Fake};
-use addrauth_tests::postfix;
 use addrauth_tests::world::LOOPBACK;
 use bed::{ALICE, Bed, DAY, START, address, holds, key_of, octets_below, opened, posted, posting};
 use tokio_util::sync::CancellationToken;
@@ -173,38 +171,6 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
         bed.mailbox.taken().iter().map(|mail| (mail.field("Message-ID").unwrap(), key_of(mail))).unzip();
     assert!(ids.len() == 2 && ids[0] == ids[1] && keys[0] == keys[1], "each try is the same mail");
     assert!(!holds(&octets_below(bed.dir.path()), &keys[0]));
-}
-
-#[tokio::test]
-async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line() {
-    let Some(postfix) = postfix::Bed::shared() else { return };
-    let door = postfix.door(postfix::Kind::Bare);
-    let (dir, who) = (tempfile::tempdir().unwrap(), address(&door.address("bob")));
-    let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
-    config.state_dir = StateDir(dir.path().to_owned());
-    config.authority.domains = vec![who.domain().to_owned()];
-    config.authority.listen = vec![(LOOPBACK, 0).into()];
-    config.notices.notify_via = format!("127.0.0.1:{}", door.port);
-    config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
-    let authority = opened(&config, &Arc::new(AtomicU64::new(START))).await;
-    let sockets = authority.bind().await.unwrap();
-    let fixed = addrauth::config::FixedAs { endpoint: sockets[0].local_addr().unwrap() };
-    config.verify.domain.insert(who.domain().to_owned(), fixed);
-    let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
-    let owed = authority.rotate(&who).await.unwrap();
-    assert_eq!(posting(&config, &authority).await.unwrap().turn().await.unwrap(), posted(1, 1));
-    let text = String::from_utf8(door.delivered("bob", 1).pop().unwrap()).unwrap();
-    assert!(text.starts_with("Return-Path: <>\n"), "{text}");
-    let key = text.lines().find_map(|line| line.strip_prefix("X-New-Auth-Key: ")).unwrap();
-    let key = AuthKey::parse(key.as_bytes()).unwrap();
-    assert_eq!(key.verify_key().fingerprint(), owed.fingerprint);
-    assert!(
-        text.contains(&format!("\nTo: <{who}>\n")) && text.contains("\nAuto-Submitted: auto-generated\n"),
-        "{text}"
-    );
-    shutdown.cancel();
-    serving.await.unwrap();
 }
 
 #[tokio::test]
