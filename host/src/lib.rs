@@ -27,7 +27,7 @@
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
 //! | [`outbox`] | compose notices and reports, and send them | proto, case, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
-//! | [`authority`] | the AS role: issue keys, answer VERIFY | proto, config, store, outbox, tls |
+//! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
 //! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, config, filter |
 //! | [`cli`] | one file per verb | anything |
