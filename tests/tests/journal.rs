@@ -31,17 +31,12 @@ fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
         queue_id: Some(queue_id.into()),
         client: Client { ip: Some("192.0.2.7".parse().unwrap()), helo: "mx.x.example".into(), ..Client::default() },
         daemon: "smtpd".into(),
-        mta: String::new(),
         login: None,
         reverse_path: ReversePath::Path(address("bounce@x.example")),
         smtputf8: false,
         size: Some(1000),
         recipients: recipients.iter().map(recipient).collect(),
-        fields: Vec::new(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        malformed: false,
-        truncated: false,
+        ..addrauth_tests::world::mail(&[], &[])
     }
 }
 

@@ -79,6 +79,7 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
                 field("Subject", " hello"),
                 field("Message-ID", " <abc@x.example>"),
             ],
+            new_keys: Vec::new(),
             keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
             new_keys: Vec::new(),
             malformed: false,

@@ -146,3 +146,75 @@ fn opener(path: &Path) -> Result<Opener, Error> {
     Opener::parse(str::from_utf8(&octets).unwrap_or_default())
         .map_err(|bad| store::Error::Secret { path: path.to_owned(), what: format!("is {bad}") }.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{StateDir, Where};
+    use crate::proto::key::AuthKey;
+    use crate::store::NewestKey;
+
+    /// What was said to the log.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn look(roles: &Roles, now: SystemTime) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let guard = tracing::subscriber::set_default(subscriber);
+        roles.look(now).await;
+        drop(guard);
+        let said = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_hourly_look_warns_a_day_before_a_key_ends_and_sweeps_what_ended_long_ago() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
+        config.keyring.learn = Where::All(true);
+        config.keyring.stamp = Where::All(true);
+        let limits = Arc::new(Limits { keys_named: 2, ..Limits::default() });
+        let roles = Roles::open(&config, &limits).await.unwrap();
+        let keyring = roles.keyring.clone().unwrap();
+        let (now, hour) = (SystemTime::now(), Duration::from_secs(3_600));
+        let learn = async |address: &str, expires: SystemTime| {
+            let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+            let sealed = store::keyring_seal_to(&config).unwrap().seal(address, &key).unwrap();
+            let fingerprint = key.verify_key().fingerprint();
+            let key = NewestKey { address: address.into(), fingerprint, sealed, learned: now, expires };
+            keyring.learn(&key).await.unwrap();
+        };
+        assert_eq!(look(&roles, now).await, "", "nothing is amiss");
+        learn("fresh@home.example", now + 25 * hour).await;
+        assert_eq!(look(&roles, now).await, "");
+        for name in ["a", "b", "c"] {
+            learn(&format!("{name}@home.example"), now + 23 * hour).await;
+        }
+        learn("late@home.example", now - hour).await;
+        learn("old@home.example", now - 15 * 24 * hour).await;
+        let said = look(&roles, now).await;
+        assert!(said.contains("a@home.example, b@home.example and others ends within a day"), "{said}");
+        assert!(said.contains("late@home.example has ended") && said.contains("addresses=3"), "{said}");
+        assert!(!said.contains("fresh@") && !said.contains("old@") && said.contains("deleted"), "{said}");
+        assert_eq!(keyring.rows(None).await.unwrap().len(), 5);
+        roles.close().await;
+        assert!(look(&roles, now).await.contains("cannot be told"), "what fails is told");
+    }
+}

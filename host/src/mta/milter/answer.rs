@@ -220,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_inserted_on_top_and_stands_in_no_debug_text() {
+        let key = crate::proto::key::AuthKey::parse(&[b'k'; 22]).unwrap();
+        let edits = [insert(0, "X-Auth-Agent", " a"), Edit::InsertKey { key }];
+        let reply = reply(Verdict::Accept, &edits);
+        assert!(!format!("{reply:?}").contains("kkkk"));
+        let frames = frames(&reply, &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+        assert_eq!(&frames[25..57], b"\0\0\0\x28i\0\0\0\0X-Auth-Key\0 kkkkkkkkkkk");
+        assert!(matches!(super::frames(&reply, &[], &terms(0x1ff & !0x01, 0), 1 << 20), Err(Error::NotOffered(_))));
+    }
+
+    #[test]
     fn without_leading_spaces_agreed_the_mta_writes_them() {
         let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &[], &terms(0x1ff, 0), 1 << 20).unwrap();
         assert_eq!(frames.as_ref(), b"\0\0\0\x09i\0\0\0\0A\0b\0\0\0\0\x01a");

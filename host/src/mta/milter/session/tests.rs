@@ -51,7 +51,7 @@ fn is_later(out: &[u8]) -> bool {
 #[test]
 fn a_whole_message_becomes_a_mail() {
     let mut session = session(OFFER, Limits::default());
-    take(&mut session, b'D', b"Cj\0mx\0{daemon_name}\0ORIGINATING\0");
+    take(&mut session, b'D', b"Cj\0mx\0{daemon_name}\0ORIGINATING\0v\0Postfix 3.7.11\0");
     assert!(take(&mut session, b'C', b"client.example\x004\x9c\x40192.0.2.7\0").1.is_empty());
     take(&mut session, b'D', b"H{tls_version}\0TLSv1.3\0");
     take(&mut session, b'H', b"helo.example\0");
@@ -66,8 +66,8 @@ fn a_whole_message_becomes_a_mail() {
     assert!(out.is_empty());
     assert_eq!((mail.client.ip, mail.client.name.as_deref()), ("192.0.2.7".parse().ok(), Some("client.example")));
     assert_eq!(
-        (mail.client.helo.as_str(), mail.client.tls, mail.daemon.as_str()),
-        ("helo.example", true, "ORIGINATING")
+        (mail.client.helo.as_str(), mail.client.tls, mail.daemon.as_str(), mail.mta.as_str()),
+        ("helo.example", true, "ORIGINATING", "Postfix 3.7.11")
     );
     assert_eq!((mail.login.as_deref(), mail.size, mail.smtputf8), (Some("alice"), Some(42), true));
     assert_eq!((mail.queue_id.as_deref(), mail.recipients[0].path.as_slice()), (Some("QID1"), &b"<b@two.example>"[..]));
@@ -317,4 +317,33 @@ fn a_recipient_who_does_not_join_is_told_to_come_alone_and_is_none_of_the_messag
     let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
     let paths: Vec<&[u8]> = mail.recipients.iter().map(|recipient| recipient.path.as_slice()).collect();
     assert_eq!(paths, [&b"<a@one.example>"[..], b"<c@three.example>"]);
+}
+
+#[test]
+fn new_keys_leave_the_header_at_the_door_in_every_spelling_and_count_among_what_may_be_deleted() {
+    let key = "k".repeat(64);
+    let good = format!("X-New-Auth-Key\0 {key}\0");
+    let folded = format!("x-new-auth-KEY \0\n\t{key} \0");
+    let frames: Vec<(u8, &[u8])> = vec![
+        (b'L', b"From\0 a@one.example\0"),
+        (b'L', good.as_bytes()),
+        (b'L', folded.as_bytes()),
+        (b'L', b"X-NEW-AUTH-KEY\0 no key\0"),
+        (b'L', b"X-Auth-Key\0 no key\0"),
+    ];
+    let mail = mail_of(&frames, Limits::default());
+    assert_eq!(mail.new_keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!((mail.keys.len(), mail.fields.len(), mail.malformed), (1, 1, false));
+    assert!(!format!("{mail:?}").contains("kkkkkkkk"));
+    // Beyond the limits of a header they are still counted, since they have to be deleted.
+    let over = mail_of(&frames, Limits { header_fields: 1, ..Limits::default() });
+    assert_eq!((over.new_keys.len(), over.keys.len(), over.fields.len(), over.malformed), (3, 1, 1, true));
+    assert!(over.new_keys.iter().all(Option::is_none));
+
+    let mut session = session(OFFER, Limits { key_fields: 1, ..Limits::default() });
+    take(&mut session, b'M', b"<a@one.example>\0");
+    take(&mut session, b'R', b"<b@two.example>\0");
+    take(&mut session, b'L', good.as_bytes());
+    take(&mut session, b'L', good.as_bytes());
+    assert!(is_later(&take(&mut session, b'E', b"").1));
 }
