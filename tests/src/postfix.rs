@@ -33,7 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The user and group that own the Maildirs: nobody's.
 pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
-const DOORS: [(Kind, usize); 4] = [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Bare, 2)];
+const DOORS: [(Kind, usize); 5] =
+    [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Signing, 3), (Kind::Bare, 2)];
 /// Who has a mailbox in each door's domain; mail to `NAME+Junk` goes into his folder `.Junk`.
 const USERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
 /// The domain of senders: whatever comes back to its addresses lies in one mailbox.
@@ -50,6 +51,8 @@ pub enum Kind {
     Chroot,
     /// A milter on a TCP port; clients must log in.
     Submission,
+    /// The same, and before it another milter, which signs: on [`Door::signer`].
+    Signing,
     /// No milter.
     Bare,
 }
@@ -61,6 +64,8 @@ pub struct Door {
     pub port: u16,
     /// Where its milter is to listen, as the daemon's `milter.listen` spells it; empty for [`Kind::Bare`].
     pub milter: String,
+    /// Where the milter before it listens, a port of loopback; only for [`Kind::Signing`].
+    pub signer: u16,
     /// The domain whose mailboxes are this door's alone.
     pub domain: String,
     kind: Kind,
@@ -72,7 +77,7 @@ pub struct Door {
 pub struct Bed {
     root: PathBuf,
     doors: Vec<Door>,
-    taken: [AtomicUsize; 4],
+    taken: [AtomicUsize; 5],
     _watch: ChildStdin,
 }
 
@@ -93,10 +98,10 @@ impl Bed {
         // Postfix's sockets need a short path.
         let root = tempfile::Builder::new().prefix("aa-").tempdir_in("/tmp").unwrap().keep();
         let kinds = DOORS.iter().flat_map(|&(kind, count)| std::iter::repeat_n(kind, count));
-        let mut ports = free_ports(2 * DOORS.iter().map(|&(_, count)| count).sum::<usize>()).into_iter();
+        let mut ports = free_ports(3 * DOORS.iter().map(|&(_, count)| count).sum::<usize>()).into_iter();
         let mut port = || ports.next().unwrap();
         let doors: Vec<Door> =
-            kinds.enumerate().map(|(number, kind)| Door::new(&root, number, kind, port(), port())).collect();
+            kinds.enumerate().map(|(number, kind)| Door::new(&root, number, kind, [port(), port(), port()])).collect();
         lay_out(&root, &doors);
         let watch = watch(&root);
         run(Command::new("postfix").arg("-c").arg(root.join("etc")).arg("start"), &root);
@@ -152,13 +157,13 @@ impl Bed {
 }
 
 impl Door {
-    fn new(root: &Path, number: usize, kind: Kind, port: u16, milter_port: u16) -> Door {
+    fn new(root: &Path, number: usize, kind: Kind, [port, milter_port, signer]: [u16; 3]) -> Door {
         let milter = match kind {
-            Kind::Inet | Kind::Submission => format!("inet:127.0.0.1:{milter_port}"),
+            Kind::Inet | Kind::Submission | Kind::Signing => format!("inet:127.0.0.1:{milter_port}"),
             Kind::Chroot => format!("unix:{}/queue/addrauth/m{number}", root.display()),
             Kind::Bare => String::new(),
         };
-        Door { port, milter, domain: format!("r{number}.test"), kind, root: root.to_owned() }
+        Door { port, milter, signer, domain: format!("r{number}.test"), kind, root: root.to_owned() }
     }
 
     /// The configuration directory of its Postfix.
@@ -241,10 +246,11 @@ impl Door {
         let milter = match kind {
             // Relative to the queue directory: right with chroot and without.
             Kind::Chroot => format!("unix:{}", relative(&self.milter_socket(), &self.root.join("queue"))),
+            Kind::Signing => format!("inet:127.0.0.1:{}, {}", self.signer, self.milter),
             _ => self.milter.clone(),
         };
         let login = match kind {
-            Kind::Submission => {
+            Kind::Submission | Kind::Signing => {
                 "  -o milter_macro_daemon_name=ORIGINATING\n  -o smtpd_sasl_auth_enable=yes\n  \
                  -o smtpd_sasl_security_options=noanonymous\n  \
                  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
