@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 use addrauth::authority::Authority;
 use addrauth::case::*;
 use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth::cli::demo::mta::{Envelope, Fate};
 use addrauth::cli::demo::zone::{Records, Zone};
-use addrauth::config::{Config, Limits, StateDir};
+use addrauth::config::{Config, Limits, StateDir, Where};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::wire::{DATAGRAM_MAX, Question, Request};
+use addrauth_tests::keys::House;
 use addrauth_tests::world::{LOOPBACK, mail, verifier};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -94,6 +96,52 @@ async fn send_raw_keys(server: std::net::SocketAddr, key: &AuthKey) {
     }
 }
 
+/// A key of ours on its whole way: learned from its mail, stamped, seen again from outside; one that is not learned, and one that
+/// cannot be. Returns them, and what was written down meanwhile.
+async fn learn_and_stamp() -> (Vec<AuthKey>, String) {
+    let house = House::build(|config| {
+        config.keyring.learn = Where::All(true);
+        config.keyring.stamp = Where::All(true);
+    })
+    .await;
+    let (alice, carol) = ("alice@home.example", "carol@elsewhere.example");
+    let key = house.issue(alice).await;
+    let wrong = AuthKey::parse(&[b"Junk".as_slice(); 16].concat()).unwrap();
+    let mut told = String::new();
+    for (login, to, text, fate) in [
+        (None, alice, format!("To: {alice}\nX-New-Auth-Key: {}", key.expose()), Fate::Discarded),
+        (None, alice, format!("To: {alice}\nX-New-Auth-Key: {}", wrong.expose()), Fate::Delivered),
+        (Some(alice), carol, "To: x".to_owned(), Fate::Delivered),
+        (Some(alice), carol, format!("X-Auth-Key: {}\nX-Auth-Key: {}", wrong.expose(), key.expose()), Fate::Delivered),
+        (None, "bob@home.example", format!("X-Auth-Key: {}", key.expose()), Fate::Delivered),
+    ] {
+        let message = format!("From: {alice}\n{text}\n\nbody\n");
+        let envelope = Envelope { login: login.map(String::from), ..Envelope::inbound(alice, to) };
+        let outcome = house.send(&envelope, &message).await;
+        assert_eq!(outcome.fate, fate, "{envelope:?}");
+        // The same again without a socket, for what the parts of a case say of themselves.
+        let keys = |name: &str| {
+            let value = |line: &str| AuthKey::parse(line.strip_prefix(name)?.trim().as_bytes()).ok();
+            text.lines().filter_map(value).map(Some).collect::<Vec<_>>()
+        };
+        let mut mail = mail(&[" alice@home.example"], &[]);
+        mail.fields.push(Field { name: "To".into(), value: format!(" {to}").into_bytes() });
+        let address = Address::parse(to.as_bytes(), false).ok();
+        mail.recipients = vec![Recipient { path: format!("<{to}>").into_bytes(), address, never_notify: false }];
+        (mail.keys, mail.new_keys, mail.login) =
+            (keys("X-Auth-Key:"), keys("X-New-Auth-Key:"), login.map(String::from));
+        let case = house.filter.keep(house.filter.examine(mail).await, None).await;
+        told += &format!("{case:?} {} {}\n", case.line(), serde_json::to_string(&case).unwrap());
+    }
+    for row in house.journal().await {
+        told += &format!("{row:?}\n");
+    }
+    told += &format!("{:?} {:?}", house.keyring().await.newest(alice).await.unwrap(), house.opener());
+    assert!(told.contains("InsertKey") && told.contains("Proven") && told.contains("came in from outside"), "{told}");
+    assert!(!house.octets().windows(16).any(|part| part == &key.expose().as_bytes()[..16]), "a file holds a key");
+    (vec![key, wrong], told)
+}
+
 #[tokio::test]
 async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
     let log = Log::default();
@@ -148,8 +196,21 @@ async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
     shutdown.cancel();
     serving.await.unwrap();
 
+    let (learned, told) = learn_and_stamp().await;
+    let keys: Vec<&AuthKey> = keys.into_iter().chain(&learned).collect();
+    expect_none_in(&told, &keys, "what is told of a key of ours");
+
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for part in ["answered", "journalled", "notice sent", "cannot be made durable"] {
+    for part in [
+        "stamped=",
+        "new-key=learned",
+        "new-key-refused=wrong",
+        "came in from outside",
+        "answered",
+        "journalled",
+        "notice sent",
+        "cannot be made durable",
+    ] {
         assert!(log.contains(part), "the log tells of it: {part}");
     }
     expect_none_in(&log, &keys, "the log");

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, exit, fail};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Where};
 use crate::custody::Custody;
 use crate::filter::Filter;
 use crate::mta::milter::{self, Listener};
@@ -158,6 +158,13 @@ fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
     }
     for policy in filter.policies().list() {
         tracing::info!("{policy}");
+    }
+    for (role, place) in [("learned from", &config.keyring.learn), ("put into", &config.keyring.stamp)] {
+        match place {
+            Where::All(false) => {}
+            Where::All(true) => tracing::info!("keys are {role} the mail of every daemon"),
+            Where::Daemons(names) => tracing::info!("keys are {role} the mail of {}", names.join(", ")),
+        }
     }
     if config.final_domains.is_empty() {
         tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");

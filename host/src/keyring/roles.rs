@@ -19,6 +19,8 @@ use crate::store::{self, Keyring, KeyringRow, Opening};
 #[derive(Debug)]
 pub struct Roles {
     settings: config::Keyring,
+    /// Whether the keyring is a file of ours. In a shared database whoever stamps may only read it.
+    is_file: bool,
     owners: Owners,
     /// Absent where keys are neither learned nor stamped out of it.
     keyring: Option<Arc<dyn Keyring>>,
@@ -48,7 +50,8 @@ impl Roles {
             true => Some(Stamper::new(source(config, keyring.as_ref(), limits)?, limits)),
             false => None,
         };
-        Ok(Roles { settings, owners, keyring, learner, stamper, limits: Arc::clone(limits) })
+        let is_file = config.store.url.is_empty();
+        Ok(Roles { settings, is_file, owners, keyring, learner, stamper, limits: Arc::clone(limits) })
     }
 
     /// Whether what was opened for one configuration serves the other.
@@ -75,13 +78,14 @@ impl Roles {
         self.stamper.as_ref().filter(|_| self.settings.stamp.covers(daemon))
     }
 
-    /// The hourly look: warns of addresses whose newest key ends within a day, which says that their AS makes no others, and
-    /// deletes what ended so long ago that no AS vouches for it any more. What fails is told, and done the next time.
+    /// The hourly look: whoever stamps warns of addresses whose newest key ends within a day, which says that their AS makes no
+    /// others; whoever may write deletes what ended so long ago that no AS vouches for it any more. What fails is told, and
+    /// done the next time.
     pub async fn look(&self, now: SystemTime) {
         let Some(keyring) = &self.keyring else { return };
         let swept = match now.checked_sub(self.limits.expired_kept) {
-            Some(before) => keyring.sweep(before).await,
-            None => Ok(0),
+            Some(before) if self.is_file || self.learner.is_some() => keyring.sweep(before).await,
+            _ => Ok(0),
         };
         match swept {
             Ok(0) => {}

@@ -9,6 +9,9 @@ use crate::case::{Disposition, Story, ToldFinding, stamp};
 use crate::proto::address::Address;
 use crate::store::{JournalRow, Search, folded};
 
+/// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
+const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
     /// How many at most; 0: all
@@ -21,7 +24,7 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
     /// Only with this result
-    #[arg(long, value_name = "WORD", value_parser = ["valid", "invalid", "missing", "none", "unverified", "unusable"])]
+    #[arg(long, value_name = "WORD", value_parser = RESULTS)]
     result: Option<String>,
     /// Only where the mail server was told this
     #[arg(long, value_name = "WORD", value_parser = ["accept", "hold", "discard", "reject", "defer"])]

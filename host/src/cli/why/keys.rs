@@ -25,8 +25,8 @@ pub(super) fn new_key(new_key: &ToldNewKey) -> String {
                     "it was superseded by another one before, and a superseded key is never taken again"
                 }
                 Some(Learned::Shorter) => {
-                    "the address has one that lives at least as long, so it was not taken (`addrauth keyring forget` makes \
-                     room for another)"
+                    "the Authentication Server made it end no later than the one that the address has, so it was not taken \
+                     (`addrauth keyring forget` makes room for another)"
                 }
                 None => "it could not be recorded",
             };
