@@ -71,8 +71,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 fn unreadable(e: &std::io::Error) -> String {
     let way = match e.kind() {
         std::io::ErrorKind::PermissionDenied => {
-            ". The user that runs addrauth must be able to read it: let systemd hand it over (LoadCredential=), or have whatever \
-             renews it make a copy for that user, with mode 0600"
+            ". The user that runs addrauth must be able to read it: have whatever renews it make a copy that belongs to this user, \
+             with mode 0600"
         }
         _ => "",
     };

@@ -5,13 +5,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits};
 use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::certificates::Root;
 use addrauth_tests::daemon::{Rig, binary};
 use addrauth_tests::milter::{Fake, open_with};
 use addrauth_tests::postfix::{Bed, Kind};
+use addrauth_tests::server::{HOST, Server};
 use addrauth_tests::world::{leading_to, saying};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
@@ -186,4 +189,55 @@ async fn beside_a_real_postfix_a_good_setup_is_good_and_each_wrong_one_is_wrong(
     says(&checks, "WRONG", "does IGNORE to X-Auth-Key");
     fs::set_permissions(rig.door.milter_socket(), fs::Permissions::from_mode(0o600)).unwrap();
     says(&beside_postfix(&rig, &etc, same).await, "WRONG", "may not connect");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_that_is_offered_is_tried_and_what_is_wrong_with_it_is_named() {
+    let server = Server::start(Limits::default()).await;
+    let records = |rest: &str| {
+        let text = format!("AS={HOST}:{}; {rest}", server.address.port());
+        Records::default().txt("example.com", &text).address(HOST, server.address.ip())
+    };
+    let zone = Zone::start(records("t=udp,tls")).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let trusting = |root: &Root| format!("tls_roots = {:?}", root.file());
+    let file = installed(dir.path(), &zone, "inet:127.0.0.1:1", &trusting(&server.root)).await;
+    let checks = doctor(&file, &["example.com"]).await;
+    let over_tls = |checks: &[(String, String, String)], state: &str, words: &str| {
+        let found = checks.iter().any(|c| c.0 == state && c.1.ends_with("over TLS") && c.2.contains(words));
+        assert!(found, "{state} {words}: {checks:#?}");
+    };
+    over_tls(&checks, "ok", "INVALIDKEY for a key of nobody");
+    over_tls(&checks, "ok", "ends in 89 days");
+    assert_eq!(checks.iter().filter(|check| check.2.contains("INVALIDKEY for a key of nobody")).count(), 2, "UDP too");
+
+    server.root.issue_until(HOST, SystemTime::now() + Duration::from_secs(5 * 86_400 + 60));
+    server.streams.renew();
+    over_tls(&doctor(&file, &["example.com"]).await, "warning", "ends in 5 days");
+    server.root.issue_until(HOST, SystemTime::now() - Duration::from_secs(86_400));
+    server.streams.renew();
+    over_tls(&doctor(&file, &["example.com"]).await, "WRONG", "certificate does not pass");
+    server.root.issue(HOST);
+    server.streams.renew();
+    // Asked over TLS alone, with a proof and with the key itself; by the tool that asks, too.
+    for rest in ["t=tls", "t=tls; h=none"] {
+        zone.replace(records(rest));
+        let checks = doctor(&file, &["example.com"]).await;
+        over_tls(&checks, "ok", "INVALIDKEY for a key of nobody");
+        assert_eq!(checks.iter().filter(|check| check.2.contains("INVALIDKEY for a key of nobody")).count(), 1);
+        let key = dir.path().join("key");
+        fs::write(&key, server.key.expose()).unwrap();
+        let (code, text) = addrauth(&file, &["ask", "alice@example.com", "--key-file", key.to_str().unwrap()]).await;
+        assert!(code == 0 && text.contains("over TLS, after"), "{code} {text}");
+    }
+    // Another root; and nobody there.
+    let untrusting = fs::read_to_string(&file).unwrap().replace(&trusting(&server.root), &trusting(&Root::new()));
+    let other = dir.path().join("other.toml");
+    fs::write(&other, untrusting.replace("tls_roots", "#tls_roots")).unwrap();
+    over_tls(&doctor(&other, &["example.com"]).await, "WRONG", "a certificate for as.example.com");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = format!("AS={HOST}:{closed}; t=tls");
+    zone.replace(Records::default().txt("example.com", &nobody).address(HOST, server.address.ip()));
+    over_tls(&doctor(&file, &["example.com"]).await, "WRONG", "does it run with [authority.tls]");
+    server.stop().await;
 }

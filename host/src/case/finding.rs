@@ -102,7 +102,7 @@ pub enum Why {
     Timeout,
     /// Over a budget of ours or the AS's.
     Limit,
-    /// Asking would expose the key.
+    /// It cannot be asked with a proof: too long for a datagram, and there is no TLS.
     NoProof,
 }
 

@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::{BadRecord, Record};
-use crate::verify::{Endpoints, Published, Verifier};
+use crate::verify::{Endpoint, Endpoints, Published, Verifier};
 
 /// Octets read in search of a key: the longest key is 128.
 const KEY_FILE_MAX: u64 = 4_096;
@@ -134,7 +134,9 @@ impl Report {
                 lines.extend(records.bad.iter().map(|bad| format!("  not usable: {bad}")));
             }
         }
-        lines.extend(self.endpoints.usable.iter().map(|e| format!("endpoint {} ({})", e.address, e.authority)));
+        lines.extend(
+            self.endpoints.usable.iter().map(|e| format!("endpoint {} ({}){}", e.address, e.authority, only(e))),
+        );
         lines.extend(self.endpoints.refused.iter().map(|(host, why)| format!("endpoint of {host} refused: {why}")));
         lines.extend(self.endpoints.failed.iter().map(|failure| format!("no endpoint: {failure}")));
         if let Some(found) = &self.found {
@@ -152,7 +154,10 @@ impl Report {
             Published::Nothing | Published::Fixed(_) => (None, &[][..], &[][..], None),
         };
         let texts = |all: &[BadRecord]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let usable = self.endpoints.usable.iter().map(|e| json!({"authority": e.authority, "address": e.address}));
+        let usable =
+            self.endpoints.usable.iter().map(
+                |e| json!({"authority": e.authority, "address": e.address, "udp": e.offers.udp, "tls": e.offers.tls}),
+            );
         let refused =
             self.endpoints.refused.iter().map(|(host, why)| json!({"authority": host, "why": why.to_string()}));
         json!({
@@ -189,13 +194,22 @@ fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
     text
 }
 
+/// What is unusual in how an endpoint is asked.
+fn only(endpoint: &Endpoint) -> &'static str {
+    match (endpoint.offers.udp, endpoint.offers.h1) {
+        (true, _) => "",
+        (false, true) => ", over TLS alone",
+        (false, false) => ", over TLS alone and with the key itself",
+    }
+}
+
 /// What stood in the way of an answer.
 fn obstacle(why: Option<Why>) -> &'static str {
     match why {
         Some(Why::Timeout) => "no server answered, or it had trouble of its own",
         Some(Why::Dns) => "DNS failed, or led to no server that may be asked and speaks for this domain",
         Some(Why::Limit) => "too many questions for the moment",
-        Some(Why::NoProof) => "the server takes the key itself alone, which is not sent",
+        Some(Why::NoProof) => "the question is too long for a datagram, and no server offers TLS",
         _ => "could not tell",
     }
 }

@@ -16,6 +16,7 @@ mod installation;
 mod network;
 mod postfix;
 mod posts;
+mod streams;
 
 /// Look at the configuration, the domains' Authentication Servers and Postfix, and say what to do
 ///
@@ -162,6 +163,7 @@ async fn examine(args: &Args, domain: Option<String>, config: &Config, report: &
             "final_domains is empty: only the Authentication Server is looked at, no milter and no Postfix",
         );
     }
+    streams::fetching(config, report).await;
     network::name_servers(config, report).await;
     let domains = match domain {
         Some(domain) => vec![domain],

@@ -21,7 +21,8 @@ const PRIORITY: u16 = 10;
 /// Print the DNS records to publish for a domain's Authentication Server
 ///
 /// They come as lines of a zone file on standard output, with comments that say what each part promises; warnings go to standard
-/// error. Host and port are those of the configuration (`hostname`, `authority.listen`), unless the options name others.
+/// error. Host and port are those of the configuration (`hostname`, `authority.listen`), unless the options name others;
+/// TLS is offered where `[authority.tls]` is set.
 ///
 /// Exit code: 0 printed, 1 no record can be made of this, 2 the configuration cannot be read.
 #[derive(Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub struct Args {
     /// The name of the server that answers VERIFY [default: `hostname`]
     #[arg(long, value_name = "NAME")]
     pub host: Option<String>,
-    /// Its UDP port [default: that of the first `authority.listen`]
+    /// Its port, for UDP and TLS alike [default: that of the first `authority.listen`]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// What the domain claims of its direct mail (m=)
@@ -109,7 +110,8 @@ impl Sheet {
             Promise::Some => Claim::Some,
             Promise::All => Claim::All,
         };
-        let record = Record { host, port, udp: true, tls: false, priority: PRIORITY, h1: true, claim };
+        let record =
+            Record { host, port, udp: true, tls: config.authority.tls.is_on(), priority: PRIORITY, h1: true, claim };
         match Record::parse(record.to_string().as_bytes()) {
             Ok(read) if read == record => {}
             Ok(_) => return Err(format!("{record} would be read as another record")),
@@ -126,7 +128,7 @@ impl Sheet {
     }
 
     fn zone(&self) -> String {
-        let Record { host, port, claim, .. } = &self.record;
+        let Record { host, port, claim, tls, .. } = &self.record;
         let mut text = format!(
             "; The Authentication Server of {}. One of the two names suffices; where both hold a record, the first counts.\n",
             self.domain
@@ -144,7 +146,7 @@ impl Sheet {
             let _ = writeln!(text, "; {host}. IN A (the server's public IPv4 address)");
             let _ = writeln!(text, "; {host}. IN AAAA (its public IPv6 address, where it has one)");
         }
-        for (part, meaning) in meanings(host, *port, *claim) {
+        for (part, meaning) in meanings(host, *port, *tls, *claim) {
             let _ = writeln!(text, "; {part}: {meaning}");
         }
         text
@@ -176,7 +178,7 @@ fn strings(text: &str) -> String {
 }
 
 /// What each part promises to those who read the record.
-fn meanings(host: &str, port: u16, claim: Claim) -> [(String, &'static str); 5] {
+fn meanings(host: &str, port: u16, tls: bool, claim: Claim) -> [(String, String); 5] {
     let promise = match claim {
         Claim::Testing => "this is being tried out: conclude nothing from a missing key",
         Claim::Some => "some direct mail carries a key: a missing one means little, a wrong one is forged",
@@ -184,12 +186,21 @@ fn meanings(host: &str, port: u16, claim: Claim) -> [(String, &'static str); 5] 
             "all direct mail carries a key: one that is missing counts as forged where a recipient wants that"
         }
     };
+    let transports = match tls {
+        true => (
+            "v=1, t=udp,tls".into(),
+            format!(
+                "version 1 of the protocol, over UDP, and over TLS on the same TCP port with a certificate for {host}"
+            ),
+        ),
+        false => ("v=1, t=udp".into(), "version 1 of the protocol, over UDP alone".into()),
+    };
     [
-        (format!("AS={host}:{port}"), "the server answers VERIFY there, for every address of the domain"),
-        ("v=1, t=udp".into(), "version 1 of the protocol, over UDP alone"),
-        (format!("p={PRIORITY}"), "the order among several such records: the lowest number is asked first"),
-        ("h=h1".into(), "it takes proofs, so no key crosses the network"),
-        (format!("m={}", claim.word()), promise),
+        (format!("AS={host}:{port}"), "the server answers VERIFY there, for every address of the domain".into()),
+        transports,
+        (format!("p={PRIORITY}"), "the order among several such records: the lowest number is asked first".into()),
+        ("h=h1".into(), "it takes proofs, so no key crosses the network".into()),
+        (format!("m={}", claim.word()), promise.into()),
     ]
 }
 
@@ -206,7 +217,8 @@ fn warnings(domain: &str, record: &Record, config: &Config) -> Vec<String> {
     {
         warnings.push(format!(
             "authority.listen = {place} is internal: others refuse to ask such an address. Listen on a public one, or have \
-             UDP port {port} of a public one forwarded to it"
+             {} port {port} of a public one forwarded to it",
+            if record.tls { "UDP and TCP" } else { "UDP" }
         ));
     }
     if !config.authority.listen.iter().any(|place| place.port() == *port) {
@@ -273,6 +285,14 @@ mod tests {
         let json = sheet.json();
         assert_eq!(json["records"].as_array().unwrap().len(), 4);
         assert_eq!(json["records"][0]["strings"][0], text);
+    }
+
+    #[test]
+    fn tls_is_offered_where_a_certificate_is_set() {
+        let config = format!("{PUBLIC}[authority.tls]\ncertificate = \"/x.pem\"\nkey = \"/x.key\"\n");
+        let sheet = sheet(&config, "example.com", |_| {}).unwrap();
+        assert_eq!(records(&sheet.zone())[0].1, "AS=mx.example.net:4410; v=1; t=udp,tls; p=10; h=h1; m=some");
+        assert!(sheet.zone().contains("with a certificate for mx.example.net"), "{}", sheet.zone());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Report;
+use super::{Report, streams};
 use crate::case::{Found, KeyStatus, Why};
 use crate::config::{Config, FixedAs, Limits};
 use crate::proto::address::Address;
@@ -42,14 +42,16 @@ pub(super) async fn examine(domain: &str, config: &Config, report: &mut Report) 
         Published::Records(records) => read(domain, records, own, config, report),
     }
     targets(domain, &published, &endpoints, &usual, report);
-    let asked = endpoints.usable.iter().map(|endpoint| ask(domain, endpoint, config));
-    for (endpoint, answer) in endpoints.usable.iter().zip(futures_util::future::join_all(asked).await) {
+    let over_udp: Vec<&Endpoint> = endpoints.usable.iter().filter(|endpoint| endpoint.offers.udp).collect();
+    let asked = over_udp.iter().map(|endpoint| ask(domain, endpoint, config));
+    for (endpoint, answer) in over_udp.iter().zip(futures_util::future::join_all(asked).await) {
         let about = format!("{domain} at {} ({})", endpoint.address, endpoint.authority);
         match answer {
             Ok((found, took)) => judge(&about, &found, took, report),
             Err(text) => report.unknown(&about, text),
         }
     }
+    streams::examine(domain, &endpoints.usable, config, report).await;
 }
 
 /// The names must agree: those who publish at one and forget the other wonder for long.
@@ -88,24 +90,10 @@ fn read(domain: &str, records: &Records, own: bool, config: &Config, report: &mu
     if used.iter().any(|record| record.claim != *claim) {
         report.warn(domain, format!("its records claim different things: the weakest counts, m={}", claim.word()));
     }
-    for record in used.iter().filter(|record| record.tls) {
-        let place = format!("{}:{}", record.host, record.port);
-        match (record.udp, own) {
-            (true, false) => report.good(domain, format!("{place} offers TLS too; this version asks over UDP")),
-            (true, true) => {
-                report.warn(domain, format!("{place}: t= names tls, and our server speaks UDP alone: t=udp"))
-            }
-            (false, true) => {
-                report.wrong(domain, format!("{place}: t= names tls alone, and our server speaks UDP: t=udp"))
-            }
-            (false, false) => {
-                report.warn(domain, format!("{place} is reached by TLS alone, which this version does not speak"));
-            }
-        }
-    }
     if !own {
         return;
     }
+    offered_by_us(domain, used, config, report);
     let listen = &config.authority.listen;
     for record in used.iter().filter(|record| listen.iter().all(|place| place.port() != record.port)) {
         report.warn(domain, format!("its record names port {}, and authority.listen does not", record.port));
@@ -117,6 +105,27 @@ fn read(domain: &str, records: &Records, own: bool, config: &Config, report: &mu
             domain,
             format!("m=all: whatever leaves without a key counts as forged, so all servers that send for it{here} must stamp"),
         );
+    }
+}
+
+/// Whether our records say over what our server answers.
+fn offered_by_us(domain: &str, used: &[Record], config: &Config, report: &mut Report) {
+    let speaks_tls = config.authority.tls.is_on();
+    for record in used {
+        let place = format!("{}:{}", record.host, record.port);
+        match (record.udp, record.tls) {
+            (true, true) if !speaks_tls => {
+                report.warn(domain, format!("{place}: t= names tls, and authority.tls is not set here: t=udp"));
+            }
+            (false, true) if !speaks_tls => {
+                report.wrong(domain, format!("{place}: t= names tls alone, and authority.tls is not set here: t=udp"));
+            }
+            (_, false) if speaks_tls => report.warn(
+                domain,
+                format!("{place}: our server speaks TLS, and t= does not say so: `addrauth record {domain}` prints what does"),
+            ),
+            _ => {}
+        }
     }
 }
 
@@ -132,9 +141,6 @@ fn targets(domain: &str, published: &Published, endpoints: &Endpoints, usual: &L
         }
     }
     let Published::Records(_) = published else { return };
-    if endpoints == &Endpoints::default() {
-        report.wrong(domain, "no record of it can be asked with a proof over UDP, so no key of it is verified here");
-    }
     for endpoint in endpoints.usable.iter().filter(|endpoint| is_internal(endpoint.address.ip())) {
         report.warn(
             domain,
@@ -297,8 +303,6 @@ mod tests {
             (Zoned::default().fault("_addrauth.example.com", Fault::ServFail), State::Unknown, "DNS failed"),
             (at(4410, ""), State::Wrong, "127.0.0.1 is an internal or reserved address"),
             (at(25, ""), State::Wrong, "port 25 is below 1024"),
-            (at(4410, "; t=tls"), State::Wrong, "with a proof over UDP"),
-            (at(4410, "; t=tls"), State::Warning, "which this version does not speak"),
             (at(4410, "").txt("example.com", "AS=as.example.com:4410;p=x"), State::Warning, "cannot be used"),
             (at(4410, "").txt("example.com", "AS=as.example.com:4410"), State::Warning, "twice"),
             (
@@ -323,7 +327,7 @@ mod tests {
         says(&told(Zoned::default(), true, own).await, State::Wrong, "`addrauth record example.com`");
         let port = saying(Status::Invalid, None).await;
         let report = told(at(port, "; t=udp,tls; m=all"), true, own).await;
-        for words in ["authority.listen does not", "speaks UDP alone", "must stamp", "others do not"] {
+        for words in ["authority.listen does not", "authority.tls is not set", "must stamp", "others do not"] {
             says(&report, State::Warning, words);
         }
         assert!(!report.has(State::Wrong), "{}", report.text());

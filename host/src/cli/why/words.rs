@@ -59,7 +59,7 @@ fn trouble(why: Option<Why>, domain: &str) -> String {
         }
         Some(Why::Timeout) => format!("{domain}'s Authentication Server gave no answer in time"),
         Some(Why::Limit) => "too many questions were under way, here or at the Authentication Server".into(),
-        Some(Why::NoProof) => "asking would have shown the key to others".into(),
+        Some(Why::NoProof) => "the question was too long to be asked over UDP, and no server offered TLS".into(),
         Some(other) => other.word().into(),
         None => "no reason was kept".into(),
     }
