@@ -32,7 +32,7 @@ use crate::smtp::{Reply, Session, plain};
 mod settings;
 mod site;
 
-pub use settings::{Settings, Shared};
+pub use settings::{Certified, Settings, Shared};
 pub use site::{PASSWORD, Plan, Port, Site};
 
 /// How long something may take to become true on a busy machine.
@@ -249,9 +249,10 @@ impl Estate {
 
     /// The newest key of an address in the keyring, opened as the submission server does; the tests alone look.
     pub fn key_of(&self, address: &str) -> Option<String> {
-        let role = if self.submission.is_some() { Role::Submission } else { Role::Mx };
-        let config = Config::read(&self.config_file(role)).unwrap();
-        let opener = store::read_or_make_opener(&store::keyring_key(&config)).unwrap();
+        let stamps = if self.submission.is_some() { Role::Submission } else { Role::Mx };
+        let config = |role: Role| Config::read(&self.config_file(role)).unwrap();
+        let opener = store::read_or_make_opener(&store::keyring_key(&config(stamps))).unwrap();
+        let config = config(self.settings.keyring());
         let opening = Opening { busy: Limits::default().store_busy, readers: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -20,6 +20,8 @@ const DATABASE_ROLES: [(Role, &str, &str); 3] = [
     (Role::Mx, "mx_one", "addrauth_learn"),
     (Role::Submission, "smtp_one", "addrauth_stamp"),
 ];
+/// What the submission server of one.test examined passes its MX as it is.
+const TRUSTED: &str = "trusted_hops = [\"127.0.0.3/32\"]\n";
 /// With what the submission server logs in at the database, over TCP; the others come over its socket, and need nothing.
 const DATABASE_PASSWORD: &str = "correct horse battery staple";
 
@@ -31,6 +33,19 @@ pub enum Shared {
     StateDir,
     /// They are three hosts, with a database of this cluster, each as a role of its own.
     Database(Arc<Postgres>),
+    /// They are three hosts that share nothing: the submission server fetches keys from the AS over TLS, and the MX learns none.
+    Stream(Certified),
+}
+
+/// What TLS needs, as files of PEM.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// The AS's certificate, for `localhost`.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The root that vouches for it.
+    pub roots: PathBuf,
 }
 
 /// Settings that a test chooses; each text is TOML.
@@ -51,14 +66,23 @@ pub struct Settings {
 impl Settings {
     /// Whether the hosts of one.test are several.
     pub(super) fn is_apart(&self) -> bool {
-        matches!(self.shared, Shared::Database(_))
+        !matches!(self.shared, Shared::StateDir)
     }
 
     /// The database's cluster, where there is one.
     pub(super) fn cluster(&self) -> Option<&Postgres> {
         match &self.shared {
-            Shared::StateDir => None,
+            Shared::StateDir | Shared::Stream(_) => None,
             Shared::Database(cluster) => Some(cluster),
+        }
+    }
+
+    /// Whose configuration tells where the keyring is.
+    pub(super) fn keyring(&self) -> Role {
+        match self.shared {
+            Shared::StateDir => Role::Mx,
+            Shared::Database(_) => Role::Submission,
+            Shared::Stream(_) => Role::Authority,
         }
     }
 
@@ -112,15 +136,26 @@ impl Settings {
             true => format!("seal_to = \"{}\"\n", seal_to(&state(Role::Submission))),
             false => String::new(),
         };
-        if self.is_apart() {
-            let trusted = "trusted_hops = [\"127.0.0.3/32\"]\n";
-            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], trusted) + &learn + &seal_to);
+        if let Shared::Stream(certified) = &self.shared {
+            let [of_as, of_submission] = stream(certified, ports.authority.port(), dir);
+            let verify = format!("[verify]\ntls_roots = {:?}\n", certified.roots);
+            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], TRUSTED));
+            let submission = filter(Role::Submission, "smtp.one.test", &[submission_milter], "");
+            write(
+                Role::Submission,
+                submission.replace("[verify]\n", &verify) + &format!("[keyring]\n{stamp}{of_submission}"),
+            );
+            write(Role::Authority, format!("{authority}{of_as}[keyring]\n{seal_to}"));
+        } else if self.is_apart() {
+            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], TRUSTED) + &learn + &seal_to);
             let stamp = format!("[keyring]\n{stamp}");
             write(Role::Submission, filter(Role::Submission, "smtp.one.test", &[submission_milter], "") + &stamp);
         } else {
             write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter, submission_milter], "") + &learn + &stamp);
         }
-        write(Role::Authority, authority + "[keyring]\n" + &seal_to);
+        if !matches!(self.shared, Shared::Stream(_)) {
+            write(Role::Authority, authority + "[keyring]\n" + &seal_to);
+        }
         let far = format!("[policy]\n{}\n", self.far);
         write(Role::Far, filter(Role::Far, "mx.two.test", &[ports.far[1]], "") + &far);
     }
@@ -132,6 +167,24 @@ pub(super) fn database(role: Role, dir: &Path) -> (&'static str, String) {
     let config = Config::read(&dir.join(format!("{}.toml", role.name()))).unwrap();
     let (path, _) = config.store.url.split_once('?').unwrap_or((&config.store.url, ""));
     (name, path.rsplit('/').next().unwrap().to_owned())
+}
+
+/// What the AS needs to hand keys out, and the submission server to fetch them.
+fn stream(certified: &Certified, port: u16, dir: &Path) -> [String; 2] {
+    let token_file = |role: Role| {
+        let file = dir.join(format!("{}.token", role.name()));
+        fs::write(&file, "a token that only these two hosts know\n".replace(' ', "-")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    };
+    let Certified { certificate, key, .. } = certified;
+    let of_as = format!(
+        "deliver = \"keyring\"\nfetch_token_file = {:?}\n[authority.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n",
+        token_file(Role::Authority)
+    );
+    let of_submission =
+        format!("fetch_from = \"localhost:{port}\"\nfetch_token_file = {:?}\n", token_file(Role::Submission));
+    [of_as, of_submission]
 }
 
 /// The public half of the pair in this directory, which is made where there is none.

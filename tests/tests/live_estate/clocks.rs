@@ -37,6 +37,29 @@ fn after_a_rotation_the_old_key_is_good_until_it_ends_and_then_bob_hears_that_it
     assert_nowhere(&estate, &[&first, &second]);
 }
 
+/// A key that ends before the present one is not learned, so the present one must go on being good.
+#[test]
+fn under_a_shorter_interval_what_is_stamped_stays_valid() {
+    let Some(estate) = apart(Settings { authority: "agi = \"60d\"\navt = \"2d\"", ..Settings::default() }) else {
+        return;
+    };
+    let key = enlist(&estate, ALICE);
+    estate.says(Role::Authority, &["address", "set", ALICE, "--agi", "5d"]);
+    estate.at(DAY);
+    estate.says(Role::Authority, &["key", "rotate", ALICE]);
+    estate.wait_for("the second key is sent", || {
+        let table = estate.says(Role::Authority, &["key", "show", ALICE]);
+        (table.lines().filter(|line| line.trim_end().ends_with("sent")).count() == 2).then_some(())
+    });
+    estate.mx.until_it_is_empty();
+    for (day, subject) in [(2, "soon"), (4, "after-two-days"), (6, "after-its-end")] {
+        estate.at(day * DAY);
+        submit(&estate, ALICE, &[BOB], &message(ALICE, subject, ""));
+        assert_status(&estate.far.delivered(BOB, subject), "VALIDKEY");
+    }
+    assert_nowhere(&estate, &[&key]);
+}
+
 #[test]
 fn a_revoked_key_is_invalid_at_the_as_at_once_and_elsewhere_within_the_hour_that_answers_are_kept() {
     let Some(estate) = apart(Settings::default()) else { return };

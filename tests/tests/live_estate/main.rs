@@ -73,7 +73,8 @@ fn enlist(estate: &Estate, address: &str) -> String {
     rotate(estate, address)
 }
 
-/// Has the AS make another key, and waits until the keyring has it.
+/// Has the AS make another key, and waits until the keyring has it. Ends are told in whole seconds: the clocks are to have moved
+/// since the last one was made.
 fn rotate(estate: &Estate, address: &str) -> String {
     let before = estate.key_of(address);
     let said = estate.says(Role::Authority, &["key", "rotate", address]);

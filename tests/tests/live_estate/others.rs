@@ -41,6 +41,7 @@ fn a_client_that_keeps_its_own_key_gets_it_by_mail_and_its_stamp_is_left_as_it_i
     let mail = estate.wait_for("the mail with the key", || estate.mx.mailbox(ALICE).pop());
     assert_eq!(fields(&mail, "X-New-Auth-Key"), [&first]);
     assert!(mail.split("\n\n").nth(1).is_some_and(|body| !body.contains(&first)), "the key stands in the body");
+    estate.at(60);
     let second = rotate(&estate, ALICE);
     // The older one still lives: so it is the client's own that bob's server asked about.
     let own = format!("X-Auth-Key: {first}\r\nX-Auth-Agent: Client 1.0\r\n");

@@ -124,6 +124,7 @@ fn every_key_was_brought(estate: &Estate, made: &[(&str, String)]) {
 fn a_key_mail_that_comes_while_the_filter_is_down_is_put_off_and_learned_later() {
     let Some(mut estate) = apart(Settings::default()) else { return };
     let first = enlist(&estate, ALICE);
+    estate.at(60);
     estate.end(Role::Mx);
     estate.says(Role::Authority, &["key", "rotate", ALICE]);
     estate.mx.logged("connect to Milter service inet:127.0.0.1");
