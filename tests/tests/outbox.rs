@@ -81,7 +81,6 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
             ],
             new_keys: Vec::new(),
             keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
-            new_keys: Vec::new(),
             malformed: false,
             truncated: false,
         },
