@@ -236,7 +236,7 @@ mod tests {
         assert!(looked_at(&state).await.has(State::Warning));
         assert_eq!(fs::read_dir(&state).unwrap().count(), 0);
         let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
-        Ledger::open(&state, opening).await.unwrap().close().await;
+        store::Ledger::open(&state, opening).await.unwrap().close().await;
         fs::write(state.join("mark.key"), [1; 32]).unwrap();
         mode(&state.join("mark.key"), 0o600);
         let report = looked_at(&state).await;
