@@ -136,6 +136,15 @@ async fn d4_d5_who_is_slow_or_never_closes_is_closed() {
         tokio::time::sleep(idle * 2 / 3).await;
         say(&mut stream, &question("alice@example.com", server.key.expose()), 1).await;
     }
+    // A line that begins late and comes in two pieces is a line.
+    let text = question("alice@example.com", server.key.expose());
+    tokio::time::sleep(line * 2).await;
+    for piece in [&text[..40], &text[40..]] {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(say(&mut stream, "", 1).await[0].contains("VALIDKEY"));
     // A line that is begun has to end, however steadily it drips.
     let mut dripping = server.connect().await;
     let start = Instant::now();

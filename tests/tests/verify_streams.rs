@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use addrauth::case::{KeyStatus, Why};
 use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Limits, Verify};
+use addrauth::proto::address::Address;
 use addrauth::proto::wire::{Reason, Status};
-use addrauth::verify::Verifier;
+use addrauth::verify::{Said, Verifier};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::certificates::Root;
 use addrauth_tests::streams::{Does, StreamAuthority};
@@ -129,7 +130,13 @@ async fn a_record_with_tls_alone_is_asked_over_tls_alone() {
     assert_eq!(world.ask(GOOD).await, (KeyStatus::Valid, None));
     assert_eq!(world.ask(JUNK).await, (KeyStatus::Invalid, Some(Why::Wrong)));
     assert!(world.udp.count() == 0 && world.tls.lines().iter().all(|line| line.contains(" h1.")));
+    // So is a new key before it is sent out.
+    let alice = Address::parse(b"alice@example.com", true).unwrap();
+    let said = world.verifier.everywhere(&alice, &key(GOOD)).await.unwrap();
+    assert!(matches!(said[..], [(_, Said::Valid { valid_for: Some(3_600) })]), "{said:?}");
     world.tls.now_does(Does::Close);
+    let said = world.verifier.everywhere(&alice, &key(GOOD)).await.unwrap();
+    assert!(matches!(said[..], [(_, Said::Unverified(Why::Timeout))]), "{said:?}");
     assert_eq!(world.ask(&junk(1)).await, (KeyStatus::Unverified, Some(Why::Timeout)));
 }
 

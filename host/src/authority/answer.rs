@@ -263,7 +263,7 @@ mod tests {
             k: VerifyKey::from_octets([u8::try_from(generation).unwrap(); 32]),
             created: UNIX_EPOCH,
             // Every other one has ended.
-            expires: UNIX_EPOCH + Duration::from_secs(if generation % 2 == 0 { 2_000 } else { 500 }),
+            expires: UNIX_EPOCH + Duration::from_secs(if generation.is_multiple_of(2) { 2_000 } else { 500 }),
             revoked: None,
         };
         (1..=count).map(row).collect()

@@ -194,7 +194,8 @@ impl Authority {
         let mut room = Zeroizing::new(vec![0; self.limits.stream_octets.max(STREAM_MAX)]);
         let (mut filled, mut since) = (0, Instant::now());
         loop {
-            let patience = if filled == 0 { self.limits.stream_idle } else { self.limits.stream_line };
+            let begins = filled == 0;
+            let patience = if begins { self.limits.stream_idle } else { self.limits.stream_line };
             let free = room.get_mut(filled..).unwrap_or_default();
             let read = tokio::select! {
                 () = shutdown.cancelled() => return "this server stops",
@@ -218,7 +219,8 @@ impl Authority {
             if filled - whole >= STREAM_MAX {
                 return "a line is too long";
             }
-            if whole > 0 || filled == 0 {
+            // A line has its time from its first octet on.
+            if whole > 0 || begins {
                 since = Instant::now();
             }
             room.copy_within(whole..filled, 0);

@@ -211,6 +211,9 @@ impl Asker {
             false => question.line_with_key(&inquiry.key, STREAM_MAX),
         };
         let Some(line) = line else { return Verdict::unverified(Why::NoProof) };
+        let Ok(Ok(_room)) = timeout_at(deadline, peer.room.clone().acquire_owned()).await else {
+            return Verdict::unverified(Why::Limit);
+        };
         let start = Instant::now();
         let answer = timeout_at(deadline, self.streams.ask(&endpoint, question, line)).await;
         let said = match &answer {
