@@ -8,6 +8,7 @@ use addrauth::authority::Authority;
 use addrauth::config::{Config, Limits};
 use addrauth::tls::{self, Connector, Failed};
 use addrauth_tests::certificates::Root;
+use addrauth_tests::daemon::Daemon;
 use addrauth_tests::server::{GUESS, HOST, SEQ, Server, config, question, say};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -311,4 +312,47 @@ async fn files_that_make_no_server_are_refused_with_the_way_out() {
         assert!(error.contains("both certificate and key"), "{error}");
     }
     authority.close().await;
+}
+
+#[tokio::test]
+async fn the_daemon_speaks_tls_and_a_hangup_renews_its_certificate() {
+    let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
+    let tls = root.issue(HOST);
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = dir.path().join("authority.toml");
+    let text = format!(
+        "state_dir = {:?}\n[authority]\ndomains = [\"example.com\"]\nlisten = [\"127.0.0.1:{port}\"]\ndeliver = \"nobody\"\n\
+         tls = {{ certificate = {:?}, key = {:?} }}\n",
+        dir.path().join("state"),
+        tls.certificate,
+        tls.key
+    );
+    std::fs::write(&file, text).unwrap();
+    let daemon = Daemon::start("authority", &file);
+    let until = async |words: &str| {
+        let start = Instant::now();
+        while !daemon.log().contains(words) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{words}: {}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until("on UDP and TLS").await;
+    let connector = Connector::new(&root.file()).unwrap();
+    let place = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let days = async || {
+        let mut stream = connector.connect(HOST, place).await.unwrap();
+        let said = say(&mut stream, &question("nobody@example.com", GUESS), 1).await;
+        assert!(said[0].ends_with(" INVALIDKEY\r\n"), "{said:?}");
+        tls::ends(&stream).unwrap().duration_since(std::time::SystemTime::now()).unwrap().as_secs() / 86_400
+    };
+    assert_eq!(days().await, 89);
+    root.issue_until(HOST, std::time::SystemTime::now() + Duration::from_secs(30 * 86_400 + 60));
+    daemon.signal("HUP");
+    until("is in use from now on").await;
+    assert_eq!(days().await, 30);
+    let open = connector.connect(HOST, place).await.unwrap();
+    daemon.signal("TERM");
+    until("authority stopped by SIGTERM").await;
+    drop(open);
+    assert!(!daemon.log().contains("ERROR"), "{}", daemon.log());
 }
