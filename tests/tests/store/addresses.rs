@@ -25,7 +25,7 @@ async fn what_is_in_already_keeps_what_the_new_row_does_not_name(bed: Bed) {
     assert_eq!(table.settings("a@example.com").await.unwrap().unwrap(), rows[0]);
     assert_eq!(table.settings("b@example.net").await.unwrap().unwrap(), again[1]);
     let avt = SettingsRow { avt: Some(Duration::from_secs(9_000)), ..row("a@example.com", Some(7_200), 950) };
-    assert_eq!(table.enlist(&[avt.clone()], &mut |_| {}).await.unwrap(), 0);
+    assert_eq!(table.enlist(std::slice::from_ref(&avt), &mut |_| {}).await.unwrap(), 0);
     let found = table.settings("a@example.com").await.unwrap().unwrap();
     assert_eq!((found.avt, found.due), (avt.avt, at(500)), "its AGI is what it was, and so is its turn");
     assert_eq!(table.enlisted(Some("example.net")).await.unwrap().len(), 1);

@@ -75,11 +75,16 @@ impl Addresses for MemoryKeys {
     async fn due(&self, now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.0.with(|table| {
-            let due = table.settings.iter().filter(|(_, mine)| mine.due <= seconds(now));
-            let mut rows: Vec<_> = due.map(|(address, mine)| row(address, mine)).collect();
-            rows.sort_by(|one, other| (one.due, &one.address).cmp(&(other.due, &other.address)));
-            rows.truncate(most);
-            Ok(rows)
+            let now = seconds(now);
+            let due = table.settings.iter().filter(|(_, mine)| mine.due <= now);
+            let mut places: Vec<(i64, &String)> = due.map(|(address, mine)| (mine.due, address)).collect();
+            if places.len() > most {
+                places.select_nth_unstable(most); // of many, the first few are found without sorting the others
+                places.truncate(most);
+            }
+            places.sort_unstable();
+            let row = |(_, address): (i64, &String)| table.settings.get(address).map(|mine| row(address, mine));
+            Ok(places.into_iter().filter_map(row).collect())
         })
     }
 
