@@ -110,11 +110,15 @@ impl Postgres {
         }
     }
 
-    /// Kills the postmaster (SIGKILL); its children follow it within moments.
+    /// Kills the postmaster (SIGKILL), and returns when its children have followed it, as they do by themselves.
     pub fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        let Some(mut child) = self.child.lock().unwrap().take() else { return };
+        let children = children(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let begin = Instant::now();
+        while children.iter().any(|id| Path::new("/proc").join(id).exists()) && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -127,13 +131,15 @@ impl Postgres {
 
     /// Holds it still or lets it go on: connections stay open, and nobody answers.
     pub fn freeze(&self, still: bool) {
-        // The postmaster and, on Linux, all whose parent it is.
         let child = self.child.lock().unwrap();
         let Some(id) = child.as_ref().map(Child::id) else { return };
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        let signal = if still { "-STOP" } else { "-CONT" };
-        let ids = std::iter::once(id.to_string()).chain(children.split_whitespace().map(String::from));
-        Command::new("kill").arg(signal).args(ids).stderr(Stdio::null()).status().unwrap();
+        let send = |ids: Vec<String>| {
+            let signal = if still { "-STOP" } else { "-CONT" };
+            Command::new("kill").arg(signal).args(ids).stderr(Stdio::null()).status().unwrap();
+        };
+        // The postmaster first: it makes no more children then.
+        send(vec![id.to_string()]);
+        send(children(id));
     }
 
     /// Starts it where it does not run, after [`Postgres::kill`] too, and returns when it answers.
@@ -207,6 +213,12 @@ impl Drop for Postgres {
         }
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+/// The children of a process, by their ids.
+fn children(id: u32) -> Vec<String> {
+    let ids = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    ids.split_whitespace().map(String::from).collect()
 }
 
 /// Sends a signal to a child of ours and waits until it ends.
