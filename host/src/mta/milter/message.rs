@@ -163,7 +163,7 @@ impl Message {
         self.mail.truncated |= over;
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         let ours = OURS.iter().find(|known| is(known));
-        let is_key = KEYS.iter().any(|known| is(known));
+        let is_key = KEYS.iter().any(&is);
         if is_key || ours.is_some() {
             if self.doomed >= limits.key_fields {
                 return Err(Error::KeyFields(limits.key_fields));
