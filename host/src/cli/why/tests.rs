@@ -3,11 +3,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::case::{
-    AuthResult, Case, Client, Decision, Disposition, Finding, Found, KeyStatus, Mail, MailAuth, Notify, Recipient,
-    ReversePath, Why,
+    AuthResult, Case, Client, Decision, Disposition, Finding, Found, KeyStatus, Learned, Mail, MailAuth, NewKey,
+    NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp, Submitted, Why,
 };
 use crate::config::Policy;
 use crate::proto::address::Address;
+use crate::proto::key::AuthKey;
 use crate::proto::record::Claim;
 use crate::settle::{Permits, Rules, settle};
 use crate::store::{HeldTrace, SentTrace, Wish, time};
@@ -310,4 +311,55 @@ async fn what_was_erased_or_left_out_is_no_other_decision() {
 #[test]
 fn nothing_from_outside_steers_a_terminal() {
     assert_eq!(text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u{1b}[31m\\u{d}\\u{a}\\u{202e}ü");
+}
+
+#[test]
+fn a_mail_that_brought_a_new_key_is_explained() {
+    let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+    let proven = Proven {
+        address: address("bob@home.example").unwrap(),
+        key,
+        ends: UNIX_EPOCH + Duration::from_secs(1_764_000_000),
+        authority: Some("as.home.example:4410".into()),
+        learned: Some(Learned::Newest),
+    };
+    let found = Found {
+        new_key: Some(NewKey::Proven(proven)),
+        ..Found::bare(KeyStatus::Missing, None, address("keys@home.example"))
+    };
+    let case = answered(mail(&["bob"]), found, Vec::new());
+    let mut account = account(&case, load(""), Traces::default());
+    account.note = case.finding.notes().join("; ");
+    expect("learned", &account);
+}
+
+#[test]
+fn what_is_said_of_keys_that_are_not_learned_and_of_mail_that_goes_out_holds_its_reason() {
+    let text = |finding: Finding| {
+        let reply =
+            settle(&mail(&["bob"]), &finding, &[], &Rules::default(), &Permits { report: Err("x"), refuse: true });
+        let case = Case { mail: mail(&["bob"]), finding, decisions: Vec::new(), reply };
+        account(&case, load(""), Traces::default()).text().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let own = || address("alice@home.example");
+    let refused = Found {
+        new_key: Some(NewKey::Refused(NotLearned::SeveralKeys)),
+        own_key: true,
+        ..Found::bare(KeyStatus::Valid, None, own())
+    };
+    let told = text(Finding::Found(refused));
+    assert!(told.contains("taken off and not learned, since the message brings several"), "{told}");
+    assert!(
+        told.contains("somebody elsewhere has this key") && told.contains("key rotate alice@home.example"),
+        "{told}"
+    );
+    let sent = |stamp| text(Finding::Submitted(Submitted { sender: own(), stamp }));
+    let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+    let newest = sent(Stamp::Newest(key.clone()));
+    assert!(newest.contains(&format!("(fingerprint {})", key.verify_key().fingerprint())), "{newest}");
+    assert!(newest.contains("X-Auth-Key, X-Auth-Agent") || newest.contains("X-Auth-Agent, X-Auth-Key"), "{newest}");
+    assert!(!newest.contains("kkkk") && sent(Stamp::Client).contains("its mail program put its own key there"));
+    assert!(sent(Stamp::Bare(NotStamped::Ended)).contains("newest key of this address in the keyring has ended"));
+    let later = text(Finding::Postponed(Postponed::NewKey(Why::Timeout)));
+    assert!(later.contains("could not be checked at the Authentication Server (timeout)"), "{later}");
 }
