@@ -59,6 +59,8 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     for custody in sending.await? {
         custody.close().await;
     }
+    let last = Arc::clone(&sender.borrow());
+    last.close_keys().await;
     Ok(())
 }
 

@@ -103,6 +103,11 @@ impl Filter {
         Case { mail, finding, decisions, reply }
     }
 
+    /// Closes the keyring: what is learned or stamped from then on is put off.
+    pub async fn close_keys(&self) {
+        self.roles.close().await;
+    }
+
     /// The hourly look at the keyring.
     pub async fn look_at_keys(&self) {
         self.roles.look(SystemTime::now()).await;
