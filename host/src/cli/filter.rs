@@ -171,7 +171,9 @@ fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
     if config.final_domains.is_empty() {
         tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
     } else if config.observe.0 {
-        tracing::info!("observe = true: keys are stripped and the status field is written, nothing else is done");
+        tracing::info!(
+            "observe = true: incoming mail loses its keys and gets the status field, nothing else is done to it"
+        );
     }
 }
 

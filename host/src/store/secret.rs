@@ -165,6 +165,20 @@ mod tests {
     }
 
     #[test]
+    fn what_root_makes_in_another_users_directory_is_that_users() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let dir = tempfile::tempdir().unwrap();
+        if chown(dir.path(), Some(65_534), None).is_err() {
+            println!("skipped: only root can give a directory away");
+            return;
+        }
+        let path = dir.path().join("keyring.key");
+        read_or_make_opener(&path).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.permissions().mode() & 0o777), (65_534, 0o600));
+    }
+
+    #[test]
     fn a_file_that_others_can_read_or_that_is_none_of_ours_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("post.key");
