@@ -280,17 +280,7 @@ impl Case {
                     word("as", authority);
                     word("cached", if found.cached { "yes" } else { "no" });
                 }
-                match &found.new_key {
-                    Some(NewKey::Proven(proven)) => {
-                        word("new-key", proven.learned.map_or("proven", Learned::word));
-                        word("for", &proven.address.to_string());
-                    }
-                    Some(NewKey::Refused(why)) => word("new-key-refused", why.word()),
-                    None => {}
-                }
-                if found.own_key {
-                    word("own-key", "seen");
-                }
+                told_of_keys(found, &mut word);
                 if let Some(auth) = found.mail_auth {
                     for (name, result) in [("spf", auth.spf), ("dkim", auth.dkim), ("dmarc", auth.dmarc)] {
                         word(name, result.word());
@@ -311,6 +301,21 @@ impl Case {
         word("recipients", &self.mail.recipients.len().to_string());
         word("verdict", self.reply.verdict.word());
         line
+    }
+}
+
+/// The words of a log line about new keys, and ours that were seen.
+fn told_of_keys(found: &Found, word: &mut impl FnMut(&str, &str)) {
+    match &found.new_key {
+        Some(NewKey::Proven(proven)) => {
+            word("new-key", proven.learned.map_or("proven", Learned::word));
+            word("for", &proven.address.to_string());
+        }
+        Some(NewKey::Refused(why)) => word("new-key-refused", why.word()),
+        None => {}
+    }
+    if found.own_key {
+        word("own-key", "seen");
     }
 }
 
