@@ -20,8 +20,6 @@ const DATABASE_ROLES: [(Role, &str, &str); 3] = [
     (Role::Mx, "mx_one", "addrauth_learn"),
     (Role::Submission, "smtp_one", "addrauth_stamp"),
 ];
-/// What the submission server of one.test examined passes its MX as it is.
-const TRUSTED: &str = "trusted_hops = [\"127.0.0.3/32\"]\n";
 /// With what the submission server logs in at the database, over TCP; the others come over its socket, and need nothing.
 const DATABASE_PASSWORD: &str = "correct horse battery staple";
 
@@ -92,73 +90,118 @@ impl Settings {
             fs::create_dir(dir.join(part)).unwrap();
             fs::set_permissions(dir.join(part), fs::Permissions::from_mode(0o700)).unwrap();
         }
-        let stores = self.cluster().map(|cluster| stores(cluster, dir));
-        let write = |role: Role, text: String| {
-            let store = stores.as_ref().and_then(|stores| stores.iter().find(|(to, _)| *to == role));
-            let text = text + store.map_or("", |(_, lines)| lines);
-            fs::write(dir.join(format!("{}.toml", role.name())), text).unwrap();
-        };
-        // Hosts that are one have one directory.
-        let state = |role: Role| match self.is_apart() || role == Role::Far {
-            true => dir.join(role.name()),
-            false => dir.join("home"),
-        };
-        let verify = format!("[verify]\ndns = [\"{dns}\"]\nallow_targets = [\"127.0.0.0/8\"]\ntimeout = \"4s\"\n");
-        // The AS's mail takes the way that mail from outside takes.
-        let notices = |domain: &str, port: u16| {
-            format!("[notices]\nnotify_via = \"127.0.0.1:{port}\"\nfrom = \"postmaster@{domain}\"\n")
-        };
-        let authority = format!(
-            "hostname = \"as.one.test\"\nstate_dir = {:?}\n{}{verify}\
-             [authority]\ndomains = [\"one.test\"]\nlisten = [\"{}\"]\n{}\n",
-            state(Role::Authority),
-            notices("one.test", ports.mx[0]),
-            ports.authority,
-            self.authority
-        );
-        let filter = |role: Role, hostname: &str, milters: &[u16], trusted: &str| {
-            let milters: Vec<String> = milters.iter().map(|port| format!("inet:127.0.0.1:{port}")).collect();
-            let (state, domain) = (state(role), hostname.split_once('.').unwrap().1);
-            let notices = notices(domain, if role == Role::Far { ports.far[0] } else { ports.mx[0] });
-            format!(
-                "hostname = {hostname:?}\nfinal_domains = [{domain:?}]\nobserve = false\nstate_dir = {state:?}\n{trusted}\
-                 [milter]\nlisten = {milters:?}\n{notices}{verify}"
-            )
-        };
-        let logins = submission.join("etc/logins");
-        let stamp = format!(
-            "stamp = [\"ORIGINATING\"]\nowners = [\"texthash:{}\"]\nlogin_domain = \"one.test\"\n",
-            logins.display()
-        );
-        let learn = format!("[keyring]\nlearn = [\"smtpd\"]\n{}\n", self.learn);
-        let ([_, mx_milter], [_, submission_milter]) = (ports.mx, ports.submission);
-        let seal_to = match self.is_apart() {
-            true => format!("seal_to = \"{}\"\n", seal_to(&state(Role::Submission))),
-            false => String::new(),
-        };
-        if let Shared::Stream(certified) = &self.shared {
-            let [of_as, of_submission] = stream(certified, ports.authority.port(), dir);
-            let verify = format!("[verify]\ntls_roots = {:?}\n", certified.roots);
-            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], TRUSTED));
-            let submission = filter(Role::Submission, "smtp.one.test", &[submission_milter], "");
-            write(
-                Role::Submission,
-                submission.replace("[verify]\n", &verify) + &format!("[keyring]\n{stamp}{of_submission}"),
-            );
-            write(Role::Authority, format!("{authority}{of_as}[keyring]\n{seal_to}"));
-        } else if self.is_apart() {
-            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter], TRUSTED) + &learn + &seal_to);
-            let stamp = format!("[keyring]\n{stamp}");
-            write(Role::Submission, filter(Role::Submission, "smtp.one.test", &[submission_milter], "") + &stamp);
-        } else {
-            write(Role::Mx, filter(Role::Mx, "mx.one.test", &[mx_milter, submission_milter], "") + &learn + &stamp);
+        let files = Files { settings: self, dir, ports, dns, logins: submission.join("etc/logins") };
+        let stores = self.cluster().map_or_else(Vec::new, |cluster| stores(cluster, dir));
+        let ([_, mx], [_, submission], [_, far]) = (ports.mx, ports.submission, ports.far);
+        let at_mx = if self.is_apart() { vec![mx] } else { vec![mx, submission] };
+        let texts = [
+            (Role::Authority, files.authority()),
+            (Role::Far, files.filter(Role::Far, &[far]) + &format!("[policy]\n{}\n", self.far)),
+            (Role::Submission, files.filter(Role::Submission, &[submission])),
+            (Role::Mx, files.filter(Role::Mx, &at_mx)),
+        ];
+        for (role, text) in texts {
+            let store = stores.iter().find(|(to, _)| *to == role).map_or("", |(_, lines)| lines);
+            fs::write(dir.join(format!("{}.toml", role.name())), text + &files.keyring(role) + store).unwrap();
         }
-        if !matches!(self.shared, Shared::Stream(_)) {
-            write(Role::Authority, authority + "[keyring]\n" + &seal_to);
-        }
-        let far = format!("[policy]\n{}\n", self.far);
-        write(Role::Far, filter(Role::Far, "mx.two.test", &[ports.far[1]], "") + &far);
     }
+}
+
+/// All that the files are written from.
+struct Files<'a> {
+    settings: &'a Settings,
+    dir: &'a Path,
+    ports: &'a Ports,
+    dns: SocketAddr,
+    /// The table of who owns which address.
+    logins: PathBuf,
+}
+
+impl Files<'_> {
+    /// Hosts that are one have one directory.
+    fn state(&self, role: Role) -> PathBuf {
+        self.dir.join(if self.settings.is_apart() || role == Role::Far { role.name() } else { "home" })
+    }
+
+    /// What all hosts say: who they are, where their own mail goes, whom they ask.
+    fn host(&self, role: Role, top: &str) -> String {
+        let name = match role {
+            Role::Authority => "as.one.test",
+            Role::Mx => "mx.one.test",
+            Role::Submission => "smtp.one.test",
+            Role::Far => "mx.two.test",
+        };
+        // The AS's mail takes the way that mail from outside takes.
+        let [notify, _] = if role == Role::Far { self.ports.far } else { self.ports.mx };
+        let (domain, state) = (name.split_once('.').unwrap().1, self.state(role));
+        let roots = match &self.settings.shared {
+            Shared::Stream(certified) => format!("tls_roots = {:?}\n", certified.roots),
+            _ => String::new(),
+        };
+        format!(
+            "hostname = {name:?}\nstate_dir = {state:?}\n{}\
+             [notices]\nnotify_via = \"127.0.0.1:{notify}\"\nfrom = \"postmaster@{domain}\"\n\
+             [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\ntimeout = \"4s\"\n{roots}",
+            top.replace("DOMAIN", domain),
+            self.dns
+        )
+    }
+
+    fn authority(&self) -> String {
+        let stream = match &self.settings.shared {
+            Shared::Stream(Certified { certificate, key, .. }) => format!(
+                "deliver = \"keyring\"\nfetch_token_file = {:?}\n[authority.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n",
+                token_file(&self.state(Role::Authority))
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "{}[authority]\ndomains = [\"one.test\"]\nlisten = [\"{}\"]\n{}\n{stream}",
+            self.host(Role::Authority, ""),
+            self.ports.authority,
+            self.settings.authority
+        )
+    }
+
+    fn filter(&self, role: Role, milters: &[u16]) -> String {
+        let milters: Vec<String> = milters.iter().map(|port| format!("inet:127.0.0.1:{port}")).collect();
+        // What the submission server examined passes the MX as it is.
+        let trusted = if role == Role::Mx && self.settings.is_apart() { "[\"127.0.0.3/32\"]" } else { "[]" };
+        let top = format!("final_domains = [\"DOMAIN\"]\nobserve = false\ntrusted_hops = {trusted}\n");
+        format!("{}[milter]\nlisten = {milters:?}\n", self.host(role, &top))
+    }
+
+    /// The part that a host plays for the keys of one.test.
+    fn keyring(&self, role: Role) -> String {
+        let learn = format!("learn = [\"smtpd\"]\n{}\n", self.settings.learn);
+        let owners = format!("owners = [\"texthash:{}\"]\nlogin_domain = \"one.test\"\n", self.logins.display());
+        let stamp = format!("stamp = [\"ORIGINATING\"]\n{owners}");
+        let seal_to = || {
+            let pair = store::read_or_make_opener(&self.state(Role::Submission).join("keyring.key")).unwrap();
+            format!("seal_to = \"{}\"\n", pair.seal_to())
+        };
+        let lines = match (&self.settings.shared, role) {
+            (_, Role::Far) | (Shared::StateDir, Role::Authority) | (Shared::Stream(_), Role::Mx) => String::new(),
+            (_, Role::Authority) => seal_to(),
+            (Shared::StateDir, Role::Mx) => learn + &stamp,
+            (Shared::Database(_), Role::Mx) => learn + &seal_to(),
+            (Shared::StateDir | Shared::Database(_), Role::Submission) => stamp,
+            (Shared::Stream(_), Role::Submission) => format!(
+                "{stamp}fetch_from = \"localhost:{}\"\nfetch_token_file = {:?}\n",
+                self.ports.authority.port(),
+                token_file(&self.state(Role::Submission))
+            ),
+        };
+        format!("[keyring]\n{lines}")
+    }
+}
+
+/// The token that the AS and the submission server know.
+fn token_file(state: &Path) -> PathBuf {
+    let file = state.join("token");
+    fs::write(&file, "a-token-that-only-these-two-hosts-know\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    file
 }
 
 /// The database's role for a host, and the database that its configuration names.
@@ -167,29 +210,6 @@ pub(super) fn database(role: Role, dir: &Path) -> (&'static str, String) {
     let config = Config::read(&dir.join(format!("{}.toml", role.name()))).unwrap();
     let (path, _) = config.store.url.split_once('?').unwrap_or((&config.store.url, ""));
     (name, path.rsplit('/').next().unwrap().to_owned())
-}
-
-/// What the AS needs to hand keys out, and the submission server to fetch them.
-fn stream(certified: &Certified, port: u16, dir: &Path) -> [String; 2] {
-    let token_file = |role: Role| {
-        let file = dir.join(format!("{}.token", role.name()));
-        fs::write(&file, "a token that only these two hosts know\n".replace(' ', "-")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        file
-    };
-    let Certified { certificate, key, .. } = certified;
-    let of_as = format!(
-        "deliver = \"keyring\"\nfetch_token_file = {:?}\n[authority.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n",
-        token_file(Role::Authority)
-    );
-    let of_submission =
-        format!("fetch_from = \"localhost:{port}\"\nfetch_token_file = {:?}\n", token_file(Role::Submission));
-    [of_as, of_submission]
-}
-
-/// The public half of the pair in this directory, which is made where there is none.
-fn seal_to(state: &Path) -> String {
-    store::read_or_make_opener(&state.join("keyring.key")).unwrap().seal_to().to_string()
 }
 
 /// Makes a database as its administrator does, and roles for the hosts; the lines of `[store]` for each.
