@@ -1,7 +1,7 @@
 //! PostgreSQL dies under a load of submissions and key mails, and comes again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -140,4 +140,38 @@ fn a_key_mail_that_comes_while_the_filter_is_down_is_put_off_and_learned_later()
     assert_eq!(fields(&estate.far.delivered(SINK, "stamped"), "X-Auth-Key"), [&second]);
     estate.far.empty(SINK);
     assert_nowhere(&estate, &[&first, &second]);
+}
+
+/// The worst kind of outage: connections stay open, and nobody answers.
+#[test]
+fn while_postgresql_hangs_mail_is_put_off_in_time_and_all_goes_on_when_it_wakes() {
+    if std::env::var_os("ADDRAUTH_LIVE").is_none() {
+        return;
+    }
+    let cluster = Arc::new(Postgres::start().expect("PostgreSQL"));
+    let shared = Shared::Database(cluster.clone());
+    let estate = Estate::start(Settings { shared, ..Settings::default() }).unwrap();
+    let key = enlist(&estate, ALICE);
+    cluster.freeze(true);
+    let begin = Instant::now();
+    let reply = estate.submit(ALICE, &[BOB], &message(ALICE, "asleep", ""));
+    let took = begin.elapsed();
+    assert_eq!(reply.code, 451, "{reply:?}");
+    assert!(took < Duration::from_secs(20), "Postfix waits 30 s for a milter, and this took {took:?}");
+    // Nothing is known of what comes to bob meanwhile, and it is delivered as that.
+    let text = message(ALICE, "unknown", &format!("X-Auth-Key: {key}\r\n"));
+    assert_eq!(estate.to_far(ALICE, &[BOB], &text).code, 250);
+    assert_status(&estate.far.delivered(BOB, "unknown"), "UNVERIFIED");
+    // What needs no key goes its way: from outside to alice, and between colleagues.
+    submit(&estate, ALICE, &[CAROL], &message(ALICE, "to-carol", ""));
+    assert_status(&estate.mx.delivered(CAROL, "to-carol"), "VALIDKEY");
+    cluster.freeze(false);
+    // Beyond the seconds for which bob's server remembers that it got no answer.
+    estate.at(60);
+    estate.wait_for("mail is taken again", || {
+        (estate.submit(ALICE, &[BOB], &message(ALICE, "awake", "")).code == 250).then_some(())
+    });
+    assert_status(&estate.far.delivered(BOB, "awake"), "VALIDKEY");
+    let second = rotate(&estate, ALICE);
+    assert_nowhere(&estate, &[&key, &second]);
 }
