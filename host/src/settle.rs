@@ -61,7 +61,8 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             let edits = match direction {
                 Direction::Own => removals(MARK_FIELD, mail),
                 Direction::Examined => key_removals(NEW_KEY_FIELD, &mail.new_keys),
-                Direction::Inbound | Direction::Outbound | Direction::Relay => Vec::new(),
+                Direction::Outbound => unasked_keys(mail),
+                Direction::Inbound | Direction::Relay => Vec::new(),
             };
             return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
@@ -100,17 +101,24 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
 
 /// The changes to a message that a login of ours sends out: `X-Auth-Key` on top, `X-Auth-Agent` below it.
 fn stamped(mail: &Mail, stamp: &Stamp) -> Vec<Edit> {
+    let mut edits = unasked_keys(mail);
     match stamp {
         Stamp::Newest(key) => {
-            let mut edits = key_removals(KEY_FIELD, &mail.keys);
+            edits.extend(key_removals(KEY_FIELD, &mail.keys));
             edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
             edits.push(Edit::InsertKey { key: key.clone() });
-            edits
         }
         // Whoever may not write as this address may not show its key either.
-        Stamp::Bare(NotStamped::NotOwner) => key_removals(KEY_FIELD, &mail.keys),
-        Stamp::Client | Stamp::Bare(_) => Vec::new(),
+        Stamp::Bare(NotStamped::NotOwner) => edits.extend(key_removals(KEY_FIELD, &mail.keys)),
+        Stamp::Client | Stamp::Bare(_) => {}
     }
+    edits
+}
+
+/// New keys come from an Authentication Server and not from a login: a recipient here would otherwise get the copy that no
+/// MX of ours has looked at.
+fn unasked_keys(mail: &Mail) -> Vec<Edit> {
+    if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.new_keys) } else { Vec::new() }
 }
 
 /// Who attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this program.

@@ -244,6 +244,25 @@ fn every_new_key_is_taken_off_what_is_examined_and_off_nothing_else() {
 }
 
 #[test]
+fn c3_a_login_brings_no_new_keys_to_anybody() {
+    let new_keys = |login: Option<&str>, finding: &Finding| {
+        let mail = Mail { login: login.map(str::to_owned), new_keys: vec![None, None], ..mail(1, &["From"]) };
+        let reply = settle(&mail, finding, &[], &rules(false), &PERMITS);
+        reply.edits.iter().filter(|edit| matches!(edit, Edit::Delete { name, .. } if name == NEW_KEY_FIELD)).count()
+    };
+    let submitted = |stamp| Finding::Submitted(crate::case::Submitted { sender: None, stamp });
+    for finding in [
+        Finding::Passing(Direction::Outbound),
+        submitted(Stamp::Client),
+        submitted(Stamp::Bare(NotStamped::List)),
+        submitted(Stamp::Newest(AuthKey::parse(&[b'k'; 64]).unwrap())),
+    ] {
+        assert_eq!(new_keys(Some("mallory"), &finding), 2, "{finding:?}");
+        assert_eq!(new_keys(None, &finding), 0, "a host of ours, such as the AS's own");
+    }
+}
+
+#[test]
 fn a_stamp_stands_on_top_and_takes_the_place_of_what_was_there() {
     let submitted = |stamp| Finding::Submitted(crate::case::Submitted { sender: None, stamp });
     let settled = |stamp| {
