@@ -15,9 +15,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use addrauth::cli::demo::zone::{Records, Zone};
@@ -26,7 +27,6 @@ use addrauth::store::{self, Opening};
 
 use crate::daemon::{Daemon, binary};
 use crate::fault;
-use crate::postfix::free_ports;
 use crate::smtp::{Reply, Session, plain};
 
 mod settings;
@@ -79,9 +79,26 @@ struct Ports {
 
 impl Ports {
     fn free() -> Ports {
-        let p = free_ports(7);
-        let authority = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        Ports { mx: [p[0], p[1]], submission: [p[2], p[3]], far: [p[4], p[5]], raw: p[6], authority }
+        let [mx, submission, far] = [(); 3].map(|()| [free_port(), free_port()]);
+        let authority = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        Ports { mx, submission, far, raw: free_port(), authority }
+    }
+}
+
+/// A port that is free for UDP and TCP, and that the system gives to nobody who asks for any: it is still there when whoever
+/// listened on it starts again.
+fn free_port() -> u16 {
+    const FROM: u16 = 12_000;
+    const COUNT: u32 = 18_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes that run at once begin far from each other.
+        let number = std::process::id().wrapping_mul(7_919).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FROM + u16::try_from(number % COUNT).unwrap();
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
+            return port;
+        }
     }
 }
 
