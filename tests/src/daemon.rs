@@ -55,6 +55,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts `addrauth VERB --config FILE`, its words going to a file beside the configuration.
     pub fn start(verb: &str, config: &Path) -> Daemon {
         Daemon::start_with(verb, config, &[])

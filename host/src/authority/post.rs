@@ -83,7 +83,6 @@ impl Poster {
             Deliver::Nobody => return Ok(None),
             Deliver::Mail => Way::Mail(Box::new(KeyMails::from_config(config, limits)?)),
             Deliver::Keyring => {
-                refuse_a_pair_of_our_own(config)?;
                 let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
                 let seal_to = store::keyring_seal_to(config)?;
                 Way::Keyring { keyring: store::open_keyring(config, opening).await?, seal_to }
@@ -307,21 +306,6 @@ impl Poster {
     }
 }
 
-/// A keyring that other hosts read is sealed to a pair that is theirs: one made here would open nothing there.
-fn refuse_a_pair_of_our_own(config: &Config) -> Result<(), store::Error> {
-    let path = store::keyring_key(config);
-    match config.keyring.seal_to.is_empty() && !config.store.url.is_empty() && !path.exists() {
-        true => Err(store::Error::Secret {
-            path: "keyring.seal_to".into(),
-            what: format!(
-                "is empty, and there is no {}: set it to what `addrauth keyring key` prints on the host that stamps",
-                path.display()
-            ),
-        }),
-        false => Ok(()),
-    }
-}
-
 /// How long after the nth try the next one is: ten seconds, doubling to two hours.
 fn backoff(tries: u32) -> Duration {
     let doubled = 10_u64.saturating_mul(1 << tries.saturating_sub(1).min(20));
@@ -332,22 +316,6 @@ fn backoff(tries: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::config::Limits;
-
-    #[test]
-    fn a_shared_keyring_needs_to_know_whom_to_seal_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.state_dir.0 = dir.path().to_owned();
-        assert_eq!(refuse_a_pair_of_our_own(&config).map_err(|e| e.to_string()), Ok(()), "one host");
-        config.store.url = "postgres://as@db.example.com/addrauth".into();
-        let error = refuse_a_pair_of_our_own(&config).unwrap_err().to_string();
-        assert!(error.starts_with("keyring.seal_to is empty") && error.contains("`addrauth keyring key`"), "{error}");
-        std::fs::write(dir.path().join("keyring.key"), "").unwrap();
-        assert!(refuse_a_pair_of_our_own(&config).is_ok());
-        std::fs::remove_file(dir.path().join("keyring.key")).unwrap();
-        config.keyring.seal_to = "seal1.x".into();
-        assert!(refuse_a_pair_of_our_own(&config).is_ok(), "whether it reads is told elsewhere");
-    }
 
     #[test]
     fn tries_begin_within_seconds_and_outlast_a_key() {

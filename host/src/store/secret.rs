@@ -76,10 +76,20 @@ pub fn keyring_key(config: &Config) -> PathBuf {
 }
 
 /// The half to which keys are sealed: `keyring.seal_to`, else that of the pair here, which is made where there is none.
+///
+/// A keyring that another host reads, by a database in common or over TLS, is sealed to that host's pair: one made here
+/// would open nothing there, so that is an error.
 pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
+    let path = keyring_key(config);
+    let wrong = |what: String| Error::Secret { path: "keyring.seal_to".into(), what };
+    let read_elsewhere = !config.store.url.is_empty() || !config.authority.fetch_token_file.as_os_str().is_empty();
     match config.keyring.seal_to.as_str() {
-        "" => Ok(read_or_make_opener(&keyring_key(config))?.seal_to()),
-        text => text.parse().map_err(|bad| Error::Secret { path: "keyring.seal_to".into(), what: format!("is {bad}") }),
+        "" if read_elsewhere && !path.exists() => Err(wrong(format!(
+            "is empty, and there is no {}: set it to what `addrauth keyring key` prints on the host that stamps",
+            path.display()
+        ))),
+        "" => Ok(read_or_make_opener(&path)?.seal_to()),
+        text => text.parse().map_err(|bad| wrong(format!("is {bad}"))),
     }
 }
 
@@ -206,6 +216,28 @@ mod tests {
         assert_eq!(post_seal_to(&state).unwrap(), other.seal_to(), "the public half follows");
         std::fs::write(state.join("post.pub"), "seal1.short").unwrap();
         assert!(post_seal_to(&state).unwrap_err().to_string().contains("remove it"));
+    }
+
+    #[test]
+    fn a_keyring_that_others_read_needs_to_know_whom_to_seal_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let alone = Config { state_dir: crate::config::StateDir(dir.path().to_owned()), ..Config::default() };
+        let mut shared = alone.clone();
+        shared.store.url = "postgres://as@db.example.com/addrauth".into();
+        let mut fetched = alone.clone();
+        fetched.authority.fetch_token_file = "/etc/addrauth/token".into();
+        for config in [&shared, &fetched] {
+            let error = keyring_seal_to(config).unwrap_err().to_string();
+            assert!(
+                error.starts_with("keyring.seal_to is empty") && error.contains("`addrauth keyring key`"),
+                "{error}"
+            );
+            assert!(!dir.path().join("keyring.key").exists());
+        }
+        let made = keyring_seal_to(&alone).unwrap();
+        assert_eq!(keyring_seal_to(&shared).unwrap(), made, "the pair is here");
+        shared.keyring.seal_to = "seal1.x".into();
+        assert!(keyring_seal_to(&shared).unwrap_err().to_string().contains("43 characters"));
     }
 
     #[test]
