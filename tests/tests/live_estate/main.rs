@@ -8,6 +8,7 @@ use addrauth_tests::postgres::Postgres;
 
 mod clocks;
 mod exchange;
+mod fetched;
 mod others;
 mod outage;
 
