@@ -280,17 +280,15 @@ fn main() {
         peer = Some(child);
     }
     let mut daemons = Vec::new();
+    let size = |(name, server): &(String, Postgres)| -> u64 {
+        server.sql("postgres", name, "SELECT pg_database_size(current_database())").unwrap().trim().parse().unwrap()
+    };
     for site in &sites {
         println!("{}:", site.name);
-        runtime.block_on(site.fill(addresses, &clock));
         let server = postgres.as_ref().filter(|_| site.name != "sqlite");
-        let disk = match server {
-            Some((name, server)) => {
-                let size = server.sql("postgres", name, "SELECT pg_database_size(current_database())").unwrap();
-                size.trim().parse().unwrap_or_default()
-            }
-            None => octets(&site.dir),
-        };
+        let empty = server.map(size);
+        runtime.block_on(site.fill(addresses, &clock));
+        let disk = server.map_or_else(|| octets(&site.dir), size) - empty.unwrap_or_default();
         println!("  disk: {:.0} octets an address", disk as f64 / addresses as f64);
         let (daemon, took) = site.start(addresses);
         let (idle, pid) = (own_memory(daemon.pid()), daemon.pid());
@@ -324,8 +322,10 @@ fn main() {
     if let Some(mut peer) = peer {
         let _ = peer.kill().and_then(|()| peer.wait());
     }
+    let begin = time.load(Ordering::Relaxed);
     for site in &sites {
         println!("{}:", site.name);
+        time.store(begin, Ordering::Relaxed);
         runtime.block_on(site.issue(addresses, &time, &clock));
     }
 }

@@ -59,7 +59,13 @@ impl Stamper {
     pub async fn stamp(&self, mail: &Mail, sender: Option<Address>, author: &Author<'_>, now: SystemTime) -> Finding {
         match self.weigh(mail, sender.as_ref(), author, now).await {
             Ok(stamp) => Finding::Submitted(Submitted { sender, stamp }),
-            Err(postponed) => Finding::Postponed(postponed),
+            Err(postponed) => {
+                // Whoever sends hears a 451; whoever can mend it reads the log.
+                if self.told.is_due(postponed.word()) {
+                    tracing::warn!("what our users send is deferred: {}", postponed.text());
+                }
+                Finding::Postponed(postponed)
+            }
         }
     }
 
