@@ -464,3 +464,39 @@ async fn a_key_that_the_command_cannot_print_is_taken_back() {
     assert_eq!(states, [KeyState::Living, KeyState::Revoked]);
     authority.close().await;
 }
+
+#[tokio::test]
+async fn questions_that_come_at_once_are_each_answered_as_they_would_be_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut issued = Vec::new();
+    for who in ["alice@example.com", "bob@example.com"] {
+        issued.push(server.authority.issue(&address(who)).await.unwrap());
+    }
+    // More than are looked up together, all in the socket's buffer before the first is answered.
+    let mut wanted = std::collections::BTreeMap::new();
+    for n in 0..100_usize {
+        let (who, key) = (&issued[n % 2].address, &issued[if n % 5 == 0 { (n + 1) % 2 } else { n % 2 }].key);
+        let seq = format!("{n:032x}");
+        let (line, word) = match n % 7 {
+            3 => (format!("VERIFY {seq} eve@other.example {} v=1\r\n", key.expose()), "UNVERIFIED"),
+            4 => (format!("VERIFY {seq} a%00b@example.com {} v=1\r\n", key.expose()), "INVALIDKEY"),
+            _ => {
+                let proof = key.verify_key().prove(seq.as_bytes(), who.as_bytes(), b"v=1");
+                (format!("VERIFY {seq} {who} {proof} v=1\r\n"), if n % 5 == 0 { "INVALIDKEY" } else { "VALIDKEY" })
+            }
+        };
+        wanted.insert(seq, word);
+        server.client.send(line.as_bytes()).await.unwrap();
+    }
+    let mut room = [0; 600];
+    while !wanted.is_empty() {
+        let received = tokio::time::timeout(Duration::from_secs(10), server.client.recv(&mut room));
+        let length = received.await.unwrap().unwrap();
+        let reply = String::from_utf8_lossy(&room[..length]).into_owned();
+        let mut words = reply.split_ascii_whitespace().skip(1);
+        let (seq, status) = (words.next().unwrap(), words.nth(1).unwrap());
+        assert_eq!(wanted.remove(seq), Some(status), "{reply}");
+    }
+    server.stop().await;
+}

@@ -82,14 +82,15 @@ impl Authority {
 
     async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, shutdown: CancellationToken) {
         // One octet more than a datagram may have, so that one that is too long shows.
-        let mut room = [0; DATAGRAM_MAX + 1];
+        let mut rooms = vec![[0; DATAGRAM_MAX + 1]; self.limits.answers_together.max(1)];
         loop {
+            let Some((first, others)) = rooms.split_first_mut() else { return };
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
-                received = socket.recv_from(&mut room) => received,
+                received = socket.recv_from(first) => received,
             };
-            let (length, peer) = match received {
-                Ok(received) => received,
+            let mut received = match received {
+                Ok(received) => vec![received],
                 Err(e) => {
                     // ICMP errors of earlier answers surface here; anything that lasts must not spin.
                     report(&e);
@@ -97,38 +98,87 @@ impl Authority {
                     continue;
                 }
             };
-            if let Some(reply) = self.answer(room.get(..length).unwrap_or_default(), peer).await
-                && let Err(e) = socket.send_to(&reply, peer).await
-            {
-                debug!(%peer, "the answer cannot be sent: {e}");
+            // What came meanwhile is looked up together with it: under load that is most of the work.
+            received.extend(others.iter_mut().map_while(|room| socket.try_recv_from(room).ok()));
+            let line = |(room, (length, peer)): (&'_ [u8; DATAGRAM_MAX + 1], &(usize, SocketAddr))| {
+                (room.get(..*length).unwrap_or_default().to_vec(), *peer)
+            };
+            let lines: Vec<_> = rooms.iter().zip(&received).map(line).collect();
+            for (reply, (_, peer)) in self.answers(Over::Udp, &lines).await.into_iter().zip(&lines) {
+                if let Some(reply) = reply
+                    && let Err(e) = socket.send_to(&reply, peer).await
+                {
+                    debug!(%peer, "the answer cannot be sent: {e}");
+                }
             }
         }
     }
 
     /// The answer to one datagram, if it gets one: never longer than the datagram.
     pub async fn answer(&self, datagram: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
-        self.answer_over(Over::Udp, datagram, peer).await
+        self.answers(Over::Udp, &[(datagram.to_vec(), peer)]).await.pop().flatten()
     }
 
     /// The answer to one line on TLS; absent where the connection is to be closed.
     pub async fn answer_line(&self, line: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
-        self.answer_over(Over::Tls, line, peer).await
+        self.answers(Over::Tls, &[(line.to_vec(), peer)]).await.pop().flatten()
     }
 
-    async fn answer_over(&self, over: Over, line: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
-        let (longest, room) = match over {
-            Over::Udp => (DATAGRAM_MAX, line.len().min(DATAGRAM_MAX)),
-            Over::Tls => (STREAM_MAX, STREAM_MAX),
+    /// The answers to these lines, in their order; the keys of all their addresses are looked up by one question.
+    async fn answers(&self, over: Over, lines: &[(Vec<u8>, SocketAddr)]) -> Vec<Option<Vec<u8>>> {
+        let longest = if over == Over::Udp { DATAGRAM_MAX } else { STREAM_MAX };
+        let asked: Vec<_> = lines.iter().map(|(line, _)| self.read(line, longest)).collect();
+        let wanted: Vec<String> = asked.iter().filter_map(|(_, own)| own.clone()).collect();
+        let rows = if wanted.is_empty() { Ok(Vec::new()) } else { self.keys.of_all(&wanted).await };
+        if !wanted.is_empty() {
+            self.tell_trouble(rows.as_ref().err());
+        }
+        let rows = rows.ok();
+        let of = |address: &str| {
+            let mut each = rows.as_ref()?.chunk_by(|one, other| one.address == other.address);
+            Some(each.find(|rows| rows.first().is_some_and(|row| row.address == address)).unwrap_or_default())
         };
-        let (seq, address, outcome) = match Request::read(line, longest) {
+        let answer = |((request, own), (line, peer)): ((Request<'_>, Option<String>), &(Vec<u8>, SocketAddr))| {
+            let known = own.as_deref().map(|address| (address, of(address)));
+            self.answer_one(over, &request, known, line.len(), *peer)
+        };
+        asked.into_iter().zip(lines).map(answer).collect()
+    }
+
+    /// A line, and the address that it asks about where that is one of ours.
+    fn read<'a>(&self, line: &'a [u8], longest: usize) -> (Request<'a>, Option<String>) {
+        let request = Request::read(line, longest);
+        let own = match &request {
+            Request::Asked { decoded, .. } => self.own(decoded),
+            _ => None,
+        };
+        (request, own)
+    }
+
+    /// `known`: the address where it is one of ours, and its keys where the table can be read.
+    fn answer_one(
+        &self,
+        over: Over,
+        request: &Request<'_>,
+        known: Option<(&str, Option<&[KeyRow]>)>,
+        length: usize,
+        peer: SocketAddr,
+    ) -> Option<Vec<u8>> {
+        let room = if over == Over::Udp { length.min(DATAGRAM_MAX) } else { STREAM_MAX };
+        let (seq, address, outcome) = match request {
             Request::Silence => {
-                debug!(%peer, octets = line.len(), "not a question: no answer");
+                debug!(%peer, octets = length, "not a question: no answer");
                 return None;
             }
-            Request::Refused { seq, address, reason } => (seq, address, Outcome::unverified(reason)),
-            Request::Asked { seq, address, decoded, credential, tags } => {
+            Request::Refused { seq, address, reason } => (seq, address, Outcome::unverified(*reason)),
+            Request::Asked { seq, address, credential, tags, .. } => {
                 let question = Question { seq, address, credential, tags };
-                (seq, address, self.judge(over, &decoded, &question, peer.ip()).await)
+                let outcome = match known {
+                    None => Outcome::unverified(Reason::Domain),
+                    Some((_, None)) => Outcome::unverified(Reason::Temp),
+                    Some((address, Some(rows))) => self.judge(over, address, rows, &question, peer.ip()),
+                };
+                (seq, address, outcome)
             }
         };
         let Outcome { status, valid_for, reason } = outcome;
@@ -136,19 +186,15 @@ impl Authority {
         wire::reply(seq, address, status, valid_for, reason, room)
     }
 
-    async fn judge(&self, over: Over, decoded: &str, question: &Question<'_>, peer: IpAddr) -> Outcome {
-        let Some(address) = self.own(decoded) else { return Outcome::unverified(Reason::Domain) };
-        let rows = self.keys.of(&address).await;
-        self.tell_trouble(rows.as_ref().err());
-        let Ok(rows) = rows else { return Outcome::unverified(Reason::Temp) };
-        let outcome = self.compare(&rows, question, self.clock.now());
+    fn judge(&self, over: Over, address: &str, rows: &[KeyRow], question: &Question<'_>, peer: IpAddr) -> Outcome {
+        let outcome = self.compare(rows, question, self.clock.now());
         let counted = outcome.status == Status::Invalid && outcome.reason.is_none();
         if counted && !self.may_deny(over, peer) {
             let stream = over == Over::Udp && self.offers_tls;
             return Outcome::unverified(if stream { Reason::Stream } else { Reason::Limit });
         }
         if counted {
-            self.count_invalid(&address, !rows.is_empty(), question.tags, peer);
+            self.count_invalid(address, !rows.is_empty(), question.tags, peer);
         }
         outcome
     }
@@ -172,11 +218,11 @@ impl Authority {
     }
 
     fn compare(&self, rows: &[KeyRow], question: &Question<'_>, now: SystemTime) -> Outcome {
-        let asked = match &question.credential {
+        let asked = match question.credential {
             Credential::Key(key) => Some(key.verify_key()),
             Credential::Proof(_) => None,
         };
-        let matches = |k: &VerifyKey| match (&asked, &question.credential) {
+        let matches = |k: &VerifyKey| match (&asked, question.credential) {
             (Some(asked), _) => asked == k,
             (None, Credential::Proof(proof)) => k.checks(proof, question.seq, question.address, question.tags),
             (None, Credential::Key(_)) => false,
@@ -206,7 +252,7 @@ impl Authority {
 struct Question<'a> {
     seq: &'a [u8],
     address: &'a [u8],
-    credential: Credential<'a>,
+    credential: &'a Credential<'a>,
     tags: &'a [u8],
 }
 

@@ -105,6 +105,8 @@ pub struct Limits {
     pub invalid_networks: usize,
     /// VERIFY questions that one socket of our AS works on at once; beyond it they wait in the kernel's buffer.
     pub answers_at_once: usize,
+    /// VERIFY questions that are looked up together: under load one question to the table serves as many.
+    pub answers_together: usize,
     /// TLS connections to our AS at once, those in their handshake included; a new one beyond that is closed. Some 50 KB each.
     pub streams: usize,
     /// The same from one /24 or /56: a large provider's servers keep one each, and one network must not take all.
@@ -308,6 +310,7 @@ impl Default for Limits {
             invalid_answers: 50,
             invalid_networks: 65_536,
             answers_at_once: 8,
+            answers_together: 32,
             streams: 1_024,
             streams_per_network: 64,
             stream_handshake: Duration::from_secs(5),

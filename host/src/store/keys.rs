@@ -114,7 +114,12 @@ pub trait Keys {
     async fn take_back(&self, keys: &[(String, i64)], at: SystemTime) -> Result<(), Error>;
 
     /// All keys of an address (folded here), newest first, ended and revoked ones too, until they are swept.
-    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error>;
+    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
+        self.of_all(&[super::folded(address).unwrap_or_default()]).await
+    }
+
+    /// The same of several addresses (folded) by one question: those of an address one after another, newest first.
+    async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error>;
 
     /// Marks these generations of an address (folded here) as revoked, from now on; those revoked before stay as they
     /// are. Returns how many it marked.

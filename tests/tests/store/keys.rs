@@ -16,6 +16,7 @@ on_each_store! {
     keys_that_nobody_read_are_revoked_and_due_again
     what_was_acknowledged_is_there_after_a_restart
     letter_case_tags_and_odd_characters_find_the_same_address
+    the_keys_of_several_addresses_come_together_and_apart
 }
 
 async fn addresses_whose_keys_run_out_are_counted(bed: Bed) {
@@ -178,4 +179,16 @@ async fn letter_case_tags_and_odd_characters_find_the_same_address(bed: Bed) {
     }
     assert!(table.of("no address").await.unwrap().is_empty());
     assert!(table.of("").await.unwrap().is_empty());
+}
+
+async fn the_keys_of_several_addresses_come_together_and_apart(bed: Bed) {
+    let table = bed.keys().await;
+    for address in ["a@example.com", "b@example.com", "a@example.com", "c@example.com"] {
+        table.add_all(&[new_key(address, 100)], 9).await.unwrap();
+    }
+    let wanted = ["c@example.com", "a@example.com", "nobody@example.com", "a@example.com", "a\0b@example.com"];
+    let rows = table.of_all(&wanted.map(str::to_owned)).await.unwrap();
+    let found: Vec<_> = rows.iter().map(|row| (row.address.as_str(), row.generation)).collect();
+    assert_eq!(found, [("a@example.com", 2), ("a@example.com", 1), ("c@example.com", 1)]);
+    assert!(table.of_all(&[]).await.unwrap().is_empty());
 }

@@ -1,5 +1,6 @@
 //! The AS's keys in memory.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -27,17 +28,23 @@ impl Keys for MemoryKeys {
         })
     }
 
-    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
-        let address = folded(address).unwrap_or_default();
-        let row = |(generation, key): (i64, &mut Key)| KeyRow {
-            address: address.clone(),
+    async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error> {
+        let row = |address: &str, generation: i64, key: &Key| KeyRow {
+            address: address.to_owned(),
             generation,
             k: key.k.clone(),
             created: time(key.created),
             expires: time(key.expires),
             revoked: key.revoked.map(time),
         };
-        self.0.with(|table| Ok(table.of(&address).rev().map(row).collect()))
+        let each: BTreeSet<&String> = addresses.iter().collect();
+        self.0.with(|table| {
+            let mut rows = Vec::new();
+            for address in each {
+                rows.extend(table.of(address).rev().map(|(generation, key)| row(address, generation, key)));
+            }
+            Ok(rows)
+        })
     }
 
     async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {

@@ -44,12 +44,12 @@ impl Keys for SqliteKeys {
         work.commit().await.map_err(failed)
     }
 
-    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
+    async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error> {
         sqlx::query(
-            "SELECT address, generation, k, created, expires, revoked FROM keys WHERE address = ?
-             ORDER BY generation DESC",
+            "SELECT address, generation, k, created, expires, revoked FROM keys
+             WHERE address IN (SELECT value FROM json_each(?)) ORDER BY address, generation DESC",
         )
-        .bind(folded(address).unwrap_or_default())
+        .bind(serde_json::Value::from(addresses).to_string())
         .fetch_all(self.0.readers())
         .await
         .and_then(|rows| rows.iter().map(read).collect())
