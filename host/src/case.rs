@@ -18,6 +18,9 @@ pub use written::{
     ToldSubmitted, ToldVerdict, stamp,
 };
 
+/// Recipients of one decision that a log line names.
+const NAMED: usize = 3;
+
 /// What a policy wants to happen (the contract's word).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -292,6 +295,9 @@ impl Case {
             word("policy", &decision.policy);
             word("decision", &decision.word());
             word("by", decision.by.word());
+            if self.decisions.len() > 1 {
+                word("to", &self.named(&decision.recipients));
+            }
             for (name, text) in [("fault", &decision.fault), ("clamped", &decision.clamped)] {
                 if let Some(text) = text {
                     word(name, text);
@@ -316,6 +322,18 @@ fn told_of_keys(found: &Found, word: &mut impl FnMut(&str, &str)) {
     }
     if found.own_key {
         word("own-key", "seen");
+    }
+}
+
+impl Case {
+    /// The first few of these recipients, and how many more there are.
+    fn named(&self, recipients: &[usize]) -> String {
+        let path = |index: &usize| Some(String::from_utf8_lossy(&self.mail.recipients.get(*index)?.path).into_owned());
+        let named: Vec<String> = recipients.iter().take(NAMED).filter_map(path).collect();
+        match recipients.len().saturating_sub(NAMED) {
+            0 => named.join(","),
+            more => format!("{},+{more}", named.join(",")),
+        }
     }
 }
 

@@ -158,7 +158,13 @@ async fn a_wanted_senders_mail_passes_unless_his_own_domain_denies_it() {
     assert!(words(&stage.judged(&[], &bob).await).iter().all(|word| *word == ("quarantine".into(), By::Site)));
     stage.done(&["user", "allow", "bob@two.example", "Alice+list@example.com"]);
     let expected = [("accept".to_owned(), By::AllowList), ("quarantine".to_owned(), By::Site)];
-    assert_eq!(words(&stage.judged(&[], &bob).await), expected);
+    let mixed = stage.judged(&[], &bob).await;
+    assert_eq!(words(&mixed), expected);
+    let line = mixed.line();
+    assert!(
+        line.contains("by=allow-list to=<bob@two.example> ") && line.contains("by=site to=<dave@two.example> "),
+        "{line}"
+    );
     let denied = stage.judged(&[JUNK], &bob).await;
     assert!(words(&denied).iter().all(|(_, by)| *by == By::Domain), "an AS said that alice did not write it");
     stage.done(&["user", "disallow", "bob@two.example", "alice@example.com"]);
