@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{Context, exit, fail};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Deliver, Limits};
 use crate::mta::milter;
 use crate::outbox;
 use crate::policy::Policies;
+use crate::{keyring, store, tls};
 
 mod explain;
 
@@ -70,11 +71,15 @@ fn check(context: &Context, config: &Config) -> ExitCode {
         Err(error) => return refused(context, &error.to_string()),
     };
     // Where no domain ends here, nobody is told of anything, and the host name need not be one to write from.
-    let texts = !config.final_domains.is_empty() || !config.notices.templates.as_os_str().is_empty();
+    let mails_keys = !config.authority.domains.is_empty() && config.authority.deliver == Deliver::Mail;
+    let texts = mails_keys || !config.final_domains.is_empty() || !config.notices.templates.as_os_str().is_empty();
     if let (true, Err(error)) = (texts, outbox::check(config, &limits)) {
         return refused(context, &error.to_string());
     }
     if let Err(error) = milter::check(&config.milter) {
+        return refused(context, &error.to_string());
+    }
+    if let Err(error) = shared_with_others(config, &limits) {
         return refused(context, &error.to_string());
     }
     let warnings = warnings(config);
@@ -90,6 +95,19 @@ fn check(context: &Context, config: &Config) -> ExitCode {
     }
     println!("the configuration is good");
     exit::YES
+}
+
+/// What only some hosts have: a database, the keyring, TLS.
+fn shared_with_others(config: &Config, limits: &Arc<Limits>) -> Result<(), Box<dyn std::error::Error>> {
+    store::check(config)?;
+    keyring::check(config, limits)?;
+    if !config.verify.tls_roots.as_os_str().is_empty() {
+        tls::Connector::new(&config.verify.tls_roots)?;
+    }
+    if config.authority.tls.is_on() {
+        tls::Acceptor::open(&config.authority.tls)?;
+    }
+    Ok(())
 }
 
 /// What is allowed and yet probably not meant.

@@ -1,5 +1,6 @@
 //! The keys of our own addresses: learn them from the mail that brings them, stamp the mail that our logins send.
 
+mod check;
 pub mod fetch;
 pub mod learn;
 pub mod owner;
@@ -19,6 +20,7 @@ use crate::proto::key::AuthKey;
 use crate::proto::seal::Opener;
 use crate::store::{self, Keyring};
 
+pub use check::check;
 pub use roles::Roles;
 
 /// What can go wrong with the keys of our own addresses.
@@ -48,6 +50,9 @@ pub enum Error {
     /// A table of `keyring.owners` is not spelt right.
     #[error("keyring.owners: {0:?} is no table: write it as Postfix does, such as \"hash:/etc/postfix/sender_logins\"")]
     Spelling(String),
+    /// A domain for bare logins that is none.
+    #[error("keyring.login_domain = {0:?} is no domain: write a name such as \"example.com\", without @")]
+    LoginDomain(String),
     /// A table of `keyring.owners` cannot be read.
     #[error("keyring.owners: {table} cannot be read: {text}")]
     Table {

@@ -32,6 +32,12 @@ enum Table {
     Asked(Asked),
 }
 
+/// The text file of a table, where it has one.
+pub(super) fn file(table: &str) -> Option<&str> {
+    let (kind, path) = table.strip_prefix("proxy:").unwrap_or(table).split_once(':')?;
+    FILES.contains(&kind).then_some(path)
+}
+
 impl Owners {
     /// The tables of `keyring.owners`; none is opened before it is needed.
     ///

@@ -140,7 +140,7 @@ fn source(config: &Config, keyring: Option<&Arc<dyn Keyring>>, limits: &Arc<Limi
 }
 
 /// The secret half; read once, at the start.
-fn opener(path: &Path) -> Result<Opener, Error> {
+pub(super) fn opener(path: &Path) -> Result<Opener, Error> {
     let octets = match store::read_secret(path) {
         Err(store::Error::SecretFile { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::NoPair { path: path.to_owned() });

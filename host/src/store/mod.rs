@@ -55,6 +55,12 @@ pub use crate::proto::address::folded;
 /// The verbs of the Authentication Server, by subject.
 pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
 
+/// Whether the settings of `[store]` can be used; connects to nothing.
+pub fn check(config: &Config) -> Result<(), Error> {
+    let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
+    if config.store.url.is_empty() { Ok(()) } else { postgres::check(&config.store, opening) }
+}
+
 /// Opens the AS's table where `[store]` says. A file is made where there is none; tables in PostgreSQL are not, and where
 /// its server does not answer, the verbs fail until it does.
 pub async fn open_keys(config: &Config, opening: Opening) -> Result<Arc<dyn KeyTable>, Error> {

@@ -71,6 +71,11 @@ pub(super) async fn status(store: &Store, opening: Opening) -> Result<Status, Er
     status::status(&place(store, opening)?, opening).await
 }
 
+/// Whether `store` can be used; connects to nothing.
+pub(super) fn check(store: &Store, opening: Opening) -> Result<(), Error> {
+    place(store, opening).map(|_| ())
+}
+
 fn place(store: &Store, opening: Opening) -> Result<Place, Error> {
     Place::parse(&store.url, &store.password_file, opening.busy)
 }

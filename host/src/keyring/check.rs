@@ -1,0 +1,76 @@
+//! Whether the settings of `[keyring]` can be used, before anything is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::fetch::Fetched;
+use super::owner::Owners;
+use super::roles::opener;
+use super::{Error, owner};
+use crate::config::{Config, Limits};
+use crate::proto::address::Address;
+use crate::proto::seal::SealTo;
+use crate::store;
+
+/// What the filter would say when it starts, and what it would say of each message afterwards: spellings, files, the pair.
+/// Opens no keyring, makes no file, and connects to nothing.
+pub fn check(config: &Config, limits: &Arc<Limits>) -> Result<(), Error> {
+    let keyring = &config.keyring;
+    Owners::new(keyring, limits)?;
+    for path in keyring.owners.iter().filter_map(|table| owner::file(table)) {
+        let missing = |e: std::io::Error| Error::Table { table: path.to_owned(), text: e.to_string() };
+        std::fs::metadata(Path::new(path)).map_err(missing)?;
+    }
+    if !keyring.login_domain.is_empty()
+        && Address::parse(format!("x@{}", keyring.login_domain).as_bytes(), true).is_err()
+    {
+        return Err(Error::LoginDomain(keyring.login_domain.clone()));
+    }
+    if !keyring.seal_to.is_empty() {
+        keyring
+            .seal_to
+            .parse::<SealTo>()
+            .map_err(|bad| store::Error::Secret { path: "keyring.seal_to".into(), what: format!("is {bad}") })?;
+    }
+    if keyring.stamp.is_anywhere() {
+        let opener = opener(&store::keyring_key(config))?;
+        if !keyring.fetch_from.is_empty() {
+            Fetched::new(config, opener, limits)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{StateDir, Where};
+
+    #[test]
+    fn what_would_end_the_start_or_defer_every_message_is_told_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Arc::new(Limits::default());
+        let checked = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
+            change(&mut config);
+            check(&config, &limits).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&|_| {}), Ok(()));
+        let wrong = |words: &str, change: &dyn Fn(&mut Config)| {
+            let told = checked(change).unwrap_err();
+            assert!(told.contains(words), "{told}");
+        };
+        wrong("is no table", &|config| config.keyring.owners = vec!["/etc/postfix/sender_logins".into()]);
+        wrong("cannot be read", &|config| config.keyring.owners = vec!["hash:/nowhere/at/all".into()]);
+        wrong("login_domain", &|config| config.keyring.login_domain = "@example.com".into());
+        wrong("43 characters", &|config| config.keyring.seal_to = "seal1.abc".into());
+        wrong("addrauth keyring key", &|config| config.keyring.stamp = Where::All(true));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+        store::read_or_make_opener(&dir.path().join("keyring.key")).unwrap();
+        assert_eq!(checked(&|config| config.keyring.stamp = Where::All(true)), Ok(()));
+        wrong("fetch_from", &|config| {
+            config.keyring.stamp = Where::All(true);
+            config.keyring.fetch_from = "as.example.com".into();
+        });
+    }
+}
