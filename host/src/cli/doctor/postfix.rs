@@ -13,6 +13,7 @@ use crate::config::{Config, Listen};
 mod doors;
 mod milters;
 mod reach;
+mod roles;
 mod settings;
 
 /// How long another program may take: postconf reads two files.
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Octets of another program's answer that are read: a main.cf of this length would be a curiosity.
 const ANSWER: u64 = 4 * 1024 * 1024;
 /// The parameters that are looked at.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "always_bcc",
     "compatibility_level",
     "config_directory",
@@ -31,6 +32,7 @@ const NAMES: [&str; 22] = [
     "milter_command_timeout",
     "milter_content_timeout",
     "milter_default_action",
+    "milter_macro_daemon_name",
     "milter_protocol",
     "mydestination",
     "mydomain",
@@ -133,6 +135,7 @@ pub(super) async fn examine(args: &Args, config: &Config, report: &mut Report) {
         }
     }
     settings::judge(&setup, config, report);
+    roles::judge(&setup, config, report);
     let tables = Tables { postmap: postconf.with_file_name("postmap"), etc: setup.of("config_directory").to_owned() };
     settings::header_checks(&setup, &tables, report).await;
     settings::domains(&setup, &tables, config, report).await;

@@ -59,7 +59,7 @@ fn advice(config: &Config) -> String {
     )
 }
 
-fn ours(milter: &Milter, setup: &Setup, config: &Config, chrooted: bool) -> bool {
+pub(super) fn ours(milter: &Milter, setup: &Setup, config: &Config, chrooted: bool) -> bool {
     config.milter.listen.iter().any(|place| milter.is_at(place, setup.queue(), chrooted))
 }
 
