@@ -122,7 +122,7 @@ pub trait Keys {
     async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error>;
 
     /// Marks these generations of an address (folded here) as revoked, from now on; those revoked before stay as they
-    /// are. Returns how many it marked.
+    /// are. Where its last living key goes so, it is the address's turn. Returns how many it marked.
     async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error>;
 
     /// How many addresses had a key and have none alive now, and how many have their last one end before `soon`.

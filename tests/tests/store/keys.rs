@@ -14,6 +14,7 @@ on_each_store! {
     older_keys_end_where_the_new_one_says_so
     an_older_key_that_lives_longer_than_the_new_one_keeps_its_end
     keys_that_nobody_read_are_revoked_and_due_again
+    who_loses_the_last_living_key_has_a_turn_at_once
     what_was_acknowledged_is_there_after_a_restart
     letter_case_tags_and_odd_characters_find_the_same_address
     the_keys_of_several_addresses_come_together_and_apart
@@ -191,4 +192,20 @@ async fn the_keys_of_several_addresses_come_together_and_apart(bed: Bed) {
     let found: Vec<_> = rows.iter().map(|row| (row.address.as_str(), row.generation)).collect();
     assert_eq!(found, [("a@example.com", 2), ("a@example.com", 1), ("c@example.com", 1)]);
     assert!(table.of_all(&[]).await.unwrap().is_empty());
+}
+
+async fn who_loses_the_last_living_key_has_a_turn_at_once(bed: Bed) {
+    let table = bed.keys().await;
+    table.enlist(&[row("a@example.com", None, 900), row("b@example.com", None, 900)], &mut |_| {}).await.unwrap();
+    for expires in [150, 500, 600] {
+        table.add("a@example.com", &k(1), at(100), at(expires), 4).await.unwrap();
+    }
+    let due = async || table.settings("a@example.com").await.unwrap().unwrap().due;
+    assert_eq!(table.revoke("a@example.com", &[2], at(200)).await.unwrap(), 1);
+    assert_eq!(due().await, at(900), "the third one lives");
+    assert_eq!(table.revoke("a@example.com", &[2, 9], at(210)).await.unwrap(), 0);
+    assert_eq!(due().await, at(900));
+    assert_eq!(table.revoke("A@example.com", &[3], at(220)).await.unwrap(), 1);
+    assert_eq!(due().await, at(220), "the first one has ended");
+    assert_eq!(table.settings("b@example.com").await.unwrap().unwrap().due, at(900));
 }

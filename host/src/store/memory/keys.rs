@@ -57,6 +57,10 @@ impl Keys for MemoryKeys {
                     marked += 1;
                 }
             }
+            let alive = table.of(&address).any(|(_, key)| key.lives(seconds(at)));
+            if let Some(settings) = table.settings.get_mut(&address).filter(|_| marked > 0 && !alive) {
+                settings.due = settings.due.min(seconds(at));
+            }
             Ok(marked)
         })
     }

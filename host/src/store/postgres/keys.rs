@@ -74,6 +74,7 @@ impl Keys for PostgresKeys {
         let address = folded(address).unwrap_or_default();
         let work = || async {
             let mut work = self.0.begin().await?;
+            lock_settings(&mut work, &[&address]).await?;
             let marked = sqlx::query(
                 "UPDATE addrauth.keys SET revoked = $1
                  WHERE address = $2 AND generation = ANY ($3) AND revoked IS NULL",
@@ -84,6 +85,16 @@ impl Keys for PostgresKeys {
             .execute(&mut *work)
             .await?
             .rows_affected();
+            if marked > 0 {
+                sqlx::query(
+                    "UPDATE addrauth.settings SET due = least(due, $1) WHERE address = $2 AND NOT EXISTS
+                     (SELECT 1 FROM addrauth.keys k WHERE k.address = $2 AND k.revoked IS NULL AND k.expires > $1)",
+                )
+                .bind(seconds(at))
+                .bind(&address)
+                .execute(&mut *work)
+                .await?;
+            }
             self.0.commit(work).await?;
             Ok(marked)
         };

@@ -72,6 +72,17 @@ impl Keys for SqliteKeys {
                     .map_err(failed)?
                     .rows_affected();
         }
+        if marked > 0 {
+            sqlx::query(
+                "UPDATE settings SET due = min(due, ?1) WHERE address = ?2 AND NOT EXISTS
+                 (SELECT 1 FROM keys WHERE keys.address = ?2 AND revoked IS NULL AND expires > ?1)",
+            )
+            .bind(seconds(at))
+            .bind(&address)
+            .execute(&mut *work)
+            .await
+            .map_err(failed)?;
+        }
         work.commit().await.map_err(failed)?;
         Ok(marked)
     }
