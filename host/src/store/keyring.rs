@@ -52,6 +52,10 @@ pub trait Keyring: std::fmt::Debug + Send + Sync {
     /// The present keys that end before this time, the next first, at most this many.
     async fn ending(&self, before: SystemTime, most: u32) -> Result<Vec<KeyringRow>, Error>;
 
+    /// Takes the present key of an address (folded here) out where it has one of these fingerprints: it is stamped no more, and
+    /// never learned again. Returns whether it did.
+    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error>;
+
     /// Forgets an address (folded here) altogether, superseded keys too: the next key that an AS vouches for is learned,
     /// whatever it is. Returns whether there was anything.
     async fn forget(&self, address: &str) -> Result<bool, Error>;

@@ -9,6 +9,7 @@ on_each_store! {
     keys_are_listed_by_domain_and_by_their_end
     what_is_forgotten_can_be_learned_again
     what_ended_is_swept_superseded_or_not
+    a_key_that_is_taken_out_is_neither_found_nor_learned_again
 }
 
 fn names(rows: Vec<KeyringRow>) -> Vec<String> {
@@ -73,4 +74,28 @@ async fn what_ended_is_swept_superseded_or_not(bed: Bed) {
     assert_eq!(keyring.learn(&learned("a@example.com", "f2", 600)).await.unwrap(), Learned::Known);
     assert_eq!(keyring.sweep(at(601)).await.unwrap(), 1);
     assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+}
+
+async fn a_key_that_is_taken_out_is_neither_found_nor_learned_again(bed: Bed) {
+    let keyring = bed.keyring().await;
+    for (fingerprint, expires) in [("f1", 500), ("f2", 600)] {
+        keyring.learn(&learned("a@example.com", fingerprint, expires)).await.unwrap();
+        keyring.learn(&learned("b@example.com", fingerprint, expires)).await.unwrap();
+    }
+    let supersede = async |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        keyring.supersede("A@example.com", &names).await.unwrap()
+    };
+    assert!(!supersede(&["f1", "f3"]).await && !supersede(&[]).await);
+    assert_eq!(keyring.newest("a@example.com").await.unwrap().unwrap().fingerprint, "f2");
+    assert!(supersede(&["f3", "f2"]).await);
+    assert!(!supersede(&["f2"]).await);
+    assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+    assert_eq!(keyring.learn(&learned("a@example.com", "f2", 900)).await.unwrap(), Learned::Superseded);
+    assert_eq!(
+        keyring.learn(&learned("a@example.com", "f4", 300)).await.unwrap(),
+        Learned::Newest,
+        "nothing is longer"
+    );
+    assert_eq!(keyring.newest("b@example.com").await.unwrap().unwrap().fingerprint, "f2");
 }

@@ -86,6 +86,18 @@ impl Keyring for MemoryKeyring {
         })
     }
 
+    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
+        let address = folded(address).unwrap_or_default();
+        self.0.with(|rows| {
+            let mut all = rows.iter_mut();
+            let present = all.find(|((of, _), row)| *of == address && row.sealed.is_some());
+            Ok(present
+                .filter(|((_, own), _)| fingerprints.contains(own))
+                .and_then(|(_, row)| row.sealed.take())
+                .is_some())
+        })
+    }
+
     async fn forget(&self, address: &str) -> Result<bool, Error> {
         let address = folded(address).unwrap_or_default();
         self.0.with(|rows| {

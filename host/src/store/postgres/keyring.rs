@@ -80,6 +80,24 @@ impl Keyring for PostgresKeyring {
         self.0.scan(work).await
     }
 
+    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
+        let address = folded(address).unwrap_or_default();
+        let work = || async {
+            let mut work = self.0.begin().await?;
+            let done = sqlx::query(
+                "UPDATE addrauth.keyring SET sealed = NULL, present = false
+                 WHERE address = $1 AND present AND fingerprint = ANY ($2)",
+            )
+            .bind(&address)
+            .bind(fingerprints)
+            .execute(&mut *work)
+            .await?;
+            self.0.commit(work).await?;
+            Ok(done.rows_affected() > 0)
+        };
+        self.0.write(work).await
+    }
+
     async fn forget(&self, address: &str) -> Result<bool, Error> {
         let address = folded(address).unwrap_or_default();
         let work = || async {

@@ -97,6 +97,19 @@ impl Keyring for SqliteKeyring {
         .map_err(|e| self.0.failed(e))
     }
 
+    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
+        sqlx::query(
+            "UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL
+             AND fingerprint IN (SELECT value FROM json_each(?))",
+        )
+        .bind(folded(address).unwrap_or_default())
+        .bind(serde_json::Value::from(fingerprints).to_string())
+        .execute(self.0.writer())
+        .await
+        .map(|done| done.rows_affected() > 0)
+        .map_err(|e| self.0.failed(e))
+    }
+
     async fn forget(&self, address: &str) -> Result<bool, Error> {
         sqlx::query("DELETE FROM keyring WHERE address = ?")
             .bind(folded(address).unwrap_or_default())
