@@ -7,7 +7,7 @@ use tracing::warn;
 use super::schedule::next_turn;
 use super::{Authority, Error};
 use crate::proto::address::Address;
-use crate::store::SettingsRow;
+use crate::store::{self, SettingsRow};
 
 /// The comparisons that an address's living keys may cost, less one for the key that is being made: AVT ÷ AGI stays below.
 const KEPT_FREE: u64 = 2;
@@ -108,10 +108,29 @@ impl Authority {
         }
     }
 
-    /// Takes addresses out, all of them or none; their keys end at once. Returns how many living keys that ended.
+    /// Takes addresses out, all of them or none; their keys end at once, and leave the keyring where this server reaches it.
+    /// Returns how many living keys that ended. One whose domain is not ours any more can still be taken out.
     pub async fn strike(&self, addresses: &[Address]) -> Result<u64, Error> {
-        let addresses = addresses.iter().map(|address| self.own_or_refuse(address)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.keys.strike(&addresses, self.clock.now()).await?)
+        let mut struck = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            struck.push(match self.own_or_refuse(address) {
+                Ok(own) => own,
+                Err(refused) => self.once_own(address).await?.ok_or(refused)?,
+            });
+        }
+        let rows = self.keys.of_all(&struck).await?;
+        let ended = self.keys.strike(&struck, self.clock.now()).await?;
+        let keys = |address: &String| {
+            rows.iter().filter(|row| row.address == *address).map(|row| row.k.fingerprint()).collect()
+        };
+        self.unstamp(struck.iter().map(|address| (address.clone(), keys(address))).collect()).await?;
+        Ok(ended)
+    }
+
+    /// The form under which an address stands in the table, whosever its domain is now.
+    async fn once_own(&self, address: &Address) -> Result<Option<String>, Error> {
+        let Some(folded) = store::folded(&address.to_string()) else { return Ok(None) };
+        Ok(self.keys.settings(&folded).await?.map(|row| row.address))
     }
 
     /// The addresses that are in, or those of a domain of ours, in alphabetical order.

@@ -12,7 +12,7 @@ use crate::config::Deliver;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::SealTo;
-use crate::store::{self, Added, KeyRow, NewKey, PostRow};
+use crate::store::{self, Added, KeyRow, NewKey, Opening, PostRow};
 
 /// The random octets of a key: 384 bits, 64 characters of base64url, the length that the proposal names.
 const KEY_OCTETS: usize = 48;
@@ -172,19 +172,50 @@ impl Authority {
     }
 
     /// Takes keys back, at once: all living ones of the address, or the one with this fingerprint. Returns how many.
+    ///
+    /// They leave the keyring too, where this server reaches it ([`Authority::reaches_keyring`]), and an address that has no
+    /// living key left gets a new one at the next look. Done again, it makes up for a keyring that could not be written.
     pub async fn revoke(&self, address: &Address, fingerprint: Option<&str>) -> Result<u64, Error> {
         let address = self.own_or_refuse(address)?;
         let now = self.clock.now();
         let rows = self.keys.of(&address).await?;
-        let wanted = |row: &&KeyRow| {
-            state(row, now) == KeyState::Living
-                && fingerprint.is_none_or(|asked| row.k.fingerprint().eq_ignore_ascii_case(asked))
-        };
-        let generations: Vec<i64> = rows.iter().filter(wanted).map(|row| row.generation).collect();
+        let asked = |row: &&KeyRow| fingerprint.is_none_or(|asked| row.k.fingerprint().eq_ignore_ascii_case(asked));
+        let (alive, dead): (Vec<_>, Vec<_>) = rows.iter().partition(|row| state(row, now) == KeyState::Living);
+        let wanted: Vec<&KeyRow> = alive.into_iter().filter(asked).collect();
+        let generations: Vec<i64> = wanted.iter().map(|row| row.generation).collect();
+        let revoked = self.keys.revoke(&address, &generations, now).await?;
+        let before = dead.into_iter().filter(|row| row.revoked.is_some());
+        let gone = wanted.into_iter().chain(before).map(|row| row.k.fingerprint()).collect();
+        self.unstamp(vec![(address.clone(), gone)]).await?;
         match fingerprint {
             Some(asked) if generations.is_empty() => Err(Error::NoSuchKey { address, fingerprint: asked.to_owned() }),
-            _ => Ok(self.keys.revoke(&address, &generations, now).await?),
+            _ => Ok(revoked),
         }
+    }
+
+    /// Whether keys that are revoked here leave the keyring by themselves; otherwise whoever stamps has them until the next
+    /// ones arrive.
+    pub fn reaches_keyring(&self) -> bool {
+        self.keyring_at.is_some()
+    }
+
+    /// Takes keys that do not count any more out of the keyring, by address and fingerprint.
+    pub(super) async fn unstamp(&self, gone: Vec<(String, Vec<String>)>) -> Result<(), Error> {
+        let Some(config) = self.keyring_at.as_deref().filter(|_| gone.iter().any(|(_, keys)| !keys.is_empty())) else {
+            return Ok(());
+        };
+        let opening = Opening { busy: self.limits.store_busy, readers: self.limits.store_readers };
+        let left = |source| Error::StillStamped { source };
+        let keyring = store::open_keyring(config, opening).await.map_err(left)?;
+        let mut done = Ok(());
+        for (address, keys) in gone {
+            done = keyring.supersede(&address, &keys).await.map(drop);
+            if done.is_err() {
+                break;
+            }
+        }
+        keyring.close().await;
+        done.map_err(left)
     }
 
     /// Deletes the keys that ended longer ago than `e=expired` is told; returns how many.

@@ -178,6 +178,14 @@ pub enum Error {
         /// The address.
         address: String,
     },
+    /// The keyring still has a key that does not count any more.
+    #[error(
+        "the keys are revoked, but the keyring may still have one, and mail be stamped with it: {source}. Try again, or `addrauth keyring forget ADDRESS`"
+    )]
+    StillStamped {
+        /// Why it could not be taken out.
+        source: store::Error,
+    },
     /// The mails that bring keys cannot be written or sent.
     #[error(transparent)]
     Outbox(#[from] outbox::Error),
@@ -205,6 +213,8 @@ pub struct Authority {
     avt: Duration,
     deliver: Deliver,
     state_dir: PathBuf,
+    /// Where the keyring is, if this server is known to reach it.
+    keyring_at: Option<Box<Config>>,
     limits: Arc<Limits>,
     clock: Clock,
     invalid: Mutex<InvalidAnswers>,
@@ -256,6 +266,7 @@ impl Authority {
             avt: config.authority.avt,
             deliver: config.authority.deliver,
             state_dir: config.state_dir.0.clone(),
+            keyring_at: reaches_keyring(config).then(|| Box::new(config.clone())),
             limits: limits.clone(),
             clock,
             invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
@@ -285,6 +296,12 @@ impl Authority {
         let (_, domain) = folded.rsplit_once('@')?;
         self.domains.iter().any(|own| own == domain).then_some(folded)
     }
+}
+
+/// Whether the keyring of who stamps is known to be the one that is opened here: keys are put straight into it, or it is in the
+/// database that several hosts share.
+fn reaches_keyring(config: &Config) -> bool {
+    config.authority.deliver == Deliver::Keyring || !config.store.url.is_empty()
 }
 
 /// The domains of `authority.domains`, as they are compared.

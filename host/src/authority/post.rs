@@ -233,9 +233,22 @@ impl Poster {
         let sealed = seal_to.seal(&post.address, &key).ok_or(Error::Random(getrandom::Error::UNEXPECTED))?;
         let (address, fingerprint) = (post.address.clone(), key.verify_key().fingerprint());
         let (learned, expires) = (self.authority.clock.now(), post.expires);
-        let outcome = match keyring.learn(&NewestKey { address, fingerprint, sealed, learned, expires }).await {
+        let newest = NewestKey { address, fingerprint: fingerprint.clone(), sealed, learned, expires };
+        let outcome = match keyring.learn(&newest).await {
+            // Whoever revoked it meanwhile may have looked into the keyring before it was there.
+            Ok(Learned::Newest | Learned::Known) if !self.lives(&post).await? => {
+                keyring.supersede(&post.address, &[fingerprint]).await?;
+                "revoked".to_owned()
+            }
             Ok(Learned::Newest | Learned::Known) => "stored".to_owned(),
-            Ok(other) => format!("not stored: {}", other.word()),
+            Ok(other) => {
+                let (address, generation, why) = (&post.address, post.generation, other.word());
+                warn!(
+                    address,
+                    generation, "the keyring does not take the new key ({why}): mail goes on with the present one"
+                );
+                format!("not stored: {why}")
+            }
             Err(e) => {
                 let why = format!("the keyring cannot be written: {e}");
                 self.tell_held(&post, Some(&why));
@@ -247,6 +260,12 @@ impl Poster {
         self.tell_held(&post, None);
         info!(address = post.address, generation = post.generation, "new key {outcome}");
         Ok(())
+    }
+
+    async fn lives(&self, post: &Post) -> Result<bool, Error> {
+        let rows = self.authority.keys.of(&post.address).await?;
+        let row = rows.iter().find(|row| row.generation == post.generation);
+        Ok(row.is_some_and(|row| state(row, self.authority.clock.now()) == KeyState::Living))
     }
 
     /// Whether a key may still go out, after the others of its lot have taken their time: it lives, and the time of this try

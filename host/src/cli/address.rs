@@ -58,7 +58,9 @@ enum Verb {
     },
     /// Take addresses out; their keys end at once
     ///
-    /// Mail with such a key that is still under way counts as invalid from now on.
+    /// Mail with such a key that is still under way counts as invalid from now on. Where the keyring is not in reach (see
+    /// `addrauth key revoke`), `addrauth keyring forget ADDRESS` on the submission host ends its use. An address whose domain
+    /// has left `authority.domains` gets no keys any more, and can be taken out.
     Remove {
         /// The addresses: all of them are taken out, or none
         #[arg(required = true)]
@@ -168,6 +170,9 @@ async fn carry_out(verb: Verb, authority: &Authority, json: bool) -> Result<(), 
                 return print(json!({ "removed": addresses.len(), "keys_ended": ended }));
             }
             key::note(format_args!("{} removed, {ended} keys ended", addresses.len()));
+            if ended > 0 && !authority.reaches_keyring() {
+                key::note(key::still_stamped("ADDRESS"));
+            }
             Ok(())
         }
         Verb::Set { address, agi, avt } => {

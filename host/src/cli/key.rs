@@ -60,7 +60,12 @@ enum Verb {
     },
     /// Take back all living keys of an address, or one of them, at once
     ///
-    /// Mail that carries a revoked key and is still under way counts as invalid from now on.
+    /// Mail that carries a revoked key and is still under way counts as invalid from now on. An address of `addrauth address`
+    /// that has no living key left gets a new one within minutes, where `authority.deliver` is not "nobody".
+    ///
+    /// With authority.deliver = "keyring", or a database of several hosts (`store.url`), a revoked key leaves the keyring at
+    /// once. Otherwise the submission host stamps mail with it until the next one arrives, and such mail fails:
+    /// `addrauth keyring forget ADDRESS` there ends that.
     ///
     /// Exit code: 0 revoked, 1 there was nothing to revoke, 2 it could not be done.
     Revoke {
@@ -192,12 +197,24 @@ async fn revoke(
     json: bool,
 ) -> Result<ExitCode, authority::Error> {
     let revoked = authority.revoke(address, only).await?;
+    let left = authority.reaches_keyring();
     if json {
-        print(json!({ "address": address.to_string(), "revoked": revoked }));
+        print(json!({ "address": address.to_string(), "revoked": revoked, "left_keyring": left }));
     } else {
         note(format_args!("{address}: {revoked} revoked"));
     }
+    if revoked > 0 && !left {
+        note(format_args!("{}", still_stamped(address)));
+    }
     Ok(if revoked > 0 { exit::YES } else { exit::no() })
+}
+
+/// What is left to do where the keyring is not in reach.
+pub(super) fn still_stamped(address: impl std::fmt::Display) -> String {
+    format!(
+        "where mail is stamped, a revoked key is used until the next one arrives, and that mail fails: \
+         `addrauth keyring forget {address}` on that host ends it at once"
+    )
 }
 
 /// How a key's way to its address stands, for a list.
