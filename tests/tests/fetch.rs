@@ -12,7 +12,7 @@ use addrauth::keyring::fetch::Fetched;
 use addrauth::keyring::{Error, Source as _};
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::seal::Opener;
-use addrauth::store::{self, Keyring, Learned, NewestKey, Opening};
+use addrauth::store::{self, KeyTable, Keyring, Learned, NewestKey, Opening};
 use addrauth::tls::Connector;
 use addrauth_tests::certificates::Root;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,6 +28,7 @@ struct World {
     config: Config,
     limits: Arc<Limits>,
     keyring: Arc<dyn Keyring>,
+    keys: Arc<dyn KeyTable>,
     opener: Opener,
     root: Root,
     running: Option<(Arc<Authority>, CancellationToken, JoinHandle<()>)>,
@@ -53,8 +54,10 @@ impl World {
         secret(&config.authority.fetch_token_file, &format!("{TOKEN}\n"));
         let opening = Opening { busy: Duration::from_secs(2), readers: 2 };
         let keyring = store::open_keyring(&config, opening).await.unwrap();
+        let keys = store::open_keys(&config, opening).await.unwrap();
         let (opener, address) = (Opener::new().unwrap(), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut world = World { config, limits: Arc::new(limits), keyring, opener, root, running: None, address, dir };
+        let limits = Arc::new(limits);
+        let mut world = World { config, limits, keyring, keys, opener, root, running: None, address, dir };
         world.start().await;
         world
     }
@@ -85,7 +88,7 @@ impl World {
         }
     }
 
-    /// Puts a key into the keyring that ends after so many seconds.
+    /// Makes a key and puts it into the keyring, one that ends after so many seconds.
     async fn store(&self, address: &str, letter: u8, seconds: u64) -> AuthKey {
         let key = AuthKey::parse(&[letter; 64]).unwrap();
         let row = NewestKey {
@@ -95,6 +98,7 @@ impl World {
             learned: SystemTime::now(),
             expires: SystemTime::now() + Duration::from_secs(seconds),
         };
+        self.keys.add(address, &key.verify_key(), row.learned, row.expires, 9).await.unwrap();
         assert_eq!(self.keyring.learn(&row).await.unwrap(), Learned::Newest);
         key
     }
@@ -154,6 +158,28 @@ async fn an_ended_key_is_not_handed_out_and_not_kept() {
     assert!(fetch(&fetcher, "alice@example.com").await.is_some());
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     assert_eq!(fetch(&fetcher, "alice@example.com").await, None);
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_itself_does_not_vouch_for_is_not_handed_out() {
+    let world = World::new(Limits::default()).await;
+    world.store("alice@example.com", b'a', 1_000).await;
+    let bobs = world.store("bob@example.com", b'b', 1_000).await;
+    let line = |who: &str| format!("FETCH {SEQ} {who}@example.com {TOKEN}\r\n");
+    assert!(world.say(&line("alice")).await.contains(" KEY "));
+    world.keys.revoke("alice@example.com", &[1], SystemTime::now()).await.unwrap();
+    assert!(world.say(&line("alice")).await.ends_with(" NOKEY\r\n"), "revoked");
+    assert_eq!(fetch(&world.fetcher(), "bob@example.com").await, Some(bobs));
+    let stray = AuthKey::parse(&[b'c'; 64]).unwrap();
+    let row = NewestKey {
+        address: "carol@example.com".into(),
+        fingerprint: stray.verify_key().fingerprint(),
+        sealed: world.opener.seal_to().seal("carol@example.com", &stray).unwrap(),
+        learned: SystemTime::now(),
+        expires: SystemTime::now() + Duration::from_secs(900),
+    };
+    world.keyring.learn(&row).await.unwrap();
+    assert!(world.say(&line("carol")).await.ends_with(" NOKEY\r\n"), "never made here");
 }
 
 #[tokio::test]

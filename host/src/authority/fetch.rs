@@ -1,19 +1,24 @@
 //! Handing the keyring's newest keys to our own submission server, over TLS and for a token.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
+use super::issue::{KeyState, state};
 use super::rate::InvalidAnswers;
 use super::stream::Spoken;
 use super::{Authority, Error};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Deliver, Limits};
 use crate::proto::fetch::{Reply, Request, is_token};
-use crate::store::{self, Keyring, Opening};
+use crate::store::{self, KeyRow, Keyring, NewestKey, Opening};
+
+/// An address that nobody has (RFC 2606): reading its key shows whether keys can be read.
+const NOBODY: &str = "nobody@example.invalid";
 
 /// What is handed out, and to whom.
 pub(super) struct Fetch {
@@ -21,6 +26,8 @@ pub(super) struct Fetch {
     token: [u8; 32],
     keyring: Arc<dyn Keyring>,
     wrong: Mutex<InvalidAnswers>,
+    /// Whether the keyring could not be read last time.
+    troubled: AtomicBool,
 }
 
 impl std::fmt::Debug for Fetch {
@@ -43,7 +50,28 @@ impl Fetch {
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let keyring = store::open_keyring(config, opening).await?;
         let wrong = Mutex::new(InvalidAnswers::new(limits.wrong_tokens, limits.invalid_networks));
-        Ok(Some(Fetch { token: Sha256::digest(token.as_bytes()).into(), keyring, wrong }))
+        let token = Sha256::digest(token.as_bytes()).into();
+        let fetch = Fetch { token, keyring, wrong, troubled: AtomicBool::new(false) };
+        // A right that is missing stays missing; a database that is away comes back.
+        match fetch.keyring.newest(NOBODY).await {
+            Err(source @ store::Error::NoRight { .. }) => {
+                fetch.close().await;
+                Err(Error::FetchRight { source })
+            }
+            read => {
+                fetch.tell_trouble(read.as_ref().err());
+                Ok(Some(fetch))
+            }
+        }
+    }
+
+    /// Says when trouble with the keyring begins and ends.
+    fn tell_trouble(&self, trouble: Option<&store::Error>) {
+        match (trouble, self.troubled.swap(trouble.is_some(), Ordering::Relaxed)) {
+            (Some(e), false) => error!("the keyring cannot be read, so no key is handed out, and mail waits: {e}"),
+            (None, true) => info!("the keyring can be read again, and keys are handed out"),
+            _ => {}
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -65,15 +93,9 @@ impl Authority {
             warn!(%peer, "a key was to be fetched with a wrong token: see authority.fetch_token_file");
             return no_more(Reply::Refused.line(seq, address));
         }
-        let newest = match self.own(&decoded) {
-            Some(own) => fetch.keyring.newest(&own).await,
-            None => Ok(None),
-        };
-        self.tell_trouble(newest.as_ref().err());
         // No answer: the other side uses what it has, or tries again.
-        let Ok(newest) = newest else { return no_more(None) };
-        let now = self.clock.now();
-        let reply = match newest.filter(|newest| newest.expires > now) {
+        let Some(newest) = self.handed_out(fetch, &decoded).await else { return no_more(None) };
+        let reply = match newest {
             Some(newest) => Reply::Key {
                 expires: newest.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
                 sealed: newest.sealed,
@@ -83,5 +105,75 @@ impl Authority {
         debug!(%peer, address = %address.escape_ascii(), has_key = reply != Reply::NoKey, "a key was fetched");
         let reply = reply.line(seq, address);
         Spoken { goes_on: reply.is_some(), reply }
+    }
+
+    /// The newest key of an address of ours, if this very server still answers VALIDKEY to it; absent: it cannot be told now.
+    async fn handed_out(&self, fetch: &Fetch, address: &str) -> Option<Option<NewestKey>> {
+        let Some(own) = self.own(address) else { return Some(None) };
+        let newest = fetch.keyring.newest(&own).await;
+        fetch.tell_trouble(newest.as_ref().err());
+        let Some(newest) = newest.ok()? else { return Some(None) };
+        let rows = self.keys.of(&own).await;
+        self.tell_trouble(rows.as_ref().err());
+        let now = self.clock.now();
+        let lives = |row: &KeyRow| state(row, now) == KeyState::Living && row.k.fingerprint() == newest.fingerprint;
+        let good = newest.expires > now && rows.ok()?.iter().any(lives);
+        Some(good.then_some(newest))
+    }
+}
+
+/// What is allowed between the AS and those who fetch or stamp, and yet cannot work, or works on one host alone.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let (authority, keyring) = (&config.authority, &config.keyring);
+    let (fetched, shared) = (!authority.fetch_token_file.as_os_str().is_empty(), !config.store.url.is_empty());
+    let straight = authority.deliver == Deliver::Keyring;
+    if authority.domains.is_empty() || shared {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if fetched && !straight && !keyring.learn.is_anywhere() {
+        warnings.push(
+            "authority.fetch_token_file is set, and nothing fills the keyring that is handed out, so there will be no key to \
+             fetch: set authority.deliver = \"keyring\""
+                .into(),
+        );
+    }
+    if straight && !fetched && !keyring.stamp.is_anywhere() {
+        warnings.push(format!(
+            "authority.deliver = \"keyring\" fills keyring.db in {} on this host alone: the filter that stamps must run here \
+             with the same state_dir, or have the keys by store.url or authority.fetch_token_file",
+            config.state_dir.0.display()
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyring_that_nobody_fills_or_that_stays_on_one_host_is_warned_of() {
+        let config = |text: &str| {
+            let head = "final_domains = [\"example.com\"]\n";
+            let tls = "tls = { certificate = \"/c\", key = \"/k\" }\ndomains = [\"example.com\"]";
+            Config::parse(&format!("{head}[authority]\n{tls}\n{text}"), "x".as_ref()).unwrap()
+        };
+        for (text, words) in [
+            ("fetch_token_file = \"/t\"", Some("deliver = \"keyring\"")),
+            ("fetch_token_file = \"/t\"\ndeliver = \"nobody\"", Some("deliver = \"keyring\"")),
+            ("fetch_token_file = \"/t\"\ndeliver = \"keyring\"", None),
+            ("fetch_token_file = \"/t\"\n[keyring]\nlearn = true", None),
+            ("fetch_token_file = \"/t\"\n[store]\nurl = \"postgres:///a\"", None),
+            ("deliver = \"keyring\"", Some("the same state_dir")),
+            ("deliver = \"keyring\"\n[keyring]\nstamp = true", None),
+            ("deliver = \"keyring\"\n[store]\nurl = \"postgres:///a\"", None),
+            ("", None),
+        ] {
+            let told = warnings(&config(text));
+            assert_eq!(told.len(), usize::from(words.is_some()), "{text}: {told:?}");
+            assert!(told.iter().all(|told| words.is_some_and(|words| told.contains(words))), "{told:?}");
+        }
+        assert!(warnings(&Config::default()).is_empty());
     }
 }

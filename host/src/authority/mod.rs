@@ -124,6 +124,14 @@ pub enum Error {
         /// Its file.
         path: PathBuf,
     },
+    /// Keys cannot be handed out.
+    #[error(
+        "authority.fetch_token_file is set, but this login may not read the keys that are to be handed out ({source}). Make it a member of addrauth_stamp too, such as with `GRANT addrauth_stamp TO ...`: they stay sealed to who stamps"
+    )]
+    FetchRight {
+        /// What the database said.
+        source: store::Error,
+    },
     /// No random octets.
     #[error("the operating system gives no random octets: {0}")]
     Random(getrandom::Error),
@@ -213,6 +221,8 @@ pub struct Authority {
     avt: Duration,
     deliver: Deliver,
     state_dir: PathBuf,
+    /// Whether other hosts have the same table.
+    shared: bool,
     /// Where the keyring is, if this server is known to reach it.
     keyring_at: Option<Box<Config>>,
     limits: Arc<Limits>,
@@ -266,6 +276,7 @@ impl Authority {
             avt: config.authority.avt,
             deliver: config.authority.deliver,
             state_dir: config.state_dir.0.clone(),
+            shared: !config.store.url.is_empty(),
             keyring_at: reaches_keyring(config).then(|| Box::new(config.clone())),
             limits: limits.clone(),
             clock,
@@ -296,6 +307,11 @@ impl Authority {
         let (_, domain) = folded.rsplit_once('@')?;
         self.domains.iter().any(|own| own == domain).then_some(folded)
     }
+}
+
+/// What the configuration allows this role, and probably does not mean.
+pub fn warnings(config: &Config) -> Vec<String> {
+    fetch::warnings(config)
 }
 
 /// Whether the keyring of who stamps is known to be the one that is opened here: keys are put straight into it, or it is in the

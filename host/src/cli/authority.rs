@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Context, exit};
-use crate::authority::{AskEverywhere, Authority, Poster, Streams};
+use crate::authority::{self, AskEverywhere, Authority, Poster, Streams};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -88,6 +88,9 @@ pub async fn run(_args: Args, context: &Context) -> ExitCode {
 async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let config = context.read_config()?;
     let limits = Arc::new(Limits::default());
+    for warning in authority::warnings(&config) {
+        warn!("{warning}");
+    }
     let authority = Arc::new(Authority::open(&config, &limits).await?);
     let poster = Poster::open(&config, authority.clone(), Arc::new(Client::new(&config, &limits))).await?;
     let sockets = authority.bind().await?;

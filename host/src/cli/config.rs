@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{Context, exit, fail};
+use crate::authority;
 use crate::config::{Config, Deliver, Limits};
 use crate::mta::milter;
 use crate::outbox;
@@ -138,6 +139,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if !config.authority.domains.is_empty() && config.authority.avt < std::time::Duration::from_secs(5 * 86_400) {
         warnings.push("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail".into());
     }
+    warnings.extend(authority::warnings(config));
     let outside = |domain: &str| !config.final_domains.iter().any(|known| known == domain);
     for domain in config.policy.domain.keys().filter(|domain| outside(domain)) {
         warnings

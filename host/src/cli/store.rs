@@ -102,7 +102,7 @@ async fn migrate(config: &Config, opening: Opening, as_json: bool) -> ExitCode {
             let code = if done.left.is_none() { exit::YES } else { exit::no() };
             print(&if as_json { json!({"migrated": done}).to_string() } else { carried_out(&done) }, code)
         }
-        Err(e @ Error::Postgres { .. }) => {
+        Err(e @ (Error::Postgres { .. } | Error::NoRight { .. })) => {
             fail(format_args!("{e}; making tables needs a login that owns the database or may create in it (--url)"))
         }
         Err(e) => fail(e),

@@ -183,6 +183,16 @@ pub enum Error {
         /// Which database.
         place: String,
     },
+    /// The login may not do this.
+    #[error("{place}: {text}. {way}")]
+    NoRight {
+        /// Which database.
+        place: String,
+        /// The server's reason.
+        text: String,
+        /// What to do about it.
+        way: &'static str,
+    },
     /// The server refused.
     #[error("{place}: {text}. {way}")]
     Postgres {

@@ -64,8 +64,9 @@ impl Fault {
         }
         let way = match fault.code().as_deref() {
             Some("42501") => {
-                "`addrauth store status` shows the rights of this login: make it a member of addrauth_authority (the AS), \
-                 addrauth_learn (the MX) or addrauth_stamp (the submission server)"
+                let way = "`addrauth store status` shows the rights of this login: make it a member of addrauth_authority (the AS), \
+                 addrauth_learn (the MX) or addrauth_stamp (the submission server)";
+                return Error::NoRight { place, text, way };
             }
             Some("3F000" | "42P01") => "Make its tables with `addrauth store migrate`",
             Some("3D000") => "Make it, such as with `createdb`, then its tables with `addrauth store migrate`",
