@@ -42,6 +42,8 @@ impl Authority {
     /// Looks once, as the daemon does every `Limits::issue_every`: makes keys for those whose turn has come, the longest overdue
     /// first, and owes each to its address in the same transaction. None where `authority.deliver` says that nobody posts them.
     ///
+    /// An address whose domain has left `authority.domains` gets none, and holds nobody up.
+    ///
     /// Several servers on one database may look at the same time: an address whose turn another one took gets no second key.
     pub async fn issue_due(&self) -> Result<Look, Error> {
         let mut look = Look::default();
@@ -64,7 +66,7 @@ impl Authority {
     async fn issue_some(&self, most: usize, seal_to: &SealTo, look: &mut Look) -> Result<usize, Error> {
         let most = u32::try_from(most.min(self.limits.keys_at_once)).unwrap_or(u32::MAX);
         let mut rows = Vec::new();
-        for due in self.keys.due(self.clock.now(), most).await? {
+        for due in self.keys.due(&self.domains, self.clock.now(), most).await? {
             let (key, row) = self.made(&due.address, due.agi.unwrap_or(self.agi), due.avt.unwrap_or(self.avt))?;
             rows.push(sealed(&key, row, seal_to)?);
         }

@@ -43,8 +43,8 @@ pub trait Addresses {
     /// All addresses that are in, or those of a domain, in alphabetical order.
     async fn enlisted(&self, domain: Option<&str>) -> Result<Vec<SettingsRow>, Error>;
 
-    /// Those whose turn has come, the longest overdue first, at most this many.
-    async fn due(&self, now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error>;
+    /// Those of these domains whose turn has come, the longest overdue first, at most this many.
+    async fn due(&self, domains: &[String], now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error>;
 
     /// How many turns come in a second, on average; `agi` stands in for those that have none of their own.
     async fn turns_per_second(&self, agi: Duration) -> Result<f64, Error>;

@@ -223,6 +223,52 @@ async fn keys_that_go_straight_into_the_keyring_are_mailed_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_revoked_key_leaves_the_keyring_at_once_and_the_address_gets_another_one_soon() {
+    let bed = Bed::start(|config| config.authority.deliver = Deliver::Keyring).await;
+    assert!(bed.authority.reaches_keyring());
+    let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
+    let keyring = SqliteKeyring::open(bed.dir.path(), opening).await.unwrap();
+    let present = async || keyring.newest(ALICE).await.unwrap().map(|key| key.fingerprint);
+    bed.authority.enlist(&[(address(ALICE), Intervals::default())], &mut |_| {}).await.unwrap();
+    bed.authority.set(&address(ALICE), Some(Some(Duration::from_secs(20 * DAY))), None).await.unwrap();
+    let long = bed.authority.rotate(&address(ALICE)).await.unwrap();
+    assert_eq!(bed.turn().await, posted(1, 1));
+    bed.authority.set(&address(ALICE), Some(None), None).await.unwrap();
+    assert_eq!(present().await, Some(long.fingerprint.clone()));
+    assert_eq!(bed.authority.issue_due().await.unwrap().made, 0, "it is not its turn");
+    assert_eq!(bed.authority.revoke(&address(ALICE), Some(&long.fingerprint)).await.unwrap(), 1);
+    assert_eq!(present().await, None);
+    assert_eq!(bed.authority.issue_due().await.unwrap().made, 1);
+    assert_eq!(bed.turn().await, posted(1, 1));
+    assert_eq!(bed.way(ALICE).await.0.as_deref(), Some("stored"), "a shorter-lived one than the revoked one");
+    assert_ne!(present().await.unwrap(), long.fingerprint);
+    assert_eq!(bed.authority.strike(&[address(ALICE)]).await.unwrap(), 1);
+    assert_eq!(present().await, None);
+}
+
+#[tokio::test]
+async fn an_address_whose_domain_has_left_gets_no_keys_and_can_be_taken_out() {
+    let bed = Bed::start(|config| config.authority.domains.push("left.example".into())).await;
+    let (eve, alice) = (address("eve@left.example"), address(ALICE));
+    let both = [(eve.clone(), Intervals::default()), (alice.clone(), Intervals::default())];
+    bed.authority.enlist(&both, &mut |_| {}).await.unwrap();
+    bed.authority.issue(&eve).await.unwrap();
+    let mut config = bed.config.clone();
+    config.authority.domains.pop();
+    let left = opened(&config, &bed.clock).await;
+    bed.pass(6 * DAY);
+    for _ in 0..3 {
+        left.issue_due().await.unwrap();
+    }
+    assert_eq!((left.list(&alice).await.unwrap().len(), bed.authority.list(&eve).await.unwrap().len()), (1, 1));
+    let others = left.strike(&[address("mallory@left.example")]).await.unwrap_err();
+    assert!(matches!(others, Error::OtherDomain { .. }), "{others}");
+    assert_eq!(left.strike(&[eve.clone(), alice]).await.unwrap(), 2);
+    assert!(left.enlisted(None).await.unwrap().is_empty());
+    assert!(matches!(left.strike(&[eve]).await.unwrap_err(), Error::OtherDomain { .. }));
+}
+
+#[tokio::test]
 async fn where_nobody_posts_no_key_is_made_but_by_hand() {
     let bed = Bed::start(|config| config.authority.deliver = Deliver::Nobody).await;
     assert!(bed.poster.is_none());

@@ -42,12 +42,19 @@ async fn those_whose_turn_has_come_stand_in_the_order_of_their_turns(bed: Bed) {
         row("a@example.com", None, 200),
         row("b@example.com", None, 301),
         row("B@example.com", None, 300),
+        row("early@left.example", None, 100),
     ];
     table.enlist(&rows, &mut |_| {}).await.unwrap();
-    assert_eq!(names(table.due(at(300), 9).await.unwrap()), ["a@example.com", "B@example.com", "c@example.com"]);
-    assert_eq!(names(table.due(at(900), 1).await.unwrap()), ["a@example.com"]);
-    assert!(table.due(at(900), 0).await.unwrap().is_empty());
-    assert_eq!(table.turns_per_second(Duration::ZERO).await.unwrap(), 4.0);
+    assert_eq!(
+        names(table.due(&domains(), at(300), 9).await.unwrap()),
+        ["a@example.com", "B@example.com", "c@example.com"]
+    );
+    assert_eq!(names(table.due(&domains(), at(900), 1).await.unwrap()), ["a@example.com"]);
+    assert!(table.due(&domains(), at(900), 0).await.unwrap().is_empty());
+    let left = table.due(&["left.example".to_owned()], at(900), 9).await.unwrap();
+    assert_eq!(names(left), ["early@left.example"]);
+    assert!(table.due(&[], at(900), 9).await.unwrap().is_empty());
+    assert_eq!(table.turns_per_second(Duration::ZERO).await.unwrap(), 5.0);
 }
 
 async fn taking_addresses_out_ends_their_keys_or_does_nothing(bed: Bed) {

@@ -62,7 +62,7 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
         }
         10 => format!("{:?}", keys.set(&row(&address, Some(60 + small), when)).await.unwrap()),
         11 => format!("{:?}", keys.strike(&addresses, at(when)).await.map_err(|e| e.to_string())),
-        12 => format!("{:?}", keys.due(at(when), u32::try_from(small).unwrap()).await.unwrap()),
+        12 => format!("{:?}", keys.due(&domains(), at(when), u32::try_from(small).unwrap()).await.unwrap()),
         13..=14 => {
             let post = keys.take_post(at(when), |tries| Duration::from_secs(u64::from(tries) * 100)).await.unwrap();
             match &post {

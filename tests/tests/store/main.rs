@@ -125,6 +125,11 @@ impl Bed {
     }
 }
 
+/// Whose addresses have their turn.
+fn domains() -> Vec<String> {
+    ["example.com", "x.test", "example.net"].map(str::to_owned).to_vec()
+}
+
 fn at(seconds: i64) -> SystemTime {
     store::time(seconds)
 }

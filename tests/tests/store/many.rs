@@ -37,7 +37,7 @@ async fn many_addresses_are_enlisted_issued_to_and_asked_about_without_a_burst_o
     let (begin, mut slowest, mut made) = (Instant::now(), Duration::ZERO, 0);
     while made < count.min(20_000) {
         let turn = Instant::now();
-        let due = table.due(at(432_000), 100).await.unwrap();
+        let due = table.due(&domains(), at(432_000), 100).await.unwrap();
         let keys: Vec<_> = due.iter().map(|row| turn_key(&row.address, 432_000, 900_000)).collect();
         let added = table.add_all(&keys, 9).await.unwrap();
         assert!(added.iter().all(|added| *added == Added::Generation(1)), "{added:?}");

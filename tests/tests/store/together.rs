@@ -40,7 +40,7 @@ async fn of_several_that_serve_one_turn_one_makes_the_key(bed: Bed) {
     let added = at_once(&bed, |number, table| async move {
         let mut made = 0;
         for part in 0..6 {
-            let mut due = table.due(at(300), 20).await.unwrap();
+            let mut due = table.due(&domains(), at(300), 20).await.unwrap();
             if number % 2 == 0 {
                 due.reverse(); // others come in another order
             }

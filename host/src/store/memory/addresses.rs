@@ -72,11 +72,13 @@ impl Addresses for MemoryKeys {
         })
     }
 
-    async fn due(&self, now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
+    async fn due(&self, domains: &[String], now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         self.0.with(|table| {
             let now = seconds(now);
-            let due = table.settings.iter().filter(|(_, mine)| mine.due <= now);
+            let wanted =
+                |address: &str| domains.iter().any(|own| address.rsplit_once('@').is_some_and(|(_, of)| of == own));
+            let due = table.settings.iter().filter(|(address, mine)| mine.due <= now && wanted(address));
             let mut places: Vec<(i64, &String)> = due.map(|(address, mine)| (mine.due, address)).collect();
             if places.len() > most {
                 places.select_nth_unstable(most); // of many, the first few are found without sorting the others

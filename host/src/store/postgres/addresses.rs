@@ -98,14 +98,16 @@ impl Addresses for PostgresKeys {
         self.0.scan(work).await
     }
 
-    async fn due(&self, now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
+    async fn due(&self, domains: &[String], now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
         let work = || async {
             let mut line = self.0.line().await?;
             let rows = sqlx::query(
-                "SELECT address, agi, avt, created, due FROM addrauth.settings WHERE due <= $1 ORDER BY due, address LIMIT $2",
+                "SELECT address, agi, avt, created, due FROM addrauth.settings WHERE due <= $1 AND domain = ANY ($3)
+                 ORDER BY due, address LIMIT $2",
             )
             .bind(seconds(now))
             .bind(i64::from(most))
+            .bind(domains)
             .fetch_all(&mut *line)
             .await?;
             self.0.rest(line);

@@ -98,14 +98,19 @@ impl Addresses for SqliteKeys {
         .map_err(|e| self.0.failed(e))
     }
 
-    async fn due(&self, now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
-        sqlx::query("SELECT address, agi, avt, created, due FROM settings WHERE due <= ? ORDER BY due, address LIMIT ?")
-            .bind(seconds(now))
-            .bind(most)
-            .fetch_all(self.0.readers())
-            .await
-            .and_then(|rows| rows.iter().map(read).collect())
-            .map_err(|e| self.0.failed(e))
+    async fn due(&self, domains: &[String], now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
+        // `+`: the index by turn is the one to use, however few domains there are.
+        sqlx::query(
+            "SELECT address, agi, avt, created, due FROM settings
+             WHERE due <= ? AND +domain IN (SELECT value FROM json_each(?)) ORDER BY due, address LIMIT ?",
+        )
+        .bind(seconds(now))
+        .bind(serde_json::Value::from(domains).to_string())
+        .bind(most)
+        .fetch_all(self.0.readers())
+        .await
+        .and_then(|rows| rows.iter().map(read).collect())
+        .map_err(|e| self.0.failed(e))
     }
 
     async fn turns_per_second(&self, agi: Duration) -> Result<f64, Error> {
