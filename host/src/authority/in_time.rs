@@ -51,7 +51,7 @@ impl Authority {
             return Ok(look);
         }
         let mut left = self.due_at_once(self.limits.issue_every).await?;
-        let seal_to = store::post_seal_to(&self.state_dir)?;
+        let seal_to = store::post_seal_to(&self.state_dir, self.shared)?;
         while left > 0 {
             let seen = self.issue_some(left, &seal_to, &mut look).await?;
             if seen == 0 {

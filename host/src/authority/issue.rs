@@ -114,7 +114,7 @@ impl Authority {
         if self.deliver == Deliver::Nobody {
             return Err(Error::NobodyPosts { address: self.own_or_refuse(address)? });
         }
-        let seal_to = store::post_seal_to(&self.state_dir)?;
+        let seal_to = store::post_seal_to(&self.state_dir, self.shared)?;
         let (key, row) = self.made_by_hand(address).await?;
         let row = sealed(&key, row, &seal_to)?;
         let generation = self.add(&row).await?;

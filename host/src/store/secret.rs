@@ -105,13 +105,20 @@ pub fn post_opener(dir: &Path) -> Result<Opener, Error> {
     Ok(opener)
 }
 
-/// The half to which new keys are sealed until they are posted, from this state directory; a pair is made where there is none.
-pub fn post_seal_to(dir: &Path) -> Result<SealTo, Error> {
+/// The half to which new keys are sealed until they are posted, from this state directory; a pair is made where there is none,
+/// unless the table is `shared` with other hosts: who posts is one of those, and has a pair already.
+pub fn post_seal_to(dir: &Path, shared: bool) -> Result<SealTo, Error> {
     let path = dir.join(POST_PUBLIC);
     match std::fs::read_to_string(&path) {
         Ok(text) => text.parse().map_err(|bad| Error::Secret {
             path,
             what: format!("is {bad}: remove it, and `addrauth authority` writes it again when it starts"),
+        }),
+        Err(source) if source.kind() == ErrorKind::NotFound && shared => Err(Error::Secret {
+            path,
+            what: "is not here, and who posts keys from the database of store.url would not open what is sealed to another \
+                   pair: do this on the host of `addrauth authority`, whose first start makes it, or copy it from there"
+                .into(),
         }),
         Err(source) if source.kind() == ErrorKind::NotFound => Ok(post_opener(dir)?.seal_to()),
         Err(source) => Err(Error::SecretFile { path, source }),
@@ -204,18 +211,28 @@ mod tests {
     fn issuing_takes_the_public_half_alone_and_it_follows_the_secret_one() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let made = post_seal_to(&state).unwrap();
+        let made = post_seal_to(&state, false).unwrap();
         assert_eq!(post_opener(&state).unwrap().seal_to(), made);
         let mode = |name| std::fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("post.key"), mode("post.pub")), (0o600, 0o644));
         std::fs::remove_file(state.join("post.key")).unwrap();
-        assert_eq!(post_seal_to(&state).unwrap(), made, "no secret is needed, or made");
+        assert_eq!(post_seal_to(&state, false).unwrap(), made, "no secret is needed, or made");
         assert!(!state.join("post.key").exists());
         let other = post_opener(&state).unwrap();
         assert_ne!(other.seal_to(), made);
-        assert_eq!(post_seal_to(&state).unwrap(), other.seal_to(), "the public half follows");
+        assert_eq!(post_seal_to(&state, false).unwrap(), other.seal_to(), "the public half follows");
         std::fs::write(state.join("post.pub"), "seal1.short").unwrap();
-        assert!(post_seal_to(&state).unwrap_err().to_string().contains("remove it"));
+        assert!(post_seal_to(&state, false).unwrap_err().to_string().contains("remove it"));
+    }
+
+    #[test]
+    fn where_several_hosts_share_the_table_only_who_posts_makes_the_pair() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = post_seal_to(dir.path(), true).unwrap_err().to_string();
+        assert!(error.contains("post.pub") && error.contains("`addrauth authority`"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
+        let made = post_opener(dir.path()).unwrap().seal_to();
+        assert_eq!(post_seal_to(dir.path(), true).unwrap(), made);
     }
 
     #[test]
