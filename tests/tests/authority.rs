@@ -358,25 +358,6 @@ async fn every_address_has_its_turn_once_in_agi_and_after_a_standstill_one_more(
 }
 
 #[tokio::test]
-async fn intervals_that_cannot_be_kept_and_addresses_of_others_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path()).await;
-    let alice = address("alice@example.com");
-    for (agi, avt) in
-        [(Some(Duration::from_secs(60)), None), (None, days(400)), (Some(Duration::from_secs(3_600)), days(30))]
-    {
-        let wanted = [(alice.clone(), Intervals { agi, avt })];
-        assert!(server.authority.enlist(&wanted, &mut |_| {}).await.is_err(), "{agi:?} {avt:?}");
-    }
-    let both = [(alice, Intervals::default()), (address("eve@other.example"), Intervals::default())];
-    let error = server.authority.enlist(&both, &mut |_| {}).await.unwrap_err();
-    assert!(error.to_string().contains("eve@other.example"), "{error}");
-    assert!(server.authority.enlisted(None).await.unwrap().is_empty(), "all or nothing");
-    assert!(server.authority.enlisted(Some("other.example")).await.is_err());
-    server.stop().await;
-}
-
-#[tokio::test]
 async fn who_is_forged_is_told_by_address_and_unknown_addresses_only_by_domain() {
     let (dir, server, key) = with_key().await;
     let guess = "x".repeat(64);

@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::schedule::next_turn;
 use super::{Authority, Error};
+use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::store::{self, SettingsRow};
 
@@ -38,6 +39,25 @@ pub struct Enlisted {
     pub due: SystemTime,
 }
 
+/// Whether one of the two can be kept.
+pub(super) fn keepable(name: &'static str, wanted: Duration, limits: &Limits) -> Result<(), Error> {
+    match (limits.interval_least..=limits.interval_most).contains(&wanted) {
+        true => Ok(()),
+        false => Err(Error::Interval { name, wanted }),
+    }
+}
+
+/// Whether AGI and AVT go together.
+pub(super) fn keepable_together(agi: Duration, avt: Duration, limits: &Limits) -> Result<(), Error> {
+    let lifetime = agi.saturating_add(avt);
+    if lifetime > limits.lifetime_most {
+        return Err(Error::LongLived { lifetime });
+    }
+    let most = u64::try_from(limits.keys_per_address).unwrap_or(u64::MAX).saturating_sub(KEPT_FREE);
+    let living = avt.as_secs() / agi.as_secs().max(1);
+    if living > most { Err(Error::ManyKeys { living, most }) } else { Ok(()) }
+}
+
 impl Authority {
     /// The form under which an address of ours is looked up; refused where its domain is none of ours.
     pub fn own_address(&self, address: &Address) -> Result<String, Error> {
@@ -46,22 +66,10 @@ impl Authority {
 
     /// Whether AGI and AVT can be kept; an AVT below `Limits::avt_advised` can, and is for the caller to warn of.
     pub fn check(&self, intervals: Intervals) -> Result<(), Error> {
-        let limits = &self.limits;
-        let (agi, avt) = (intervals.agi.unwrap_or(self.agi), intervals.avt.unwrap_or(self.avt));
-        let outside = |name: &'static str, wanted: Duration| Err(Error::Interval { name, wanted });
-        match intervals {
-            Intervals { agi: Some(agi), .. } if !(limits.interval_least..=limits.interval_most).contains(&agi) => {
-                outside("AGI", agi)
-            }
-            Intervals { avt: Some(avt), .. } if !(limits.interval_least..=limits.interval_most).contains(&avt) => {
-                outside("AVT", avt)
-            }
-            _ => {
-                let most = u64::try_from(limits.keys_per_address).unwrap_or(u64::MAX).saturating_sub(KEPT_FREE);
-                let living = avt.as_secs() / agi.as_secs().max(1);
-                if living > most { Err(Error::ManyKeys { living, most }) } else { Ok(()) }
-            }
+        for (name, own) in [("AGI", intervals.agi), ("AVT", intervals.avt)] {
+            own.map_or(Ok(()), |own| keepable(name, own, &self.limits))?;
         }
+        keepable_together(intervals.agi.unwrap_or(self.agi), intervals.avt.unwrap_or(self.avt), &self.limits)
     }
 
     /// Puts addresses of ours in, all of them or, on an error, none; returns how many are new. One that is in already keeps
@@ -176,5 +184,65 @@ impl Authority {
                 "authority.avt is below {days} days: mail that waits in a queue for longer arrives with a key that has ended"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Clock;
+    use super::*;
+    use crate::config::Config;
+    use crate::store::MemoryKeys;
+
+    fn over(agi: &str, avt: &str) -> Result<Authority, Error> {
+        let text = format!("[authority]\ndomains = [\"example.com\"]\nagi = \"{agi}\"\navt = \"{avt}\"\n");
+        let config = Config::parse(&text, "x".as_ref()).unwrap();
+        Authority::over(Arc::new(MemoryKeys::new()), &config, &Arc::new(Limits::default()), Clock::system())
+    }
+
+    fn address(text: &str) -> Address {
+        Address::parse(text.as_bytes(), true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn intervals_that_cannot_be_kept_and_addresses_of_others_are_refused() {
+        let authority = over("5d", "7d").unwrap();
+        let alice = address("alice@example.com");
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        let seconds = |count| Some(Duration::from_secs(count));
+        for (agi, avt, words) in [
+            (seconds(60), None, "AGI of 1m is not between"),
+            (None, days(400), "115 days"),
+            (seconds(3_600), days(30), "720 times"),
+            (days(60), days(56), "9999999 seconds"),
+            (days(115), None, "9999999 seconds"),
+        ] {
+            let wanted = [(alice.clone(), Intervals { agi, avt })];
+            let error = authority.enlist(&wanted, &mut |_| {}).await.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let both = [(alice.clone(), Intervals::default()), (address("eve@other.example"), Intervals::default())];
+        let error = authority.enlist(&both, &mut |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("eve@other.example"), "{error}");
+        assert!(authority.enlisted(None).await.unwrap().is_empty(), "all or nothing");
+        assert!(authority.enlisted(Some("other.example")).await.is_err());
+        let most = [(alice, Intervals { agi: days(60), avt: days(55) })];
+        assert_eq!(authority.enlist(&most, &mut |_| {}).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn the_configuration_is_held_to_the_same_bounds() {
+        for (agi, avt, words) in [
+            ("1m", "7d", "authority.agi of 1m is not between one hour and 115 days"),
+            ("5d", "200d", "authority.avt of "),
+            ("1h", "7d", "168 times"),
+            ("80d", "40d", "9999999 seconds"),
+        ] {
+            let error = over(agi, avt).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        over("1h", "1h").unwrap();
     }
 }

@@ -32,6 +32,7 @@ use std::time::{Duration, SystemTime};
 
 pub use addresses::{Enlisted, Intervals};
 pub use forged::{Forged, SeenBy};
+use humantime_serde::re::humantime::format_duration;
 pub use in_time::{Crowded, Look};
 pub use issue::{Issued, KeyState, Listed, Owed};
 pub use post::{AskEverywhere, Posted, Poster};
@@ -161,12 +162,24 @@ pub enum Error {
         address: String,
     },
     /// An AGI or AVT that cannot be kept.
-    #[error("{name} of {wanted:?} is not between one hour and 366 days: write one such as 5d")]
+    #[error(
+        "{name} of {} is not between one hour and 115 days: write one such as 5d (d is days, h hours, m minutes, M months)",
+        format_duration(*.wanted)
+    )]
     Interval {
         /// Which of the two.
         name: &'static str,
         /// What was wished for.
         wanted: Duration,
+    },
+    /// Keys that would be stamped for a shorter time than they live, and before the next one is there.
+    #[error(
+        "AGI and AVT are {} together: a server tells at most 9999999 seconds (115 days) of a key's time, and mail would be without one before the next is made. Choose a shorter AGI or AVT",
+        format_duration(*.lifetime)
+    )]
+    LongLived {
+        /// Their sum.
+        lifetime: Duration,
     },
     /// An AGI so short, beside AVT, that too many keys would live at once.
     #[error(
@@ -266,6 +279,7 @@ impl Authority {
         if domains.is_empty() {
             return Err(Error::NoDomains);
         }
+        check(config, limits)?;
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
         let authority = Authority {
@@ -307,6 +321,13 @@ impl Authority {
         let (_, domain) = folded.rsplit_once('@')?;
         self.domains.iter().any(|own| own == domain).then_some(folded)
     }
+}
+
+/// Whether `authority.agi` and `authority.avt` can be kept, as [`Authority::check`] asks of those of an address.
+pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
+    addresses::keepable("authority.agi", config.authority.agi, limits)?;
+    addresses::keepable("authority.avt", config.authority.avt, limits)?;
+    addresses::keepable_together(config.authority.agi, config.authority.avt, limits)
 }
 
 /// What the configuration allows this role, and probably does not mean.

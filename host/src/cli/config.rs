@@ -83,6 +83,9 @@ fn check(context: &Context, config: &Config) -> ExitCode {
     if let Err(error) = shared_with_others(config, &limits) {
         return refused(context, &error.to_string());
     }
+    if let (false, Err(error)) = (config.authority.domains.is_empty(), authority::check(config, &limits)) {
+        return refused(context, &error.to_string());
+    }
     let warnings = warnings(config);
     if context.json {
         println!("{}", serde_json::json!({ "ok": true, "warnings": warnings }));

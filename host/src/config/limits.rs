@@ -155,6 +155,8 @@ pub struct Limits {
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
     pub interval_most: Duration,
+    /// Both together: a key's time is told in seven digits (VERIFY §4.2), and who learned it stamps no longer than that.
+    pub lifetime_most: Duration,
     /// Keys made in one transaction: others may write to the table between two.
     pub keys_at_once: usize,
     /// Between two looks for addresses whose turn has come: how even issue times are.
@@ -334,7 +336,8 @@ impl Default for Limits {
             avt_advised: Duration::from_secs(5 * 86_400),
             keys_per_address: 64,
             interval_least: Duration::from_secs(3_600),
-            interval_most: Duration::from_secs(366 * 86_400),
+            interval_most: Duration::from_secs(115 * 86_400),
+            lifetime_most: Duration::from_secs(9_999_999),
             keys_at_once: 100,
             issue_every: Duration::from_secs(60),
             posts_at_once: 16,

@@ -35,6 +35,8 @@ async fn each_role_may_do_its_own_part_and_no_other() {
     let keyring = authority.keyring().await;
     assert_eq!(keyring.learn(&key).await.unwrap(), Learned::Newest);
     denied(keyring.newest("a@example.com").await);
+    keyring.learn(&learned("b@example.com", "f1", 500)).await.unwrap();
+    assert!(keyring.supersede("b@example.com", &["f1".to_owned()]).await.unwrap());
 
     let keyring = learn.keyring().await;
     assert_eq!(keyring.learn(&key).await.unwrap(), Learned::Known);
@@ -163,4 +165,28 @@ async fn over_tcp_the_password_comes_from_its_file() {
     std::fs::write(&config.store.password_file, "wrong one\n").unwrap();
     let error = store::open_keys(&config, OPENING).await.unwrap_err().to_string();
     assert!(error.contains("store.password_file") && !error.contains("wrong one"), "{error}");
+}
+
+#[tokio::test]
+async fn who_hands_keys_out_and_may_not_read_them_is_told_so_at_the_start() {
+    let Some(cluster) = Postgres::shared() else { return };
+    let bed = Bed::in_cluster(cluster).await;
+    let mut member = as_member(&bed, cluster, "authority").await;
+    let (root, token) = (addrauth_tests::certificates::Root::new(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(token.path(), "0123456789abcdef0123456789abcdef").unwrap();
+    member.config.authority.domains = vec!["example.com".into()];
+    member.config.authority.listen = vec![([127, 0, 0, 1], 0).into()];
+    member.config.authority.tls = root.issue("localhost");
+    member.config.authority.fetch_token_file = token.path().to_owned();
+    let authority = addrauth::authority::Authority::open(&member.config, &Default::default()).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let sockets = authority.bind().await.unwrap();
+        told.push(authority.bind_streams(&member.config, &sockets).await.err().map(|error| error.to_string()));
+        let text = format!("GRANT addrauth_stamp TO {}_authority", bed.database);
+        cluster.sql("postgres", &bed.database, &text).unwrap();
+    }
+    let refused = told[0].as_deref().unwrap();
+    assert!(refused.contains("authority.fetch_token_file") && refused.contains("addrauth_stamp too"), "{refused}");
+    assert_eq!(told[1], None);
 }
