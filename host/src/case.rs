@@ -260,7 +260,7 @@ impl Case {
         match &self.finding {
             Finding::Passing(direction) => word("direction", direction.word()),
             Finding::Postponed(postponed) => word("postponed", postponed.word()),
-            Finding::Submitted(Submitted { sender, stamp }) => {
+            Finding::Submitted(Submitted { sender, stamp, inside }) => {
                 word("direction", Direction::Outbound.word());
                 if let Some(sender) = sender {
                     word("from", &sender.to_string());
@@ -269,6 +269,9 @@ impl Case {
                     Stamp::Newest(key) => word("stamped", &key.verify_key().fingerprint()),
                     Stamp::Client => word("stamped", "client"),
                     Stamp::Bare(why) => word("unstamped", why.word()),
+                }
+                if let Some(found) = inside {
+                    word("inside", found.status.word());
                 }
             }
             Finding::Found(found) => {

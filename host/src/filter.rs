@@ -163,7 +163,7 @@ impl Filter {
     async fn find(&self, mail: &Mail) -> Finding {
         match self.direction(mail) {
             Direction::Inbound => self.inbound(mail).await.unwrap_or_else(Finding::Postponed),
-            Direction::Outbound => self.outbound(mail).await.unwrap_or(Finding::Passing(Direction::Outbound)),
+            Direction::Outbound => self.outbound(mail).await.unwrap_or_else(Finding::Postponed),
             direction => Finding::Passing(direction),
         }
     }

@@ -4,7 +4,7 @@ use std::iter::repeat_n;
 
 use crate::case::{
     Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, NotStamped, Owed, Postponed,
-    Proven, Redirect, Refusal, Reply, ReversePath, Stamp, Verdict,
+    Proven, Redirect, Refusal, Reply, ReversePath, Stamp, Submitted, Verdict,
 };
 use crate::proto::address::Address;
 use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
@@ -61,13 +61,13 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             let edits = match direction {
                 Direction::Own => removals(MARK_FIELD, mail),
                 Direction::Examined => key_removals(NEW_KEY_FIELD, &mail.new_keys),
-                Direction::Outbound => unasked_keys(mail),
+                Direction::Outbound => unasked(mail, rules),
                 Direction::Inbound | Direction::Relay => Vec::new(),
             };
             return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
         Finding::Submitted(submitted) => {
-            return Reply { edits: stamped(mail, &submitted.stamp), ..Reply::bare(Verdict::Accept) };
+            return Reply { edits: submitted_edits(mail, submitted, rules), ..Reply::bare(Verdict::Accept) };
         }
         Finding::Postponed(postponed) => return Reply::bare(Verdict::Defer(later(postponed))),
     };
@@ -99,26 +99,31 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
     Reply { edits, ..Reply::bare(Verdict::Accept) }
 }
 
-/// The changes to a message that a login of ours sends out: `X-Auth-Key` on top, `X-Auth-Agent` below it.
-fn stamped(mail: &Mail, stamp: &Stamp) -> Vec<Edit> {
-    let mut edits = unasked_keys(mail);
-    match stamp {
-        Stamp::Newest(key) => {
-            edits.extend(key_removals(KEY_FIELD, &mail.keys));
-            edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
-            edits.push(Edit::InsertKey { key: key.clone() });
-        }
-        // Whoever may not write as this address may not show its key either.
-        Stamp::Bare(NotStamped::NotOwner) => edits.extend(key_removals(KEY_FIELD, &mail.keys)),
-        Stamp::Client | Stamp::Bare(_) => {}
+/// The changes to a message that a login of ours sends out: all deletions first; then, where some of it ends here, what those
+/// are told; then `X-Auth-Key` on top, `X-Auth-Agent` below it.
+fn submitted_edits(mail: &Mail, submitted: &Submitted, rules: &Rules) -> Vec<Edit> {
+    let mut edits = unasked(mail, rules);
+    // Whoever may not write as this address may not show its key either.
+    if matches!(submitted.stamp, Stamp::Newest(_) | Stamp::Bare(NotStamped::NotOwner)) {
+        edits.extend(key_removals(KEY_FIELD, &mail.keys));
+    }
+    if let Some(found) = &submitted.inside {
+        edits.extend(told(found, rules));
+    }
+    if let Stamp::Newest(key) = &submitted.stamp {
+        edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
+        edits.push(Edit::InsertKey { key: key.clone() });
     }
     edits
 }
 
-/// New keys come from an Authentication Server and not from a login: a recipient here would otherwise get the copy that no
-/// MX of ours has looked at.
-fn unasked_keys(mail: &Mail) -> Vec<Edit> {
-    if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.new_keys) } else { Vec::new() }
+/// What no login and no submitter of ours may bring, since a recipient here would get a copy that no MX of ours has looked at:
+/// new keys, which come from an Authentication Server and not from a login, and the words of our own about keys.
+fn unasked(mail: &Mail, rules: &Rules) -> Vec<Edit> {
+    let mut edits = if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.new_keys) } else { Vec::new() };
+    edits.extend(removals(STATUS_FIELD, mail));
+    edits.extend(results::removals(mail, rules));
+    edits
 }
 
 /// Who attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this program.
@@ -334,7 +339,13 @@ fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
     if mark {
         edits.push(insertion(SPAM_FIELD, "YES"));
     }
-    edits.push(insertion(STATUS_FIELD, &status(found, &rules.hostname)));
+    edits.extend(told(found, rules));
+    edits
+}
+
+/// Our own words about the key: the status field, and one of Authentication-Results where that is wanted.
+fn told(found: &Found, rules: &Rules) -> Vec<Edit> {
+    let mut edits = vec![insertion(STATUS_FIELD, &status(found, &rules.hostname))];
     if rules.authentication_results {
         edits.push(insertion(RESULTS_FIELD, &results::value(found, &rules.hostname)));
     }

@@ -70,7 +70,8 @@ async fn a_logins_own_mail_to_elsewhere_gets_its_newest_key_on_top_and_nothing_e
         assert_eq!(text(&outcome), format!("{STAMP}{}", letter(from)));
     }
     let mixed = Envelope { recipients: vec!["bob@home.example".into(), CAROL.into()], ..by(ALICE) };
-    assert_eq!(text(&house.send(&mixed, &letter(ALICE)).await), format!("{STAMP}{}", letter(ALICE)));
+    let valid = "X-Auth-Key-Status: VALIDKEY; address=alice@home.example; by=mx.home.example\n";
+    assert_eq!(text(&house.send(&mixed, &letter(ALICE)).await), format!("{STAMP}{valid}{}", letter(ALICE)));
     for path in ["", "alice+carol=elsewhere.example@home.example", "prvs=0123456789=alice@home.example"] {
         let outcome = house.send(&by(ALICE).with_path(path), &letter(ALICE)).await;
         assert!(text(&outcome).starts_with(STAMP), "{path}");
@@ -106,6 +107,40 @@ async fn i_mallory_who_writes_as_alice_is_not_stamped_outward_and_not_valid_insi
     let inside = Envelope { recipients: vec!["bob@home.example".into()], ..by("mallory@home.example") };
     let outcome = house.send(&inside, &letter(ALICE)).await;
     assert!(text(&outcome).starts_with("X-Auth-Key-Status: NOKEY; address=alice@home.example;"));
+}
+
+#[tokio::test]
+async fn i_mallory_who_adds_a_recipient_elsewhere_cannot_tell_a_colleague_that_she_is_alice() {
+    let forged = format!(
+        "X-Auth-Key-Status: VALIDKEY; address={ALICE}; by=mx.home.example\n\
+         Authentication-Results: mx.home.example; x-auth-key=pass header.from={ALICE}\n"
+    );
+    let message = format!("{forged}{}", letter(ALICE));
+    let (stamps, bare) = (house().await, House::build(|_| ()).await);
+    for house in [&stamps, &bare] {
+        let sent = async |login: &str, to: &[&str], message: &str| {
+            let recipients = to.iter().map(|&to| to.to_owned()).collect();
+            text(&house.send(&Envelope { recipients, ..by(login) }, message).await)
+        };
+        let both = ["bob@home.example", CAROL];
+        let mallorys = sent("mallory@home.example", &both, &message).await;
+        let told = format!("X-Auth-Key-Status: NOKEY; address={ALICE}; by=mx.home.example\n");
+        assert_eq!(mallorys, format!("{told}{}", letter(ALICE)));
+        assert_eq!(sent("mallory@home.example", &[CAROL], &message).await, letter(ALICE));
+        let alices = sent(ALICE, &both, &message).await;
+        assert!(
+            alices.contains("\nX-Auth-Key-Status: VALIDKEY;") || alices.starts_with("X-Auth-Key-Status: VALIDKEY;")
+        );
+        assert_eq!(alices.matches("X-Auth-Key-Status").count(), 1, "{alices}");
+        let several = format!("From: eve@home.example\n{message}");
+        let told = "X-Auth-Key-Status: UNUSABLE; by=mx.home.example; reason=several-from\n";
+        assert!(sent("mallory@home.example", &both, &several).await.starts_with(told));
+        // Somebody's key that goes on with mail that is passed on was not looked at.
+        let resent = format!("Resent-From: {ALICE}\nX-Auth-Key: {JUNK}\n{forged}From: {CAROL}\nTo: {ALICE}\n\nbody\n");
+        let told = format!("X-Auth-Key-Status: UNVERIFIED; address={CAROL}; by=mx.home.example\n");
+        let left = format!("{told}{}", resent.replace(&forged, ""));
+        assert_eq!(sent(ALICE, &both, &resent).await, left);
+    }
 }
 
 #[tokio::test]
@@ -310,7 +345,7 @@ async fn stamped_edits(message: &[u8]) -> Vec<Edit> {
     use addrauth::case::{Finding, Stamp, Submitted};
     let mail = addrauth::case::Mail { mta: "Postfix 3.7.11".into(), ..addrauth_tests::world::mail(&[], &[]) };
     let key: AuthKey = key(GOOD);
-    let finding = Finding::Submitted(Submitted { sender: None, stamp: Stamp::Newest(key) });
+    let finding = Finding::Submitted(Submitted { sender: None, stamp: Stamp::Newest(key), inside: None });
     let permits = addrauth::settle::Permits { report: Err("nobody"), refuse: true };
     assert!(!message.is_empty());
     addrauth::settle::settle(&mail, &finding, &[], &Default::default(), &permits).edits

@@ -133,7 +133,7 @@ pub enum Finding {
     Passing(Direction),
     /// Inbound, and examined.
     Found(Found),
-    /// A login of ours sends it to somebody elsewhere, where keys are stamped.
+    /// A login of ours sends it to somebody elsewhere, where keys are stamped, or to somebody here as well.
     Submitted(Submitted),
     /// It cannot be judged now.
     Postponed(Postponed),

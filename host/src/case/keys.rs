@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::{Found, Why};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
@@ -133,6 +133,8 @@ pub struct Submitted {
     pub sender: Option<Address>,
     /// What becomes of its key fields.
     pub stamp: Stamp,
+    /// What those are told whose mail ends here; absent where all are elsewhere.
+    pub inside: Option<Found>,
 }
 
 /// What becomes of the key fields of a message that goes out.
@@ -150,6 +152,8 @@ pub enum Stamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NotStamped {
+    /// Mail that this daemon of the MTA takes is not stamped.
+    NotHere,
     /// No From field with one usable address.
     NoSender,
     /// The header is damaged or over its limits: nobody knows what it says.
@@ -176,6 +180,7 @@ impl NotStamped {
     /// The word of the log.
     pub fn word(self) -> &'static str {
         match self {
+            NotStamped::NotHere => "not-here",
             NotStamped::NoSender => "no-sender",
             NotStamped::Malformed => "malformed",
             NotStamped::Resent => "resent",
@@ -192,6 +197,7 @@ impl NotStamped {
     /// The same in plain words, after "since".
     pub fn text(self) -> &'static str {
         match self {
+            NotStamped::NotHere => "mail that comes this way is not stamped (keyring.stamp)",
             NotStamped::NoSender => "it has no From field with one usable address",
             NotStamped::Malformed => "its header is damaged or too large",
             NotStamped::Resent => "somebody sends on what he got",

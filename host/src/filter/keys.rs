@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use super::{Filter, trust};
-use crate::case::{Case, Finding, Found, KeyStatus, Mail, NewKey, NotLearned, Postponed, Verdict};
+use crate::case::{
+    Case, Direction, Finding, Found, KeyStatus, Mail, NewKey, NotLearned, NotStamped, Postponed, Stamp, Submitted,
+    Verdict,
+};
 use crate::keyring::learn::{candidate, weigh};
 use crate::keyring::stamp::Author;
 use crate::proto::address::Address;
@@ -25,17 +28,44 @@ impl Filter {
         Ok(owns.then_some(sender))
     }
 
-    /// What becomes of the key fields of a message that goes out.
-    pub(super) async fn outbound(&self, mail: &Mail) -> Option<Finding> {
-        let stamper = self.roles.stamper(&mail.daemon)?;
+    /// What becomes of the key fields of a message that goes out, and what those are told whose mail ends here.
+    ///
+    /// # Errors
+    /// It cannot be told now who owns the sender address.
+    pub(super) async fn outbound(&self, mail: &Mail) -> Result<Finding, Postponed> {
         let sender = verify::sender(mail).ok();
         let own = trust::own_addresses(&self.config, mail);
         let author = match &mail.login {
             _ if trust::submitter(&self.config, mail).is_some() => Author::Client(&own),
             Some(login) => Author::Login(login, self.roles.owners()),
-            None => return None,
+            None => return Ok(Finding::Passing(Direction::Outbound)),
         };
-        Some(stamper.stamp(mail, sender, &author, SystemTime::now()).await)
+        let ends_here = mail.recipients.iter().any(|recipient| self.ends_here(recipient));
+        let finding = match self.roles.stamper(&mail.daemon) {
+            Some(stamper) => stamper.stamp(mail, sender, &author, SystemTime::now()).await,
+            None if !ends_here => Finding::Passing(Direction::Outbound),
+            None => Finding::Submitted(Submitted { sender, stamp: Stamp::Bare(NotStamped::NotHere), inside: None }),
+        };
+        match finding {
+            Finding::Submitted(submitted) if ends_here => {
+                let inside = Some(self.inside(mail, &submitted.stamp).await?);
+                Ok(Finding::Submitted(Submitted { inside, ..submitted }))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The same in the words of the status field, for those whose mail ends here: nobody inside may forge one for a colleague
+    /// by one more recipient elsewhere. No AS is asked: a key that stays in was not looked at.
+    async fn inside(&self, mail: &Mail, stamp: &Stamp) -> Result<Found, Postponed> {
+        let keys_stay = !mail.keys.is_empty() && *stamp != Stamp::Bare(NotStamped::NotOwner);
+        let found = match (self.own_sender(mail).await?, verify::sender(mail)) {
+            (Some(own), _) => Found::bare(KeyStatus::Valid, None, Some(own)),
+            (None, Err(why)) => Found::bare(KeyStatus::Unusable, Some(why), None),
+            (None, Ok(sender)) if keys_stay => Found::bare(KeyStatus::Unverified, None, Some(sender)),
+            (None, Ok(sender)) => Found::bare(KeyStatus::Missing, None, Some(sender)),
+        };
+        Ok(found)
     }
 
     /// Whether new keys that a message brings are learned here.

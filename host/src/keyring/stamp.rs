@@ -58,7 +58,7 @@ impl Stamper {
     /// What becomes of a message that this author sends; `sender` is its one From address. Total.
     pub async fn stamp(&self, mail: &Mail, sender: Option<Address>, author: &Author<'_>, now: SystemTime) -> Finding {
         match self.weigh(mail, sender.as_ref(), author, now).await {
-            Ok(stamp) => Finding::Submitted(Submitted { sender, stamp }),
+            Ok(stamp) => Finding::Submitted(Submitted { sender, stamp, inside: None }),
             Err(postponed) => {
                 // Whoever sends hears a 451; whoever can mend it reads the log.
                 if self.told.is_due(postponed.word()) {

@@ -169,13 +169,8 @@ fn without_a_decision_the_message_is_deferred() {
 #[test]
 fn mail_that_is_not_ours_to_judge_passes_untouched_and_ours_loses_its_mark() {
     let mail = mail(2, &[MARK_FIELD, STATUS_FIELD]);
-    for direction in [Direction::Relay, Direction::Outbound] {
-        let reply = settle(&mail, &Finding::Passing(direction), &[], &rules(false), &PERMITS);
-        assert_eq!(
-            reply,
-            Reply { verdict: Verdict::Accept, edits: vec![], removed: vec![], redirected: vec![], owed: vec![] }
-        );
-    }
+    let reply = settle(&mail, &Finding::Passing(Direction::Relay), &[], &rules(false), &PERMITS);
+    assert_eq!(reply, Reply::bare(Verdict::Accept));
     let reply = settle(&mail, &Finding::Passing(Direction::Own), &[], &rules(false), &PERMITS);
     assert_eq!(reply.edits, [Edit::Delete { name: MARK_FIELD.into(), index: 1 }]);
 }
@@ -250,7 +245,7 @@ fn c3_a_login_brings_no_new_keys_to_anybody() {
         let reply = settle(&mail, finding, &[], &rules(false), &PERMITS);
         reply.edits.iter().filter(|edit| matches!(edit, Edit::Delete { name, .. } if name == NEW_KEY_FIELD)).count()
     };
-    let submitted = |stamp| Finding::Submitted(crate::case::Submitted { sender: None, stamp });
+    let submitted = |stamp| Finding::Submitted(Submitted { sender: None, stamp, inside: None });
     for finding in [
         Finding::Passing(Direction::Outbound),
         submitted(Stamp::Client),
@@ -264,7 +259,7 @@ fn c3_a_login_brings_no_new_keys_to_anybody() {
 
 #[test]
 fn a_stamp_stands_on_top_and_takes_the_place_of_what_was_there() {
-    let submitted = |stamp| Finding::Submitted(crate::case::Submitted { sender: None, stamp });
+    let submitted = |stamp| Finding::Submitted(Submitted { sender: None, stamp, inside: None });
     let settled = |stamp| {
         let reply = settle(&mail(2, &["From"]), &submitted(stamp), &[], &rules(false), &PERMITS);
         assert_eq!(shape(&reply), ("accept", vec![]));
@@ -283,6 +278,34 @@ fn a_stamp_stands_on_top_and_takes_the_place_of_what_was_there() {
     for stamp in [Stamp::Client, Stamp::Bare(NotStamped::Forwarded), Stamp::Bare(NotStamped::OtherPath)] {
         assert!(settled(stamp).is_empty());
     }
+}
+
+#[test]
+fn what_goes_out_says_of_its_key_what_we_say_and_nothing_else() {
+    let key = AuthKey::parse(&[b'k'; 64]).unwrap();
+    let result = |value: &str| Field { name: RESULTS_FIELD.into(), value: format!(" {value}").into_bytes() };
+    let mut mail = mail(1, &["From", STATUS_FIELD, "x-auth-key-status"]);
+    mail.fields.extend([result("home.example; x-auth-key=pass"), result("other.example; spf=pass")]);
+    let forged = [(STATUS_FIELD, 2), (STATUS_FIELD, 1), (RESULTS_FIELD, 1)];
+    let forged = forged.map(|(name, index)| Edit::Delete { name: name.into(), index });
+    let rules = Rules { authentication_results: true, ..rules(false) };
+    let settled = |finding: &Finding| settle(&mail, finding, &[], &rules, &PERMITS).edits;
+    assert_eq!(settled(&Finding::Passing(Direction::Outbound)), forged);
+
+    let submitted = |stamp, inside| Finding::Submitted(Submitted { sender: None, stamp, inside });
+    assert_eq!(settled(&submitted(Stamp::Client, None)), forged);
+    let told = |word: &str| insertion(STATUS_FIELD, &format!("{word}; by=mx.home.example"));
+    let missing = Some(Found::bare(KeyStatus::Missing, None, None));
+    let edits = settled(&submitted(Stamp::Bare(NotStamped::NotOwner), missing));
+    assert_eq!(edits[..3], forged);
+    assert_eq!(edits[3..5], [Edit::Delete { name: KEY_FIELD.into(), index: 1 }, told("NOKEY")]);
+    assert!(matches!(&edits[5..], [Edit::Insert { name, .. }] if name == RESULTS_FIELD));
+
+    let valid = Some(Found::bare(KeyStatus::Valid, None, None));
+    let edits = settled(&submitted(Stamp::Newest(key.clone()), valid));
+    let first = edits.iter().position(|edit| !matches!(edit, Edit::Delete { .. })).unwrap();
+    assert!(edits[first] == told("VALIDKEY") && edits[first..].iter().all(|e| !matches!(e, Edit::Delete { .. })));
+    assert_eq!(edits.last(), Some(&Edit::InsertKey { key }), "the key stays on top");
 }
 
 #[test]

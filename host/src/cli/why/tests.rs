@@ -353,7 +353,7 @@ fn what_is_said_of_keys_that_are_not_learned_and_of_mail_that_goes_out_holds_its
         told.contains("somebody elsewhere has this key") && told.contains("key rotate alice@home.example"),
         "{told}"
     );
-    let sent = |stamp| text(Finding::Submitted(Submitted { sender: own(), stamp }));
+    let sent = |stamp| text(Finding::Submitted(Submitted { sender: own(), stamp, inside: None }));
     let key = AuthKey::parse(&[b'k'; 64]).unwrap();
     let newest = sent(Stamp::Newest(key.clone()));
     assert!(newest.contains(&format!("(fingerprint {})", key.verify_key().fingerprint())), "{newest}");

@@ -102,7 +102,7 @@ async fn i_whoever_writes_as_somebody_else_is_not_stamped() {
     let several = Mail { fields: Vec::new(), ..mail(&[], None) };
     let owners = Owners::new(&config::Keyring::default(), &Arc::default()).unwrap();
     let found = stamper().stamp(&several, None, &Author::Login("alice@example.com", &owners), NOW).await;
-    let bare = Submitted { sender: None, stamp: Stamp::Bare(NotStamped::NoSender) };
+    let bare = Submitted { sender: None, stamp: Stamp::Bare(NotStamped::NoSender), inside: None };
     assert_eq!(found, Finding::Submitted(bare));
 }
 
