@@ -210,6 +210,11 @@ async fn a_submitter_without_a_login_is_stamped_for_its_own_addresses() {
     let submitted = Envelope { login: None, ..by(ALICE) }.with_path("shop@home.example");
     assert!(text(&house.send(&submitted, &letter(ALICE)).await).starts_with(STAMP));
     expect_untouched(&house.send(&submitted, &letter("eve@home.example")).await, &letter("eve@home.example"));
+    // A web mailer there that logs mallory in does not make her alice.
+    let login = by("mallory@home.example");
+    expect_untouched(&house.send(&login, &letter(ALICE)).await, &letter(ALICE));
+    let inside = Envelope { recipients: vec!["bob@home.example".into()], ..login };
+    assert!(text(&house.send(&inside, &letter(ALICE)).await).starts_with("X-Auth-Key-Status: NOKEY;"));
 }
 
 #[tokio::test]

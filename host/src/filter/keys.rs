@@ -36,8 +36,8 @@ impl Filter {
         let sender = verify::sender(mail).ok();
         let own = trust::own_addresses(&self.config, mail);
         let author = match &mail.login {
-            _ if trust::submitter(&self.config, mail).is_some() => Author::Client(&own),
             Some(login) => Author::Login(login, self.roles.owners()),
+            None if trust::submitter(&self.config, mail).is_some() => Author::Client(&own),
             None => return Ok(Finding::Passing(Direction::Outbound)),
         };
         let ends_here = mail.recipients.iter().any(|recipient| self.ends_here(recipient));

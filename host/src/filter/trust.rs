@@ -8,8 +8,11 @@ use crate::verify;
 use ipnet::IpNet;
 
 /// The sender address, where the client may send for us without a login and this address is among its own
-/// (`trusted_submitters`); with another From its mail is anybody's.
+/// (`trusted_submitters`); with another From its mail is anybody's. Who logs in is asked about by his login alone.
 pub(super) fn submitter(config: &Config, mail: &Mail) -> Option<Address> {
+    if mail.login.is_some() {
+        return None;
+    }
     let ip = mail.client.ip?.to_canonical();
     let mut own =
         config.trusted_submitters.iter().filter(|(client, _)| client.to_canonical() == ip).flat_map(|(_, own)| own);
