@@ -30,8 +30,8 @@ pub struct Filter {
     policies: Policies,
     custody: Option<Arc<Custody>>,
     roles: Arc<Roles>,
-    /// Living keys of ours that came in from outside, warned about within the hour.
-    own_keys: Arc<Hourly>,
+    /// What was warned about within the hour: living keys of ours that came in from outside, owners that cannot be told.
+    warned: Arc<Hourly>,
     rules: Rules,
 }
 
@@ -63,8 +63,8 @@ impl Filter {
             false => Some(Arc::new(Custody::open(&config, &limits).await?)),
         };
         let roles = Arc::new(Roles::open(&config, &limits).await?);
-        let own_keys = Arc::new(Hourly::new(&limits));
-        Ok(Filter { config, limits, verifier, policies, custody, roles, own_keys, rules })
+        let warned = Arc::new(Hourly::new(&limits));
+        Ok(Filter { config, limits, verifier, policies, custody, roles, warned, rules })
     }
 
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
@@ -89,8 +89,8 @@ impl Filter {
             true => Arc::clone(&self.roles),
             false => Arc::new(Roles::open(&config, &self.limits).await?),
         };
-        let own_keys = Arc::clone(&self.own_keys);
-        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, roles, own_keys, rules })
+        let warned = Arc::clone(&self.warned);
+        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, roles, warned, rules })
     }
 
     /// The configuration of this snapshot.

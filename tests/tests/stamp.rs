@@ -287,6 +287,23 @@ async fn owners_are_read_from_postfixs_tables_for_stamping_and_inside_alike() {
 }
 
 #[tokio::test]
+async fn while_observing_no_mail_waits_for_owners_unless_it_is_to_be_stamped() {
+    let house = House::build(|config| {
+        stamping(config);
+        config.observe.0 = true;
+        config.keyring.owners = vec!["hash:/no/such/logins".into()];
+    })
+    .await;
+    let to = |to: &[&str]| Envelope { recipients: to.iter().map(|&to| to.to_owned()).collect(), ..by(ALICE) };
+    let inside = text(&house.send(&to(&["bob@home.example"]), &letter(ALICE)).await);
+    assert!(inside.starts_with("X-Auth-Key-Status: NOKEY;"), "{inside}");
+    let both = Envelope { daemon: "smtpd".into(), ..to(&["bob@home.example", CAROL]) };
+    assert!(text(&house.send(&both, &letter(ALICE)).await).starts_with("X-Auth-Key-Status: NOKEY;"));
+    let outcome = house.send(&to(&[CAROL]), &letter(ALICE)).await;
+    assert!(matches!(&outcome.fate, Fate::Refused(reply) if reply.starts_with("451 4.3.0 ")), "{:?}", outcome.fate);
+}
+
+#[tokio::test]
 async fn whoever_is_to_stamp_without_the_right_secret_half_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config { final_domains: vec!["home.example".into()], ..Config::default() };

@@ -17,15 +17,23 @@ impl Filter {
     /// The sender address, where whoever brought the message owns it: a login of ours, or a submitter that needs none.
     ///
     /// # Errors
-    /// It cannot be told now: then nobody owns anything.
+    /// It cannot be told now. While observing nobody owns anything then, and the log tells: no mail waits for it.
     pub(super) async fn own_sender(&self, mail: &Mail) -> Result<Option<Address>, Postponed> {
         if let Some(sender) = trust::submitter(&self.config, mail) {
             return Ok(Some(sender));
         }
         let (Some(login), Ok(sender)) = (&mail.login, verify::sender(mail)) else { return Ok(None) };
-        let owns = self.roles.owners().owns(login, &sender).await;
-        let owns = owns.map_err(|error| Postponed::Owners(error.to_string()))?;
-        Ok(owns.then_some(sender))
+        match self.roles.owners().owns(login, &sender).await {
+            Ok(owns) => Ok(owns.then_some(sender)),
+            Err(error) if self.config.observe.0 => {
+                if self.warned.is_due("owners") {
+                    let until = "until they can, mail of logins is treated as anybody's";
+                    tracing::warn!("{error}; {until}, and without `observe` it would be deferred");
+                }
+                Ok(None)
+            }
+            Err(error) => Err(Postponed::Owners(error.to_string())),
+        }
     }
 
     /// What becomes of the key fields of a message that goes out, and what those are told whose mail ends here.
@@ -100,7 +108,7 @@ impl Filter {
         let Some(sender) = &found.sender else { return false };
         let ours = self.config.final_domains.iter().any(|domain| domain == sender.domain());
         let seen = ours && found.status == KeyStatus::Valid && !by_owner && !trust::is_hop(&self.config, mail);
-        if seen && self.own_keys.is_due(&sender.to_string()) {
+        if seen && self.warned.is_due(&sender.to_string()) {
             tracing::warn!(
                 "a living key of {sender} came in from outside: somebody elsewhere has it; `addrauth key rotate {sender}` \
                  replaces it"
