@@ -157,7 +157,8 @@ async fn mail_that_stays_inside_is_valid_by_login_and_no_key_is_put_there() {
 #[tokio::test]
 async fn forwarded_resent_redistributed_and_bounced_mail_goes_out_as_it_came() {
     let house = house().await;
-    let keyed = format!("X-Auth-Key: {JUNK}\nFrom: carol@elsewhere.example\nTo: a@b.example\n\nbody\n");
+    let sender = format!("Sender: {ALICE}\n");
+    let keyed = format!("X-Auth-Key: {JUNK}\n{sender}From: carol@elsewhere.example\nTo: a@b.example\n\nbody\n");
     for sign in [
         "Delivered-To: alice@home.example\n",
         "X-Forwarded-To: a@b.example\n",
@@ -175,6 +176,11 @@ async fn forwarded_resent_redistributed_and_bounced_mail_goes_out_as_it_came() {
             expect_untouched(&house.send(&by(ALICE), &message).await, &message);
         }
     }
+    // Who passes somebody's mail on under no name of his own cannot send anybody's key out like that.
+    let carols = format!("List-Id: <l.home.example>\n{}", keyed.replace(&sender, ""));
+    let outcome = house.send(&by(ALICE), &carols).await;
+    assert_eq!(text(&outcome), carols.replace(&format!("X-Auth-Key: {JUNK}\n"), ""));
+    assert!(house.journal().await[0].entry.note.contains("does not own the address in From"));
     let bounce = "From: alice@home.example\nContent-Type: multipart/report;\n report-type=delivery-status\n\nbody\n";
     expect_untouched(&house.send(&by(ALICE).with_path(""), bounce).await, bounce);
     let several = format!("From: {ALICE}\n{}", letter(ALICE));

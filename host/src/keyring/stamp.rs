@@ -82,17 +82,16 @@ impl Stamper {
         if mail.malformed {
             return bare(NotStamped::Malformed);
         }
+        // Whoever sends on what he got says so in his own name; else anybody's key could go out like that.
         if let Some(why) = passed_on(mail) {
-            return bare(why);
+            let names = [Some(sender.clone()), named(mail, "Resent-From"), named(mail, "Sender")];
+            let good = mail.keys.is_empty() || owns_any(author, names).await.map_err(unread)?;
+            return bare(if good { why } else { NotStamped::NotOwner });
         }
         let is_owner = author.owns(sender).await.map_err(unread)?;
         if is_resent(mail) {
-            // Whoever sends on what he got says so in his own name; else anybody's key could go out like that.
-            let by_owner = match resender(mail) {
-                Some(resender) => author.owns(&resender).await.map_err(unread)?,
-                None => false,
-            };
-            return bare(if is_owner || by_owner { NotStamped::Resent } else { NotStamped::NotOwner });
+            let by_owner = is_owner || owns_any(author, [named(mail, "Resent-From")]).await.map_err(unread)?;
+            return bare(if by_owner { NotStamped::Resent } else { NotStamped::NotOwner });
         }
         if !is_owner {
             return bare(NotStamped::NotOwner);
@@ -161,9 +160,19 @@ fn is_resent(mail: &Mail) -> bool {
     NAMES.iter().any(|name| mail.named(name).next().is_some())
 }
 
-/// Who did so last: the top Resent-From.
-fn resender(mail: &Mail) -> Option<Address> {
-    Address::from_field(&mail.named("Resent-From").next()?.value, mail.smtputf8).ok()
+/// The address of the top field of this name: of Resent-From, who did so last.
+fn named(mail: &Mail, name: &str) -> Option<Address> {
+    Address::from_field(&mail.named(name).next()?.value, mail.smtputf8).ok()
+}
+
+/// Whether one of these is the author's own.
+async fn owns_any(author: &Author<'_>, names: impl IntoIterator<Item = Option<Address>>) -> Result<bool, Error> {
+    for name in names.into_iter().flatten() {
+        if author.owns(&name).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
