@@ -185,6 +185,9 @@ pub struct Limits {
     pub owner_known: usize,
     /// Processes of postmap at once, a few MB each.
     pub owner_at_once: usize,
+    /// All look-ups of owners for one message, its key included: several tables, each in its own time, could outlast the MTA's
+    /// patience with a milter.
+    pub owner_message: Duration,
     /// How long before its newest key ends an address is warned about: a day to find out why the AS made no other.
     pub key_alarm: Duration,
     /// Between two looks at the keyring for keys that end; and between two warnings about one address.
@@ -352,6 +355,7 @@ impl Default for Limits {
             owner_kept: Duration::from_secs(60),
             owner_known: 10_000,
             owner_at_once: 4,
+            owner_message: Duration::from_secs(8),
             key_alarm: Duration::from_secs(86_400),
             key_watch: Duration::from_secs(3_600),
             keys_ending: 10_000,

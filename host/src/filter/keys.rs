@@ -11,7 +11,7 @@ use crate::keyring::learn::{candidate, weigh};
 use crate::keyring::stamp::Author;
 use crate::proto::address::Address;
 use crate::settle::{Permits, settle};
-use crate::verify;
+use crate::{keyring, verify};
 
 impl Filter {
     /// The sender address, where whoever brought the message owns it: a login of ours, or a submitter that needs none.
@@ -23,7 +23,9 @@ impl Filter {
             return Ok(Some(sender));
         }
         let (Some(login), Ok(sender)) = (&mail.login, verify::sender(mail)) else { return Ok(None) };
-        match self.roles.owners().owns(login, &sender).await {
+        let limit = self.limits.owner_message;
+        let owns = tokio::time::timeout(limit, self.roles.owners().owns(login, &sender)).await;
+        match owns.unwrap_or(Err(keyring::Error::LateOwners(limit))) {
             Ok(owns) => Ok(owns.then_some(sender)),
             Err(error) if self.config.observe.0 => {
                 if self.warned.is_due("owners") {

@@ -64,6 +64,9 @@ pub enum Error {
     /// The system gives no random octets.
     #[error("a key cannot be sealed: the system gives no random octets")]
     NoRandom,
+    /// Owners were not told in time.
+    #[error("keyring.owners: no answer within {0:?}")]
+    LateOwners(Duration),
     /// The keyring did not answer in time.
     #[error("the keyring gave no answer within {0:?}")]
     Late(Duration),

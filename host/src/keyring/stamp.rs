@@ -57,7 +57,9 @@ impl Stamper {
 
     /// What becomes of a message that this author sends; `sender` is its one From address. Total.
     pub async fn stamp(&self, mail: &Mail, sender: Option<Address>, author: &Author<'_>, now: SystemTime) -> Finding {
-        match self.weigh(mail, sender.as_ref(), author, now).await {
+        let limit = self.limits.owner_message;
+        let weighed = tokio::time::timeout(limit, self.weigh(mail, sender.as_ref(), author, now)).await;
+        match weighed.unwrap_or_else(|_| Err(Postponed::Owners(Error::LateOwners(limit).to_string()))) {
             Ok(stamp) => Finding::Submitted(Submitted { sender, stamp, inside: None }),
             Err(postponed) => {
                 // Whoever sends hears a 451; whoever can mend it reads the log.
@@ -115,7 +117,10 @@ impl Stamper {
         let newest = tokio::time::timeout(self.limits.keep, self.source.newest(&address)).await;
         let newest = newest.unwrap_or(Err(Error::Late(self.limits.keep)));
         let why = match newest.map_err(|error| Postponed::Keyring(error.to_string()))? {
-            Some((key, ends)) if now < ends => return Ok(Stamp::Newest(key)),
+            Some((key, ends)) if now < ends => {
+                self.alarm(&address, ends, now);
+                return Ok(Stamp::Newest(key));
+            }
             Some(_) => NotStamped::Ended,
             None => NotStamped::NoKey,
         };
@@ -124,6 +129,15 @@ impl Stamper {
             tracing::warn!("mail from {address} goes out without a key, since {}: {way}", why.text());
         }
         Ok(Stamp::Bare(why))
+    }
+
+    /// Warns where the newest key of an address ends so soon that its AS makes no others: with fetched keys nobody else looks.
+    fn alarm(&self, address: &str, ends: SystemTime, now: SystemTime) {
+        let soon = ends.duration_since(now).is_ok_and(|left| left <= self.limits.key_alarm);
+        if soon && self.told.is_due(&format!("{address} ends")) {
+            let way = "its Authentication Server should have made another one long before";
+            tracing::warn!("the newest key of {address} ends within a day: {way}");
+        }
     }
 }
 

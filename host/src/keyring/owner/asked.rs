@@ -52,10 +52,14 @@ impl Asked {
     /// The values of these keys, in their order.
     pub(super) async fn find(&self, keys: &[String]) -> Result<Vec<Option<String>>, Error> {
         let sought = if self.patterns { keys.get(..1).unwrap_or(keys) } else { keys };
-        if sought.iter().any(|key| self.recall(key).is_none()) {
-            self.ask(sought).await?;
-        }
-        Ok(keys.iter().map(|key| self.recall(key).flatten()).collect())
+        let known: Option<Vec<Option<String>>> = sought.iter().map(|key| self.recall(key)).collect();
+        let mut values = match known {
+            Some(values) => values,
+            // What was just said counts, however soon it is forgotten.
+            None => self.ask(sought).await?,
+        };
+        values.resize(keys.len(), None);
+        Ok(values)
     }
 
     fn recall(&self, key: &str) -> Option<Option<String>> {
@@ -63,7 +67,7 @@ impl Asked {
         (at.elapsed() < self.limits.owner_kept).then_some(value)
     }
 
-    async fn ask(&self, keys: &[String]) -> Result<(), Error> {
+    async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, Error> {
         let failed = |text: String| Error::Table { table: self.name.clone(), text };
         let turn = tokio::time::timeout(self.limits.owner_time, self.room.acquire()).await;
         let Ok(Ok(_room)) = turn else { return Err(failed("too many look-ups are under way".into())) };
@@ -74,11 +78,13 @@ impl Asked {
         let asking = tokio::task::spawn_blocking(move || postmap(&program, &name, &lines, limit));
         let answer = asking.await.map_err(|e| failed(e.to_string()))?.map_err(failed)?;
         let now = Instant::now();
-        for key in keys {
-            let value = answer.lines().filter_map(|line| line.split_once('\t')).find(|(found, _)| found == key);
-            self.known.insert(key.clone(), (now, value.map(|(_, value)| value.to_owned())));
-        }
-        Ok(())
+        let value = |key: &String| {
+            let found = answer.lines().filter_map(|line| line.split_once('\t')).find(|(found, _)| found == key);
+            let value = found.map(|(_, value)| value.to_owned());
+            self.known.insert(key.clone(), (now, value.clone()));
+            value
+        };
+        Ok(keys.iter().map(value).collect())
     }
 }
 
@@ -156,6 +162,10 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(320)).await;
         table.find(&keys()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n");
+
+        let forgetful = Limits { owner_kept: Duration::ZERO, ..Limits::default() };
+        let table = scripted(dir.path(), "mysql:/x", &script, forgetful);
+        assert_eq!(table.find(&keys()).await.unwrap(), [None, Some("ann".into()), None]);
 
         for (script, words) in [
             ("cat >/dev/null; echo 'postmap: fatal: no server' >&2; exit 1", "fatal: no server"),

@@ -171,6 +171,28 @@ async fn nothing_is_stamped_after_its_end_and_what_cannot_be_read_is_put_off() {
 }
 
 #[tokio::test]
+async fn an_address_whose_newest_key_ends_within_a_day_is_warned_about() {
+    let own = ["alice@example.com"];
+    for (alarm, warned) in [(60, true), (59, false)] {
+        let limits = Limits { key_alarm: Duration::from_secs(alarm), ..Limits::default() };
+        let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
+        stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;
+        assert_eq!(stamper.told.is_due("alice@example.com ends"), !warned, "{alarm}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_one_message_asks_has_one_end_before_the_mta_gives_up() {
+    let limits = Limits { owner_message: Duration::from_millis(20), ..Limits::default() };
+    assert!(Limits::default().owner_message * 2 < limits.examine, "inside and outward");
+    let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
+    let own = ["dave@example.com"];
+    let found = stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;
+    let Finding::Postponed(Postponed::Owners(why)) = found else { panic!("{found:?}") };
+    assert!(why.contains("no answer within 20ms"), "{why}");
+}
+
+#[tokio::test]
 async fn a_submitter_without_a_login_owns_what_is_listed_for_it() {
     let own = ["shop@example.com", "alice@example.com"];
     let author = Author::Client(&own);
