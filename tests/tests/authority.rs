@@ -148,6 +148,21 @@ async fn every_living_key_counts_and_each_ends_in_its_time() {
 }
 
 #[tokio::test]
+async fn a_server_that_starts_with_a_clock_ahead_deletes_nothing_at_once() {
+    let (_dir, server, key) = with_key().await;
+    server.pass(60 * DAY);
+    let (serving, shutdown) = (server.authority.clone(), CancellationToken::new());
+    let task = tokio::spawn(serving.serve(Vec::new(), shutdown.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    shutdown.cancel();
+    task.await.unwrap();
+    let rows = server.authority.list(&address("alice@example.com")).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].fingerprint, key.verify_key().fingerprint());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn revoking_counts_from_the_next_answer_on_even_from_another_process() {
     let (dir, server, key) = with_key().await;
     let keep = server.authority.issue(&address("alice@example.com")).await.unwrap();

@@ -232,6 +232,11 @@ impl Authority {
 
     async fn sweep_often(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
+            // Never at the start: a host may come up with a clock that is ahead, and what is deleted is gone for good.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(self.limits.key_sweep) => {}
+            }
             match self.sweep().await {
                 Ok(0) => {}
                 Ok(keys) => info!(keys, "ended keys deleted"),
@@ -239,10 +244,6 @@ impl Authority {
             }
             if let Err(e) = self.sweep_forged().await {
                 warn!("old counts of wrong keys are not deleted: {e}");
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.limits.key_sweep) => {}
             }
         }
     }

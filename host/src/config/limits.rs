@@ -145,7 +145,8 @@ pub struct Limits {
     pub fetch_rest: Duration,
     /// How long the AS keeps an ended key, to say `e=expired`.
     pub expired_kept: Duration,
-    /// Between two sweeps of the AS's ended keys: a late one costs a few rows.
+    /// Between two sweeps of the AS's ended keys, and before the first, also of the keyring's: a late one costs a few rows, and
+    /// one right after the start may go by a clock that is ahead.
     pub key_sweep: Duration,
     /// An AVT below this gets a warning: Postfix keeps mail in its queue for 5 days, and its key must not end before that.
     pub avt_advised: Duration,

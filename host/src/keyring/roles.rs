@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tracing::{info, warn};
 
@@ -27,6 +27,7 @@ pub struct Roles {
     learner: Option<Learner>,
     stamper: Option<Stamper>,
     limits: Arc<Limits>,
+    opened: Instant,
 }
 
 impl Roles {
@@ -51,7 +52,16 @@ impl Roles {
             false => None,
         };
         let is_file = config.store.url.is_empty();
-        Ok(Roles { settings, is_file, owners, keyring, learner, stamper, limits: Arc::clone(limits) })
+        Ok(Roles {
+            settings,
+            is_file,
+            owners,
+            keyring,
+            learner,
+            stamper,
+            limits: Arc::clone(limits),
+            opened: Instant::now(),
+        })
     }
 
     /// Whether what was opened for one configuration serves the other.
@@ -79,11 +89,12 @@ impl Roles {
     }
 
     /// The hourly look: whoever stamps warns of addresses whose newest key ends within a day, which says that their AS makes no
-    /// others; whoever may write deletes what ended so long ago that no AS vouches for it any more. What fails is told, and
-    /// done the next time.
+    /// others; whoever may write deletes what ended so long ago that no AS vouches for it any more, but nothing in the first
+    /// `Limits::key_sweep`: a host may come up with a clock that is ahead. What fails is told, and done the next time.
     pub async fn look(&self, now: SystemTime) {
         let Some(keyring) = &self.keyring else { return };
-        let swept = match now.checked_sub(self.limits.expired_kept) {
+        let settled = self.opened.elapsed() >= self.limits.key_sweep;
+        let swept = match now.checked_sub(self.limits.expired_kept).filter(|_| settled) {
             Some(before) if self.is_file || self.learner.is_some() => keyring.sweep(before).await,
             _ => Ok(0),
         };
@@ -194,8 +205,9 @@ mod tests {
         let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
         config.keyring.learn = Where::All(true);
         config.keyring.stamp = Where::All(true);
-        let limits = Arc::new(Limits { keys_named: 2, ..Limits::default() });
+        let limits = Arc::new(Limits { keys_named: 2, key_sweep: Duration::ZERO, ..Limits::default() });
         let roles = Roles::open(&config, &limits).await.unwrap();
+        let just_started = Roles::open(&config, &Arc::new(Limits::default())).await.unwrap();
         let keyring = roles.keyring.clone().unwrap();
         let (now, hour) = (SystemTime::now(), Duration::from_secs(3_600));
         let learn = async |address: &str, expires: SystemTime| {
@@ -213,6 +225,8 @@ mod tests {
         }
         learn("late@home.example", now - hour).await;
         learn("old@home.example", now - 15 * 24 * hour).await;
+        assert!(!look(&just_started, now).await.contains("deleted"), "its clock may be ahead");
+        assert_eq!(keyring.rows(None).await.unwrap().len(), 6);
         let said = look(&roles, now).await;
         assert!(said.contains("a@home.example, b@home.example and others ends within a day"), "{said}");
         assert!(said.contains("late@home.example has ended") && said.contains("addresses=3"), "{said}");
