@@ -165,7 +165,10 @@ impl Connection {
                 break;
             }
         }
-        let _ = timeout(FAREWELL, self.writer.shutdown()).await;
+        // Whoever waits, or has just queued up, asks elsewhere at once and not after the farewell.
+        let Connection { questions, waiting, mut writer, .. } = self;
+        drop((questions, waiting));
+        let _ = timeout(FAREWELL, writer.shutdown()).await;
     }
 
     /// Whether somebody waits, or it is one of the few that are kept for the next question.
