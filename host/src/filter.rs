@@ -85,7 +85,7 @@ impl Filter {
             }
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
         };
-        let roles = match Roles::opens_alike(&config, &self.config) {
+        let roles = match self.roles.serves(&config, &self.config) {
             true => Arc::clone(&self.roles),
             false => Arc::new(Roles::open(&config, &self.limits).await?),
         };

@@ -1,6 +1,7 @@
 //! Which part this host plays for the keys of our own addresses, and what that needs: opened once, looked after hourly.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -26,6 +27,8 @@ pub struct Roles {
     keyring: Option<Arc<dyn Keyring>>,
     learner: Option<Learner>,
     stamper: Option<Stamper>,
+    /// The secrets as they were when they were read.
+    secrets: Vec<Option<(SystemTime, u64)>>,
     limits: Arc<Limits>,
     opened: Instant,
 }
@@ -34,6 +37,8 @@ impl Roles {
     /// Opens what the roles need that are played at all: the keyring, and for each its half of the pair.
     pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Roles, Error> {
         let settings = config.keyring.clone();
+        // Before they are read: what is changed meanwhile is read again.
+        let before = secrets(config);
         let owners = Owners::new(&settings, limits)?;
         let (learns, stamps) = (settings.learn.is_anywhere(), settings.stamp.is_anywhere());
         let keyring = match learns || stamps && settings.fetch_from.is_empty() {
@@ -51,6 +56,9 @@ impl Roles {
             true => Some(Stamper::new(source(config, keyring.as_ref(), limits)?, limits)),
             false => None,
         };
+        // A pair that was made just now is the one that was read.
+        let now = secrets(config);
+        let secrets = before.into_iter().zip(now).map(|(before, now)| before.or(now)).collect();
         let is_file = config.store.url.is_empty();
         Ok(Roles {
             settings,
@@ -59,18 +67,20 @@ impl Roles {
             keyring,
             learner,
             stamper,
+            secrets,
             limits: Arc::clone(limits),
             opened: Instant::now(),
         })
     }
 
-    /// Whether what was opened for one configuration serves the other.
-    pub fn opens_alike(one: &Config, other: &Config) -> bool {
+    /// Whether what was opened for one configuration serves the other: the same settings, and files of secrets that nobody
+    /// changed since.
+    pub fn serves(&self, one: &Config, other: &Config) -> bool {
         let parts = |config: &Config| {
             let Config { keyring, store, state_dir, verify, .. } = config.clone();
             (keyring, store, state_dir, verify.tls_roots)
         };
-        parts(one) == parts(other)
+        parts(one) == parts(other) && self.secrets == secrets(one)
     }
 
     /// Which logins own which addresses.
@@ -135,6 +145,15 @@ impl Roles {
     }
 }
 
+/// When the files of secrets were written, and which files they are; absent where there is none.
+fn secrets(config: &Config) -> Vec<Option<(SystemTime, u64)>> {
+    let told = |path: PathBuf| {
+        let known = std::fs::metadata(path).ok()?;
+        Some((known.modified().ok()?, known.ino()))
+    };
+    [config.keyring.fetch_token_file.clone(), store::keyring_key(config)].map(told).into()
+}
+
 /// Where the keys come from that are stamped: the AS itself where `keyring.fetch_from` says so, else the keyring.
 fn source(config: &Config, keyring: Option<&Arc<dyn Keyring>>, limits: &Arc<Limits>) -> Result<Arc<dyn Source>, Error> {
     let path = store::keyring_key(config);
@@ -197,6 +216,24 @@ mod tests {
         drop(guard);
         let said = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_was_changed_in_its_file_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
+        config.keyring.learn = Where::All(true);
+        config.keyring.fetch_token_file = dir.path().join("token");
+        let roles = Roles::open(&config, &Arc::default()).await.unwrap();
+        assert!(roles.serves(&config, &config), "a pair that it made itself is no change");
+        for name in ["token", "keyring.key"] {
+            let roles = Roles::open(&config, &Arc::default()).await.unwrap();
+            assert!(roles.serves(&config, &config));
+            let text = std::fs::read(dir.path().join(name)).unwrap_or_else(|_| b"a token".to_vec());
+            std::fs::write(dir.path().join("new"), text).unwrap();
+            std::fs::rename(dir.path().join("new"), dir.path().join(name)).unwrap();
+            assert!(!roles.serves(&config, &config), "{name}");
+        }
     }
 
     #[tokio::test]
