@@ -172,7 +172,8 @@ impl Finding {
                 }
                 if let (true, Some(sender)) = (found.own_key, &found.sender) {
                     notes.push(format!(
-                        "a living key of {sender} came in from outside: `addrauth key rotate {sender}` replaces it"
+                        "a living key of {sender} came in from outside: `addrauth key rotate {sender}`, and once the new one is \
+                         learned, `addrauth key revoke {sender} --only FINGERPRINT` for this one"
                     ));
                 }
             }

@@ -111,9 +111,10 @@ impl Filter {
         let ours = self.config.final_domains.iter().any(|domain| domain == sender.domain());
         let seen = ours && found.status == KeyStatus::Valid && !by_owner && !trust::is_hop(&self.config, mail);
         if seen && self.warned.is_due(&sender.to_string()) {
+            let key = mail.keys.iter().flatten().next().map(|key| key.verify_key().fingerprint()).unwrap_or_default();
             tracing::warn!(
-                "a living key of {sender} came in from outside: somebody elsewhere has it; `addrauth key rotate {sender}` \
-                 replaces it"
+                "a living key of {sender} came in from outside: somebody elsewhere has it; `addrauth key rotate {sender}`, and \
+                 once the new one is learned, `addrauth key revoke {sender} --only {key}`, or it stays good until it ends"
             );
         }
         seen

@@ -46,7 +46,8 @@ pub(super) fn own_key(sender: &str) -> String {
     format!(
         "But {sender} is an address of ours, and the message came neither from a login that owns it nor from a server of ours: \
          somebody elsewhere has this key. Forwarded mail looks like that, and so does a stolen key: `addrauth key rotate \
-         {sender}` replaces it."
+         {sender}` makes another at once, and this one stays good until it ends: once the new one is learned, `addrauth key \
+         revoke {sender} --only FINGERPRINT` ends it (`addrauth key show {sender}` lists them)."
     )
 }
 

@@ -350,7 +350,9 @@ fn what_is_said_of_keys_that_are_not_learned_and_of_mail_that_goes_out_holds_its
     let told = text(Finding::Found(refused));
     assert!(told.contains("taken off and not learned, since the message brings several"), "{told}");
     assert!(
-        told.contains("somebody elsewhere has this key") && told.contains("key rotate alice@home.example"),
+        told.contains("somebody elsewhere has this key")
+            && told.contains("key rotate alice@home.example")
+            && told.contains("addrauth key revoke alice@home.example --only FINGERPRINT"),
         "{told}"
     );
     let sent = |stamp| text(Finding::Submitted(Submitted { sender: own(), stamp, inside: None }));
