@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long accepting rests when there are no descriptors left: it must not spin.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// Connections that there may be however few descriptors are allowed.
+const STREAMS_LEAST: usize = 64;
+
 /// The doors of TLS, and who sits behind them.
 #[derive(Debug)]
 pub struct Streams {
@@ -46,38 +50,75 @@ impl Streams {
 /// Connections at once, in all and by network.
 #[derive(Debug)]
 struct Seats {
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    taken: Arc<Mutex<HashMap<u64, Taken>>>,
+    next: AtomicU64,
     most: usize,
     most_of_one: usize,
 }
 
+/// Who sits on one.
+#[derive(Debug)]
+struct Taken {
+    network: IpAddr,
+    /// When a line came last, or else when it was taken.
+    spoke: Instant,
+    /// Cancelled when the place is needed.
+    leave: CancellationToken,
+}
+
 /// The right to be connected; it ends when dropped.
 struct Seat {
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    network: IpAddr,
+    taken: Arc<Mutex<HashMap<u64, Taken>>>,
+    number: u64,
+    leave: CancellationToken,
 }
 
 impl Seats {
+    fn new(most: usize, most_of_one: usize) -> Seats {
+        Seats { taken: Arc::default(), next: AtomicU64::new(0), most, most_of_one }
+    }
+
+    /// Where all are taken, whoever has been silent longest leaves: idle connections must not keep those with a question out.
     fn take(&self, peer: IpAddr) -> Option<Seat> {
-        let network = network(peer);
+        let (network, leave) = (network(peer), CancellationToken::new());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_this = taken.get(&network).copied().unwrap_or_default();
-        if of_this >= self.most_of_one || taken.values().sum::<usize>() >= self.most {
+        if taken.values().filter(|other| other.network == network).count() >= self.most_of_one {
             return None;
         }
-        taken.insert(network, of_this + 1);
-        Some(Seat { taken: self.taken.clone(), network })
+        if taken.len() >= self.most {
+            let silent = taken.iter().min_by_key(|(_, other)| other.spoke).map(|(number, _)| *number)?;
+            if let Some(other) = taken.remove(&silent) {
+                other.leave.cancel();
+            }
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        taken.insert(number, Taken { network, spoke: Instant::now(), leave: leave.clone() });
+        Some(Seat { taken: self.taken.clone(), number, leave })
+    }
+}
+
+impl Seat {
+    /// A line came.
+    fn speaks(&self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = taken.get_mut(&self.number) {
+            mine.spoke = Instant::now();
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.network) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.remove(&self.network)),
-        }
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
     }
+}
+
+/// How many connections there may be, so that other files and sockets keep three quarters of the descriptors.
+fn room_for(most: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = open.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    soft.map_or(most, |soft| most.min((soft / 4).max(STREAMS_LEAST)))
 }
 
 /// What is done with one line.
@@ -104,8 +145,7 @@ impl Authority {
             let place = socket.local_addr().map_err(failed)?;
             listeners.push(TcpListener::bind(place).await.map_err(failed)?);
         }
-        let (most, most_of_one) = (self.limits.streams, self.limits.streams_per_network);
-        let seats = Seats { taken: Arc::default(), most, most_of_one };
+        let seats = Seats::new(room_for(self.limits.streams), self.limits.streams_per_network);
         Ok(Some(Arc::new(Streams { listeners, acceptor, fetch, seats })))
     }
 
@@ -161,7 +201,7 @@ impl Authority {
         streams: Arc<Streams>,
         tcp: TcpStream,
         peer: SocketAddr,
-        _seat: Seat,
+        seat: Seat,
         shutdown: CancellationToken,
     ) {
         // Replies are written whole, so that nothing is gained by waiting for more.
@@ -171,6 +211,7 @@ impl Authority {
         let greeting = timeout(self.limits.stream_handshake, streams.acceptor.accept(tcp));
         let greeted = tokio::select! {
             () = shutdown.cancelled() => return,
+            () = seat.leave.cancelled() => return,
             greeted = greeting => greeted,
         };
         let mut stream = match greeted {
@@ -178,7 +219,10 @@ impl Authority {
             Ok(Err(e)) => return debug!(%peer, "closed: {e}"),
             Err(_) => return debug!(%peer, "closed: the TLS handshake takes too long"),
         };
-        let why = self.answer_lines(&mut stream, &streams, peer, &shutdown).await;
+        let why = tokio::select! {
+            why = self.answer_lines(&mut stream, &streams, peer, &seat, &shutdown) => why,
+            () = seat.leave.cancelled() => "its place was needed, and it was silent longest",
+        };
         debug!(%peer, "closed: {why}");
         let _ = timeout(FAREWELL, stream.shutdown()).await;
     }
@@ -189,23 +233,25 @@ impl Authority {
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
         streams: &Streams,
         peer: SocketAddr,
+        seat: &Seat,
         shutdown: &CancellationToken,
     ) -> &'static str {
         let mut room = Zeroizing::new(vec![0; self.limits.stream_octets.max(STREAM_MAX)]);
         let (mut filled, mut since) = (0, Instant::now());
+        let oldest = since + self.limits.stream_age;
         loop {
             let begins = filled == 0;
             let patience = if begins { self.limits.stream_idle } else { self.limits.stream_line };
             let free = room.get_mut(filled..).unwrap_or_default();
             let read = tokio::select! {
                 () = shutdown.cancelled() => return "this server stops",
-                read = timeout_at(since + patience, stream.read(free)) => read,
+                read = timeout_at(oldest.min(since + patience), stream.read(free)) => read,
             };
             match read {
                 Ok(Ok(0)) => return "the other side closed it",
                 Ok(Ok(count)) => filled += count,
                 Ok(Err(_)) => return "it broke",
-                Err(_) => return "the other side is too slow",
+                Err(_) => return "the other side is too slow, or connected for long enough",
             }
             let lines = room.get(..filled).unwrap_or_default();
             let whole = lines.iter().rposition(|&octet| octet == b'\n').map_or(0, |at| at + 1);
@@ -220,6 +266,9 @@ impl Authority {
                 return "a line is too long";
             }
             // A line has its time from its first octet on.
+            if whole > 0 {
+                seat.speaks();
+            }
             if whole > 0 || begins {
                 since = Instant::now();
             }
@@ -273,16 +322,37 @@ mod tests {
 
     #[test]
     fn f6_no_network_takes_all_seats_and_each_is_free_again() {
-        let seats = Seats { taken: Arc::default(), most: 5, most_of_one: 2 };
+        let seats = Seats::new(5, 2);
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let first = seats.take(ip("192.0.2.1")).unwrap();
         let _second = seats.take(ip("::ffff:192.0.2.200")).unwrap();
         assert!(seats.take(ip("192.0.2.3")).is_none());
         drop(first);
         let _third = seats.take(ip("192.0.2.3")).unwrap();
-        let others: Vec<_> = (0..9).map_while(|n| seats.take(ip(&format!("198.51.{n}.1")))).collect();
+        let others: Vec<_> = (0..3).map_while(|n| seats.take(ip(&format!("198.51.{n}.1")))).collect();
         assert_eq!(others.len(), 3);
+        assert_eq!(seats.taken.lock().unwrap().len(), 5);
         drop(others);
+        assert_eq!(seats.taken.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn idle_connections_do_not_keep_a_new_one_with_a_question_out() {
+        let seats = Seats::new(1_024, 64);
+        let ip = |n: usize| IpAddr::from([192, (n / 256) as u8, (n % 256) as u8, 1]);
+        let idle: Vec<_> = (0..1_024).map(|n| seats.take(ip(n)).unwrap()).collect();
+        idle[0].speaks();
+        let new = seats.take(ip(2_000)).unwrap();
+        let left: Vec<_> = (0..1_024).filter(|n| idle[*n].leave.is_cancelled()).collect();
+        assert_eq!(left, [1], "the first has spoken since");
+        assert!(!new.leave.is_cancelled());
+        drop(idle);
         assert_eq!(seats.taken.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn connections_leave_room_for_other_descriptors() {
+        assert_eq!(room_for(1), 1);
+        assert!(room_for(usize::MAX) >= STREAMS_LEAST && room_for(100) >= STREAMS_LEAST);
     }
 }

@@ -107,7 +107,8 @@ pub struct Limits {
     pub answers_at_once: usize,
     /// VERIFY questions that are looked up together: under load one question to the table serves as many.
     pub answers_together: usize,
-    /// TLS connections to our AS at once, those in their handshake included; a new one beyond that is closed. Some 50 KB each.
+    /// TLS connections to our AS at once, those in their handshake included, and at most a quarter of the descriptors that this
+    /// process may have; for a new one beyond that the one that has been silent longest is closed. Some 50 KB each.
     pub streams: usize,
     /// The same from one /24 or /56: a large provider's servers keep one each, and one network must not take all.
     pub streams_per_network: usize,
@@ -115,6 +116,8 @@ pub struct Limits {
     pub stream_handshake: Duration,
     /// How long a TLS connection to our AS may say nothing between two lines.
     pub stream_idle: Duration,
+    /// How long a TLS connection to our AS may last, whatever it says: nobody holds a place for ever.
+    pub stream_age: Duration,
     /// How long one line may take from its first octet to its last: a verifier writes it in one go.
     pub stream_line: Duration,
     /// How long the other side may leave our replies unread before its connection is closed.
@@ -321,6 +324,7 @@ impl Default for Limits {
             streams_per_network: 64,
             stream_handshake: Duration::from_secs(5),
             stream_idle: Duration::from_secs(60),
+            stream_age: Duration::from_secs(3_600),
             stream_line: Duration::from_secs(5),
             stream_write: Duration::from_secs(10),
             stream_octets: 16 * 1024,
