@@ -72,7 +72,7 @@ pub enum Added {
 /// How the keys of all addresses stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunningOut {
-    /// Addresses that ever had a key.
+    /// Addresses that had a key and are to have one: they have a living one, or get one every AGI.
     pub addresses: u64,
     /// Of these, those without a living one.
     pub without: u64,
@@ -125,7 +125,7 @@ pub trait Keys {
     /// are. Where its last living key goes so, it is the address's turn. Returns how many it marked.
     async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error>;
 
-    /// How many addresses had a key and have none alive now, and how many have their last one end before `soon`.
+    /// How many addresses that are to have a key had one and have none alive now, and how many have their last one end before `soon`.
     async fn running_out(&self, now: SystemTime, soon: SystemTime) -> Result<RunningOut, Error>;
 
     /// Deletes the keys that ended or were revoked before this time; returns how many. Generations go on counting.

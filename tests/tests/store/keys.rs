@@ -30,7 +30,10 @@ async fn addresses_whose_keys_run_out_are_counted(bed: Bed) {
     }
     table.revoke("d@x.test", &[1], at(1)).await.unwrap();
     let found = table.running_out(at(10), at(100)).await.unwrap();
-    assert_eq!(found, RunningOut { addresses: 4, without: 2, soon: 1 });
+    assert_eq!(found, RunningOut { addresses: 2, without: 0, soon: 1 }, "nobody waits for keys of c and d");
+    table.enlist(&[row("d@x.test", None, 300)], &mut |_| {}).await.unwrap();
+    let found = table.running_out(at(10), at(100)).await.unwrap();
+    assert_eq!(found, RunningOut { addresses: 3, without: 1, soon: 1 });
 }
 
 async fn generations_go_on_counting_after_a_sweep(bed: Bed) {

@@ -73,6 +73,9 @@ impl Keys for MemoryKeys {
             for address in addresses {
                 let unrevoked = table.of(&address).filter(|(_, key)| key.revoked.is_none());
                 let ends = unrevoked.map(|(_, key)| key.expires).max().unwrap_or_default();
+                if ends <= now && !table.settings.contains_key(&address) {
+                    continue;
+                }
                 found.addresses += 1;
                 found.without += u64::from(ends <= now);
                 found.soon += u64::from(ends > now && ends <= soon);

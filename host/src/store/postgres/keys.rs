@@ -109,7 +109,9 @@ impl Keys for PostgresKeys {
                 "SELECT count(*), count(*) FILTER (WHERE ends <= $1), count(*) FILTER (WHERE ends > $1 AND ends <= $2)
                  FROM (SELECT coalesce(max(k.expires), 0) AS ends FROM addrauth.addresses a
                    LEFT JOIN addrauth.keys k ON k.address = a.address AND k.revoked IS NULL
-                   WHERE a.generation > 0 GROUP BY a.address) of_each",
+                   WHERE a.generation > 0 GROUP BY a.address
+                   HAVING max(k.expires) > $1 OR EXISTS (SELECT 1 FROM addrauth.settings s WHERE s.address = a.address)
+                 ) of_each",
             )
             .bind(seconds(now))
             .bind(seconds(soon))

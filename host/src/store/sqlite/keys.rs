@@ -91,7 +91,8 @@ impl Keys for SqliteKeys {
         let row = sqlx::query(
             "SELECT count(*), coalesce(sum(ends <= ?1), 0), coalesce(sum(ends > ?1 AND ends <= ?2), 0) FROM
              (SELECT coalesce(max(expires), 0) AS ends FROM addresses
-              LEFT JOIN keys ON keys.address = addresses.address AND revoked IS NULL GROUP BY addresses.address)",
+              LEFT JOIN keys ON keys.address = addresses.address AND revoked IS NULL GROUP BY addresses.address
+              HAVING ends > ?1 OR EXISTS (SELECT 1 FROM settings WHERE settings.address = addresses.address))",
         )
         .bind(seconds(now))
         .bind(seconds(soon))
