@@ -93,7 +93,7 @@ fn room(dir: &Path, about: &str, report: &mut Report) {
 
 /// The files in the state directory: for the owner of the directory alone.
 fn files(dir: &Path, owner: u32, report: &mut Report) {
-    for name in ["mark.key", "post.key", "filter.db", "authority.db"] {
+    for name in ["mark.key", "post.key", "keyring.key", "filter.db", "authority.db", "keyring.db"] {
         let found = match std::fs::symlink_metadata(dir.join(name)) {
             Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -260,6 +260,12 @@ mod tests {
         fs::write(state.join("mark.key"), [1; 31]).unwrap();
         mode(&state.join("mark.key"), 0o600);
         wrongs(&looked_at(state).await, "32 octets");
+        for name in ["post.key", "keyring.key", "keyring.db"] {
+            fs::write(state.join(name), "x").unwrap();
+            mode(&state.join(name), 0o604);
+            wrongs(&looked_at(state).await, "its mode is 604");
+            fs::remove_file(state.join(name)).unwrap();
+        }
         fs::write(state.join("filter.db"), "no database at all, and longer than a header of one".repeat(9)).unwrap();
         mode(&state.join("filter.db"), 0o600);
         wrongs(&looked_at(state).await, "filter.db");
