@@ -24,6 +24,9 @@ use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post};
 
 /// Tries after which it is said that keys are held back: a replica may well lag for the first ones.
 const TELLING_TRIES: u32 = 3;
+/// Refusals for good in a row after which a key is given up, an hour and a half: a slip in the MTA's settings ("Relay access
+/// denied") refuses every key alike, and is mended by then.
+const REFUSALS: u32 = 10;
 
 /// Asks the servers of a domain whether they know a key.
 #[async_trait]
@@ -168,6 +171,9 @@ impl Poster {
                 }
             }
         }
+        if posted.done + posted.given_up > 0 {
+            authority.keys.forget_ended().await;
+        }
         Ok(posted)
     }
 
@@ -209,7 +215,7 @@ impl Poster {
                 self.tell_held(&post, None);
                 info!(address = post.address, generation, message_id, tries, "new key sent");
             }
-            Err(Failure { lasting: true, text }) => self.give_up(&post, &text, posted).await?,
+            Err(Failure { lasting: true, text }) => self.refused(&post, &text, posted).await?,
             Err(Failure { text, .. }) => {
                 info!(address = post.address, generation, message_id, tries, "new key postponed: {text}");
                 self.postpone(&post, &text, posted).await?;
@@ -290,6 +296,19 @@ impl Poster {
         let why = self.note(why);
         debug!(address = post.address, generation = post.generation, tries = post.tries, "new key postponed: {why}");
         Ok(self.authority.keys.postpone_post(post, &why).await?)
+    }
+
+    /// Counts refusals for good in the note; the last of [`REFUSALS`] in a row gives up.
+    async fn refused(&self, post: &Post, text: &str, posted: &mut Posted) -> Result<(), Error> {
+        let rows = self.authority.keys.posts_of(&post.address).await?;
+        let note = rows.into_iter().find(|row| row.generation == post.generation).and_then(|row| row.note);
+        let before =
+            note.as_deref().and_then(|note| note.strip_prefix("refused, ")?.split_once(" of ")?.0.parse().ok());
+        let count = before.unwrap_or(0_u32).saturating_add(1);
+        match count >= REFUSALS {
+            true => self.give_up(post, text, posted).await,
+            false => self.postpone(post, &format!("refused, {count} of {REFUSALS} times: {text}"), posted).await,
+        }
     }
 
     async fn give_up(&self, post: &Post, why: &str, posted: &mut Posted) -> Result<(), Error> {

@@ -62,6 +62,9 @@ pub trait Posts {
     /// Ends a post with this outcome; the sealed key is gone.
     async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error>;
 
+    /// Sees to it that the sealed keys of ended posts are in no log of the database either, as far as that can be done now.
+    async fn forget_ended(&self) {}
+
     /// The posts of an address (folded here), newest first, until their keys are swept.
     async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error>;
 

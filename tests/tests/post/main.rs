@@ -160,6 +160,13 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
     assert!(outcome.is_none() && note.as_ref().unwrap().contains("4.3.0"), "{note:?}");
     bed.pass(60);
     bed.mailbox.refuse(Some("550 5.1.1 no such user"));
+    for n in 1..10 {
+        assert_eq!(bed.turn().await, posted(1, 0));
+        let (outcome, note) = bed.way(ALICE).await;
+        let note = note.unwrap();
+        assert!(outcome.is_none() && note.starts_with(&format!("refused, {n} of 10 times: ")), "{note}");
+        bed.pass(7_200);
+    }
     assert_eq!(bed.turn().await, Posted { taken: 1, done: 0, given_up: 1 });
     let (outcome, note) = bed.way(ALICE).await;
     assert!(outcome.unwrap().starts_with("given up: ") && note.is_none());
@@ -168,7 +175,10 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
     assert_eq!(bed.turn().await, posted(0, 0));
     let (ids, keys): (Vec<_>, Vec<_>) =
         bed.mailbox.taken().iter().map(|mail| (mail.field("Message-ID").unwrap(), key_of(mail))).unzip();
-    assert!(ids.len() == 2 && ids[0] == ids[1] && keys[0] == keys[1], "each try is the same mail");
+    assert!(
+        ids.len() == 11 && ids.iter().all(|id| *id == ids[0]) && keys.iter().all(|key| *key == keys[0]),
+        "each try is the same mail"
+    );
     assert!(!holds(&octets_below(bed.dir.path()), &keys[0]));
 }
 

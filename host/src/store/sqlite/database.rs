@@ -85,6 +85,13 @@ impl Database {
         }
     }
 
+    /// Empties the log into the file, where nobody reads at this moment: what was overwritten is then in neither.
+    pub(in crate::store) async fn empty_log(&self) {
+        if let Err(e) = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await {
+            tracing::debug!("{}: the log is emptied later: {e}", self.path.display());
+        }
+    }
+
     /// Closes the connections; what is asked for later fails.
     pub(in crate::store) async fn close(&self) {
         self.readers.close().await;

@@ -120,12 +120,11 @@ impl Keyring for SqliteKeyring {
     }
 
     async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
-        sqlx::query("DELETE FROM keyring WHERE expires < ?")
-            .bind(seconds(before))
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|e| self.0.failed(e))
+        let swept =
+            sqlx::query("DELETE FROM keyring WHERE expires < ?").bind(seconds(before)).execute(self.0.writer()).await;
+        // Superseded keys are to be in no log either, and this is not on the way of mail.
+        self.0.empty_log().await;
+        swept.map(|done| done.rows_affected()).map_err(|e| self.0.failed(e))
     }
 
     async fn close(&self) {

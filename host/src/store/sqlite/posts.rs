@@ -142,6 +142,10 @@ impl Posts for SqliteKeys {
         .map_err(|e| self.0.failed(e))
     }
 
+    async fn forget_ended(&self) {
+        self.0.empty_log().await;
+    }
+
     async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
         let read = |row: &sqlx::sqlite::SqliteRow| {
             Ok(PostRow {
@@ -217,5 +221,23 @@ mod tests {
         assert!(table.take_post(time(300), minute).await.unwrap().is_none());
         let again = table.take_post(time(360), minute).await.unwrap().unwrap();
         assert_eq!((again.address.as_str(), again.tries), ("user5000@example.com", 2));
+    }
+
+    #[tokio::test]
+    async fn the_sealed_key_of_an_ended_post_is_in_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
+        let sealed: Vec<u8> = (0..112).map(|n| n ^ 0x5a).collect();
+        let key = NewKey { post: Some(Sealed::from_octets(sealed.clone())), ..owed(1, 100, 900) };
+        table.add_all(&[key], 4).await.unwrap();
+        let holds = || {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+            files.into_iter().any(|octets| octets.windows(sealed.len()).any(|part| part == sealed))
+        };
+        assert!(holds());
+        let post = table.take_post(time(200), |_| Duration::from_secs(60)).await.unwrap().unwrap();
+        table.end_post(&post, "sent", time(200)).await.unwrap();
+        table.forget_ended().await;
+        assert!(!holds());
     }
 }
