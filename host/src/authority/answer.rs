@@ -138,11 +138,12 @@ impl Authority {
             let mut each = rows.as_ref()?.chunk_by(|one, other| one.address == other.address);
             Some(each.find(|rows| rows.first().is_some_and(|row| row.address == address)).unwrap_or_default())
         };
-        let answer = |((request, own), (line, peer)): ((Request<'_>, Option<String>), &(Vec<u8>, SocketAddr))| {
+        let mut answers = Vec::with_capacity(lines.len());
+        for ((request, own), (line, peer)) in asked.iter().zip(lines) {
             let known = own.as_deref().map(|address| (address, of(address)));
-            self.answer_one(over, &request, known, line.len(), *peer)
-        };
-        asked.into_iter().zip(lines).map(answer).collect()
+            answers.push(self.answer_one(over, request, known, line.len(), *peer));
+        }
+        answers
     }
 
     /// A line, and the address that it asks about where that is one of ours.
