@@ -148,6 +148,12 @@ impl Authority {
         Ok(rows.into_iter().map(|row| self.enlisted_row(row)).collect())
     }
 
+    /// When an address of ours gets its next key by itself; absent where it is not in the table of addresses.
+    pub async fn turn(&self, address: &Address) -> Result<Option<SystemTime>, Error> {
+        let row = self.keys.settings(&self.own_or_refuse(address)?).await?;
+        Ok(row.map(|row| row.due))
+    }
+
     /// AGI and AVT in force for an address (folded).
     pub(super) async fn intervals(&self, address: &str) -> Result<(Duration, Duration), Error> {
         let row = self.keys.settings(address).await?;

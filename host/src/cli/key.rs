@@ -162,6 +162,12 @@ async fn rotate(authority: &Authority, address: &Address, json: bool) -> Result<
             owed.generation, owed.address, owed.fingerprint
         ));
     }
+    if authority.turn(address).await?.is_none() {
+        note(format_args!(
+            "{address} is not in the table of addresses, so this is its only key: `addrauth address add {address}` gives it \
+             one in time"
+        ));
+    }
     Ok(exit::YES)
 }
 
@@ -171,7 +177,15 @@ async fn show(authority: &Authority, address: &Address, json: bool) -> Result<Ex
         let rows: Vec<_> = keys.iter().map(row).collect();
         print(json!({ "address": address.to_string(), "keys": rows }));
     } else if keys.is_empty() {
-        note(format_args!("{address} has no keys: `addrauth key issue {address}` makes one"));
+        match authority.turn(address).await? {
+            Some(due) => note(format_args!(
+                "{address} has no keys yet: its first one is made at {}, or at once by `addrauth key rotate {address}`",
+                text(due)
+            )),
+            None => note(format_args!(
+                "{address} has no keys, and is not in the table of addresses: `addrauth address add {address}` puts it in"
+            )),
+        }
     } else {
         print("GENERATION  STATE    FINGERPRINT  CREATED               EXPIRES               POST");
         for key in &keys {
