@@ -332,7 +332,7 @@ pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
 
 /// What the configuration allows this role, and probably does not mean.
 pub fn warnings(config: &Config) -> Vec<String> {
-    fetch::warnings(config)
+    fetch::warnings(config).into_iter().chain(post::warning(config)).collect()
 }
 
 /// Whether the keyring of who stamps is known to be the one that is opened here: keys are put straight into it, or it is in the
