@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::journal::{Entry, annotate, insert};
 use super::outbox::{self, Caps, Draft, Kind, Withheld};
 use super::sqlite::Database;
-use super::{Error, Kept, Opening, quarantine};
+use super::{Error, Kept, Opening, plan, quarantine};
 
 /// No row of ours is that far in the future, unless the clock was wrong and has been put right since: such rows count for
 /// nothing in the caps, and a notice among them is due.
@@ -32,8 +32,7 @@ pub struct Recorded {
 impl Ledger {
     /// Opens journal and outbox in this directory, and makes them where there are none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<Ledger, Error> {
-        let schema = [include_str!("schema/filter.1.sql"), include_str!("schema/filter.2.sql")];
-        Ok(Ledger(Database::open(dir, "filter.db", &schema, opening).await?))
+        Ok(Ledger(Database::open(dir, plan::FILTER, opening).await?))
     }
 
     /// Writes a journal row, and the mails that the caps allow, in one transaction. Durable when it returns. Notices that

@@ -16,6 +16,7 @@ mod keys;
 mod ledger;
 mod memory;
 mod outbox;
+mod plan;
 mod postgres;
 mod posts;
 mod quarantine;
@@ -128,7 +129,7 @@ pub enum Error {
     },
     /// Written by a newer version of this program.
     #[error(
-        "{path} has schema {found}, this program knows up to {known}: it was written by a newer addrauth. Install that version again, or restore the file from before the upgrade"
+        "{path} has schema {found}, this program knows up to {known}: it was written by a newer addrauth. Install that version again, or restore what was there before the upgrade"
     )]
     Newer {
         /// The file.

@@ -49,7 +49,7 @@ fn tables_are_made_told_of_and_used_by_the_other_verbs() {
     let (code, _, err) = run(dir.path(), &url, &["address", "add", "a@example.com"]);
     assert!(code == 2 && err.contains("addrauth store migrate"), "{err}");
     let (code, out, _) = run(dir.path(), "postgres:///none", &["store", "migrate", "--url", &url]);
-    assert!(code == 0 && out.contains("made, schema 1"), "{out}");
+    assert!(code == 0 && out.contains(": made, schema "), "{out}");
     let (code, out, _) = run(dir.path(), &url, &["store", "migrate"]);
     assert!(code == 0 && out.contains("up to date"), "{out}");
     assert_eq!(run(dir.path(), &url, &["address", "add", "a@example.com"]).0, 0);

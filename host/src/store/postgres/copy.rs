@@ -11,7 +11,7 @@ use super::database::Database;
 use super::fault::Fault;
 use super::{Line, SCAN, place};
 use crate::config::Store;
-use crate::store::{Error, Opening, is_there, sqlite};
+use crate::store::{Error, Opening, is_there, plan, sqlite};
 
 /// Rows written by one statement.
 const ROWS_AT_ONCE: usize = 5_000;
@@ -116,13 +116,11 @@ pub async fn copy(dir: &Path, store: &Store, opening: Opening) -> Result<Copied,
         return Err(Error::NotEmpty { place: database.name().to_owned() });
     }
     let mut copied = Vec::new();
-    for (file, schema, tables) in
-        [("authority.db", &sqlite::AUTHORITY[..], &AUTHORITY[..]), ("keyring.db", &sqlite::KEYRING, &KEYRING)]
-    {
-        if !is_there(&dir.join(file))? {
+    for (plan, tables) in [(plan::AUTHORITY, &AUTHORITY[..]), (plan::KEYRING, &KEYRING)] {
+        if !is_there(&dir.join(plan.of))? {
             continue;
         }
-        let from = sqlite::Database::open(dir, file, schema, opening).await?;
+        let from = sqlite::Database::open(dir, plan, opening).await?;
         // All tables of the file as they are at one moment.
         let mut read = from.readers().begin().await.map_err(|e| from.failed(e))?;
         for table in tables {

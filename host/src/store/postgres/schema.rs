@@ -5,21 +5,15 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::Place;
 use super::fault::Fault;
+use crate::store::plan::{POSTGRES, Stand};
 use crate::store::{Error, Opening};
 
-/// The steps: `STEPS[n]` leads from version n to n+1.
-const STEPS: [&str; 1] = [include_str!("../schema/postgres.1.sql")];
 /// The roles that logins are made members of.
 const ROLES: &str = include_str!("../schema/postgres.roles.sql");
 /// What each of them may do.
 const GRANTS: &str = include_str!("../schema/postgres.grants.sql");
 /// What those who migrate at once wait for, one for another: any number that nobody else takes ("addrauth" in ASCII).
 const LOCK: i64 = 0x6164_6472_6175_7468;
-
-/// The newest version known.
-pub(in crate::store) fn known() -> i64 {
-    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
-}
 
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,13 +31,11 @@ pub struct Migrated {
 /// Looks whether the schema is the one that this program knows.
 pub(super) async fn check(connection: &mut PgConnection, place: &str) -> Result<(), Fault> {
     let found = version(connection).await?;
-    let known = known();
-    match found {
-        found if found == known => Ok(()),
-        found if found < known => {
-            Err(Fault::Known(Error::OldSchema { place: place.to_owned(), found: found.max(0), known }))
-        }
-        found => Err(Fault::Known(Error::Newer { path: place.into(), found, known })),
+    let known = POSTGRES.known();
+    match POSTGRES.at(found) {
+        Stand::Current => Ok(()),
+        Stand::Older(_) => Err(Fault::Known(Error::OldSchema { place: place.to_owned(), found, known })),
+        Stand::Newer => Err(Fault::Known(Error::Newer { path: place.into(), found, known })),
     }
 }
 
@@ -68,7 +60,7 @@ pub(super) async fn migrate(place: &Place, opening: Opening) -> Result<Migrated,
         let left = grant(&mut connection).await?;
         // Not an error of ours to report: everything is committed.
         let _ = connection.close().await;
-        Ok(Migrated { place: place.name.clone(), found, version: known(), left })
+        Ok(Migrated { place: place.name.clone(), found, version: POSTGRES.known(), left })
     };
     // Making tables is quick; who waits is waiting for another migration, and the server ends that by itself.
     match tokio::time::timeout(super::SCAN + opening.busy, work).await {
@@ -93,16 +85,17 @@ async fn step(connection: &mut PgConnection, place: &str) -> Result<i64, Fault> 
         .await?;
     }
     let found = version(&mut work).await?;
-    if found > known() {
-        return Err(Fault::Known(Error::Newer { path: place.into(), found, known: known() }));
-    }
-    let missing = STEPS.iter().skip(usize::try_from(found).unwrap_or_default());
+    let missing = match POSTGRES.at(found) {
+        Stand::Current => return Ok(found),
+        Stand::Older(missing) => missing,
+        Stand::Newer => {
+            return Err(Fault::Known(Error::Newer { path: place.into(), found, known: POSTGRES.known() }));
+        }
+    };
     for step in missing {
         sqlx::raw_sql(*step).execute(&mut *work).await?;
     }
-    if found < known() {
-        sqlx::query("UPDATE addrauth.version SET version = $1").bind(known()).execute(&mut *work).await?;
-    }
+    sqlx::query("UPDATE addrauth.version SET version = $1").bind(POSTGRES.known()).execute(&mut *work).await?;
     work.commit().await?;
     Ok(found)
 }

@@ -4,6 +4,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::fault::Fault;
 use super::{Place, SCAN, count, schema};
+use crate::store::plan::POSTGRES;
 use crate::store::status::{Schema, Status};
 use crate::store::{Error, Opening};
 
@@ -29,7 +30,7 @@ pub(super) async fn status(place: &Place, opening: Opening) -> Result<Status, Er
 }
 
 async fn look(connection: &mut PgConnection, place: &Place) -> Result<Status, Fault> {
-    let (version, known) = (schema::version(connection).await?, schema::known());
+    let (version, known) = (schema::version(connection).await?, POSTGRES.known());
     let mut rights = Vec::new();
     if version > 0 {
         for (word, question) in RIGHTS {

@@ -14,16 +14,7 @@ pub(super) use database::Database;
 pub use database::prepare_dir;
 pub(super) use status::status;
 
-use super::{Error, KeyTable, Opening};
-
-/// The steps of `authority.db`.
-pub(super) const AUTHORITY: [&str; 3] = [
-    include_str!("../schema/authority.1.sql"),
-    include_str!("../schema/authority.2.sql"),
-    include_str!("../schema/authority.3.sql"),
-];
-/// The steps of `keyring.db`.
-pub(super) const KEYRING: [&str; 1] = [include_str!("../schema/keyring.1.sql")];
+use super::{Error, KeyTable, Opening, plan};
 
 /// The AS's table, `authority.db`.
 #[derive(Clone, Debug)]
@@ -32,7 +23,7 @@ pub struct SqliteKeys(Database);
 impl SqliteKeys {
     /// Opens the table in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeys, Error> {
-        Ok(SqliteKeys(Database::open(dir, "authority.db", &AUTHORITY, opening).await?))
+        Ok(SqliteKeys(Database::open(dir, plan::AUTHORITY, opening).await?))
     }
 }
 
@@ -45,6 +36,6 @@ pub struct SqliteKeyring(Database);
 impl SqliteKeyring {
     /// Opens the keyring in this directory, and makes it where there is none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<SqliteKeyring, Error> {
-        Ok(SqliteKeyring(Database::open(dir, "keyring.db", &KEYRING, opening).await?))
+        Ok(SqliteKeyring(Database::open(dir, plan::KEYRING, opening).await?))
     }
 }

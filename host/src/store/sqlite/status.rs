@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::{AUTHORITY, KEYRING};
+use crate::store::plan::{self, Plan};
 use crate::store::rights::unusable;
 use crate::store::status::{Schema, Status};
 use crate::store::{Error, Opening, is_there};
@@ -17,9 +17,9 @@ pub(in crate::store) async fn status(dir: &Path, opening: Opening) -> Result<Sta
         "SELECT count(*) FROM keys",
         "SELECT count(*) FROM posts WHERE ended IS NULL",
     ];
-    let (authority, counts) = look(dir, "authority.db", AUTHORITY.len(), &authority, opening).await?;
+    let (authority, counts) = look(dir, plan::AUTHORITY, &authority, opening).await?;
     let present = ["SELECT count(*) FROM keyring WHERE sealed IS NOT NULL"];
-    let (keyring, present) = look(dir, "keyring.db", KEYRING.len(), &present, opening).await?;
+    let (keyring, present) = look(dir, plan::KEYRING, &present, opening).await?;
     let count = |at: usize| counts.get(at).copied();
     Ok(Status {
         place: format!("SQLite files in {}", dir.display()),
@@ -33,16 +33,10 @@ pub(in crate::store) async fn status(dir: &Path, opening: Opening) -> Result<Sta
 }
 
 /// The version of a file, and what it counts where that is the version known.
-async fn look(
-    dir: &Path,
-    name: &str,
-    known: usize,
-    counts: &[&'static str],
-    opening: Opening,
-) -> Result<(Schema, Vec<u64>), Error> {
-    let path = dir.join(name);
-    let known = i64::try_from(known).unwrap_or(i64::MAX);
-    let mut schema = Schema { of: name.to_owned(), version: 0, known };
+async fn look(dir: &Path, plan: Plan, counts: &[&'static str], opening: Opening) -> Result<(Schema, Vec<u64>), Error> {
+    let path = dir.join(plan.of);
+    let known = plan.known();
+    let mut schema = Schema { of: plan.of.to_owned(), version: 0, known };
     if !is_there(&path)? {
         return Ok((schema, Vec::new()));
     }

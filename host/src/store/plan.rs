@@ -1,0 +1,103 @@
+//! The migration plan: which versions each database has had, and the step that leads from each to the next.
+//!
+//! A change of tables is a new file in `schema/`, numbered one higher, and a line here; a step that is on main is not edited
+//! any more. A step is SQL without BEGIN and COMMIT: all that are missing run in one transaction, with the new version.
+//! [`AUTHORITY`] and [`KEYRING`] are the same tables as [`POSTGRES`]: a step of the one comes with a step of the other, and new
+//! columns with their names in `postgres/copy.rs`.
+
+/// The steps of one database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// The file's name in `state_dir`, or the schema's in PostgreSQL.
+    pub(super) of: &'static str,
+    /// `steps[n]` leads from version n to version n + 1; version 0 has no tables.
+    pub(super) steps: &'static [&'static str],
+}
+
+/// Journal, quarantine, outbox and the choices of users.
+pub(super) const FILTER: Plan =
+    Plan { of: "filter.db", steps: &[include_str!("schema/filter.1.sql"), include_str!("schema/filter.2.sql")] };
+
+/// The AS's addresses, keys, posts and counts.
+pub(super) const AUTHORITY: Plan = Plan {
+    of: "authority.db",
+    steps: &[
+        include_str!("schema/authority.1.sql"),
+        include_str!("schema/authority.2.sql"),
+        include_str!("schema/authority.3.sql"),
+    ],
+};
+
+/// The keyring of our own addresses.
+pub(super) const KEYRING: Plan = Plan { of: "keyring.db", steps: &[include_str!("schema/keyring.1.sql")] };
+
+/// What several hosts share.
+pub(super) const POSTGRES: Plan = Plan { of: "addrauth", steps: &[include_str!("schema/postgres.1.sql")] };
+
+/// How a version that was found stands to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// It is the newest one.
+    Current,
+    /// It is older: these steps lead to the newest.
+    Older(&'static [&'static str]),
+    /// A newer program wrote it.
+    Newer,
+}
+
+impl Plan {
+    /// The newest version.
+    pub(super) fn known(self) -> i64 {
+        i64::try_from(self.steps.len()).unwrap_or(i64::MAX)
+    }
+
+    /// How a version stands to this plan; one that cannot be (below 0) counts as newer, and is left alone.
+    pub(super) fn at(self, version: i64) -> Stand {
+        match usize::try_from(version).ok().and_then(|done| self.steps.get(done..)) {
+            Some([]) => Stand::Current,
+            Some(missing) => Stand::Older(missing),
+            None => Stand::Newer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_current_older_by_the_steps_that_are_missing_or_newer() {
+        let plan = Plan { of: "x.db", steps: &["a", "b", "c"] };
+        assert_eq!(plan.known(), 3);
+        assert_eq!(plan.at(0), Stand::Older(&["a", "b", "c"]));
+        assert_eq!(plan.at(2), Stand::Older(&["c"]));
+        assert_eq!(plan.at(3), Stand::Current);
+        for newer in [4, i64::MAX, -1, i64::MIN] {
+            assert_eq!(plan.at(newer), Stand::Newer, "{newer}");
+        }
+    }
+
+    #[test]
+    fn every_step_in_the_folder_is_in_the_plan_and_none_ends_the_transaction_it_runs_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/schema");
+        let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let files: Vec<String> = names.collect();
+        for (name, plan) in [("filter", FILTER), ("authority", AUTHORITY), ("keyring", KEYRING), ("postgres", POSTGRES)]
+        {
+            let of_it = files.iter().filter(|file| {
+                let middle = file.strip_prefix(name).and_then(|rest| rest.strip_suffix(".sql"));
+                middle.is_some_and(|middle| middle.trim_start_matches('.').parse::<u32>().is_ok())
+            });
+            assert_eq!(of_it.count(), plan.steps.len(), "{name}");
+            for (at, step) in plan.steps.iter().enumerate() {
+                let file = format!("{folder}/{name}.{}.sql", at + 1);
+                assert_eq!(*step, std::fs::read_to_string(&file).unwrap(), "{file} is step {}", at + 1);
+                let words = step.lines().filter(|line| !line.trim_start().starts_with("--"));
+                let words: Vec<_> = words.flat_map(str::split_whitespace).map(str::to_uppercase).collect();
+                for word in ["BEGIN", "BEGIN;", "COMMIT;", "ROLLBACK;", "VACUUM", "VACUUM;"] {
+                    assert!(!words.iter().any(|found| found == word), "{file}: {word}");
+                }
+            }
+        }
+    }
+}
