@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::case::MarkAs;
+use crate::files;
 use crate::proto::address::{Address, folded};
 
 mod keyring;
@@ -341,8 +342,13 @@ impl Default for Authority {
 impl Config {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Config, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Config::parse(&text, path)
+        Config::parse(&Config::text(path)?, path)
+    }
+
+    /// The text of a file, for [`Config::parse`].
+    pub fn text(path: &Path) -> Result<String, Error> {
+        let read = files::read_text(path, Limits::default().config_octets);
+        read.map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })
     }
 
     /// Reads TOML; `path` is for the errors.

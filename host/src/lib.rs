@@ -18,14 +18,15 @@
 //! | --- | --- | --- |
 //! | [`proto`] | addresses, keys, header blocks, `AS=` records, VERIFY lines: bytes in, values out, no I/O | nothing |
 //! | [`case`] | `Mail`, `Finding`, `Decision`, `Reply` and the `Case` that holds all four | proto |
-//! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto, case |
+//! | [`files`] | files that others wrote: opened by their type, read within a bound | nothing |
+//! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto, case, files |
 //! | [`settle`] | many decisions into one reply, pure | proto, case |
-//! | [`store`] | verbs over SQLite, PostgreSQL or memory | proto, case, config |
-//! | [`tls`] | sockets with certificates | config |
+//! | [`store`] | verbs over SQLite, PostgreSQL or memory | proto, case, files, config |
+//! | [`tls`] | sockets with certificates | files, config |
 //! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store, tls |
-//! | [`keyring`] | learn new keys of our own addresses, stamp their mail | proto, case, config, store, tls |
-//! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, config, store |
-//! | [`outbox`] | compose notices and reports, and send them | proto, case, config, store |
+//! | [`keyring`] | learn new keys of our own addresses, stamp their mail | proto, case, files, config, store, tls |
+//! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, files, config, store |
+//! | [`outbox`] | compose notices and reports, and send them | proto, case, files, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
@@ -41,6 +42,7 @@ pub mod case;
 pub mod cli;
 pub mod config;
 pub mod custody;
+pub mod files;
 pub mod filter;
 pub mod keyring;
 pub mod mta;

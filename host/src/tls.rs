@@ -15,6 +15,9 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
+use crate::config::Limits;
+use crate::files;
+
 pub use client::{Connector, Failed, ends};
 pub use server::{Acceptor, Refused};
 
@@ -59,8 +62,8 @@ fn provider() -> Arc<CryptoProvider> {
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |what: String| Error::File { path: path.to_owned(), what };
-    let octets = std::fs::read(path).map_err(|e| wrong(unreadable(&e)))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&octets).collect();
+    let octets = files::read(path, Limits::default().pem_octets).map_err(|e| wrong(unreadable(e)))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(files::without_mark(&octets)).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
         Ok(_) => Err(wrong("it holds no certificate; a file in PEM is needed, BEGIN CERTIFICATE".into())),
@@ -68,7 +71,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
 }
 
-fn unreadable(e: &std::io::Error) -> String {
+fn unreadable(e: files::Error) -> String {
+    let e = std::io::Error::from(e);
     let way = match e.kind() {
         std::io::ErrorKind::PermissionDenied => {
             ". The user that runs addrauth must be able to read it: have whatever renews it make a copy that belongs to this user, \

@@ -1,8 +1,8 @@
 //! `addrauth ask`: what a domain publishes, and what its AS says of an address and a key.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Read};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,11 @@ use zeroize::Zeroizing;
 use super::{Context, exit};
 use crate::case::{Found, KeyStatus, Why};
 use crate::config::Limits;
+use crate::files;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::{BadRecord, Record};
 use crate::verify::{Endpoint, Endpoints, Published, Verifier};
-
-/// Octets read in search of a key: the longest key is 128.
-const KEY_FILE_MAX: u64 = 4_096;
 
 /// Look an address's Authentication Server up and ask it about a key
 ///
@@ -91,19 +89,15 @@ async fn investigate(args: &Args, context: &Context) -> Result<Report, String> {
 }
 
 fn read_key(args: &Args) -> Result<Option<AuthKey>, String> {
-    let (mut source, name): (Box<dyn Read>, _) = match &args.key_file {
+    let (source, name) = match &args.key_file {
         _ if args.no_key => return Ok(None),
-        Some(path) => {
-            let file = std::fs::File::open(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-            (Box::new(file), path.display().to_string())
-        }
+        Some(path) => (path.as_path(), path.display().to_string()),
         None if io::stdin().is_terminal() => return Ok(None),
-        None => (Box::new(io::stdin()), "standard input".to_owned()),
+        None => (Path::new("-"), "standard input".to_owned()),
     };
-    // Room from the beginning, so that no half-read copy stays behind where the buffer grew.
-    let mut octets = Zeroizing::new(Vec::with_capacity(KEY_FILE_MAX as usize + 1));
-    source.by_ref().take(KEY_FILE_MAX).read_to_end(&mut octets).map_err(|e| format!("cannot read {name}: {e}"))?;
-    let key = AuthKey::parse(octets.trim_ascii());
+    let octets = files::read_given(source, Limits::default().secret_octets);
+    let octets = Zeroizing::new(octets.map_err(|e| format!("cannot read {name}: {e}"))?);
+    let key = AuthKey::parse(files::without_mark(&octets).trim_ascii());
     key.map(Some).map_err(|e| format!("{name} holds no key: {e} (--no-key shows what the domain publishes)"))
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{Config, Error, Limits};
+use crate::files;
 use crate::store::{Error as StoreError, Ledger, Opening, is_there};
 
 pub mod address;
@@ -37,21 +38,28 @@ pub struct Context {
 pub const CONFIG_FILE: &str = "/etc/addrauth/addrauth.toml";
 
 impl Context {
-    /// The configuration that `--config` names, or the installed one, or the defaults.
+    /// The configuration that `--config` names, or the installed one; the defaults where neither is there.
     ///
     /// An empty `hostname` becomes the system's.
     pub fn read_config(&self) -> Result<Config, Error> {
         let installed = Path::new(CONFIG_FILE);
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
-            None if installed.exists() => Config::read(installed)?,
-            None => Config::default(),
+            None => match there(installed)? {
+                true => Config::read(installed)?,
+                false => Config::default(),
+            },
         };
         if config.hostname.is_empty() {
             config.hostname = hostname();
         }
         Ok(config)
     }
+}
+
+/// Whether there is such a file; a configuration that cannot be looked at must not become the defaults.
+fn there(path: &Path) -> Result<bool, Error> {
+    files::is_there(path).map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })
 }
 
 /// The system's host name.

@@ -87,6 +87,16 @@ pub struct Limits {
     pub policy_result: usize,
     /// Octets of a policy's text that are kept.
     pub policy_text: usize,
+    /// Octets of a configuration file: one line for each of ten thousand recipients.
+    pub config_octets: u64,
+    /// Octets of a file of certificates, or of a key in PEM: the system's own bundle of roots has 220 KiB.
+    pub pem_octets: u64,
+    /// Octets of a file that holds a secret: a key, a token, a password.
+    pub secret_octets: u64,
+    /// Octets of a policy's test cases, and of the other files of its workshop.
+    pub cases_octets: u64,
+    /// Octets of a message that the demonstration takes: Postfix's own bound is 10 MB.
+    pub demo_octets: u64,
     /// Octets of a component file.
     pub policy_file: usize,
     /// How long all decisions on one message may take.
@@ -310,6 +320,11 @@ impl Default for Limits {
             policy_memory: 16 * 1024 * 1024,
             policy_result: 64 * 1024,
             policy_text: 400,
+            config_octets: 1024 * 1024,
+            pem_octets: 1024 * 1024,
+            secret_octets: 4_096,
+            cases_octets: 4 * 1024 * 1024,
+            demo_octets: 64 * 1024 * 1024,
             policy_file: 4 * 1024 * 1024,
             policy_message: Duration::from_secs(2),
             policy_queue: 1_000,

@@ -8,6 +8,7 @@ use super::owner::Owners;
 use super::roles::opener;
 use super::{Error, owner};
 use crate::config::{Config, Limits};
+use crate::files;
 use crate::proto::address::Address;
 use crate::proto::seal::SealTo;
 use crate::store;
@@ -18,8 +19,8 @@ pub fn check(config: &Config, limits: &Arc<Limits>) -> Result<(), Error> {
     let keyring = &config.keyring;
     Owners::new(keyring, limits)?;
     for path in keyring.owners.iter().filter_map(|table| owner::file(table)) {
-        let missing = |e: std::io::Error| Error::Table { table: path.to_owned(), text: e.to_string() };
-        std::fs::metadata(Path::new(path)).map_err(missing)?;
+        let missing = |e: files::Error| Error::Table { table: path.to_owned(), text: e.to_string() };
+        owner::readable(Path::new(path), limits).map_err(missing)?;
     }
     if !keyring.login_domain.is_empty()
         && Address::parse(format!("x@{}", keyring.login_domain).as_bytes(), true).is_err()

@@ -1,9 +1,11 @@
 //! Which logins own which addresses: by Postfix's own tables (`smtpd_sender_login_maps`), or each login the address that it is.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
 use crate::config::{self, Limits};
+use crate::files;
 use crate::proto::address::{Address, folded};
 
 mod asked;
@@ -36,6 +38,11 @@ enum Table {
 pub(super) fn file(table: &str) -> Option<&str> {
     let (kind, path) = table.strip_prefix("proxy:").unwrap_or(table).split_once(':')?;
     FILES.contains(&kind).then_some(path)
+}
+
+/// Whether the text file of a table can be read.
+pub(super) fn readable(path: &Path, limits: &Limits) -> Result<(), files::Error> {
+    text::check(path, limits.owner_octets)
 }
 
 impl Owners {

@@ -1,5 +1,6 @@
 //! Which part this host plays for the keys of our own addresses, and what that needs: opened once, looked after hourly.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,12 @@ use super::owner::Owners;
 use super::stamp::Stamper;
 use super::{Error, Source, Stored};
 use crate::config::{self, Config, Limits};
+use crate::files;
 use crate::proto::seal::Opener;
 use crate::store::{self, Keyring, KeyringRow, Opening};
+
+/// When a secret's file was written, and which file it is; absent where there is none, else why it cannot be looked at.
+type Secret = Result<Option<(SystemTime, u64)>, ErrorKind>;
 
 /// What this host does with the keys of our own addresses.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ pub struct Roles {
     learner: Option<Learner>,
     stamper: Option<Stamper>,
     /// The secrets as they were when they were read.
-    secrets: Vec<Option<(SystemTime, u64)>>,
+    secrets: Vec<Secret>,
     limits: Arc<Limits>,
     opened: Instant,
 }
@@ -58,7 +63,8 @@ impl Roles {
         };
         // A pair that was made just now is the one that was read.
         let now = secrets(config);
-        let secrets = before.into_iter().zip(now).map(|(before, now)| before.or(now)).collect();
+        let secrets =
+            before.into_iter().zip(now).map(|(before, now)| if before == Ok(None) { now } else { before }).collect();
         let is_file = config.store.url.is_empty();
         Ok(Roles {
             settings,
@@ -145,11 +151,12 @@ impl Roles {
     }
 }
 
-/// When the files of secrets were written, and which files they are; absent where there is none.
-fn secrets(config: &Config) -> Vec<Option<(SystemTime, u64)>> {
-    let told = |path: PathBuf| {
-        let known = std::fs::metadata(path).ok()?;
-        Some((known.modified().ok()?, known.ino()))
+/// The files of secrets as they are now.
+fn secrets(config: &Config) -> Vec<Secret> {
+    let told = |path: PathBuf| match std::fs::metadata(path) {
+        Ok(known) => Ok(Some((known.modified().map_err(|e| e.kind())?, known.ino()))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.kind()),
     };
     [config.keyring.fetch_token_file.clone(), store::keyring_key(config)].map(told).into()
 }
@@ -172,12 +179,12 @@ fn source(config: &Config, keyring: Option<&Arc<dyn Keyring>>, limits: &Arc<Limi
 /// The secret half; read once, at the start.
 pub(super) fn opener(path: &Path) -> Result<Opener, Error> {
     let octets = match store::read_secret(path) {
-        Err(store::Error::SecretFile { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(store::Error::SecretFile { source, .. }) if source.kind() == ErrorKind::NotFound => {
             return Err(Error::NoPair { path: path.to_owned() });
         }
         read => read?,
     };
-    Opener::parse(str::from_utf8(&octets).unwrap_or_default())
+    Opener::parse(str::from_utf8(files::without_mark(&octets)).unwrap_or_default())
         .map_err(|bad| store::Error::Secret { path: path.to_owned(), what: format!("is {bad}") }.into())
 }
 

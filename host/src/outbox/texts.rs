@@ -1,10 +1,10 @@
 //! The words of our mail: files with placeholders, the shipped ones and a postmaster's own through the same path.
 
-use std::io::Read;
 use std::path::Path;
 
 use super::Error;
 use crate::config::{Limits, Notices};
+use crate::files;
 
 /// What may stand between braces in the text of a notice.
 const NOTICE: &[&str] = &["sender", "when", "reason", "fate", "reference", "postmaster"];
@@ -68,22 +68,16 @@ impl Texts {
 
 /// The file's text; `None` where there is no such file.
 fn own(path: &Path, most: u64) -> Result<Option<String>, String> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(format!("cannot be read: {e}")),
-    };
-    let mut text = String::new();
-    let read = file.take(most + 1).read_to_string(&mut text).map_err(|e| format!("cannot be read as UTF-8: {e}"))?;
-    if u64::try_from(read).is_ok_and(|octets| octets > most) {
-        return Err(format!("is longer than {most} octets"));
+    match files::read_text(path, most) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.is_absent() => Ok(None),
+        Err(e) => Err(format!("cannot be read: {e}")),
     }
-    Ok(Some(text))
 }
 
 impl Text {
     fn parse(text: &str, allowed: &'static [&'static str]) -> Result<Text, String> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+        let text = text.replace("\r\n", "\n");
         if let Some(odd) = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
             return Err(format!("holds the control character {}", odd.escape_unicode()));
         }

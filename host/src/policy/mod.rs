@@ -68,9 +68,16 @@ pub enum Error {
         /// The reason.
         source: Box<Error>,
     },
-    /// The directory of component files is not there.
-    #[error("policy.dir = {0:?} is no directory: the components in it would silently not count")]
-    Dir(PathBuf),
+    /// The directory of component files is not there, or cannot be looked into.
+    #[error(
+        "policy.dir = {path:?} is no directory that can be read, so the components in it would not count: {source}"
+    )]
+    Dir {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A file name that nobody knows where to look for.
     #[error(
         "policies.{id}.module = {module:?} is relative to policy.dir, which is not set: set it, or write the whole path"
@@ -218,8 +225,8 @@ impl Policies {
         modules: &BTreeMap<String, Module>,
         limits: &Arc<Limits>,
     ) -> Result<Policies, Error> {
-        if !bindings.dir.as_os_str().is_empty() && !bindings.dir.is_dir() {
-            return Err(Error::Dir(bindings.dir.clone()));
+        if !bindings.dir.as_os_str().is_empty() {
+            std::fs::read_dir(&bindings.dir).map_err(|source| Error::Dir { path: bindings.dir.clone(), source })?;
         }
         let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
         let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -13,6 +12,7 @@ use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wants}
 use super::sandbox::{Fault, Guest, Sandbox};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
+use crate::files;
 
 macro_rules! shipped {
     ($($id:literal)*) => {
@@ -131,8 +131,11 @@ fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Resul
         return Err(Error::Relative { id: id.into(), module: module.clone() });
     }
     let named = file.map(|file| dir.join(file));
-    let beside = || Some(dir.join(format!("{id}.wasm"))).filter(|file| !dir.as_os_str().is_empty() && file.exists());
-    if let Some(path) = named.or_else(beside) {
+    let path = match named {
+        None if !dir.as_os_str().is_empty() => beside(dir.join(format!("{id}.wasm")))?,
+        named => named,
+    };
+    if let Some(path) = path {
         return Ok((read(&path, limits)?, Origin::File(path)));
     }
     match SHIPPED.iter().find(|(known, _)| *known == id) {
@@ -141,17 +144,22 @@ fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Resul
     }
 }
 
+/// The file of `policy.dir` where it is there. One that cannot be looked at is an error: the shipped component must not take
+/// its place.
+fn beside(path: PathBuf) -> Result<Option<PathBuf>, Error> {
+    match files::is_there(&path) {
+        Ok(there) => Ok(there.then_some(path)),
+        Err(e) => Err(Error::Read { path, source: e.into() }),
+    }
+}
+
 /// Reads a component file, and no more of it than a component may have.
 pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut octets = Vec::new();
-    let room = u64::try_from(limits.policy_file).unwrap_or(u64::MAX).saturating_add(1);
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(room).read_to_end(&mut octets).map_err(failed)?;
-    if octets.len() > limits.policy_file {
-        return Err(Error::TooLarge { path: path.to_owned(), room: limits.policy_file });
-    }
-    Ok(octets)
+    let most = u64::try_from(limits.policy_file).unwrap_or(u64::MAX);
+    files::read(path, most).map_err(|e| match e {
+        files::Error::Long(_) => Error::TooLarge { path: path.to_owned(), room: limits.policy_file },
+        other => Error::Read { path: path.to_owned(), source: other.into() },
+    })
 }
 
 pub(crate) fn check_description(id: &str, description: &Description, limits: &Limits) -> Result<(), Error> {

@@ -1,18 +1,17 @@
 //! Secrets in files of their own: for their owner alone, whole or not there.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::{Error, rights};
-use crate::config::Config;
+use crate::config::{Config, Limits};
+use crate::files;
 use crate::proto::seal::{Opener, SealTo};
 
-/// No secret of ours is longer than this, in octets.
-const LONGEST: u64 = 4_096;
 /// The name of the keyring's secret half, in the state directory and among systemd's credentials.
 const KEYRING_KEY: &str = "keyring.key";
 /// The name of the secret half that opens new keys for whoever posts them, in the same places.
@@ -39,20 +38,22 @@ pub fn read_or_make_secret(
 /// Reads a secret that others must not be able to read; one of systemd's credentials is guarded by systemd.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     let wrong = |source| Error::SecretFile { path: path.to_owned(), source };
-    let file = File::open(path).map_err(wrong)?;
+    let file = files::open(path).map_err(|e| wrong(e.into()))?;
     let guarded = credentials().is_some_and(|dir| path.starts_with(dir));
     if !guarded && file.metadata().map_err(wrong)?.permissions().mode() & 0o077 != 0 {
         return Err(Error::Secret { path: path.to_owned(), what: "may be read by others: chmod 600 it".into() });
     }
-    let mut octets = Zeroizing::new(Vec::with_capacity(256));
-    file.take(LONGEST).read_to_end(&mut octets).map_err(wrong)?;
+    // Room for all of it, so that no half-read copy stays behind where the buffer grew.
+    let most = Limits::default().secret_octets;
+    let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(most).unwrap_or_default() + 1));
+    files::contents(file, most, &mut octets).map_err(|e| wrong(e.into()))?;
     Ok(octets)
 }
 
 /// The secret in a file that somebody wrote by hand, such as a token or a password: its text without the line's end.
 pub fn read_secret_line(path: &Path) -> Result<Zeroizing<String>, Error> {
     let octets = read_secret(path)?;
-    let text = str::from_utf8(&octets).unwrap_or_default().trim();
+    let text = str::from_utf8(files::without_mark(&octets)).unwrap_or_default().trim();
     match text.is_empty() || text.contains(['\r', '\n']) {
         true => Err(Error::Secret { path: path.to_owned(), what: "must hold one line, the secret itself".into() }),
         false => Ok(Zeroizing::new(text.to_owned())),
@@ -84,7 +85,7 @@ pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
     let wrong = |what: String| Error::Secret { path: "keyring.seal_to".into(), what };
     let read_elsewhere = !config.store.url.is_empty() || !config.authority.fetch_token_file.as_os_str().is_empty();
     match config.keyring.seal_to.as_str() {
-        "" if read_elsewhere && !path.exists() => Err(wrong(format!(
+        "" if read_elsewhere && !there(&path)? => Err(wrong(format!(
             "is empty, and there is no {}: set it to what `addrauth keyring key` prints on the host that stamps",
             path.display()
         ))),
@@ -99,7 +100,7 @@ pub fn post_opener(dir: &Path) -> Result<Opener, Error> {
     super::prepare_dir(dir)?;
     let opener = read_or_make_opener(&credential_or(dir, POST_KEY))?;
     let (path, text) = (dir.join(POST_PUBLIC), format!("{}\n", opener.seal_to()));
-    if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
+    if public_half(&path).ok().as_ref() != Some(&text) {
         publish(&path, text.as_bytes()).map_err(|source| Error::SecretFile { path, source })?;
     }
     Ok(opener)
@@ -109,7 +110,7 @@ pub fn post_opener(dir: &Path) -> Result<Opener, Error> {
 /// unless the table is `shared` with other hosts: who posts is one of those, and has a pair already.
 pub fn post_seal_to(dir: &Path, shared: bool) -> Result<SealTo, Error> {
     let path = dir.join(POST_PUBLIC);
-    match std::fs::read_to_string(&path) {
+    match public_half(&path) {
         Ok(text) => text.parse().map_err(|bad| Error::Secret {
             path,
             what: format!("is {bad}: remove it, and `addrauth authority` writes it again when it starts"),
@@ -126,14 +127,25 @@ pub fn post_seal_to(dir: &Path, shared: bool) -> Result<SealTo, Error> {
 }
 
 /// Where a secret of this name is: among systemd's credentials, else in this directory.
+/// One that cannot be looked at counts as there: reading it says why, and no other secret takes its place.
 fn credential_or(dir: &Path, name: &str) -> PathBuf {
-    let credential = credentials().map(|dir| dir.join(name)).filter(|path| path.exists());
-    credential.unwrap_or_else(|| dir.join(name))
+    let credential = credentials().map(|dir| dir.join(name));
+    credential.filter(|path| files::is_there(path).unwrap_or(true)).unwrap_or_else(|| dir.join(name))
+}
+
+/// Whether there is such a file. One that cannot be looked at must not be taken for absent: another pair would be made.
+fn there(path: &Path) -> Result<bool, Error> {
+    files::is_there(path).map_err(|e| Error::SecretFile { path: path.to_owned(), source: e.into() })
+}
+
+fn public_half(path: &Path) -> std::io::Result<String> {
+    Ok(files::read_text(path, Limits::default().secret_octets)?)
 }
 
 fn opener(path: &Path, octets: &[u8]) -> Result<Opener, Error> {
     let wrong = |what: String| Error::Secret { path: path.to_owned(), what };
-    Opener::parse(str::from_utf8(octets).unwrap_or_default()).map_err(|bad| wrong(format!("is {bad}")))
+    Opener::parse(str::from_utf8(files::without_mark(octets)).unwrap_or_default())
+        .map_err(|bad| wrong(format!("is {bad}")))
 }
 
 /// Where systemd puts what `LoadCredential=` names.

@@ -16,7 +16,8 @@ use tokio_rustls::server::TlsStream;
 use tracing::{error, info};
 
 use super::{ALPN, Error, certificates, provider, unreadable};
-use crate::config;
+use crate::config::{self, Limits};
+use crate::files;
 
 /// How often the files are looked at, at most: whoever renews a certificate does so weeks before it ends.
 const LOOK: Duration = Duration::from_secs(30);
@@ -115,9 +116,14 @@ fn stamp(path: &Path) -> Option<Stamp> {
 fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     let chain = certificates(certificate)?;
     let wrong = |what: String| Error::File { path: key.to_owned(), what };
-    let octets = zeroize::Zeroizing::new(fs::read(key).map_err(|e| wrong(unreadable(&e)))?);
+    let most = Limits::default().pem_octets;
+    let file = files::open(key).map_err(|e| wrong(unreadable(e)))?;
+    // Room for all of it, so that no half-read copy stays behind where the buffer grew.
+    let length = file.metadata().map_or(0, |found| found.len()).min(most);
+    let mut octets = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
+    files::contents(file, most, &mut octets).map_err(|e| wrong(unreadable(e)))?;
     // The library's words could repeat a line of the file.
-    let secret = PrivateKeyDer::from_pem_slice(&octets)
+    let secret = PrivateKeyDer::from_pem_slice(files::without_mark(&octets))
         .map_err(|_| wrong("it holds no private key in PEM, BEGIN PRIVATE KEY".into()))?;
     let pair = |e: rustls::Error| Error::Pair {
         certificate: certificate.to_owned(),

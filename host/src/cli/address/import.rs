@@ -1,8 +1,6 @@
 //! A list of addresses, one a line: `ADDRESS` or `ADDRESS,AGI,AVT`.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,24 +9,18 @@ use humantime_serde::re::humantime::parse_duration;
 use super::Error;
 use crate::authority::{Authority, Intervals};
 use crate::config::Limits;
+use crate::files;
 use crate::proto::address::Address;
 
 /// Reads a list, `-` from standard input. Every line is looked at before anything is said: all that is wrong is told at
 /// once, by its line, up to `Limits::import_errors` of them.
 pub(super) fn read(file: &Path, authority: &Authority, limits: &Limits) -> Result<Vec<(Address, Intervals)>, Error> {
     let name = file.display().to_string();
-    let wrong = |source| Error::Read { file: name.clone(), source };
-    let mut text = Vec::new();
-    let most = limits.import_octets;
-    if name == "-" {
-        io::stdin().lock().take(most + 1).read_to_end(&mut text).map_err(wrong)?;
-    } else {
-        File::open(file).map_err(wrong)?.take(most + 1).read_to_end(&mut text).map_err(wrong)?;
-    }
-    if u64::try_from(text.len()).is_ok_and(|octets| octets > most) {
-        return Err(Error::Long { file: name, most });
-    }
-    parse(&text, |address, intervals| {
+    let text = files::read_given(file, limits.import_octets).map_err(|e| match e {
+        files::Error::Long(most) => Error::Long { file: name.clone(), most },
+        other => Error::Read { file: name.clone(), source: other.into() },
+    })?;
+    parse(files::without_mark(&text), |address, intervals| {
         authority.check(intervals).map_err(|e| e.to_string())?;
         authority.own_address(address).map_err(|e| e.to_string())
     })

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Context, exit, fail};
+use crate::config::Limits;
+use crate::files;
 
 mod acts;
 pub mod mailbox;
@@ -46,7 +48,10 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
 
 async fn play(args: Args, context: &Context) -> Result<bool, Box<dyn std::error::Error>> {
     let own = match &args.mail {
-        Some(path) => Some(std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?),
+        Some(path) => {
+            let read = files::read_given(path, Limits::default().demo_octets);
+            Some(read.map_err(|e| format!("cannot read {}: {e}", path.display()))?)
+        }
         None => None,
     };
     let mut scene = Scene::set().await?;

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::super::{config, ledger};
 use super::Report;
 use crate::config::{Config, Limits};
+use crate::files;
 use crate::outbox;
 use crate::policy::Policies;
 use crate::store::{self, Opening, RunningOut, open_keys};
@@ -145,7 +146,7 @@ pub(super) async fn keys(config: &Config, report: &mut Report) {
 /// Whether there is a file of keys; where there is none, none is made.
 fn is_made(config: &Config, report: &mut Report) -> bool {
     let about = "authority.db";
-    match config.state_dir.0.join(about).try_exists() {
+    match files::is_there(&config.state_dir.0.join(about)) {
         Ok(true) => return true,
         Ok(false) if config.authority.domains.is_empty() => {}
         Ok(false) => report.warn(about, "no address has a key yet: `addrauth key issue ADDRESS` makes one"),

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Args, Report};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Limits, Listen};
+use crate::files;
 
 mod doors;
 mod milters;
@@ -18,6 +19,8 @@ mod settings;
 
 /// How long another program may take: postconf reads two files.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where OpenDKIM is set up: it may write what we believe.
+const OPENDKIM: &str = "/etc/opendkim.conf";
 /// Octets of another program's answer that are read: a main.cf of this length would be a curiosity.
 const ANSWER: u64 = 4 * 1024 * 1024;
 /// The parameters that are looked at.
@@ -127,8 +130,11 @@ pub(super) async fn examine(args: &Args, config: &Config, report: &mut Report) {
     };
     report.good(about, format!("version {}, {}", setup.of("mail_version"), setup.of("config_directory")));
     doors::judge(&setup, config, report);
-    let opendkim = std::fs::read_to_string("/etc/opendkim.conf").unwrap_or_default();
-    doors::clash(&opendkim, config, report);
+    match files::read_text(Path::new(OPENDKIM), Limits::default().config_octets) {
+        Ok(text) => doors::clash(&text, config, report),
+        Err(e) if e.is_absent() => {}
+        Err(e) => report.unknown(OPENDKIM, format!("it cannot be read: {e}")),
+    }
     for place in &config.milter.listen {
         if let Listen::Unix(path) = place {
             reach::judge(path, setup.of("mail_owner"), report);

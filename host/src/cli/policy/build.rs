@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 use super::lock::{self, Entry, LOCK_FILE, Lock};
 use super::toolchain::Toolchain;
 use super::{Error, cases};
+use crate::config::Limits;
+use crate::files;
 
 /// A policy's crate.
 struct Crate {
@@ -214,10 +216,11 @@ impl Crate {
     }
 
     fn octets(&self) -> Result<Vec<u8>, Error> {
-        match std::fs::read(self.component()) {
+        let most = u64::try_from(Limits::default().policy_file).unwrap_or(u64::MAX);
+        match files::read(&self.component(), most) {
             Ok(octets) => Ok(octets),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::NotBuilt { path: self.component() }),
-            Err(source) => Err(Error::Read { path: self.component(), source }),
+            Err(e) if e.is_absent() => Err(Error::NotBuilt { path: self.component() }),
+            Err(e) => Err(Error::Read { path: self.component(), source: e.into() }),
         }
     }
 }

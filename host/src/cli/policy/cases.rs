@@ -69,7 +69,7 @@ pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
     let mut outcomes = Vec::new();
     for path in &paths {
         let (component, cases) = files(path);
-        if path.is_dir() && !component.exists() {
+        if path.is_dir() && !there(&component)? {
             return Err(Error::NotBuilt { path: component });
         }
         let octets = shelf::read(&component, &Limits::default())?;
@@ -83,9 +83,15 @@ pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
     Ok(outcomes.iter().all(Outcome::passed))
 }
 
+/// Whether there is such a file; not to be allowed to look is an error.
+fn there(path: &Path) -> Result<bool, Error> {
+    crate::files::is_there(path).map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })
+}
+
 /// Runs the cases of one file against one component.
 pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path) -> Result<Vec<Outcome>, Error> {
-    let text = std::fs::read_to_string(cases).map_err(|source| Error::Read { path: cases.to_owned(), source })?;
+    let text = crate::files::read_text(cases, Limits::default().cases_octets)
+        .map_err(|e| Error::Read { path: cases.to_owned(), source: e.into() })?;
     let syntax = |text: String| Error::Syntax { path: cases.to_owned(), text };
     let Cases { case } = toml::from_str(&text).map_err(|e| syntax(e.to_string()))?;
     let sandbox = Sandbox::new(&Arc::new(Limits::default())).map_err(Error::Setup)?;
@@ -179,8 +185,13 @@ pub(super) fn directories_with(file: &str) -> Result<Vec<PathBuf>, Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
-    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    found.retain(|dir| dir.join(file).is_file());
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() && there(&path.join(file))? {
+            found.push(path);
+        }
+    }
     found.sort();
     Ok(found)
 }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Error;
+use crate::config::Limits;
+use crate::files;
 
 /// The name of the file, beside the policies' directories.
 pub(super) const LOCK_FILE: &str = "components.lock";
@@ -28,12 +30,12 @@ pub(super) type Lock = BTreeMap<String, Entry>;
 
 /// Reads a lock file; an absent one is empty.
 pub(super) fn read(path: &Path) -> Result<Lock, Error> {
-    match std::fs::read_to_string(path) {
+    match files::read_text(path, Limits::default().cases_octets) {
         Ok(text) => {
             toml::from_str(&text).map_err(|e| Error::Syntax { path: path.to_owned(), text: e.message().to_owned() })
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Lock::new()),
-        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+        Err(e) if e.is_absent() => Ok(Lock::new()),
+        Err(e) => Err(Error::Read { path: path.to_owned(), source: e.into() }),
     }
 }
 
@@ -53,11 +55,12 @@ pub(super) fn write(path: &Path, lock: &Lock) -> Result<(), Error> {
 pub(super) fn source_hash(dirs: &[&Path]) -> Result<String, Error> {
     let mut hash = Sha256::new();
     for dir in dirs {
-        let mut files = Vec::new();
-        gather(dir, 0, &mut files)?;
-        files.sort();
-        for file in files {
-            let octets = std::fs::read(&file).map_err(|source| Error::Read { path: file.clone(), source })?;
+        let mut found = Vec::new();
+        gather(dir, 0, &mut found)?;
+        found.sort();
+        for file in found {
+            let octets = files::read(&file, Limits::default().cases_octets)
+                .map_err(|e| Error::Read { path: file.clone(), source: e.into() })?;
             let name = file.strip_prefix(dir).unwrap_or(&file).to_string_lossy().into_owned();
             hash.update(name.as_bytes());
             hash.update([0]);

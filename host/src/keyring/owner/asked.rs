@@ -10,6 +10,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::config::Limits;
+use crate::files;
 use crate::keyring::Error;
 
 /// Where Debian and most others have it.
@@ -30,6 +31,12 @@ pub(super) struct Asked {
     limits: Arc<Limits>,
 }
 
+/// Where postmap is: in its own place, unless there is nothing there.
+fn program() -> PathBuf {
+    let there = files::is_there(Path::new(POSTMAP)).unwrap_or(true);
+    PathBuf::from(if there { POSTMAP } else { "postmap" })
+}
+
 impl std::fmt::Debug for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Asked({})", self.name)
@@ -42,7 +49,7 @@ impl Asked {
         Asked {
             name: name.to_owned(),
             patterns,
-            program: if Path::new(POSTMAP).exists() { POSTMAP.into() } else { "postmap".into() },
+            program: program(),
             known: Cache::new(limits.owner_known),
             room: Semaphore::new(limits.owner_at_once),
             limits: Arc::clone(limits),

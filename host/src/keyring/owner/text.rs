@@ -1,7 +1,6 @@
 //! A table in a text file (Postfix's table(5)): read here, and again whenever the file is another one.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 
+use crate::files;
 use crate::keyring::Error;
 
 /// What tells one state of a file from another.
@@ -55,20 +55,23 @@ impl Text {
     }
 }
 
+/// Whether the table can be read: its type, its length.
+pub(super) fn check(path: &Path, most: u64) -> Result<(), files::Error> {
+    let length = files::open(path)?.metadata().map_err(files::Error::System)?.len();
+    if length <= most { Ok(()) } else { Err(files::Error::Long(most)) }
+}
+
 /// The file's state and rows; absent where it is still in the state `last`.
 fn load(path: &Path, most: u64, last: Option<State>) -> std::io::Result<Option<(State, HashMap<String, String>)>> {
-    let mut file = std::fs::File::open(path)?;
+    let file = files::open(path)?;
     let found = file.metadata()?;
     let state = State { modified: found.modified()?, size: found.len(), place: (found.dev(), found.ino()) };
     if last == Some(state) {
         return Ok(None);
     }
-    if found.len() > most {
-        return Err(std::io::Error::other(format!("it has more than {most} octets")));
-    }
     let mut octets = Vec::new();
-    file.by_ref().take(most).read_to_end(&mut octets)?;
-    Ok(Some((state, rows(&String::from_utf8_lossy(&octets)))))
+    files::contents(file, most, &mut octets)?;
+    Ok(Some((state, rows(&String::from_utf8_lossy(files::without_mark(&octets))))))
 }
 
 /// The rows of a text: `key`, white space, value; `#` begins a comment, a line that begins with white space goes on with the row

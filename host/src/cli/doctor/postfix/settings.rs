@@ -1,11 +1,14 @@
 //! Settings of Postfix that take the key away, send it elsewhere, or disagree with ours about where mail ends.
 
+use std::path::Path;
+
 use super::super::Report;
 use super::doors::names_and_tables;
 use super::milters::items;
 use super::{Setup, Tables};
 use crate::case::MarkAs;
-use crate::config::Config;
+use crate::config::{Config, Limits};
+use crate::files;
 
 /// The field that a table may not touch before our milter has seen it.
 const FIELD: &str = "X-Auth-Key: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -116,7 +119,7 @@ pub(super) async fn domains(setup: &Setup, tables: &Tables, config: &Config, rep
 
 async fn look_up(place: &str, tables: &Tables, config: &Config, class: &mut Class) {
     if place.starts_with('/') {
-        match std::fs::read_to_string(place) {
+        match files::read_text(Path::new(place), Limits::default().owner_octets) {
             Ok(text) => class.names.extend(text.lines().filter(|line| !line.starts_with('#')).flat_map(items)),
             Err(e) => class.failed.push(format!("{place} cannot be read: {e}")),
         }
