@@ -2,12 +2,13 @@
 //!
 //! Only fields with one of `trusted_authserv_ids` are read, and of each method only the top one that speaks of it: a server
 //! writes above what it got, so a lower one may be forged. For the same reason nothing is read below a trusted field that
-//! cannot be understood. Who is named there must remove what others wrote in its name.
+//! cannot be understood, or tells of a method that cannot; a detail that cannot be read is a fact that is missing, no more. Who
+//! is named there must remove what others wrote in its name.
 
 use crate::case::{AuthResult, Mail, MailAuth};
 use crate::config::Config;
 use crate::proto::address::Address;
-use crate::proto::results::{Outcome, RESULTS_FIELD, Results, authserv_id, same_id};
+use crate::proto::results::{LeftOut, Outcome, RESULTS_FIELD, Results, authserv_id, same_id};
 
 /// The best of several signatures is the first of these.
 const DKIM_ORDER: [AuthResult; 6] = [
@@ -58,10 +59,16 @@ fn believed(mail: &Mail, config: &Config) -> Vec<Results> {
         let forged = config.first_in_chain && same_id(id, &config.hostname);
         !forged && config.trusted_authserv_ids.iter().any(|trusted| same_id(trusted, id))
     };
-    mail.named(RESULTS_FIELD)
-        .filter(|field| authserv_id(&field.value).as_ref().is_some_and(is_trusted))
-        .map_while(|field| Results::parse(&field.value).ok().filter(|results| results.version == 1))
-        .collect()
+    let mut fields = Vec::new();
+    for field in mail.named(RESULTS_FIELD).filter(|field| authserv_id(&field.value).as_ref().is_some_and(is_trusted)) {
+        let Some(results) = Results::parse(&field.value).ok().filter(|results| results.version == 1) else { break };
+        let ends = results.left_out == LeftOut::Method;
+        fields.push(results);
+        if ends {
+            break;
+        }
+    }
+    fields
 }
 
 /// What the top field that speaks of a method says of it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use scan::Scan;
+use scan::{Read, Scan};
 
 mod scan;
 
@@ -22,6 +22,21 @@ pub struct Results {
     pub version: u32,
     /// What was found out, in the field's order; empty where nothing was checked.
     pub outcomes: Vec<Outcome>,
+    /// What of the value is not in `outcomes`.
+    pub left_out: LeftOut,
+}
+
+/// The most that was left out of a value, because the grammar does not know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Details of a method: a word without a dot (`x-bits=2048`), or all properties of an outcome in which something else
+    /// cannot be read.
+    Details,
+    /// An outcome whose method cannot be read: it may be any method's.
+    Method,
 }
 
 /// What one method found out.
@@ -29,9 +44,9 @@ pub struct Results {
 pub struct Outcome {
     /// The method, such as `dkim`: lower case.
     pub method: String,
-    /// The version of the method: 1 where none is named.
+    /// The version of the method: 1 where none is named, 0 where it cannot be read.
     pub version: u32,
-    /// The result, such as `pass`: lower case.
+    /// The result, such as `pass`: lower case. Empty where it cannot be read.
     pub result: String,
     /// The words after `reason=`.
     pub reason: Option<String>,
@@ -68,10 +83,11 @@ impl Results {
     /// Reads a field's value as it stands, folds included. Total and linear, of any octets.
     ///
     /// More than the grammar allows is read where real fields need it: a `;` at the end or twice, values with `/`, `:` or `=`
-    /// without quotes, empty values, and octets above 127.
+    /// without quotes, empty values, and octets above 127. What cannot be read of one outcome voids no other: it is
+    /// [left out](LeftOut), up to the next `;`.
     ///
     /// # Errors
-    /// [`Bad`] where it is outside the grammar even so.
+    /// [`Bad`] where it cannot be told who speaks, in which version, or where one outcome ends.
     pub fn parse(value: &[u8]) -> Result<Results, Bad> {
         if value.len() > VALUE_MAX {
             return Err(Bad::Long);
@@ -80,7 +96,7 @@ impl Results {
         let authserv_id = scan.authserv_id()?;
         scan.blanks()?;
         let version = if scan.peek().is_some_and(|octet| octet.is_ascii_digit()) { scan.version()? } else { 1 };
-        let mut results = Results { authserv_id, version, outcomes: Vec::new() };
+        let mut results = Results { authserv_id, version, outcomes: Vec::new(), left_out: LeftOut::Nothing };
         let mut none = false;
         loop {
             scan.blanks()?;
@@ -92,9 +108,11 @@ impl Results {
             if matches!(scan.peek(), None | Some(b';')) {
                 continue;
             }
-            match scan.outcome()? {
-                Some(outcome) if !none => results.outcomes.push(outcome),
-                None if !none && results.outcomes.is_empty() => none = true,
+            let read = scan.outcome(&mut results.left_out)?;
+            match read {
+                Read::Outcome(outcome) if !none => results.outcomes.push(outcome),
+                Read::None if !none && results.outcomes.is_empty() => none = true,
+                Read::Nothing => {}
                 _ => return Err(Bad::Missing("end after `none`")),
             }
         }
@@ -120,11 +138,13 @@ pub fn same_id(one: &str, other: &str) -> bool {
 }
 
 /// Whether a value tells of this method (in lower case), or may do so to a reader who takes what is outside the grammar:
-/// where it cannot be read, the method's name anywhere in it is enough.
+/// where not all of it can be read, the method's name anywhere in it is enough.
 pub fn carries(value: &[u8], method: &str) -> bool {
     match Results::parse(value) {
-        Ok(results) => results.outcomes.iter().any(|outcome| outcome.method == method),
-        Err(_) => value.windows(method.len().max(1)).any(|part| part.eq_ignore_ascii_case(method.as_bytes())),
+        Ok(results) if results.left_out == LeftOut::Nothing => {
+            results.outcomes.iter().any(|outcome| outcome.method == method)
+        }
+        _ => value.windows(method.len().max(1)).any(|part| part.eq_ignore_ascii_case(method.as_bytes())),
     }
 }
 

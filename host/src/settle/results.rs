@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 use super::Rules;
 use crate::case::{Field, Found, KeyStatus, Mail};
 use crate::proto::header::{Edit, deletions};
-use crate::proto::results::{METHOD, Outcome, Property, RESULTS_FIELD, Results, is_forged};
+use crate::proto::results::{LeftOut, METHOD, Outcome, Property, RESULTS_FIELD, Results, is_forged};
 
 /// Deletes every field that tells of our method, whoever it says wrote it; and with `first_in_chain` every one that bears our
 /// name. What other servers found out by other methods stays.
@@ -27,7 +27,7 @@ pub(super) fn value(found: &Found, hostname: &str) -> String {
         reason: None,
         properties: found.sender.iter().map(|sender| from(sender.to_string())).collect(),
     };
-    Results { authserv_id: hostname.into(), version: 1, outcomes: vec![outcome] }.to_string()
+    Results { authserv_id: hostname.into(), version: 1, outcomes: vec![outcome], left_out: LeftOut::Nothing }.to_string()
 }
 
 /// The result in the words of RFC 8601 §2.7.

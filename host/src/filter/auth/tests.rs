@@ -93,6 +93,23 @@ fn below_a_trusted_field_that_cannot_be_understood_nothing_is_believed() {
 }
 
 #[test]
+fn a_detail_of_a_trusted_field_that_cannot_be_read_is_missing_and_the_other_facts_stand() {
+    let top = " mx.home.example; dkim=pass x-bits=2048 header.d=example.com; spf=pass smtp.mailfrom=news.example.com";
+    let auth = believed_of(&[top, " filter.home.example; dmarc=fail"]).unwrap();
+    assert_eq!((auth.spf, auth.spf_aligned, auth.spf_of_path), (AuthResult::Pass, true, true));
+    assert_eq!((auth.dkim, auth.dkim_aligned, auth.dmarc), (AuthResult::Pass, true, AuthResult::Fail));
+    // Whose properties cannot be read, passes for nobody; and a lower field is not asked about that method.
+    for odd in ["spf=pass smtp.mailfrom=a@example.com(x)@evil.test", "spf=pass smtp.mailfrom=example.com @", "spf", "spf="] {
+        let auth = believed_of(&[&format!(" filter.home.example; {odd}"), GOOD]).unwrap();
+        assert!(!auth.spf_aligned && !auth.spf_of_path && auth.spf == AuthResult::None, "{odd}: {auth:?}");
+        assert_eq!((auth.dkim_aligned, auth.dmarc), (true, AuthResult::Pass), "{odd}");
+    }
+    // What may be any method's is the last word; what stands beside it counts.
+    let auth = believed_of(&[" filter.home.example; dmarc=fail; \"spf\"=fail", GOOD]).unwrap();
+    assert_eq!((auth.dmarc, auth.spf, auth.dkim), (AuthResult::Fail, AuthResult::None, AuthResult::None));
+}
+
+#[test]
 fn the_best_signature_counts_and_only_one_that_passed_is_aligned() {
     for (outcomes, result, aligned) in [
         ("dkim=none", AuthResult::None, false),

@@ -1,6 +1,16 @@
 //! The grammar of RFC 8601 §2.2, piece by piece.
 
-use super::{Bad, Outcome, Property, is_control};
+use super::{Bad, LeftOut, Outcome, Property, is_control};
+
+/// What stands between two semicolons.
+pub(super) enum Read {
+    /// `none`.
+    None,
+    /// What a method found out.
+    Outcome(Outcome),
+    /// Nothing that could be read.
+    Nothing,
+}
 
 /// What is left to be read.
 pub(super) struct Scan<'a> {
@@ -115,43 +125,79 @@ impl<'a> Scan<'a> {
         digits.parse().map_err(|_| Bad::Missing("version"))
     }
 
-    /// `method=result` and what follows it up to the next semicolon; absent where it is `none`.
-    pub(super) fn outcome(&mut self) -> Result<Option<Outcome>, Bad> {
-        let method = self.keyword("method")?;
+    /// `method=result` and what follows it up to the next semicolon, blanks before it included. What cannot be read is left out,
+    /// and told so.
+    pub(super) fn outcome(&mut self, left_out: &mut LeftOut) -> Result<Read, Bad> {
+        let Ok(method) = self.keyword("method") else {
+            *left_out = LeftOut::Method;
+            self.skip()?;
+            return Ok(Read::Nothing);
+        };
+        let mut outcome =
+            Outcome { method, version: 1, result: String::new(), reason: None, properties: Vec::new() };
+        match self.fill(&mut outcome, left_out) {
+            Ok(true) => Ok(Read::Outcome(outcome)),
+            Ok(false) => Ok(Read::None),
+            Err(Bad::Missing(_)) => {
+                // What stands before the odd part may have been cut out of a longer value.
+                (outcome.reason, outcome.properties) = (None, Vec::new());
+                *left_out = (*left_out).max(LeftOut::Details);
+                self.skip()?;
+                Ok(Read::Outcome(outcome))
+            }
+            Err(bad) => Err(bad),
+        }
+    }
+
+    /// What follows the method; false where it is `none`, and nothing follows.
+    fn fill(&mut self, outcome: &mut Outcome, left_out: &mut LeftOut) -> Result<bool, Bad> {
         self.blanks()?;
-        let mut version = 1;
         if self.eat(b'/') {
+            outcome.version = 0;
             self.blanks()?;
-            version = self.version()?;
+            outcome.version = self.version()?;
             self.blanks()?;
         }
-        if method == "none" && matches!(self.peek(), None | Some(b';')) {
-            return Ok(None);
+        if outcome.method == "none" && matches!(self.peek(), None | Some(b';')) {
+            return Ok(false);
         }
         self.expect(b'=', "equals sign after a method")?;
         self.blanks()?;
-        let result = self.keyword("result")?;
-        let mut outcome = Outcome { method, version, result, reason: None, properties: Vec::new() };
+        outcome.result = self.keyword("result")?;
         loop {
             let apart = self.blanks()?;
             if matches!(self.peek(), None | Some(b';')) {
-                return Ok(Some(outcome));
+                return Ok(true);
             }
             if !apart {
                 return Err(Bad::Missing("blank between two parts"));
             }
-            self.part(&mut outcome)?;
+            self.part(outcome, left_out)?;
         }
     }
 
-    /// A reason or a property.
-    fn part(&mut self, outcome: &mut Outcome) -> Result<(), Bad> {
+    /// Up to the next semicolon that is in no comment and no quoted string.
+    fn skip(&mut self) -> Result<(), Bad> {
+        loop {
+            self.blanks()?;
+            match self.peek() {
+                None | Some(b';') => return Ok(()),
+                Some(b'"') => {
+                    self.next();
+                    self.quoted(&mut Vec::new())?;
+                }
+                Some(_) => {
+                    self.next();
+                }
+            }
+        }
+    }
+
+    /// A reason, a property, or a word that is neither.
+    fn part(&mut self, outcome: &mut Outcome, left_out: &mut LeftOut) -> Result<(), Bad> {
         let ptype = self.keyword("property")?;
         self.blanks()?;
         let dot = self.eat(b'.');
-        if !dot && ptype != "reason" {
-            return Err(Bad::Missing("dot in a property"));
-        }
         let mut name = String::new();
         if dot {
             self.blanks()?;
@@ -163,8 +209,10 @@ impl<'a> Scan<'a> {
         let value = self.value(|_| true)?;
         if dot {
             outcome.properties.push(Property { ptype, name, value });
-        } else {
+        } else if ptype == "reason" {
             outcome.reason.get_or_insert(value);
+        } else {
+            *left_out = (*left_out).max(LeftOut::Details);
         }
         Ok(())
     }
