@@ -8,11 +8,13 @@ use crate::proto::header::Edit;
 mod finding;
 mod keys;
 mod mail;
+mod recipient;
 mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
 pub use keys::{Learned, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
-pub use mail::{Body, Client, Field, Mail, Recipient, ReversePath};
+pub use mail::{Body, Client, Field, Mail, ReversePath};
+pub use recipient::{Place, Recipient};
 pub use written::{
     CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,
     ToldSubmitted, ToldVerdict, stamp,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::case::{
-    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Postponed,
+    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
     Recipient, ReversePath,
 };
 use crate::config::{Config, Limits, Mixed, QuarantineIn};
@@ -247,20 +247,9 @@ impl Filter {
         }
     }
 
-    /// Whether a recipient's mail ends here. What is no addr-spec is read as an MTA delivers it: without a domain, or with
-    /// an address literal, it is local; otherwise what follows the last `@` counts.
+    /// Whether a recipient's mail ends here, as far as anybody can say.
     fn ends_here(&self, recipient: &Recipient) -> bool {
-        let finals = &self.config.final_domains;
-        if let Some(address) = &recipient.address {
-            return finals.iter().any(|domain| domain == address.domain());
-        }
-        let path = String::from_utf8_lossy(&recipient.path);
-        let path = path.trim_start_matches('<').trim_end_matches('>');
-        match path.rsplit_once('@') {
-            Some((_, literal)) if literal.starts_with('[') => !finals.is_empty(),
-            Some((_, domain)) => finals.iter().any(|f| f.eq_ignore_ascii_case(domain.trim_end_matches('.'))),
-            None => !finals.is_empty(),
-        }
+        recipient.place(&self.config.final_domains) != Place::Elsewhere
     }
 
     /// Whether we sent the message: it carries our mark, made for its one recipient and its Message-ID. A mark that binds no
@@ -272,7 +261,7 @@ impl Filter {
         let Ok(mark) = std::str::from_utf8(&mark.value) else { return false };
         let message_id = bound_id(mail.named("Message-ID").map(|field| field.value.as_slice()));
         let path = mail.reverse_path.address().map(ToString::to_string).unwrap_or_default();
-        let recipient = recipient.address.as_ref().map(ToString::to_string).unwrap_or_default();
+        let recipient = recipient.address().map(ToString::to_string).unwrap_or_default();
         let checks = |id| custody.mark().checks(mark.trim(), mail.received, &path, &recipient, id);
         checks(&message_id) || checks("")
     }

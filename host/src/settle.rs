@@ -4,7 +4,7 @@ use std::iter::repeat_n;
 
 use crate::case::{
     Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, NotStamped, Owed, Postponed,
-    Proven, Redirect, Refusal, Reply, ReversePath, Stamp, Submitted, Verdict,
+    Proven, Recipient, Redirect, Refusal, Reply, ReversePath, Stamp, Submitted, Verdict,
 };
 use crate::proto::address::Address;
 use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
@@ -205,7 +205,7 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
 
     let all_kept = fates.kept.len() == mail.recipients.len();
     // A copy that could never be sent would be no copy: then the MTA keeps the message, which knows its own names.
-    let unreachable = |index: &usize| mail.recipients.get(*index).is_none_or(|r| r.deliverable().is_none());
+    let unreachable = |index: &usize| mail.recipients.get(*index).is_none_or(|r| r.address().is_none());
     let no_copy = mail.truncated || fates.kept.iter().chain(&copies).any(unreachable);
     if all_kept && rules.hold || no_copy && !(fates.kept.is_empty() && copies.is_empty()) {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
@@ -231,9 +231,7 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
     // Whoever is addressed in that folder already gets it there: an MTA may take a path that is struck out and put in again
     // for a duplicate.
     fates.folder.retain(|redirect| {
-        mail.recipients
-            .get(redirect.recipient)
-            .is_some_and(|recipient| recipient.address.as_ref() != Some(&redirect.to))
+        mail.recipients.get(redirect.recipient).is_some_and(|recipient| recipient.address() != Some(&redirect.to))
     });
     (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
 }
@@ -260,7 +258,7 @@ fn sorted(mail: &Mail, decisions: &[Decision], rules: &Rules, permits: &Permits)
     for decision in decisions {
         for &index in &decision.recipients {
             let Some(recipient) = mail.recipients.get(index) else { continue };
-            let folder = recipient.address.as_ref().and_then(|address| folder(address, &rules.spam_folder));
+            let folder = recipient.address().and_then(|address| folder(address, &rules.spam_folder));
             // A mark on some copies and not on others cannot be one field of the one message.
             match decision.disposition {
                 Disposition::Accept => fates.plain.push(index),
@@ -295,7 +293,7 @@ fn sorted(mail: &Mail, decisions: &[Decision], rules: &Rules, permits: &Permits)
 /// Who wants the mark's field in a message that others want without it gets it into his spam folder, where there is a way.
 fn into_folders(mail: &Mail, rules: &Rules, fates: &mut Fates) {
     for index in std::mem::take(&mut fates.marked) {
-        let address = mail.recipients.get(index).and_then(|recipient| recipient.address.as_ref());
+        let address = mail.recipients.get(index).and_then(Recipient::address);
         match address.and_then(|address| folder(address, &rules.spam_folder)) {
             Some(to) => fates.folder.push(Redirect { recipient: index, to }),
             None => fates.marked.push(index),

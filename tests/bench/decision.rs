@@ -34,7 +34,7 @@ fn mail() -> Mail {
         reverse_path: ReversePath::Path(None),
         smtputf8: false,
         size: Some(4096),
-        recipients: vec![Recipient { path: b"<bob@example.com>".to_vec(), address: None, never_notify: false }],
+        recipients: vec![Recipient::new(b"<bob@example.com>")],
         fields: Vec::new(),
         keys: Vec::new(),
         new_keys: Vec::new(),

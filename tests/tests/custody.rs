@@ -38,8 +38,7 @@ fn address(text: &str) -> Option<Address> {
 
 /// A message from `sender` to bob with the wrong key, dropped, of which bob is to be told.
 fn case(sender: &str) -> Case {
-    let bob =
-        Recipient { path: b"<bob@example.com>".to_vec(), address: address("bob@example.com"), never_notify: false };
+    let bob = Recipient::new(b"<bob@example.com>");
     Case {
         mail: Mail {
             received: SystemTime::now(),
@@ -332,7 +331,7 @@ async fn j1_ten_thousand_forged_messages_to_one_recipient_make_five_notices_and_
         // Another sender each time, and another spelling of the recipient; the sender is to be told as well.
         let mut forged = case(&format!("eve{n}@x{}.example", n % 7));
         let spelling = ["bob", "Bob", "bob+1", "BOB+2"][n % 4];
-        forged.mail.recipients[0].address = address(&format!("{spelling}@example.com"));
+        forged.mail.recipients[0] = Recipient::new(format!("<{spelling}@example.com>"));
         forged.decisions[0].notify.sender = true;
         let Finding::Found(found) = &forged.finding else { panic!("it was examined") };
         if n % 100 == 0 {
@@ -368,7 +367,7 @@ fn arrived(taken: &Taken, recipient: &str) -> Case {
         "<>" => ReversePath::Null,
         path => ReversePath::Path(address(path.trim_matches(['<', '>']))),
     };
-    case.mail.recipients[0].address = address(recipient);
+    case.mail.recipients[0] = Recipient::new(format!("<{recipient}>"));
     case.decisions[0].notify.sender = true;
     case
 }

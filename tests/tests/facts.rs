@@ -46,11 +46,7 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
 
 /// A message from this client with these further fields.
 fn mail(client: &str, from: &str, keys: &[&str], fields: &[(&str, &str)], recipients: &[&str]) -> Mail {
-    let recipient = |text: &&str| Recipient {
-        path: format!("<{text}>").into_bytes(),
-        address: Address::parse(text.as_bytes(), false).ok(),
-        never_notify: false,
-    };
+    let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: format!(" {value}").into_bytes() };
     let mut mail = world::mail(&[from], keys);
     mail.fields.extend(fields.iter().map(field));

@@ -39,11 +39,7 @@ async fn stage(acts: impl Into<Vec<Act>>, change: impl FnOnce(&mut Config)) -> S
 
 /// Alice's message to these recipients.
 fn mail(keys: &[&str], recipients: &[&str]) -> Mail {
-    let recipient = |text: &&str| Recipient {
-        path: format!("<{text}>").into_bytes(),
-        address: Address::parse(text.as_bytes(), false).ok(),
-        never_notify: false,
-    };
+    let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
     Mail { recipients: recipients.iter().map(recipient).collect(), ..world::mail(&[ALICE], keys) }
 }
 

@@ -24,8 +24,7 @@ fn address(text: &str) -> Option<Address> {
 }
 
 fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
-    let recipient =
-        |to: &&str| Recipient { path: format!("<{to}>").into_bytes(), address: address(to), never_notify: false };
+    let recipient = |to: &&str| Recipient::new(format!("<{to}>"));
     Mail {
         received: SystemTime::now(),
         queue_id: Some(queue_id.into()),

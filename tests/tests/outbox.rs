@@ -34,7 +34,7 @@ fn address(text: &str) -> Address {
 }
 
 fn recipient(text: &str) -> Recipient {
-    Recipient { path: format!("<{text}>").into_bytes(), address: Some(address(text)), never_notify: false }
+    Recipient::new(format!("<{text}>"))
 }
 
 fn field(name: &str, value: &str) -> Field {

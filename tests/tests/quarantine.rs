@@ -57,8 +57,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
 }
 
 fn recipient(text: &str) -> Recipient {
-    let path = format!("<{text}>").into_bytes();
-    Recipient { path, address: Address::parse(text.as_bytes(), false).ok(), never_notify: false }
+    Recipient::new(format!("<{text}>"))
 }
 
 fn fields(header: &str) -> Vec<Field> {

@@ -66,10 +66,7 @@ fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
 /// The message, refused for this result, of which its recipient is to be told.
 fn case(mail: Mail, found: Found) -> Case {
     let bob = Address::parse(b"bob@example.net", false).unwrap();
-    let mail = Mail {
-        recipients: vec![Recipient { path: b"<bob@example.net>".to_vec(), address: Some(bob), never_notify: false }],
-        ..mail
-    };
+    let mail = Mail { recipients: vec![Recipient::new(b"<bob@example.net>")], ..mail };
     let reply = Reply {
         verdict: Verdict::Discard,
         edits: Vec::new(),
@@ -126,8 +123,7 @@ async fn learn_and_stamp() -> (Vec<AuthKey>, String) {
         };
         let mut mail = mail(&[" alice@home.example"], &[]);
         mail.fields.push(Field { name: "To".into(), value: format!(" {to}").into_bytes() });
-        let address = Address::parse(to.as_bytes(), false).ok();
-        mail.recipients = vec![Recipient { path: format!("<{to}>").into_bytes(), address, never_notify: false }];
+        mail.recipients = vec![Recipient::new(format!("<{to}>"))];
         (mail.keys, mail.new_keys, mail.login) =
             (keys("X-Auth-Key:"), keys("X-New-Auth-Key:"), login.map(String::from));
         let case = house.filter.keep(house.filter.examine(mail).await, None).await;

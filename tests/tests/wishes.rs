@@ -81,8 +81,7 @@ impl Stage {
 }
 
 fn rcpt(text: &str) -> Recipient {
-    let address = Address::parse(text.as_bytes(), false).ok();
-    Recipient { path: format!("<{text}>").into_bytes(), address, never_notify: false }
+    Recipient::new(format!("<{text}>"))
 }
 
 /// The policy and whose word it is, for each recipient in order.

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::proto::address::{Address, folded};
+use super::Recipient;
+use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
@@ -74,49 +75,6 @@ impl ReversePath {
             ReversePath::Path(Some(address)) => Some(address),
             _ => None,
         }
-    }
-}
-
-/// A recipient that the MTA accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// The exact octets of RCPT, angle brackets included: what a deletion must echo.
-    pub path: Vec<u8>,
-    /// The same as an address; absent where it is no addr-spec.
-    pub address: Option<Address>,
-    /// Whether RCPT said `NOTIFY=NEVER`, or named no FAILURE among the occasions (RFC 3461 §4.1): no report, please.
-    pub never_notify: bool,
-}
-
-impl Recipient {
-    /// The mailbox under which bindings and choices are looked up: see [`folded`].
-    ///
-    /// What is no addr-spec is read as an MTA delivers it: without a source route and a final dot, so that an odd spelling
-    /// leads to the same mailbox. Absent where there is no domain.
-    pub fn mailbox(&self) -> Option<String> {
-        match self.deliverable() {
-            Some(address) => folded(&address.to_string()),
-            None => folded(self.spec()?),
-        }
-    }
-
-    /// The address to which mail for this recipient can be sent anew: a source route and a final dot are none of it. Absent
-    /// where there is no domain, or an address literal.
-    pub fn deliverable(&self) -> Option<Address> {
-        match &self.address {
-            Some(address) => Some(address.clone()),
-            None => Address::parse(self.spec()?.as_bytes(), true).ok(),
-        }
-    }
-
-    /// The path without its brackets, source route and final dot.
-    fn spec(&self) -> Option<&str> {
-        let path = std::str::from_utf8(&self.path).ok()?;
-        let path = path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path);
-        // A route is `@one,@two:` (RFC 5321 §4.1.2).
-        let routed = path.strip_prefix('@').and_then(|path| path.split_once(':')).map(|(_, rest)| rest);
-        let spec = routed.unwrap_or(path);
-        Some(spec.strip_suffix('.').unwrap_or(spec))
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Context, exit, ledger};
 use crate::case::{By, KeyStatus, Recipient, Why};
 use crate::config::{Config, Limits};
 use crate::policy::Policies;
-use crate::proto::address::{Address, folded};
+use crate::proto::address::{Address, Reading, folded};
 use crate::store::{self, Ledger, Opening, UserRow, Wish};
 
 mod refusal;
@@ -310,7 +310,11 @@ fn mailbox(address: &Address) -> String {
 
 /// The address as RCPT would name it.
 pub(super) fn recipient(address: &Address) -> Recipient {
-    Recipient { path: format!("<{address}>").into_bytes(), address: Some(address.clone()), never_notify: false }
+    Recipient {
+        path: format!("<{address}>").into_bytes(),
+        reading: Reading::Mailbox(address.clone()),
+        never_notify: false,
+    }
 }
 
 /// The filter's database, which is made where only the directory is there: whoever made that is its owner.

@@ -68,7 +68,7 @@ impl Settings {
             queue_id: mail.queue_id.clone(),
             sender,
             reverse_path: mail.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
-            recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(spelled).collect(),
+            recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
             subject: printable(subject, self.limits.subject_shown),
             reason: reason(case, indices),
             message: message(case, body, copy, self),
@@ -124,17 +124,6 @@ fn write_value(octets: &mut Vec<u8>, value: &[u8]) {
         }
         let ends = lines.peek().is_some();
         octets.extend_from_slice(if ends { line.strip_suffix(b"\r").unwrap_or(line) } else { line });
-    }
-}
-
-/// A recipient's address, or his path as printable text where it is no addr-spec.
-fn spelled(recipient: &Recipient) -> String {
-    match recipient.deliverable() {
-        Some(address) => address.to_string(),
-        None => {
-            let path = recipient.path.strip_prefix(b"<").unwrap_or(&recipient.path);
-            path.strip_suffix(b">").unwrap_or(path).escape_ascii().to_string()
-        }
     }
 }
 

@@ -99,11 +99,7 @@ mod tests {
     }
 
     fn mail(new_keys: Vec<Option<AuthKey>>, to: &[&str], recipients: &[&str]) -> Mail {
-        let recipient = |text: &&str| Recipient {
-            path: format!("<{text}>").into_bytes(),
-            address: Address::parse(text.as_bytes(), false).ok(),
-            never_notify: false,
-        };
+        let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
         Mail {
             received: SystemTime::UNIX_EPOCH,
             queue_id: None,

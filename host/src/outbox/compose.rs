@@ -11,7 +11,7 @@ use mail_builder::headers::raw::Raw;
 
 use super::Error;
 use super::texts::Texts;
-use crate::case::{Case, Disposition, Finding, Found, KeyStatus, Mail};
+use crate::case::{Case, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::store::{Collected, Draft, Kind};
@@ -61,7 +61,7 @@ impl Sender {
 
     /// The notice to the recipient with this index, or why there is to be none.
     pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
-        let to = case.mail.recipients.get(recipient).and_then(|r| r.address.as_ref()).ok_or(NotOwed::NoAddress)?;
+        let to = case.mail.recipients.get(recipient).and_then(Recipient::address).ok_or(NotOwed::NoAddress)?;
         if is_automatic(to) || to.to_string().eq_ignore_ascii_case(&self.from) {
             return Err(NotOwed::Automatic);
         }

@@ -78,7 +78,7 @@ impl Sender {
 /// A recipient as the value of Final-Recipient: a type and an address of it.
 fn final_recipient(mail: &Mail, index: usize) -> String {
     let Some(recipient) = mail.recipients.get(index) else { return "unknown; unknown".to_owned() };
-    match &recipient.address {
+    match recipient.address() {
         Some(address) if address.to_string().is_ascii() => format!("rfc822; {address}"),
         Some(address) => format!("utf-8; {address}"),
         None => {
@@ -92,7 +92,7 @@ fn final_recipient(mail: &Mail, index: usize) -> String {
 fn named(mail: &Mail, recipients: &[usize]) -> String {
     let name = |index: &usize| {
         let recipient = mail.recipients.get(*index);
-        let path = recipient.map(|r| match &r.address {
+        let path = recipient.map(|r| match r.address() {
             Some(address) => address.to_string(),
             None => r.path.escape_ascii().to_string(),
         });

@@ -31,10 +31,10 @@ fn groups(mail: &Mail, members: Vec<usize>) -> Vec<(Option<Address>, Vec<usize>)
     let mut groups: Vec<(Option<Address>, Vec<usize>)> = Vec::new();
     for index in members {
         let Some(recipient) = mail.recipients.get(index) else { continue };
-        let place = *places.entry(&recipient.address).or_insert(groups.len());
+        let place = *places.entry(recipient.address()).or_insert(groups.len());
         match groups.get_mut(place) {
             Some((_, indices)) => indices.push(index),
-            None => groups.push((recipient.address.as_ref().map(contract_address), vec![index])),
+            None => groups.push((recipient.address().map(contract_address), vec![index])),
         }
     }
     groups

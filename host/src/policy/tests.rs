@@ -13,7 +13,7 @@ mod sealed;
 mod written;
 
 fn mail(recipients: usize) -> Mail {
-    let recipient = |_| Recipient { path: b"<bob@example.com>".to_vec(), address: None, never_notify: false };
+    let recipient = |_| Recipient::new(b"<bob@example.com>");
     Mail {
         received: SystemTime::UNIX_EPOCH,
         queue_id: None,

@@ -8,6 +8,9 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 mod mailbox;
+mod path;
+
+pub use path::Reading;
 
 /// The longest local part, in octets, quotes included (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_MAX: usize = 64;
@@ -57,11 +60,20 @@ impl Address {
         }
         let text = std::str::from_utf8(text).map_err(|_| BadAddress)?;
         let (local, domain) = text.rsplit_once('@').ok_or(BadAddress)?;
-        let address = Address { local: canonical_local(local)?, domain: canonical_domain(domain)? };
-        let long = address.local.len() > LOCAL_MAX
-            || address.domain.len() > DOMAIN_MAX
-            || address.local.len() + 1 + address.domain.len() > ADDRESS_MAX;
-        if long { Err(BadAddress) } else { Ok(address) }
+        Address::bounded(canonical_local(local)?, canonical_domain(domain)?)
+    }
+
+    /// The address of what a local part means, without quotes and escapes, at this domain: it is quoted where it has to be.
+    pub fn from_parts(content: &str, domain: &str) -> Result<Address, BadAddress> {
+        if content.len() > TEXT_MAX || domain.len() > TEXT_MAX {
+            return Err(BadAddress);
+        }
+        Address::bounded(spelled_local(content)?, canonical_domain(domain)?)
+    }
+
+    fn bounded(local: String, domain: String) -> Result<Address, BadAddress> {
+        let long = local.len() > LOCAL_MAX || domain.len() > DOMAIN_MAX || local.len() + 1 + domain.len() > ADDRESS_MAX;
+        if long { Err(BadAddress) } else { Ok(Address { local, domain }) }
     }
 
     /// The one address of a From field's value (raw, folds included): exactly one mailbox, on which our strict reading and
@@ -128,11 +140,19 @@ pub fn folded(address: &str) -> Option<String> {
 
 /// The local part in its one spelling.
 fn canonical_local(raw: &str) -> Result<String, BadAddress> {
-    let content = match raw.strip_prefix('"') {
+    let quoted = raw.strip_prefix('"');
+    let content = match quoted {
         Some(rest) => unquoted(rest)?,
         None if is_dot_atom(raw) => raw.to_owned(),
         None => return Err(BadAddress),
     };
+    let spelled = spelled_local(&content)?;
+    // What is an atom no more once it is normalised was none.
+    if quoted.is_none() && spelled.starts_with('"') { Err(BadAddress) } else { Ok(spelled) }
+}
+
+/// What a local part means in its one spelling: as a dot-atom, else quoted with as few escapes as it needs.
+fn spelled_local(content: &str) -> Result<String, BadAddress> {
     // Normalised without its escapes: a letter and its escaped accent belong together. Composition can also make an atom
     // of what was none, and the other way round, hence the second look at the result.
     let content: String = content.nfc().collect();
@@ -141,9 +161,6 @@ fn canonical_local(raw: &str) -> Result<String, BadAddress> {
     }
     if is_dot_atom(&content) {
         return Ok(content);
-    }
-    if !raw.starts_with('"') {
-        return Err(BadAddress);
     }
     let mut quoted = String::from('"');
     for c in content.chars() {

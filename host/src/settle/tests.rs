@@ -8,11 +8,7 @@ use crate::case::{Client, Field, KeyStatus, Notify, Recipient, ReversePath, Why}
 mod every;
 
 fn mail(keys: usize, fields: &[&str]) -> Mail {
-    let recipient = |name: &str| Recipient {
-        path: format!("<{name}@home.example>").into_bytes(),
-        address: None,
-        never_notify: false,
-    };
+    let recipient = |name: &str| Recipient::new(format!("<{name}@home.example>"));
     Mail {
         received: SystemTime::UNIX_EPOCH,
         queue_id: Some("4F1".into()),
@@ -177,8 +173,8 @@ fn mail_that_is_not_ours_to_judge_passes_untouched_and_ours_loses_its_mark() {
 
 #[test]
 fn a_copy_that_could_never_be_sent_is_none_so_the_mta_keeps_the_message() {
-    let bare = Recipient { path: b"<postmaster>".to_vec(), address: None, never_notify: false };
-    let dotted = Recipient { path: b"<bob@home.example.>".to_vec(), address: None, never_notify: false };
+    let bare = Recipient::new(b"<postmaster>");
+    let dotted = Recipient::new(b"<bob@home.example.>");
     for (recipient, word) in [(bare, "hold"), (dotted, "accept")] {
         let mut mail = mail(0, &[]);
         mail.recipients[1] = recipient;

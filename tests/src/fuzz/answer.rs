@@ -50,7 +50,7 @@ pub fn answer(octets: &[u8]) {
 /// A recipient as RCPT would say him: whatever it is, no NUL.
 fn recipient(path: &[u8]) -> Recipient {
     let path: Vec<u8> = path.iter().copied().filter(|octet| *octet != 0).collect();
-    Recipient { address: Address::parse(&path, true).ok(), path, never_notify: false }
+    Recipient::new(path)
 }
 
 /// Recipients are deleted by octets that RCPT said, before any are added, and somebody is left.
@@ -73,7 +73,7 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
     let status = KeyStatus::ALL[usize::from(low) % KeyStatus::ALL.len()];
     let found = Found::bare(status, (low & 0x80 == 0).then_some(Why::Wrong), sender);
     let mut mail = world::mail(&[world::ALICE], &vec![world::JUNK; usize::from(more >> 4)]);
-    mail.recipients = vec![Recipient { path: text.to_vec(), address: None, never_notify: false }];
+    mail.recipients = vec![Recipient::new(text)];
     let decision = Decision {
         recipients: vec![0],
         policy: "p".into(),

@@ -18,11 +18,7 @@ fn address(text: &str) -> Option<Address> {
 }
 
 fn mail(to: &[&str]) -> Mail {
-    let recipient = |to: &&str| Recipient {
-        path: format!("<{to}@home.example>").into_bytes(),
-        address: address(&format!("{to}@home.example")),
-        never_notify: false,
-    };
+    let recipient = |to: &&str| Recipient::new(format!("<{to}@home.example>"));
     Mail {
         received: UNIX_EPOCH + Duration::from_secs(1_763_768_565),
         queue_id: Some("4XyZ1bQ7".into()),

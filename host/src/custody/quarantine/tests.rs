@@ -24,8 +24,7 @@ fn case(sent: &[u8], owed: Vec<Owed>) -> (Case, Body) {
     fields.retain(|field| !field.name.eq_ignore_ascii_case(KEY_FIELD));
     let body = sent[block.end..].strip_prefix(b"\r\n").unwrap_or(&sent[block.end..]).to_vec();
     let address = |text: &str| Address::parse(text.as_bytes(), true).ok();
-    let recipient =
-        |text: &str| Recipient { path: format!("<{text}>").into_bytes(), address: address(text), never_notify: false };
+    let recipient = |text: &str| Recipient::new(format!("<{text}>"));
     let found = Found::bare(KeyStatus::Invalid, Some(Why::Wrong), address("alice@sender.example"));
     let case = Case {
         mail: Mail {

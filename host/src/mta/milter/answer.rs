@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn to(paths: &[&str]) -> Vec<Recipient> {
-        let recipient = |path: &&str| Recipient { path: path.as_bytes().to_vec(), address: None, never_notify: false };
+        let recipient = |path: &&str| Recipient::new(path.as_bytes());
         paths.iter().map(recipient).collect()
     }
 

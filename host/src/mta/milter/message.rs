@@ -131,9 +131,8 @@ impl Message {
         if self.mail.recipients.len() >= limits.recipients {
             return Err(Error::Recipients(limits.recipients));
         }
-        let address = Address::parse(bare(path), self.mail.smtputf8).ok();
         let never_notify = words.iter().skip(1).any(|parameter| never_notify(parameter));
-        Ok(Recipient { path: path.to_vec(), address, never_notify })
+        Ok(Recipient { never_notify, ..Recipient::new(*path) })
     }
 
     /// A recipient of the message.
@@ -270,7 +269,7 @@ mod tests {
         assert!(matches!(message.recipient(&[&[b'x'; 21][..], b"\0"].concat(), &limits), Err(Error::Malformed(_))));
         for (path, address) in [(&b"<Bob@Two.Example>"[..], true), (b"postmaster", false), (b"<b\xff@c>", false)] {
             let recipient = message.recipient(&[path, b"\0"].concat(), &limits).unwrap();
-            assert_eq!((recipient.path.as_slice(), recipient.address.is_some()), (path, address));
+            assert_eq!((recipient.path.as_slice(), recipient.address().is_some()), (path, address));
         }
         let first = message.recipient(b"<b@c.example>\0", &limits).unwrap();
         message.join(first.clone());

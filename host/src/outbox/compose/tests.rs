@@ -22,11 +22,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         reverse_path: ReversePath::Null,
         smtputf8: false,
         size: None,
-        recipients: vec![Recipient {
-            path: format!("<{recipient}>").into_bytes(),
-            address: address(recipient),
-            never_notify: false,
-        }],
+        recipients: vec![Recipient::new(format!("<{recipient}>"))],
         fields,
         keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
         new_keys: Vec::new(),

@@ -22,11 +22,7 @@ fn mail(reverse_path: ReversePath, fields: &[(&str, &str)]) -> Mail {
         reverse_path,
         smtputf8: false,
         size: None,
-        recipients: vec![Recipient {
-            path: b"<bob@example.com>".to_vec(),
-            address: address("bob@example.com"),
-            never_notify: false,
-        }],
+        recipients: vec![Recipient::new(b"<bob@example.com>")],
         fields: fields.iter().map(field).collect(),
         keys: Vec::new(),
         new_keys: Vec::new(),

@@ -25,11 +25,7 @@ fn address(text: &str) -> Address {
 }
 
 fn mail_to(recipients: &[&str]) -> Mail {
-    let recipient = |text: &&str| Recipient {
-        path: format!("<{text}>").into_bytes(),
-        address: Some(address(text)),
-        never_notify: false,
-    };
+    let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
     Mail { recipients: recipients.iter().map(recipient).collect(), ..mail(0) }
 }
 

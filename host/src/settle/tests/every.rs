@@ -62,13 +62,9 @@ fn surroundings() -> Vec<Around> {
 }
 
 fn message(recipients: usize, around: Around) -> Mail {
-    let recipient = |index: usize| {
-        let text = format!("r{index}@home.example");
-        Recipient {
-            path: format!("<{text}>").into_bytes(),
-            address: Address::parse(text.as_bytes(), false).ok(),
-            never_notify: around.never && index == 0,
-        }
+    let recipient = |index: usize| Recipient {
+        never_notify: around.never && index == 0,
+        ..Recipient::new(format!("<r{index}@home.example>"))
     };
     let path = Address::parse(b"alice@example.com", false).ok();
     Mail {
@@ -324,7 +320,7 @@ fn observing_changes_nothing_for_anybody() {
 fn mail_to_the_spam_folder_already_is_left_where_it_goes() {
     let around = Around { folder: true, ..surroundings()[0] };
     let mut mail = message(2, around);
-    mail.recipients[0].address = Address::parse(b"r0+Junk@home.example", false).ok();
+    mail.recipients[0] = Recipient::new("<r0+Junk@home.example>");
     let wishes = [(Mark, Notify::default(), MarkAs::Folder), (Mark, Notify::default(), MarkAs::Folder)];
     let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
     let reply = settle(&mail, &finding, &decisions(&wishes), &rules_of(around), &permits_of(around));
