@@ -9,7 +9,7 @@ use crate::case::{
 use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
 use crate::keyring::{Hourly, Roles};
-use crate::policy::Policies;
+use crate::policy::{Policies, Trial};
 use crate::proto::address::Address;
 use crate::proto::mark::{MARK_FIELD, bound_id};
 use crate::settle::{Permits, Rules, settle};
@@ -28,6 +28,7 @@ pub struct Filter {
     limits: Arc<Limits>,
     verifier: Arc<Verifier>,
     policies: Policies,
+    trial: Trial,
     custody: Option<Arc<Custody>>,
     roles: Arc<Roles>,
     /// What was warned about within the hour: living keys of ours that came in from outside, owners that cannot be told.
@@ -53,10 +54,11 @@ pub enum Error {
 }
 
 impl Filter {
-    /// Sets everything up: loads the components, opens the journal unless no mail can be ours to judge (`final_domains`).
-    pub async fn open(config: Config, limits: Arc<Limits>) -> Result<Filter, Error> {
+    /// Sets everything up: loads the components, those from files after their trial; opens the journal unless no mail can be ours
+    /// to judge (`final_domains`). It may be dropped at any moment: the process that tries a component ends with it.
+    pub async fn open(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Filter, Error> {
         let rules = rules(&config);
-        let policies = Policies::load(&config.policy, &config.policies, &limits)?;
+        let policies = Policies::load_apart(&config.policy, &config.policies, &limits, &trial).await?;
         let verifier = Arc::new(Verifier::new(&config.verify, &rules.hostname, &limits)?);
         let custody = match config.final_domains.is_empty() {
             true => None,
@@ -64,14 +66,16 @@ impl Filter {
         };
         let roles = Arc::new(Roles::open(&config, &limits).await?);
         let warned = Arc::new(Hourly::new(&limits));
-        Ok(Filter { config, limits, verifier, policies, custody, roles, warned, rules })
+        Ok(Filter { config, limits, verifier, policies, trial, custody, roles, warned, rules })
     }
 
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
-    /// journal live on where their settings are the same.
+    /// journal live on where their settings are the same; a component that has not changed needs no other trial. It may be
+    /// dropped like [`Filter::open`].
     pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
         let rules = rules(&config);
-        let policies = Policies::load(&config.policy, &config.policies, &self.limits)?;
+        let trial = self.trial.clone();
+        let policies = Policies::load_apart(&config.policy, &config.policies, &self.limits, &trial).await?;
         let verifier = match (&config.verify, &rules.hostname) == (&self.config.verify, &self.rules.hostname) {
             true => Arc::clone(&self.verifier),
             false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),
@@ -90,7 +94,8 @@ impl Filter {
             false => Arc::new(Roles::open(&config, &self.limits).await?),
         };
         let warned = Arc::clone(&self.warned);
-        Ok(Filter { config, limits: Arc::clone(&self.limits), verifier, policies, custody, roles, warned, rules })
+        let limits = Arc::clone(&self.limits);
+        Ok(Filter { config, limits, verifier, policies, trial, custody, roles, warned, rules })
     }
 
     /// The configuration of this snapshot.

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use addrauth::cli::{
-    Context, address, ask, authority, config, demo, doctor, filter, journal, key, keyring, policy, quarantine, record,
-    report, store, user, why,
+    Context, TRIAL_VERB, address, ask, authority, config, demo, doctor, filter, journal, key, keyring, policy,
+    quarantine, record, report, store, user, why,
 };
+use addrauth::config::Limits;
+use addrauth::policy::trial::answer;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -53,10 +55,17 @@ enum Verb {
     User(user::Args),
     Config(config::Args),
     Demo(demo::Args),
+    /// Compile the component on standard input under limits of this process's own, and say how it went.
+    #[command(name = TRIAL_VERB, hide = true)]
+    TryComponent,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Verb::TryComponent = arguments.verb {
+        // Before there are threads or descriptors: its limits are for the whole process.
+        return answer(&Limits::default());
+    }
     let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
     if quiet && !matches!(arguments.verb, Verb::Key(_)) {
         // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log, and a key that could
@@ -99,6 +108,7 @@ fn main() -> ExitCode {
             Verb::User(args) => user::run(args, &context).await,
             Verb::Config(args) => config::run(args, &context).await,
             Verb::Demo(args) => demo::run(args, &context).await,
+            Verb::TryComponent => ExitCode::from(2),
         }
     })
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use addrauth::case::{Client, Disposition, Found, KeyStatus, Mail, Recipient, ReversePath};
 use addrauth::config::{Limits, Policy as Bindings};
-use addrauth::policy::Policies;
+use addrauth::policy::{Policies, Trial};
 use addrauth::proto::record::Claim;
 use addrauth_policy::{Claim as Told, Facts, KeyStatus as Status, Policy, Settings, Trail};
 use criterion::Criterion;
@@ -106,7 +106,7 @@ fn compare(lanes: &mut [Lane]) -> Vec<Vec<f64>> {
 
 fn main() {
     let bindings = Bindings { missing: "missing-direct".into(), ..Bindings::default() };
-    let policies = Policies::load(&bindings, &BTreeMap::new(), &Arc::new(Limits::default())).unwrap();
+    let policies = Policies::load(&bindings, &BTreeMap::new(), &Arc::new(Limits::default()), &Trial::waived()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mail = mail();
     let mut facts = Facts::of(Status::Missing);

@@ -9,6 +9,7 @@ use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{Listener, serve};
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth_tests::authority::{Act, Authority};
@@ -40,7 +41,7 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
         ..Config::default()
     };
     change(&mut config);
-    let filter = Arc::new(Filter::open(config, Arc::new(Limits::default())).await.unwrap());
+    let filter = Arc::new(Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap());
     Stage { filter, server, _zone: zone, _home: home }
 }
 

@@ -6,6 +6,7 @@ use addrauth::case::{Body, Case, Direction, Field, Finding, KeyStatus, Mail, Rec
 use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, Observe, QuarantineIn, StateDir};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth_tests::authority::{Act, Authority};
@@ -33,7 +34,7 @@ async fn stage(acts: impl Into<Vec<Act>>, change: impl FnOnce(&mut Config)) -> S
         ..Config::default()
     };
     change(&mut config);
-    let filter = Filter::open(config, Arc::new(Limits::default())).await.unwrap();
+    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
     Stage { filter, server, _zone: zone, _home: home }
 }
 

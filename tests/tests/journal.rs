@@ -10,7 +10,7 @@ use addrauth::case::*;
 use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
-use addrauth::policy::Policies;
+use addrauth::policy::{Policies, Trial};
 use addrauth::proto::address::Address;
 use addrauth::settle::{Permits, Rules, settle};
 use addrauth::store::{Ledger, Opening};
@@ -113,7 +113,9 @@ async fn what_waits_is_written_at_shutdown_when_closed_and_when_dropped() {
 #[tokio::test]
 async fn a_row_that_would_be_huge_leaves_the_facts_out_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let policies = Policies::load(&Config::default().policy, &BTreeMap::new(), &Arc::new(Limits::default())).unwrap();
+    let policies =
+        Policies::load(&Config::default().policy, &BTreeMap::new(), &Arc::new(Limits::default()), &Trial::waived())
+            .unwrap();
     let mut large = case("large");
     large.decisions = policies.decide(&large.mail, &found(KeyStatus::None, None), &[]).await;
     large.decisions[0].facts["headers"] = "x".repeat(100_000).into();
@@ -239,7 +241,8 @@ async fn kept() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.policy.invalid = "reject-silently".into();
-    let policies = Policies::load(&config.policy, &BTreeMap::new(), &Arc::new(Limits::default())).unwrap();
+    let policies =
+        Policies::load(&config.policy, &BTreeMap::new(), &Arc::new(Limits::default()), &Trial::waived()).unwrap();
     let custody = open(dir.path(), Limits::default()).await;
     let cases = [
         ("4AAA", found(KeyStatus::Valid, None), "bob@example.com"),

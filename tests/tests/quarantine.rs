@@ -11,6 +11,7 @@ use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::outbox::Turn;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{Bounds, Edit, scan, strip};
 use addrauth::proto::mark::MARK_FIELD;
@@ -52,7 +53,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     change(&mut config);
     // For the program's own verbs.
     std::fs::write(home.path().join("addrauth.toml"), toml::to_string(&config).unwrap()).unwrap();
-    let filter = Filter::open(config, Arc::new(Limits::default())).await.unwrap();
+    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
     Stage { filter, mailbox, home, _server: server, _zone: zone }
 }
 

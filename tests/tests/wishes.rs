@@ -11,6 +11,7 @@ use addrauth::case::{By, Case, KeyStatus, Mail, MarkAs, Owed, Recipient, Verdict
 use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, StateDir, Verify};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::binary;
@@ -51,7 +52,7 @@ async fn stage(act: Act, text: &str) -> Stage {
     let verify: Verify = world::config(&zone);
     let config = Config { verify, ..Config::read(&file).unwrap() };
     assert_eq!(config.state_dir, StateDir(state.clone()));
-    let filter = Filter::open(config, Arc::new(Limits::default())).await.unwrap();
+    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
     Stage { filter, file, state, _server: server, _zone: zone, _home: home }
 }
 
@@ -241,7 +242,8 @@ async fn nobody_is_told_apart_at_rcpt_where_the_choices_cannot_be_read_or_nothin
     for (from, to) in [("observe = false", "observe = true"), ("mixed = \"split\"", "mixed = \"settle\"")] {
         let config = Config::parse(&text.replace(from, to), "x.toml".as_ref()).unwrap();
         let state_dir = stage.filter.config().state_dir.clone();
-        let filter = Filter::open(Config { state_dir, ..config }, Arc::new(Limits::default())).await.unwrap();
+        let filter =
+            Filter::open(Config { state_dir, ..config }, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
         assert!(!filter.splits(), "{to}");
     }
 }

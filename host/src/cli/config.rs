@@ -67,7 +67,7 @@ fn refused(context: &Context, error: &str) -> ExitCode {
 
 fn check(context: &Context, config: &Config) -> ExitCode {
     let limits = Arc::new(Limits::default());
-    let policies = match Policies::load(&config.policy, &config.policies, &limits) {
+    let policies = match Policies::load(&config.policy, &config.policies, &limits, &super::trial()) {
         Ok(policies) => policies,
         Err(error) => return refused(context, &error.to_string()),
     };

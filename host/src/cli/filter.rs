@@ -37,7 +37,7 @@ pub async fn run(_: Args, context: &Context) -> ExitCode {
 async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     let config = context.read_config()?;
     let limits = Arc::new(Limits::default());
-    let filter = Filter::open(config.clone(), Arc::clone(&limits)).await?;
+    let filter = Filter::open(config.clone(), Arc::clone(&limits), super::trial()).await?;
     let mut locks = BTreeMap::new();
     lock(&mut locks, &filter)?;
     let listeners = Listener::bind(&config.milter)?;

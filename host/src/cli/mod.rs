@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::config::{Config, Error, Limits};
 use crate::files;
+use crate::policy::Trial;
 use crate::store::{Error as StoreError, Ledger, Opening, is_there};
 
 pub mod address;
@@ -32,6 +33,14 @@ pub struct Context {
     pub config: Option<PathBuf>,
     /// `--json`: results as JSON on standard output.
     pub json: bool,
+}
+
+/// The verb that tries a component, for this program alone: see [`trial()`].
+pub const TRIAL_VERB: &str = "try-component";
+
+/// How this program tries a component: it runs itself, also where its file was replaced since it started.
+pub(crate) fn trial() -> Trial {
+    Trial::by("/proc/self/exe", [TRIAL_VERB])
 }
 
 /// Where the configuration is looked for when nobody names one.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{Context, exit};
+use super::{Context, exit, trial};
 
 mod build;
 mod cases;
@@ -55,9 +55,9 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     let json = context.json;
     // Compiling and running components blocks for seconds: not on the runtime's own threads.
     let done = tokio::task::spawn_blocking(move || match args.verb {
-        Verb::Build { dirs, check } => build::run(&dirs, check, json),
-        Verb::Check { files } => check::run(&files, json),
-        Verb::Test { paths } => cases::run(&paths, json),
+        Verb::Build { dirs, check } => build::run(&dirs, check, json, &trial()),
+        Verb::Check { files } => check::run(&files, json, &trial()),
+        Verb::Test { paths } => cases::run(&paths, json, &trial()),
     });
     match done.await {
         Ok(Ok(true)) => exit::YES,

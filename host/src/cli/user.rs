@@ -182,7 +182,7 @@ async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Er
 }
 
 fn load(config: &Config) -> Result<Policies, Error> {
-    Ok(Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()))?)
+    Ok(Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()), &super::trial())?)
 }
 
 /// The names of those choices that could not be made any more: their policies are not open to users, or folders have no

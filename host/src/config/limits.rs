@@ -105,8 +105,14 @@ pub struct Limits {
     pub policy_queue: usize,
     /// Threads that decide, apart from the daemon's own; a decision takes microseconds, so a few serve any machine.
     pub policy_threads: usize,
-    /// How long compiling one component may take; a policy takes 25 ms, and a slow machine is to be forgiven.
+    /// How long trying one component may take by the clock, and compiling it; a policy takes 25 ms, and a slow or busy machine
+    /// is to be forgiven.
     pub policy_compile: Duration,
+    /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one of 1 MB some 1 s. By
+    /// the clock it takes more where the machine is busy; `policy_compile` bounds that.
+    pub policy_trial_time: Duration,
+    /// Address space of the process that tries a component, in octets: the program itself and its compiler take 150 MiB.
+    pub policy_trial_memory: usize,
     /// Octets of native stack that a policy may use; its own memory holds most of what it works on.
     pub policy_stack: usize,
     /// INVALIDKEY answers of our AS to one /24 or /56 in ten seconds; right proofs are always answered.
@@ -330,6 +336,8 @@ impl Default for Limits {
             policy_queue: 1_000,
             policy_threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
             policy_compile: Duration::from_secs(20),
+            policy_trial_time: Duration::from_secs(2),
+            policy_trial_memory: 512 * 1024 * 1024,
             policy_stack: 256 * 1024,
             invalid_answers: 50,
             invalid_networks: 65_536,

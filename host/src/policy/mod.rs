@@ -3,7 +3,6 @@
 //! A policy proposes, this room disposes: whatever goes wrong in a component becomes its configured failure decision,
 //! never an acceptance; its words are made safe; and a silent drop is held back where it is not allowed.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
-use crate::config::{self, Limits, Module, OnFault};
+use crate::config::{Limits, OnFault};
 use crate::proto::record::Claim;
 use crate::store::Wish;
 
 mod choose;
 mod explain;
 mod facts;
+mod load;
 mod prove;
 pub(crate) mod sandbox;
 pub(crate) mod shelf;
@@ -25,12 +25,14 @@ pub(crate) mod shelf;
 mod tests;
 mod threads;
 pub(crate) mod told;
+pub mod trial;
 
 pub use choose::{Choice, may_be_allowed};
 pub use explain::{Effect, Explained, MarkExplained, Word};
 pub use prove::{Kept, Recomputed, Unproved};
 pub use sandbox::{Fault, Refused};
 pub use shelf::Origin;
+pub use trial::Trial;
 
 use choose::Bound;
 use sandbox::contract::Facts;
@@ -45,6 +47,9 @@ pub enum Error {
     /// Threads or memory are missing.
     #[error("policies cannot be run here: {0}")]
     Setup(String),
+    /// Nobody waits for them any more.
+    #[error("loading the policies was given up")]
+    GivenUp,
     /// The id is no id.
     #[error("`{0}` is no policy id: write a-z, 0-9 and - alone, at most 64 of them")]
     Id(String),
@@ -218,37 +223,6 @@ impl std::fmt::Debug for Policies {
 }
 
 impl Policies {
-    /// Loads every policy that is bound or configured, and checks that each fits. It reads files and compiles, so it
-    /// takes a while: off the mail path.
-    pub fn load(
-        bindings: &config::Policy,
-        modules: &BTreeMap<String, Module>,
-        limits: &Arc<Limits>,
-    ) -> Result<Policies, Error> {
-        if !bindings.dir.as_os_str().is_empty() {
-            std::fs::read_dir(&bindings.dir).map_err(|source| Error::Dir { path: bindings.dir.clone(), source })?;
-        }
-        let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
-        let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
-        let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
-            if let Some(known) = loaded.get(id) {
-                return Ok(Arc::clone(known));
-            }
-            let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits)?);
-            tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
-            loaded.insert(id.to_owned(), Arc::clone(&policy));
-            Ok(policy)
-        };
-        let bound = Bound::load(bindings, &mut shelve)?;
-        for id in modules.keys() {
-            shelve(id)?;
-        }
-        let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
-            .map_err(|e| Error::Setup(e.to_string()))?;
-        let all = loaded.into_values().collect();
-        Ok(Policies { bound, all, threads, sandbox, limits: Arc::clone(limits) })
-    }
-
     /// The policy that treats this recipient's mail of this result, and whose word that is.
     pub fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
         self.bound.choose(recipient, status, why, wish)

@@ -6,27 +6,31 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, StoreLimits,
-    StoreLimitsBuilder, Trap,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
 
 use crate::config::Limits;
 
+mod bounds;
 pub(crate) mod contract;
+mod outline;
 mod ticker;
 
+use bounds::{Bounds, Exceeded, TABLE_ELEMENTS};
 use contract::{Decision, Description, Facts, INTERFACE, Value};
 use ticker::{TICK, Ticker};
 
 /// Octets of an instance's memory that stay resident between two decisions: more than a Rust or C policy has at all, so
 /// that a fresh instance costs a memset and no system call.
 const KEEP_RESIDENT: usize = 128 * 1024;
-/// Core instances, memories and tables in one component. A policy has one module; a component without imports has one
+/// Core instances and tables in one component. A policy has one module; a component without imports has one
 /// table, one with adapters two.
 const PARTS: u32 = 4;
-/// Elements of one table: function pointers. A large policy has hundreds.
-const TABLE_ELEMENTS: usize = 20_000;
+/// Memories in one component: each takes 4 GiB of address space. Together they have the room of one.
+const MEMORIES: u32 = 2;
+/// The compiler's stack in the process that decides.
+const STACK: usize = 4 * 1024 * 1024;
+/// The compiler's stack in a trial: what passes there has room here.
+const TRIAL_STACK: usize = STACK / 2;
 
 /// Where components are compiled and run.
 pub(crate) struct Sandbox {
@@ -37,7 +41,7 @@ pub(crate) struct Sandbox {
 
 /// A compiled component that exports the contract.
 pub(crate) struct Guest {
-    pre: InstancePre<StoreLimits>,
+    pre: InstancePre<Bounds>,
     describe: ComponentExportIndex,
     check_settings: ComponentExportIndex,
     decide: ComponentExportIndex,
@@ -52,9 +56,29 @@ pub enum Refused {
     /// It is no component, or uses what the sandbox does not allow.
     #[error("it is no component that this program can run: {0}")]
     Compile(String),
+    /// Its make-up is no policy's: it was not compiled at all.
+    #[error("it {0}, which no policy needs: build it with `addrauth policy build`, without other components inside")]
+    Outline(String),
     /// Compiling it took too long.
     #[error("compiling it took longer than {}, so it was given up", super::seconds(*.0))]
     CompileTime(Duration),
+    /// Compiling it takes too much work.
+    #[error(
+        "compiling it takes more than {} of processor time, and a policy takes 0.1 s: it is broken or made to do harm, so take \
+         another build of it or bind another policy",
+        super::seconds(*.0)
+    )]
+    TrialTime(Duration),
+    /// Compiling it takes too much memory.
+    #[error(
+        "compiling it takes more than {} MiB of memory or more stack than there is: it is broken or made to do harm, so take \
+         another build of it or bind another policy",
+        .0 >> 20
+    )]
+    TrialMemory(usize),
+    /// Nobody knows whether it can be compiled.
+    #[error("it could not be tried: {0}")]
+    Untried(String),
     /// It wants something from outside.
     #[error("it imports {0}; a policy imports nothing (build it without WASI: `addrauth policy build`)")]
     Imports(String),
@@ -86,29 +110,22 @@ impl Sandbox {
     /// A sandbox of this size: an instance for each of the threads, and one for the thread that loads.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
-        let engine = Engine::new(&settings(limits)).map_err(|e| setup(&e))?;
+        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| setup(&e))?;
         let ticker = Ticker::start(engine.clone()).map_err(|e| setup(&e))?;
         Ok(Sandbox { engine, ticker, limits: Arc::clone(limits) })
     }
 
-    /// Compiles a component and holds it against the contract.
+    /// Compiles a component and holds it against the contract. What comes from outside is tried first: see
+    /// [`super::trial::Trial::run`].
     pub(crate) fn load(&self, octets: &[u8]) -> Result<Guest, Refused> {
-        let component = self.compile(octets)?;
-        self.check_outline(&component)?;
-        let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
-        let interface = component.get_export_index(None, INTERFACE).ok_or(Refused::NoPolicy)?;
-        let function = |name| {
-            let missing = || Refused::Types { name, text: "there is no such function".into() };
-            component.get_export_index(Some(&interface), name).ok_or_else(missing)
-        };
-        let guest = Guest {
-            describe: function("describe")?,
-            check_settings: function("check-settings")?,
-            decide: function("decide")?,
-            pre: Linker::new(&self.engine).instantiate_pre(&component).map_err(compiled)?,
-        };
+        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK)?;
         self.check_types(&guest)?;
         Ok(guest)
+    }
+
+    /// What it keeps to.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What the policy says of itself.
@@ -147,83 +164,28 @@ impl Sandbox {
         function.call(&mut store, params).map_err(fault)
     }
 
-    fn store(&self) -> Store<StoreLimits> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(self.limits.policy_memory)
-            .table_elements(TABLE_ELEMENTS)
-            .trap_on_grow_failure(true)
-            .build();
-        let mut store = Store::new(&self.engine, limits);
-        store.limiter(|limits| limits);
+    fn store(&self) -> Store<Bounds> {
+        let mut store = Store::new(&self.engine, Bounds::new(self.limits.policy_memory));
+        store.limiter(|bounds| bounds);
         store.set_hostcall_fuel(self.limits.policy_result);
         store
     }
 
     fn fault(&self, error: &wasmtime::Error) -> Fault {
         let limits = &self.limits;
-        let text = match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => format!("ran longer than {} ms", limits.policy_time.as_millis()),
-            Some(Trap::StackOverflow) => "used up its stack".into(),
-            Some(trap) => format!("trapped: {trap}"),
-            None => {
-                let chain = format!("{:#}", error);
-                // wasmtime tells these apart by their words alone.
-                if chain.contains("fuel") {
-                    format!("handed back more than {} octets", limits.policy_result)
-                } else if chain.contains("forcing trap when growing table") {
-                    format!("wanted more than {TABLE_ELEMENTS} table elements")
-                } else if chain.contains("forcing trap when growing") {
-                    format!("wanted more than {} MiB of memory", limits.policy_memory >> 20)
-                } else {
-                    chain
-                }
-            }
+        let text = match (error.downcast_ref::<Trap>(), error.downcast_ref::<Exceeded>()) {
+            (_, Some(Exceeded::Memory)) => format!("wanted more than {} MiB of memory", limits.policy_memory >> 20),
+            (_, Some(exceeded)) => exceeded.to_string(),
+            (Some(Trap::Interrupt), _) => format!("ran longer than {} ms", limits.policy_time.as_millis()),
+            (Some(Trap::StackOverflow), _) => "used up its stack".into(),
+            (Some(trap), _) => format!("trapped: {trap}"),
+            (None, None) => match format!("{:#}", error) {
+                // wasmtime tells this one by its words alone.
+                chain if chain.contains("fuel") => format!("handed back more than {} octets", limits.policy_result),
+                chain => chain,
+            },
         };
         Fault(super::printable(&text, limits.policy_text))
-    }
-
-    /// Compiles on a thread of its own, so that a component made to be slow to compile ends in an error: Cranelift cannot
-    /// be interrupted, but its result need not be waited for.
-    fn compile(&self, octets: &[u8]) -> Result<Component, Refused> {
-        if !octets.starts_with(b"\0asm") {
-            return Err(Refused::Compile("it is not WebAssembly at all".into()));
-        }
-        if octets.get(4..8) == Some(&[1, 0, 0, 0]) {
-            let text = "it is a core module, of which `addrauth policy build` makes a component";
-            return Err(Refused::Compile(text.into()));
-        }
-        let (engine, octets) = (self.engine.clone(), octets.to_vec());
-        let (done, compiled) = sync_channel(1);
-        thread::Builder::new()
-            .name("policy-compiler".into())
-            .spawn(move || {
-                // Nobody listens any more where it took too long.
-                let _ = done.send(Component::from_binary(&engine, &octets));
-            })
-            .map_err(|e| Refused::Setup(e.to_string()))?;
-        match compiled.recv_timeout(self.limits.policy_compile) {
-            Ok(component) => component.map_err(|e| Refused::Compile(one_line(&e))),
-            Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(self.limits.policy_compile)),
-            Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
-        }
-    }
-
-    /// No import, and the contract's interface among the exports: judged by the component's type, never by its octets.
-    fn check_outline(&self, component: &Component) -> Result<(), Refused> {
-        let outline = component.component_type();
-        let imports: Vec<_> = outline.imports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        if !imports.is_empty() {
-            // A name may be a URL, and hold anything.
-            return Err(Refused::Imports(super::printable(&imports.join(", "), self.limits.policy_text)));
-        }
-        let exports: Vec<_> = outline.exports(&self.engine).map(|(name, _)| name.to_owned()).collect();
-        if exports.iter().any(|name| name == INTERFACE) {
-            return Ok(());
-        }
-        match exports.into_iter().find(|name| name.starts_with("addrauth:policy/")) {
-            Some(speaks) => Err(Refused::Version { speaks }),
-            None => Err(Refused::NoPolicy),
-        }
     }
 
     /// Holds the three functions against our types; without a call, so that nothing of the component's own code matters
@@ -246,26 +208,108 @@ impl Sandbox {
     }
 }
 
-/// Deterministic, bounded, and sized for our threads.
-fn settings(limits: &Limits) -> Config {
+/// Does all that loading a component does but for running it, without a pool: its 26 GB of address space and a bound on that
+/// do not go together. Leaves everything to the process's own limits.
+pub(super) fn rehearse(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
+    let engine = Engine::new(&settings(InstanceAllocationStrategy::OnDemand, limits));
+    let engine = engine.map_err(|e| Refused::Setup(one_line(&e)))?;
+    prepare_apart(&engine, octets, limits, TRIAL_STACK).map(drop)
+}
+
+/// Refuses what is no policy by its make-up, at no cost.
+pub(super) fn check_outline(octets: &[u8]) -> Result<(), Refused> {
+    if !octets.starts_with(b"\0asm") {
+        return Err(Refused::Compile("it is not WebAssembly at all".into()));
+    }
+    if octets.get(4..8) == Some(&[1, 0, 0, 0]) {
+        let text = "it is a core module, of which `addrauth policy build` makes a component";
+        return Err(Refused::Compile(text.into()));
+    }
+    outline::check(octets).map(drop)
+}
+
+/// Compiles on a thread of its own, so that a component made to be slow to compile ends in an error: Cranelift cannot be
+/// interrupted, but its result need not be waited for.
+fn prepare_apart(engine: &Engine, octets: &[u8], limits: &Limits, stack: usize) -> Result<Guest, Refused> {
+    check_outline(octets)?;
+    let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy_text);
+    let (done, prepared) = sync_channel(1);
+    thread::Builder::new()
+        .name("policy-compiler".into())
+        .stack_size(stack)
+        .spawn(move || {
+            // Nobody listens any more where it took too long.
+            let _ = done.send(prepare(&engine, &octets, text));
+        })
+        .map_err(|e| Refused::Setup(e.to_string()))?;
+    match prepared.recv_timeout(limits.policy_compile) {
+        Ok(guest) => guest,
+        Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(limits.policy_compile)),
+        Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
+    }
+}
+
+/// Compiles a component, and finds the contract's functions in it.
+fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Guest, Refused> {
+    let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
+    let component = Component::from_binary(engine, octets).map_err(compiled)?;
+    check_interface(engine, &component, text)?;
+    let interface = component.get_export_index(None, INTERFACE).ok_or(Refused::NoPolicy)?;
+    let function = |name| {
+        let missing = || Refused::Types { name, text: "there is no such function".into() };
+        component.get_export_index(Some(&interface), name).ok_or_else(missing)
+    };
+    Ok(Guest {
+        describe: function("describe")?,
+        check_settings: function("check-settings")?,
+        decide: function("decide")?,
+        pre: Linker::new(engine).instantiate_pre(&component).map_err(compiled)?,
+    })
+}
+
+/// No import, and the contract's interface among the exports: judged by the component's type, never by its octets.
+fn check_interface(engine: &Engine, component: &Component, text: usize) -> Result<(), Refused> {
+    let outline = component.component_type();
+    let imports: Vec<_> = outline.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    if !imports.is_empty() {
+        // A name may be a URL, and hold anything.
+        return Err(Refused::Imports(super::printable(&imports.join(", "), text)));
+    }
+    let exports: Vec<_> = outline.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    if exports.iter().any(|name| name == INTERFACE) {
+        return Ok(());
+    }
+    match exports.into_iter().find(|name| name.starts_with("addrauth:policy/")) {
+        Some(speaks) => Err(Refused::Version { speaks }),
+        None => Err(Refused::NoPolicy),
+    }
+}
+
+/// Instances for each of our threads, and one for the thread that loads.
+fn pool(limits: &Limits) -> InstanceAllocationStrategy {
     let instances = u32::try_from(limits.policy_threads).unwrap_or(u32::MAX).saturating_add(1);
     let parts = instances.saturating_mul(PARTS);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
         .total_core_instances(parts)
-        .total_memories(instances.saturating_mul(2))
+        .total_memories(instances.saturating_mul(MEMORIES))
         .total_tables(parts)
         .max_core_instances_per_component(PARTS)
-        .max_memories_per_component(2)
+        .max_memories_per_component(MEMORIES)
         .max_tables_per_component(PARTS)
         .max_memory_size(limits.policy_memory)
         .table_elements(TABLE_ELEMENTS)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(parts);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+/// Deterministic and bounded; the same code wherever instances live.
+fn settings(allocation: InstanceAllocationStrategy, limits: &Limits) -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .allocation_strategy(allocation)
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use super::facts::contract_status;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wants};
-use super::sandbox::{Fault, Guest, Sandbox};
+use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
 use crate::files;
@@ -77,23 +77,27 @@ pub(super) fn shipped() -> impl Iterator<Item = &'static str> {
     SHIPPED.iter().map(|(id, _)| *id)
 }
 
-/// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component.
+/// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
+/// from a file passes `trial` first, with its digest.
 pub(super) fn load(
     sandbox: &Sandbox,
     id: &str,
     dir: &Path,
     module: Option<&Module>,
     limits: &Limits,
+    trial: &dyn Fn(&[u8], &str) -> Result<(), Refused>,
 ) -> Result<Shelved, Error> {
     check_id(id)?;
     let (octets, origin) = find(id, dir, module, limits)?;
-    let digest: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
+    let digest = hex(&Sha256::digest(&octets));
     if let Some(pinned) = module.and_then(|module| module.sha256.as_ref()).filter(|p| !p.eq_ignore_ascii_case(&digest))
     {
         let pinned = pinned.clone();
         return Err(Error::Digest { id: id.into(), origin, digest, pinned });
     }
-    let guest = sandbox.load(&octets).map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
+    let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest) };
+    let guest = tried.and_then(|()| sandbox.load(&octets));
+    let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
     let fault = |during| move |fault| Error::Fault { id: id.into(), during, fault };
     let description = patiently(|| sandbox.describe(&guest)).map_err(fault("describe"))?;
     check_description(id, &description, limits)?;
@@ -106,6 +110,11 @@ pub(super) fn load(
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &description, &settings);
     Ok(Shelved { id: id.into(), digest, origin, guest, description, settings, on_fault, table })
+}
+
+/// Octets as hexadecimal digits.
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// A call while a policy is loaded, tried again where it faults. Its time is counted by the wall clock, and on a busy machine

@@ -27,7 +27,8 @@ pub(super) fn value(found: &Found, hostname: &str) -> String {
         reason: None,
         properties: found.sender.iter().map(|sender| from(sender.to_string())).collect(),
     };
-    Results { authserv_id: hostname.into(), version: 1, outcomes: vec![outcome], left_out: LeftOut::Nothing }.to_string()
+    Results { authserv_id: hostname.into(), version: 1, outcomes: vec![outcome], left_out: LeftOut::Nothing }
+        .to_string()
 }
 
 /// The result in the words of RFC 8601 §2.7.

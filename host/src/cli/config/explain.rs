@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::user::recipient;
-use super::super::{Context, database, exit, fail, ledger};
+use super::super::{Context, database, exit, fail, ledger, trial};
 use super::refused;
 use crate::case::{By, KeyStatus, MarkAs, Why};
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::policy::{Explained, MarkExplained, Origin, Policies, Word};
 use crate::proto::address::{Address, folded};
 use crate::store::{self, Wish};
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, config: &Config, to: &str, from: Opti
         (Ok(to), Ok(from)) => (to, from),
         (Err(error), _) | (_, Err(error)) => return fail(error),
     };
-    let policies = match Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default())) {
+    let policies = match Policies::load(&config.policy, &config.policies, &Arc::default(), &trial()) {
         Ok(policies) => policies,
         Err(error) => return refused(context, &error.to_string()),
     };

@@ -21,8 +21,8 @@ use crate::proto::address::Address;
 use crate::proto::header;
 use crate::proto::key::AuthKey;
 
-use super::super::journal;
 use super::super::why::{self, Account};
+use super::super::{journal, trial};
 use super::acts::Act;
 use super::mailbox::Mailbox;
 use super::mta::{Fate, Mta};
@@ -129,7 +129,7 @@ impl Scene {
         let answering = Arc::clone(&authority).serve(vec![socket], stop.clone());
 
         let cases = Arc::default();
-        let filter = Filter::open(config.clone(), Arc::clone(&limits)).await?;
+        let filter = Filter::open(config.clone(), Arc::clone(&limits), trial()).await?;
         let custody = filter.custody().cloned();
         let (filter, judge) = watch::channel(Arc::new(Witness { filter, cases: Arc::clone(&cases) }));
         let listeners = Listener::bind(&config.milter)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::super::{config, ledger};
+use super::super::{config, ledger, trial};
 use super::Report;
 use crate::config::{Config, Limits};
 use crate::files;
@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_secs(86_400);
 pub(super) fn policies(config: &Config, report: &mut Report) {
     let about = "configuration";
     let limits = Arc::new(Limits::default());
-    match Policies::load(&config.policy, &config.policies, &limits) {
+    match Policies::load(&config.policy, &config.policies, &limits, &trial()) {
         Ok(policies) => report.good(about, format!("it reads, and its {} policies load", policies.list().len())),
         Err(e) => report.wrong(about, e.to_string()),
     }

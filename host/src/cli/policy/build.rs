@@ -12,6 +12,7 @@ use super::toolchain::Toolchain;
 use super::{Error, cases};
 use crate::config::Limits;
 use crate::files;
+use crate::policy::Trial;
 
 /// A policy's crate.
 struct Crate {
@@ -32,7 +33,7 @@ struct Checked {
 }
 
 /// Builds or checks; false where a component does not belong to its sources.
-pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool) -> Result<bool, Error> {
+pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool, trial: &Trial) -> Result<bool, Error> {
     let dirs = if dirs.is_empty() { in_policies()? } else { dirs.to_vec() };
     let crates: Vec<Crate> = dirs.iter().map(|dir| Crate::read(dir)).collect::<Result<_, _>>()?;
     if !check {
@@ -42,7 +43,7 @@ pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool) -> Result<bool, Err
         Ok(toolchain) => {
             let built = components(&crates, &toolchain)?;
             let pairs = crates.iter().zip(&built);
-            pairs.map(|(policy, octets)| policy.compare(octets, &toolchain.version)).collect::<Result<_, _>>()?
+            pairs.map(|(policy, octets)| policy.compare(octets, &toolchain.version, trial)).collect::<Result<_, _>>()?
         }
         Err(_) => {
             eprintln!(
@@ -190,7 +191,7 @@ impl Crate {
     }
 
     /// Compares what a build gave with what is there: the octets, where the same compiler made both, else what they decide.
-    fn compare(&self, built: &[u8], compiler: &str) -> Result<Checked, Error> {
+    fn compare(&self, built: &[u8], compiler: &str, trial: &Trial) -> Result<Checked, Error> {
         let mut checked = self.recorded()?;
         let (path, old) = (self.component(), self.octets()?);
         let recorded: Lock = lock::read(&self.lock_file())?;
@@ -207,7 +208,7 @@ impl Crate {
         checked.notes.push(format!("bytes not compared: {compiler}"));
         let file = self.dir.join(cases::CASES_FILE);
         for (what, octets) in [("the component there", old.as_slice()), ("the rebuilt one", built)] {
-            let outcomes = cases::run_one(&path, octets, &file)?;
+            let outcomes = cases::run_one(&path, octets, &file, trial)?;
             let passed = outcomes.iter().filter(|outcome| outcome.passed()).count();
             checked.good &= passed == outcomes.len();
             checked.notes.push(format!("{what} passes {passed} of {} cases", outcomes.len()));
@@ -268,9 +269,9 @@ mod tests {
         let entry = Entry { source: own.source_hash().unwrap(), digest, compiler: "rustc 1".into() };
         lock::write(&own.lock_file(), &Lock::from([("own".to_owned(), entry)])).unwrap();
         assert!(own.recorded().unwrap().good);
-        let same = own.compare(b"octets", "rustc 1").unwrap();
+        let same = own.compare(b"octets", "rustc 1", &Trial::waived()).unwrap();
         assert!(same.good && same.notes.contains(&"the same bytes".to_owned()), "{:?}", same.notes);
-        assert!(!own.compare(b"others", "rustc 1").unwrap().good);
+        assert!(!own.compare(b"others", "rustc 1", &Trial::waived()).unwrap().good);
         write("lib.rs", "fn more() {}");
         assert_eq!(own.recorded().unwrap().notes, ["its sources have changed since it was built"]);
         write("own.wasm", "others");
@@ -290,14 +291,17 @@ mod tests {
         let digest = lock::hex(&Sha256::digest(&octets));
         let entry = Entry { source: other.source_hash().unwrap(), digest, compiler: "rustc 1".into() };
         lock::write(&other.lock_file(), &Lock::from([("mark".to_owned(), entry)])).unwrap();
-        let checked = other.compare(&octets, "rustc 2").unwrap();
+        let checked = other.compare(&octets, "rustc 2", &Trial::waived()).unwrap();
         assert!(
             checked.good && checked.notes.contains(&"bytes not compared: rustc 2".to_owned()),
             "{:?}",
             checked.notes
         );
         let accepts = std::fs::read(shipped.join("../accept/accept.wasm")).unwrap();
-        assert!(!other.compare(&accepts, "rustc 2").unwrap().good, "a rebuilt one that decides otherwise is no match");
+        assert!(
+            !other.compare(&accepts, "rustc 2", &Trial::waived()).unwrap().good,
+            "a rebuilt one that decides otherwise is no match"
+        );
     }
 
     #[test]
@@ -327,6 +331,6 @@ mod tests {
 
     #[test]
     fn every_shipped_component_passes_its_cases() {
-        assert!(cases::run(&shipped(), false).unwrap());
+        assert!(cases::run(&shipped(), false, &Trial::waived()).unwrap());
     }
 }

@@ -10,8 +10,8 @@ use super::Error;
 use crate::config::Limits;
 use crate::policy::sandbox::contract::{self, Description, Notify};
 use crate::policy::sandbox::{Guest, Sandbox};
-use crate::policy::shelf;
 use crate::policy::told::Told;
+use crate::policy::{Trial, shelf};
 
 /// The file of cases beside a policy.
 pub(super) const CASES_FILE: &str = "cases.toml";
@@ -61,7 +61,7 @@ impl Outcome {
 }
 
 /// Runs the cases of these components; false where one fails.
-pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
+pub(super) fn run(paths: &[PathBuf], json: bool, trial: &Trial) -> Result<bool, Error> {
     let paths = if paths.is_empty() { directories_with(CASES_FILE)? } else { paths.to_vec() };
     if paths.is_empty() {
         return Err(Error::Nothing);
@@ -73,7 +73,7 @@ pub(super) fn run(paths: &[PathBuf], json: bool) -> Result<bool, Error> {
             return Err(Error::NotBuilt { path: component });
         }
         let octets = shelf::read(&component, &Limits::default())?;
-        outcomes.extend(run_one(&component, &octets, &cases)?);
+        outcomes.extend(run_one(&component, &octets, &cases, trial)?);
     }
     if json {
         println!("{}", serde_json::to_string_pretty(&outcomes).unwrap_or_default());
@@ -89,14 +89,14 @@ fn there(path: &Path) -> Result<bool, Error> {
 }
 
 /// Runs the cases of one file against one component.
-pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path) -> Result<Vec<Outcome>, Error> {
+pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path, trial: &Trial) -> Result<Vec<Outcome>, Error> {
     let text = crate::files::read_text(cases, Limits::default().cases_octets)
         .map_err(|e| Error::Read { path: cases.to_owned(), source: e.into() })?;
     let syntax = |text: String| Error::Syntax { path: cases.to_owned(), text };
     let Cases { case } = toml::from_str(&text).map_err(|e| syntax(e.to_string()))?;
     let sandbox = Sandbox::new(&Arc::new(Limits::default())).map_err(Error::Setup)?;
     let refused = |why| Error::Refused { path: component.to_owned(), why };
-    let guest = sandbox.load(octets).map_err(refused)?;
+    let guest = trial.load(&sandbox, octets).map_err(refused)?;
     let fault = |fault| Error::Fault { path: component.to_owned(), during: "describe", fault };
     let description = sandbox.describe(&guest).map_err(fault)?;
     let name = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();

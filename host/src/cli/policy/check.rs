@@ -12,15 +12,15 @@ use crate::policy::sandbox::Sandbox;
 use crate::policy::sandbox::contract::{
     Decision, Description, Disposition, Facts, INTERFACE, KeyStatus, Notify, Wants,
 };
-use crate::policy::{printable, shelf};
+use crate::policy::{Trial, printable, shelf};
 
 /// Says what each file is; false where one is refused or odd.
-pub(super) fn run(files: &[PathBuf], json: bool) -> Result<bool, Error> {
+pub(super) fn run(files: &[PathBuf], json: bool, trial: &Trial) -> Result<bool, Error> {
     let sandbox = Sandbox::new(&Arc::new(Limits::default())).map_err(Error::Setup)?;
     let mut good = true;
     for file in files {
         let file = &cases::files(file).0;
-        match look(&sandbox, file) {
+        match look(&sandbox, file, trial) {
             Ok(report) => {
                 good &= report["odd"].as_array().is_none_or(Vec::is_empty);
                 print(&report, json);
@@ -41,9 +41,9 @@ pub(super) fn run(files: &[PathBuf], json: bool) -> Result<bool, Error> {
     Ok(good)
 }
 
-fn look(sandbox: &Sandbox, file: &Path) -> Result<serde_json::Value, Error> {
+fn look(sandbox: &Sandbox, file: &Path, trial: &Trial) -> Result<serde_json::Value, Error> {
     let octets = shelf::read(file, &Limits::default())?;
-    let guest = sandbox.load(&octets).map_err(|why| Error::Refused { path: file.to_owned(), why })?;
+    let guest = trial.load(sandbox, &octets).map_err(|why| Error::Refused { path: file.to_owned(), why })?;
     let fault = |during| move |fault| Error::Fault { path: file.to_owned(), during, fault };
     let description = sandbox.describe(&guest).map_err(fault("describe"))?;
     shelf::check_description("policy", &description, &Limits::default())?;

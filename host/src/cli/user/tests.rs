@@ -2,6 +2,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::*;
 use crate::config;
+use crate::policy::Trial;
 
 const CONFIG: &str = r#"
 final_domains = ["home.example"]
@@ -130,7 +131,8 @@ async fn wanted_senders_come_and_go() {
 #[tokio::test]
 async fn a_choice_that_the_administrators_line_goes_before_is_kept_and_told() {
     let home = home(CONFIG);
-    let policies = Policies::load(&home.config.policy, &home.config.policies, &Arc::default()).unwrap();
+    let policies =
+        Policies::load(&home.config.policy, &home.config.policies, &Arc::default(), &Trial::waived()).unwrap();
     let mut wish = Wish::default();
     let boss = read("boss@home.example").unwrap();
     for (name, value) in [("invalid", "quarantine"), ("none", "mark"), ("mark", "folder")] {

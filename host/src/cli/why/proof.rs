@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::super::trial;
 use crate::case::{Decision, Notify, Story};
 use crate::config::{Config, Limits, Module, OnFault};
 use crate::policy::{self, Kept, Policies, Recomputed, Unproved};
@@ -48,8 +49,9 @@ pub(crate) fn policies(config: &Config, stories: &[&Story]) -> Result<Policies, 
             sha256: None,
         });
     }
-    Policies::load(&config.policy, &modules, &limits)
-        .or_else(|_| Policies::load(&config.policy, &config.policies, &limits))
+    let trial = trial();
+    Policies::load(&config.policy, &modules, &limits, &trial)
+        .or_else(|_| Policies::load(&config.policy, &config.policies, &limits, &trial))
 }
 
 /// Makes one decision of this story again.

@@ -99,7 +99,9 @@ fn a_detail_of_a_trusted_field_that_cannot_be_read_is_missing_and_the_other_fact
     assert_eq!((auth.spf, auth.spf_aligned, auth.spf_of_path), (AuthResult::Pass, true, true));
     assert_eq!((auth.dkim, auth.dkim_aligned, auth.dmarc), (AuthResult::Pass, true, AuthResult::Fail));
     // Whose properties cannot be read, passes for nobody; and a lower field is not asked about that method.
-    for odd in ["spf=pass smtp.mailfrom=a@example.com(x)@evil.test", "spf=pass smtp.mailfrom=example.com @", "spf", "spf="] {
+    for odd in
+        ["spf=pass smtp.mailfrom=a@example.com(x)@evil.test", "spf=pass smtp.mailfrom=example.com @", "spf", "spf="]
+    {
         let auth = believed_of(&[&format!(" filter.home.example; {odd}"), GOOD]).unwrap();
         assert!(!auth.spf_aligned && !auth.spf_of_path && auth.spf == AuthResult::None, "{odd}: {auth:?}");
         assert_eq!((auth.dkim_aligned, auth.dmarc), (true, AuthResult::Pass), "{odd}");

@@ -5,7 +5,7 @@ use super::super::Policies;
 use super::*;
 use crate::case::{Client, Found, Mail, ReversePath};
 use crate::config::{Config, Limits};
-use crate::policy::Explained;
+use crate::policy::{Explained, Trial};
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
@@ -31,7 +31,7 @@ none = "quarantine"
 fn load(text: &str) -> Policies {
     let config = Config::parse(text, "x.toml".as_ref()).unwrap();
     let limits = Arc::new(Limits { policy_time: Duration::from_millis(200), ..Limits::default() });
-    Policies::load(&config.policy, &config.policies, &limits).unwrap()
+    Policies::load(&config.policy, &config.policies, &limits, &Trial::waived()).unwrap()
 }
 
 fn levels() -> &'static Policies {

@@ -13,7 +13,8 @@ use crate::proto::record::Claim;
 /// Loads these octets as the policy `x`, bound to a missing and an invalid key.
 fn load_octets(octets: &[u8], limits: Limits) -> Result<Policies, Error> {
     let (_dir, dir) = shelf_with(octets);
-    Policies::load(&Policy { dir, ..bindings("x") }, &BTreeMap::new(), &Arc::new(limits)).map_err(bare)
+    Policies::load(&Policy { dir, ..bindings("x") }, &BTreeMap::new(), &Arc::new(limits), &Trial::waived())
+        .map_err(bare)
 }
 
 fn load_written(written: &Written) -> Result<Policies, Error> {
@@ -239,7 +240,7 @@ fn endless(limits: Limits) -> Policies {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hostile/hostile.wasm").display().to_string();
     let modules = format!("[hostile]\nmodule = '{file}'\nsettings = {{ does = 'loop' }}\non_fault = 'quarantine'");
     let modules: BTreeMap<String, Module> = toml::from_str(&modules).unwrap();
-    Policies::load(&bindings("hostile"), &modules, &Arc::new(limits)).unwrap()
+    Policies::load(&bindings("hostile"), &modules, &Arc::new(limits), &Trial::waived()).unwrap()
 }
 
 #[tokio::test]

@@ -133,8 +133,7 @@ impl<'a> Scan<'a> {
             self.skip()?;
             return Ok(Read::Nothing);
         };
-        let mut outcome =
-            Outcome { method, version: 1, result: String::new(), reason: None, properties: Vec::new() };
+        let mut outcome = Outcome { method, version: 1, result: String::new(), reason: None, properties: Vec::new() };
         match self.fill(&mut outcome, left_out) {
             Ok(true) => Ok(Read::Outcome(outcome)),
             Ok(false) => Ok(Read::None),

@@ -181,7 +181,8 @@ fn no_control_character_is_ever_written() {
         reason: Some("a\nb".into()),
         properties: vec![property],
     };
-    let results = Results { authserv_id: "mx\r\n.test".into(), version: 1, outcomes: vec![outcome], left_out: LeftOut::Nothing };
+    let results =
+        Results { authserv_id: "mx\r\n.test".into(), version: 1, outcomes: vec![outcome], left_out: LeftOut::Nothing };
     assert_eq!(results.to_string(), "\"mx.test\"; x-auth-key=pass reason=\"ab\" header.from=\"\\\"aX: \t\\\"@a.test\"");
 }
 

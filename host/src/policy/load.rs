@@ -1,0 +1,102 @@
+//! Loads every policy that is bound or configured, all of them or none.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use super::choose::Bound;
+use super::sandbox::Sandbox;
+use super::shelf::{self, Shelved};
+use super::threads::Threads;
+use super::trial::Trial;
+use super::{Error, Policies};
+use crate::config::{self, Limits, Module};
+
+/// The stack of the thread that loads: reading a component's types takes more than a thread usually has.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// Sets the flag when it is dropped.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Policies {
+    /// Loads every policy that is bound or configured, and checks that each fits. It reads files, waits for trials and
+    /// compiles: never on a thread that serves others, see [`Policies::load_apart`].
+    pub fn load(
+        bindings: &config::Policy,
+        modules: &BTreeMap<String, Module>,
+        limits: &Arc<Limits>,
+        trial: &Trial,
+    ) -> Result<Policies, Error> {
+        load(bindings, modules, limits, trial, &AtomicBool::new(false))
+    }
+
+    /// The same on a thread of its own. Where this is dropped, the process that tries a component is ended at once and waited
+    /// for, and nothing more is begun.
+    pub async fn load_apart(
+        bindings: &config::Policy,
+        modules: &BTreeMap<String, Module>,
+        limits: &Arc<Limits>,
+        trial: &Trial,
+    ) -> Result<Policies, Error> {
+        let (bindings, modules) = (bindings.clone(), modules.clone());
+        let (limits, trial) = (Arc::clone(limits), trial.clone());
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _give_up = GiveUp(Arc::clone(&given_up));
+        let (done, loaded) = oneshot::channel();
+        let work = move || {
+            // Nobody waits any more where it was given up.
+            let _ = done.send(load(&bindings, &modules, &limits, &trial, &given_up));
+        };
+        let setup = |text: String| Error::Setup(text);
+        thread::Builder::new()
+            .name("policy-load".into())
+            .stack_size(STACK)
+            .spawn(work)
+            .map_err(|e| setup(e.to_string()))?;
+        loaded.await.unwrap_or_else(|_| Err(setup("the thread that loads them has ended".into())))
+    }
+}
+
+fn load(
+    bindings: &config::Policy,
+    modules: &BTreeMap<String, Module>,
+    limits: &Arc<Limits>,
+    trial: &Trial,
+    given_up: &AtomicBool,
+) -> Result<Policies, Error> {
+    if !bindings.dir.as_os_str().is_empty() {
+        std::fs::read_dir(&bindings.dir).map_err(|source| Error::Dir { path: bindings.dir.clone(), source })?;
+    }
+    let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
+    let tried = |octets: &[u8], digest: &str| trial.run(octets, digest, limits, given_up);
+    let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
+    let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
+        if let Some(known) = loaded.get(id) {
+            return Ok(Arc::clone(known));
+        }
+        if given_up.load(Ordering::Relaxed) {
+            return Err(Error::GivenUp);
+        }
+        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits, &tried)?);
+        tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
+        loaded.insert(id.to_owned(), Arc::clone(&policy));
+        Ok(policy)
+    };
+    let bound = Bound::load(bindings, &mut shelve)?;
+    for id in modules.keys() {
+        shelve(id)?;
+    }
+    let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
+        .map_err(|e| Error::Setup(e.to_string()))?;
+    let all = loaded.into_values().collect();
+    Ok(Policies { bound, all, threads, sandbox, limits: Arc::clone(limits) })
+}

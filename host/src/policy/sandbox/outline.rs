@@ -1,0 +1,100 @@
+//! The cheap look at a component before anything is compiled: counts its parts without working on any of them.
+//!
+//! A policy is what `wit-component` makes of one core module: a few modules, and inner components that only give the
+//! exported interface its types. What instantiates inside of an inner component multiplies: 6 KB of them are billions of
+//! instances. Whether the rest can be compiled in bounded time is found out by a trial (`policy::trial`).
+
+use wasmtime::wasmparser::{Encoding, Parser, Payload};
+
+use super::Refused;
+
+/// Core modules and inner components. A policy has one to four modules, and one inner component for each interface.
+const PARTS: u32 = 16;
+/// Instances of modules and components, and what one section of them lists. A policy has some ten.
+const INSTANCES: u32 = 256;
+/// Types of the component model, and those of core modules. A policy has some fifty.
+const TYPES: u32 = 10_000;
+/// Functions of all core modules together. A large policy has a few thousand; each costs the compiler 10 us and some KB,
+/// however short it is.
+const FUNCTIONS: u32 = 20_000;
+/// Everything else that a section lists: imports, exports, globals, segments, aliases.
+const ITEMS: u32 = 50_000;
+
+/// What a component holds, summed over all of its parts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Outline {
+    parts: u32,
+    instances: u32,
+    types: u32,
+    functions: u32,
+    items: u32,
+}
+
+/// Says what of a component is not a policy's, in words that end the sentence "it …"; linear in its length.
+pub(super) fn check(octets: &[u8]) -> Result<Outline, Refused> {
+    let mut outline = Outline::default();
+    // For each part that is open, the outermost first: whether it is a component.
+    let mut open = Vec::new();
+    for payload in Parser::new(0).parse_all(octets) {
+        let payload = payload.map_err(|e| Refused::Compile(e.message().to_owned()))?;
+        let inner = open.len() > 1 && open.last() == Some(&true);
+        let (count, most, what) = match &payload {
+            Payload::Version { encoding, .. } => {
+                open.push(*encoding == Encoding::Component);
+                continue;
+            }
+            Payload::End(_) => {
+                open.pop();
+                continue;
+            }
+            Payload::ModuleSection { .. }
+            | Payload::ComponentSection { .. }
+            | Payload::InstanceSection(_)
+            | Payload::ComponentInstanceSection(_)
+            | Payload::ComponentStartSection { .. }
+                if inner =>
+            {
+                return Err(Refused::Outline("nests components that hold or instantiate others".into()));
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                (add(&mut outline.parts, 1), PARTS, "modules and components")
+            }
+            Payload::InstanceSection(list) => (add(&mut outline.instances, list.count()), INSTANCES, "instances"),
+            Payload::ComponentInstanceSection(list) => {
+                (add(&mut outline.instances, list.count()), INSTANCES, "instances")
+            }
+            Payload::ComponentTypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
+            Payload::CoreTypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
+            Payload::TypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
+            Payload::FunctionSection(list) => (add(&mut outline.functions, list.count()), FUNCTIONS, "functions"),
+            other => (add(&mut outline.items, listed(other)), ITEMS, "imports, exports, globals and segments"),
+        };
+        if count > most {
+            return Err(Refused::Outline(format!("has {count} {what}, and may have {most}")));
+        }
+    }
+    Ok(outline)
+}
+
+fn add(sum: &mut u32, more: u32) -> u32 {
+    *sum = sum.saturating_add(more);
+    *sum
+}
+
+/// The length of the list that this section is; 0 for what is no list.
+fn listed(payload: &Payload<'_>) -> u32 {
+    match payload {
+        Payload::ImportSection(list) => list.count(),
+        Payload::TableSection(list) => list.count(),
+        Payload::MemorySection(list) => list.count(),
+        Payload::GlobalSection(list) => list.count(),
+        Payload::ExportSection(list) => list.count(),
+        Payload::ElementSection(list) => list.count(),
+        Payload::DataSection(list) => list.count(),
+        Payload::ComponentAliasSection(list) => list.count(),
+        Payload::ComponentCanonicalSection(list) => list.count(),
+        Payload::ComponentImportSection(list) => list.count(),
+        Payload::ComponentExportSection(list) => list.count(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,160 @@
+//! The trial of a component: a child process under limits of its own compiles it before this process does.
+//!
+//! A compiler works on foreign input with no bound of its own: some kilobytes can cost it gigabytes and minutes, and it
+//! cannot be interrupted. The child can be ended, whatever it is doing.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+
+use super::sandbox::{Guest, Refused, Sandbox, check_outline};
+use super::shelf::hex;
+use crate::config::Limits;
+
+mod child;
+
+pub use child::answer;
+
+/// Digests of components that passed; a server has some ten.
+const PASSED: usize = 1_024;
+/// Between two looks whether the child is done: it takes some 50 ms.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Octets of the child's answer; they fit into a pipe at once.
+const ANSWER: u64 = 1_024;
+/// How the answer of a child begins that could compile it; the component's digest follows.
+const PASSES: &str = "passes ";
+/// How the answer begins that says why it cannot be compiled.
+const REFUSED: &str = "refused: ";
+
+/// How components from files are tried before this process compiles them. Shipped ones are part of this program.
+///
+/// What passed is remembered by its digest, for all clones of this value: a reload tries only what has changed.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Absent: not at all.
+    child: Option<Arc<Tester>>,
+    passed: Arc<Mutex<BTreeSet<String>>>,
+}
+
+#[derive(Debug)]
+struct Tester {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Trial {
+    /// By this program with these arguments; it has to call [`answer`] with the same [`Limits`], and nothing else. It gets the
+    /// component on its standard input, and no environment.
+    pub fn by<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>) -> Trial {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        Trial { child: Some(Arc::new(Tester { program: program.into(), arguments })), passed: Arc::default() }
+    }
+
+    /// Not at all: for programs that load only components of their own making. A hostile component can take all memory and a
+    /// processor for minutes.
+    pub fn waived() -> Trial {
+        Trial { child: None, passed: Arc::default() }
+    }
+
+    /// Tries a component and then loads it.
+    pub(crate) fn load(&self, sandbox: &Sandbox, octets: &[u8]) -> Result<Guest, Refused> {
+        self.run(octets, &hex(&Sha256::digest(octets)), sandbox.limits(), &AtomicBool::new(false))?;
+        sandbox.load(octets)
+    }
+
+    /// Tries a component of this SHA-256. It blocks for at most `policy_compile`, or until `given_up` is set; then the child
+    /// is ended. Either way it leaves no process behind.
+    pub(crate) fn run(
+        &self,
+        octets: &[u8],
+        digest: &str,
+        limits: &Limits,
+        given_up: &AtomicBool,
+    ) -> Result<(), Refused> {
+        check_outline(octets)?;
+        let Some(tester) = &self.child else { return Ok(()) };
+        let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        if passed().contains(digest) {
+            return Ok(());
+        }
+        let untold = |e: std::io::Error| Refused::Untried(format!("{}: {e}", tester.program.display()));
+        let mut child = tester.spawn(octets).map_err(untold)?;
+        let begin = Instant::now();
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if begin.elapsed() < limits.policy_compile && !given_up.load(Ordering::Relaxed) => {
+                    std::thread::sleep(PAUSE);
+                }
+                ended => {
+                    // Neither fails for a child that has not been waited for.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(match ended {
+                        Err(e) => untold(e),
+                        Ok(_) if given_up.load(Ordering::Relaxed) => Refused::Untried("nobody waits for it".into()),
+                        Ok(_) => Refused::CompileTime(limits.policy_compile),
+                    });
+                }
+            }
+        };
+        verdict(&said(&mut child), status, digest, limits)?;
+        let mut passed = passed();
+        if passed.len() >= PASSED {
+            passed.clear();
+        }
+        passed.insert(digest.to_owned());
+        Ok(())
+    }
+}
+
+impl Tester {
+    fn spawn(&self, octets: &[u8]) -> std::io::Result<Child> {
+        // In memory: nothing has to be written while the child reads, and no directory has to be writable.
+        let mut file = std::fs::File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
+        file.write_all(octets)?;
+        file.rewind()?;
+        let mut command = Command::new(&self.program);
+        command.arg0("addrauth").args(&self.arguments).env_clear().current_dir("/");
+        command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    }
+}
+
+/// The answer of a child that has ended.
+fn said(child: &mut Child) -> String {
+    let mut octets = Vec::new();
+    if let Some(out) = &mut child.stdout {
+        // What cannot be read is no answer, and no answer is a refusal.
+        let _ = out.take(ANSWER).read_to_end(&mut octets);
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// What the child's end means. Only the whole answer counts: another program may well end with 0.
+fn verdict(said: &str, status: ExitStatus, digest: &str, limits: &Limits) -> Result<(), Refused> {
+    let text = |text: &str| super::printable(text, limits.policy_text);
+    let signal = status.signal().and_then(Signal::from_named_raw);
+    match (status.code(), signal) {
+        (Some(0), _) if said.strip_prefix(PASSES) == Some(digest) => Ok(()),
+        (Some(1), _) if said.starts_with(REFUSED) => {
+            Err(Refused::Compile(text(said.strip_prefix(REFUSED).unwrap_or_default())))
+        }
+        (_, Some(Signal::XCPU)) => Err(Refused::TrialTime(limits.policy_trial_time)),
+        // An allocation that fails aborts; a stack that ends does too.
+        (_, Some(Signal::ABORT | Signal::SEGV | Signal::BUS)) => Err(Refused::TrialMemory(limits.policy_trial_memory)),
+        _ => Err(Refused::Untried(text(&format!("it ended with {status} and said {said:?}")))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
