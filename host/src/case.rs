@@ -132,12 +132,15 @@ impl Reply {
 
     /// Whether what is owed cannot be kept without the message's body.
     pub fn wants_body(&self) -> bool {
-        self.owed.iter().any(|owed| matches!(owed, Owed::Quarantine(_) | Owed::Copy(_)))
+        let whole =
+            |owed: &Owed| matches!(owed, Owed::Quarantine(_) | Owed::Copy(_) | Owed::Apart(_) | Owed::Folder(_));
+        self.owed.iter().any(whole)
     }
 }
 
 /// A recipient whose copy goes to another address of his.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "ToldRedirect", try_from = "ToldRedirect")]
 pub struct Redirect {
     /// Index into [`Mail::recipients`].
     pub recipient: usize,
@@ -185,6 +188,10 @@ pub enum Owed {
     Quarantine(Vec<usize>),
     /// A marked copy, delivered anew to these recipients.
     Copy(Vec<usize>),
+    /// The same without the mark: their mail ends here, and the message itself goes elsewhere in another form.
+    Apart(Vec<usize>),
+    /// The same to the spam folders of these recipients.
+    Folder(Vec<Redirect>),
 }
 
 /// A message from its envelope to our answer: log line, journal row, test output and golden file in one.
@@ -274,6 +281,10 @@ impl Case {
                 }
                 if let Some(found) = inside {
                     word("inside", found.status.word());
+                    if let Some(why) = found.why {
+                        word("why", why.word());
+                    }
+                    told_of_keys(found, &mut word);
                 }
             }
             Finding::Found(found) => {
@@ -310,6 +321,9 @@ impl Case {
             }
         }
         word("recipients", &self.mail.recipients.len().to_string());
+        if let Some(found) = self.finding.found().filter(|found| !found.elsewhere.is_empty()) {
+            word("elsewhere", &found.elsewhere.len().to_string());
+        }
         word("verdict", self.reply.verdict.word());
         line
     }

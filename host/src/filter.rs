@@ -117,15 +117,15 @@ impl Filter {
     pub async fn examine(&self, mail: Mail) -> Case {
         let mut finding = self.find(&mail).await;
         let mut decisions = self.decide(&mail, &finding).await;
-        if let (Finding::Found(found), true) = (&finding, self.would_vanish(&mail, &decisions)) {
+        if let (Some(found), true) = (finding.found_mut(), self.would_vanish(&mail, &decisions)) {
             let again = self.verifier.confirm(&mail, found).await;
             if (again.status, again.why) != (found.status, found.why) {
-                let Found { mail_auth, new_key, .. } = found.clone();
-                finding = Finding::Found(Found { mail_auth, new_key, ..again });
+                let Found { mail_auth, new_key, elsewhere, .. } = found.clone();
+                *found = Found { mail_auth, new_key, elsewhere, ..again };
                 decisions = self.decide(&mail, &finding).await;
             }
         }
-        let permits = self.permits(&mail, &finding, &decisions).await;
+        let permits = self.permits(&mail, &mut finding, &decisions).await;
         let reply = settle(&mail, &finding, &decisions, &self.rules, &permits);
         Case { mail, finding, decisions, reply }
     }
@@ -165,15 +165,29 @@ impl Filter {
         })
     }
 
+    /// What there is to know of a message. A direction belongs to a recipient: a login's mail goes out for those elsewhere, and
+    /// for those here it is examined as if it went to them alone, since nobody inside may learn a colleague's key or forge a
+    /// status. A submitter that is trusted counts as a login, with its own addresses alone.
     async fn find(&self, mail: &Mail) -> Finding {
-        match self.direction(mail) {
-            Direction::Inbound => self.inbound(mail).await.unwrap_or_else(Finding::Postponed),
-            Direction::Outbound => self.outbound(mail).await.unwrap_or_else(Finding::Postponed),
-            direction => Finding::Passing(direction),
+        let count = mail.recipients.len();
+        let elsewhere: Vec<usize> =
+            (0..count).filter(|&index| !mail.recipients.get(index).is_some_and(|to| self.ends_here(to))).collect();
+        let (leaves, stays) = (!elsewhere.is_empty(), elsewhere.len() < count);
+        if mail.new_keys.is_empty() && self.is_own(mail) {
+            Finding::Passing(Direction::Own)
+        } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
+            self.outbound(mail, elsewhere).await.unwrap_or_else(Finding::Postponed)
+        } else if stays && trust::was_examined(&self.config, mail) && !self.learns_from(mail) {
+            Finding::Passing(Direction::Examined)
+        } else if stays {
+            self.inbound(mail, elsewhere).await.map_or_else(Finding::Postponed, Finding::Found)
+        } else {
+            Finding::Passing(Direction::Relay)
         }
     }
 
-    async fn inbound(&self, mail: &Mail) -> Result<Finding, Postponed> {
+    /// What is found for those whose mail ends here; the others, indices, are `elsewhere`.
+    async fn inbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Found, Postponed> {
         let own = self.own_sender(mail).await?;
         let by_owner = own.is_some();
         let finding = async {
@@ -187,13 +201,14 @@ impl Filter {
         found.new_key = new_key?;
         found.own_key = self.is_own_key(mail, &found, by_owner);
         found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
-        Ok(Finding::Found(found))
+        found.elsewhere = elsewhere;
+        Ok(found)
     }
 
     async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
-        match finding {
-            Finding::Found(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
-            Finding::Found(found) => {
+        match finding.found() {
+            None | Some(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
+            Some(found) => {
                 let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
                 // Without the users' wishes nobody knows what to do: no decision is a deferral.
                 match self.wishes(&recipients, found.sender.as_ref()).await {
@@ -201,7 +216,6 @@ impl Filter {
                     Err(_) => Vec::new(),
                 }
             }
-            Finding::Passing(_) | Finding::Submitted(_) | Finding::Postponed(_) => Vec::new(),
         }
     }
 
@@ -214,15 +228,20 @@ impl Filter {
             .map_err(|error| tracing::warn!("the users' choices are not to be had: {error}"))
     }
 
-    /// What may be said to whom; asked only where somebody is to be told.
-    async fn permits(&self, mail: &Mail, finding: &Finding, decisions: &[Decision]) -> Permits {
+    /// What may be said to whom; asked only where somebody is to be told, and others get the message.
+    async fn permits(&self, mail: &Mail, finding: &mut Finding, decisions: &[Decision]) -> Permits {
         let refuse = !trust::is_relay(&self.config, mail);
-        let (Some(custody), Finding::Found(found)) = (&self.custody, finding) else {
+        let (Some(custody), Some(found)) = (&self.custody, finding.found_mut()) else {
             return Permits { report: Err("nothing is decided"), refuse };
         };
         let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
-        let mixed = decisions.iter().any(tells) && !decisions.iter().all(tells);
-        let report = if mixed { custody.permit(mail, found).await } else { Err("his own server tells him") };
+        let mixed = decisions.iter().any(tells) && !(decisions.iter().all(tells) && found.elsewhere.is_empty());
+        let report = if mixed {
+            found.owns_path = self.owns_path(mail).await;
+            custody.permit(mail, found).await
+        } else {
+            Err("his own server tells him")
+        };
         Permits { report, refuse }
     }
 
@@ -232,24 +251,6 @@ impl Filter {
         let nobody = mail.reverse_path == ReversePath::Null;
         let drops = |d: &Decision| d.disposition == Disposition::Reject && (!d.notify.sender || nobody);
         !self.rules.observe && decisions.iter().any(drops)
-    }
-
-    /// Which way the message goes. A login's mail that stays inside is inbound: nobody inside may learn a colleague's key or
-    /// forge a status. A submitter that is trusted counts as a login, with its own addresses alone.
-    fn direction(&self, mail: &Mail) -> Direction {
-        let here = mail.recipients.iter().filter(|recipient| self.ends_here(recipient)).count();
-        let leaves = here < mail.recipients.len();
-        if mail.new_keys.is_empty() && self.is_own(mail) {
-            Direction::Own
-        } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
-            Direction::Outbound
-        } else if here > 0 && trust::was_examined(&self.config, mail) && !self.learns_from(mail) {
-            Direction::Examined
-        } else if here > 0 {
-            Direction::Inbound
-        } else {
-            Direction::Relay
-        }
     }
 
     /// Whether a recipient's mail ends here, as far as anybody can say.

@@ -3,22 +3,22 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, NotStamped, Owed, Postponed,
-    Proven, Recipient, Redirect, Refusal, Reply, ReversePath, Stamp, Submitted, Verdict,
+    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, Owed, Postponed, Proven,
+    Recipient, Redirect, Refusal, Reply, ReversePath, Submitted, Verdict,
 };
 use crate::proto::address::Address;
-use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
+use crate::proto::header::{Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
 use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
 use crate::proto::results::RESULTS_FIELD;
 
+mod outward;
 mod results;
+
+use outward::{both_ways, one_way, outward, unasked};
 
 /// What the filters of mail clients and delivery agents know as "this is spam".
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
-
-/// Letters of an MTA's name in `X-Auth-Agent`: a word or two.
-const BRAND: usize = 32;
 
 /// What settling needs of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,14 @@ pub struct Permits {
 /// [`Reply::owed`]. Where the recipients' wishes differ (invariants §3), it is accepted for those who get it, the others are
 /// struck out, and what each of them is owed stands beside that; nobody left means discarded, never an empty envelope. One
 /// deferral defers it for all: a message cannot be taken and put off at once, and it comes again whole.
+///
+/// A direction belongs to a recipient (invariants §1). Those elsewhere have no decision; what is decided for others neither
+/// marks nor drops their copy. A header is edited once for all, so:
+///
+/// * what a stranger brings to recipients here and elsewhere loses its key for all, and tells all the status: that is a
+///   fact, and a mark is none;
+/// * what a login of ours sends to both goes out as if to those elsewhere alone, stamped or as submitted; those here are
+///   struck out, and get a copy of their own without the key, with their status and mark.
 pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
     let found = match finding {
         Finding::Found(found) => found,
@@ -66,8 +74,11 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             };
             return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
-        Finding::Submitted(submitted) => {
-            return Reply { edits: submitted_edits(mail, submitted, rules), ..Reply::bare(Verdict::Accept) };
+        Finding::Submitted(Submitted { stamp, inside, .. }) => {
+            return match inside {
+                Some(found) => both_ways(mail, stamp, found, decisions, rules, permits),
+                None => Reply { edits: outward(mail, stamp, rules), ..Reply::bare(Verdict::Accept) },
+            };
         }
         Finding::Postponed(postponed) => return Reply::bare(Verdict::Defer(later(postponed))),
     };
@@ -77,11 +88,18 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     if rules.observe {
         return Reply { edits: edits(mail, found, false, rules), ..Reply::bare(Verdict::Accept) };
     }
-    let (mut reply, mark) = fate(mail, found, decisions, rules, permits);
+    let (mut reply, mark) = fate(mail, found, decisions, rules, permits, Sharing::One);
     if matches!(reply.verdict, Verdict::Accept | Verdict::Hold(_)) {
         reply.edits = edits(mail, found, mark, rules);
     }
     reply
+}
+
+/// Whether recipients may share the message that the MTA has, or those whose mail ends here get copies of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    One,
+    Apart,
 }
 
 /// A mail that brings a new key ends here (Phase I), unless it is to be delivered or nothing is to be done but observing; what it
@@ -97,48 +115,6 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
         edits.retain(|edit| !matches!(edit, Edit::Delete { name, .. } if name == NEW_KEY_FIELD));
     }
     Reply { edits, ..Reply::bare(Verdict::Accept) }
-}
-
-/// The changes to a message that a login of ours sends out: all deletions first; then, where some of it ends here, what those
-/// are told; then `X-Auth-Key` on top, `X-Auth-Agent` below it.
-fn submitted_edits(mail: &Mail, submitted: &Submitted, rules: &Rules) -> Vec<Edit> {
-    let mut edits = unasked(mail, rules);
-    // Whoever may not write as this address may not show its key either.
-    if matches!(submitted.stamp, Stamp::Newest(_) | Stamp::Bare(NotStamped::NotOwner)) {
-        edits.extend(key_removals(KEY_FIELD, &mail.keys));
-    }
-    if let Some(found) = &submitted.inside {
-        edits.extend(told(found, rules));
-    }
-    if let Stamp::Newest(key) = &submitted.stamp {
-        edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
-        edits.push(Edit::InsertKey { key: key.clone() });
-    }
-    edits
-}
-
-/// What no login and no submitter of ours may bring, since a recipient here would get a copy that no MX of ours has looked at:
-/// new keys, which come from an Authentication Server and not from a login, and the words of our own about keys.
-fn unasked(mail: &Mail, rules: &Rules) -> Vec<Edit> {
-    let mut edits = if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.new_keys) } else { Vec::new() };
-    edits.extend(removals(STATUS_FIELD, mail));
-    edits.extend(results::removals(mail, rules));
-    edits
-}
-
-/// Who attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this program.
-fn agent(mta: &str) -> String {
-    let good = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let brand = || {
-        let (name, version) = mta.rsplit_once(' ')?;
-        let name: String = name.to_ascii_lowercase().chars().filter(good).take(BRAND).collect();
-        let number = |part: &&str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|o| o.is_ascii_digit());
-        let mut parts = version.split(['.', '-']);
-        let (major, minor) = (parts.next().filter(number)?, parts.next().filter(number)?);
-        (!name.is_empty()).then(|| format!("SMTP - {name} {major}.{minor}"))
-    };
-    let own = || format!("SMTP - addrauth {}.{}", env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
-    brand().unwrap_or_else(own)
 }
 
 /// The words of a refusal for now; what is wrong here is nobody's business outside.
@@ -175,22 +151,32 @@ struct Fates {
 }
 
 /// The reply but for its edits, and whether the mark's field is among them.
-fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permits: &Permits) -> (Reply, bool) {
+fn fate(
+    mail: &Mail,
+    found: &Found,
+    decisions: &[Decision],
+    rules: &Rules,
+    permits: &Permits,
+    sharing: Sharing,
+) -> (Reply, bool) {
     let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
-    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided.
-    if decisions.is_empty() || !(0..mail.recipients.len()).all(|index| said(index) == 1) {
+    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided. One about a copy that
+    // goes elsewhere is nobody's to make.
+    let once = |index: usize| said(index) == usize::from(found.concerns(index));
+    if decisions.is_empty() || !(0..mail.recipients.len()).all(once) {
         return (Reply::bare(Verdict::Defer(defer("no policy decided"))), false);
     }
     if let Some(deferred) = decisions.iter().find(|decision| decision.disposition == Disposition::Defer) {
         return (Reply::bare(Verdict::Defer(defer(&deferred.reason))), false);
     }
-    let mut fates = sorted(mail, decisions, rules, permits);
+    let mut fates = sorted(mail, found, decisions, rules, permits, sharing);
     let reason = |fate: &[usize]| {
         let first = fate.first().and_then(|index| decisions.iter().find(|d| d.recipients.contains(index)));
         text(found, first.map_or("", |decision| &decision.reason))
     };
     let notices = |fates: &Fates| fates.noticed.iter().map(|&index| Owed::Notice(index)).collect::<Vec<_>>();
-    let gets_it = !(fates.plain.is_empty() && fates.marked.is_empty() && fates.folder.is_empty());
+    let apart = sharing == Sharing::Apart;
+    let gets_it = apart || !(fates.plain.is_empty() && fates.marked.is_empty() && fates.folder.is_empty());
 
     // Everybody wants it refused and the sender told: his own server tells him.
     if !gets_it && fates.silent.is_empty() && fates.kept.is_empty() {
@@ -200,19 +186,25 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
     let reported = tell(mail, permits, &mut fates);
 
     // Those who get it in one form: one of them differs, and he gets a copy of his own.
-    let mark = !fates.marked.is_empty() && fates.plain.is_empty();
+    let mark = !fates.marked.is_empty() && fates.plain.is_empty() && !apart;
     let copies = if mark { Vec::new() } else { std::mem::take(&mut fates.marked) };
+    let own = if apart { std::mem::take(&mut fates.plain) } else { Vec::new() };
+    let folders = if apart { std::mem::take(&mut fates.folder) } else { Vec::new() };
+    let in_folders = folders.iter().map(|redirect| redirect.recipient).collect();
 
     let all_kept = fates.kept.len() == mail.recipients.len();
+    let whole = [&fates.kept, &copies, &own, &in_folders];
     // A copy that could never be sent would be no copy: then the MTA keeps the message, which knows its own names.
-    let unreachable = |index: &usize| mail.recipients.get(*index).is_none_or(|r| r.address().is_none());
-    let no_copy = mail.truncated || fates.kept.iter().chain(&copies).any(unreachable);
-    if all_kept && rules.hold || no_copy && !(fates.kept.is_empty() && copies.is_empty()) {
+    let no_copy = mail.truncated || whole.iter().copied().flatten().any(|index| !is_reachable(mail, *index));
+    let no_copy = no_copy && !whole.iter().all(|list| list.is_empty());
+    if no_copy && apart {
+        return (Reply::bare(Verdict::Reject(one_way())), false);
+    }
+    if all_kept && rules.hold || no_copy {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
         return (Reply { owed, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
     }
-    let mut removed: Vec<usize> =
-        [&fates.silent, &reported, &fates.kept, &copies].into_iter().flatten().copied().collect();
+    let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
     let mut owed = Vec::new();
     if !removed.is_empty() {
@@ -221,9 +213,11 @@ fn fate(mail: &Mail, found: &Found, decisions: &[Decision], rules: &Rules, permi
     let lists = [
         (fates.kept.clone(), Owed::Quarantine as fn(Vec<usize>) -> Owed),
         (copies, Owed::Copy),
+        (own, Owed::Apart),
         (reported, Owed::Report),
     ];
     owed.extend(lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)));
+    owed.extend((!folders.is_empty()).then_some(Owed::Folder(folders)));
     owed.extend(notices(&fates));
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
@@ -252,8 +246,21 @@ fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
     reported
 }
 
-/// Sorts the recipients by what their decisions say.
-fn sorted(mail: &Mail, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Fates {
+/// Whether a copy could be sent to the recipient with this index.
+fn is_reachable(mail: &Mail, index: usize) -> bool {
+    mail.recipients.get(index).is_some_and(|recipient| recipient.address().is_some())
+}
+
+/// Sorts the recipients whose mail ends here by what their decisions say. Those elsewhere who share the message get it as it
+/// is.
+fn sorted(
+    mail: &Mail,
+    found: &Found,
+    decisions: &[Decision],
+    rules: &Rules,
+    permits: &Permits,
+    sharing: Sharing,
+) -> Fates {
     let mut fates = Fates::default();
     for decision in decisions {
         for &index in &decision.recipients {
@@ -279,8 +286,11 @@ fn sorted(mail: &Mail, decisions: &[Decision], rules: &Rules, permits: &Permits)
             }
         }
     }
-    if !fates.plain.is_empty() {
-        into_folders(mail, rules, &mut fates);
+    if sharing == Sharing::One {
+        fates.plain.extend(&found.elsewhere);
+        if !fates.plain.is_empty() {
+            into_folders(mail, rules, &mut fates);
+        }
     }
     for list in [&mut fates.plain, &mut fates.marked, &mut fates.silent, &mut fates.told, &mut fates.kept] {
         list.sort_unstable();

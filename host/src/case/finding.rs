@@ -133,7 +133,8 @@ pub enum Finding {
     Passing(Direction),
     /// Inbound, and examined.
     Found(Found),
-    /// A login of ours sends it to somebody elsewhere, where keys are stamped, or to somebody here as well.
+    /// A login of ours sends it to somebody elsewhere, where keys are stamped, or to somebody here as well; for those it is
+    /// examined like mail that comes in.
     Submitted(Submitted),
     /// It cannot be judged now.
     Postponed(Postponed),
@@ -149,35 +150,36 @@ impl Finding {
         }
     }
 
+    /// What was found for those whose mail ends here; absent where nobody's does.
+    pub fn found(&self) -> Option<&Found> {
+        match self {
+            Finding::Found(found) => Some(found),
+            Finding::Submitted(submitted) => submitted.inside.as_ref(),
+            Finding::Passing(_) | Finding::Postponed(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn found_mut(&mut self) -> Option<&mut Found> {
+        match self {
+            Finding::Found(found) => Some(found),
+            Finding::Submitted(submitted) => submitted.inside.as_mut(),
+            Finding::Passing(_) | Finding::Postponed(_) => None,
+        }
+    }
+
     /// What the journal's row is to say in words, besides what was decided.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match self {
-            Finding::Passing(_) => {}
+            Finding::Passing(_) | Finding::Found(_) => {}
             Finding::Postponed(postponed) => notes.push(postponed.text()),
             Finding::Submitted(Submitted { stamp: Stamp::Bare(why), .. }) => {
                 notes.push(format!("no key was put on top, since {}", why.text()));
             }
             Finding::Submitted(_) => {}
-            Finding::Found(found) => {
-                match &found.new_key {
-                    Some(NewKey::Proven(proven)) => {
-                        let word = proven.learned.map_or("not recorded yet", Learned::word);
-                        notes.push(format!("a new key of {}: {word}", proven.address));
-                    }
-                    Some(NewKey::Refused(why)) => {
-                        notes.push(format!("the new key that it brings is not learned, since {}", why.text()));
-                    }
-                    None => {}
-                }
-                if let (true, Some(sender)) = (found.own_key, &found.sender) {
-                    notes.push(format!(
-                        "a living key of {sender} came in from outside: `addrauth key rotate {sender}`, and once the new one is \
-                         learned, `addrauth key revoke {sender} --only FINGERPRINT` for this one"
-                    ));
-                }
-            }
         }
+        notes.extend(self.found().map(Found::notes).unwrap_or_default());
         notes
     }
 }
@@ -206,6 +208,12 @@ pub struct Found {
     /// It carries a living key of an address of ours, and neither a login that owns it nor a server of ours brought it.
     #[serde(skip)]
     pub own_key: bool,
+    /// Recipients (indices, ascending) whose mail does not end here: no policy is asked about theirs.
+    #[serde(skip)]
+    pub elsewhere: Vec<usize>,
+    /// Whoever brought it owns the reverse-path: a report may go there. Looked up only where one is wanted.
+    #[serde(skip)]
+    pub owns_path: bool,
 }
 
 impl Found {
@@ -221,7 +229,35 @@ impl Found {
             mail_auth: None,
             new_key: None,
             own_key: false,
+            elsewhere: Vec::new(),
+            owns_path: false,
         }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match &self.new_key {
+            Some(NewKey::Proven(proven)) => {
+                let word = proven.learned.map_or("not recorded yet", Learned::word);
+                notes.push(format!("a new key of {}: {word}", proven.address));
+            }
+            Some(NewKey::Refused(why)) => {
+                notes.push(format!("the new key that it brings is not learned, since {}", why.text()));
+            }
+            None => {}
+        }
+        if let (true, Some(sender)) = (self.own_key, &self.sender) {
+            notes.push(format!(
+                "a living key of {sender} came in from outside: `addrauth key rotate {sender}`, and once the new one is \
+                 learned, `addrauth key revoke {sender} --only FINGERPRINT` for this one"
+            ));
+        }
+        notes
+    }
+
+    /// Whether the mail of the recipient with this index ends here, so that a policy decides about it.
+    pub fn concerns(&self, recipient: usize) -> bool {
+        self.elsewhere.binary_search(&recipient).is_err()
     }
 }
 

@@ -133,7 +133,7 @@ pub struct Submitted {
     pub sender: Option<Address>,
     /// What becomes of its key fields.
     pub stamp: Stamp,
-    /// What those are told whose mail ends here; absent where all are elsewhere.
+    /// What was found for those whose mail ends here, as if the message went to them alone; absent where all are elsewhere.
     pub inside: Option<Found>,
 }
 

@@ -6,12 +6,13 @@ use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Case, Client, Decision, Direction, Finding, Found, KeyStatus, Learned, MailAuth, NewKey, NotLearned};
-use super::{NotStamped, Owed, Postponed, Reply, ReversePath, Stamp, Verdict, Why};
+use super::{NotStamped, Owed, Postponed, Redirect, Reply, ReversePath, Stamp, Verdict, Why};
+use crate::proto::address::{Address, BadAddress};
 use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::record::Claim;
 
 /// The version of a case's JSON; a change that an old reader would misread raises it.
-pub const CASE_VERSION: u32 = 1;
+pub const CASE_VERSION: u32 = 2;
 
 /// What is written down of a case: envelope, finding, decisions and reply; of the header no field but the From's address, and
 /// never a key.
@@ -57,12 +58,23 @@ pub struct Story {
 pub enum ToldFinding {
     /// Not ours to judge.
     Passing(Direction),
-    /// Examined.
+    /// Examined, for those whose mail ends here.
     Found(ToldFound),
     /// Sent by a login of ours.
     Submitted(ToldSubmitted),
     /// Not to be judged now.
     Postponed(Postponed),
+}
+
+impl ToldFinding {
+    /// What was found for those whose mail ends here; absent where nobody's does.
+    pub fn found(&self) -> Option<&ToldFound> {
+        match self {
+            ToldFinding::Found(found) => Some(found),
+            ToldFinding::Submitted(submitted) => submitted.inside.as_ref(),
+            ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
+        }
+    }
 }
 
 /// A [`super::Submitted`] written down.
@@ -72,6 +84,9 @@ pub struct ToldSubmitted {
     pub sender: Option<String>,
     /// What became of its key fields.
     pub stamp: ToldStamp,
+    /// What was found for those whose mail ends here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<ToldFound>,
 }
 
 /// A [`Stamp`] written down.
@@ -130,6 +145,9 @@ pub struct ToldFound {
     /// It carried a living key of an address of ours from outside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_key: bool,
+    /// Recipients (indices) whose mail does not end here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<usize>,
 }
 
 /// A [`Reply`] written down.
@@ -154,6 +172,20 @@ pub struct ToldRedirect {
     pub recipient: usize,
     /// Where it went.
     pub to: String,
+}
+
+impl From<Redirect> for ToldRedirect {
+    fn from(redirect: Redirect) -> ToldRedirect {
+        ToldRedirect { recipient: redirect.recipient, to: redirect.to.to_string() }
+    }
+}
+
+impl TryFrom<ToldRedirect> for Redirect {
+    type Error = BadAddress;
+
+    fn try_from(told: ToldRedirect) -> Result<Redirect, BadAddress> {
+        Ok(Redirect { recipient: told.recipient, to: Address::parse(told.to.as_bytes(), true)? })
+    }
 }
 
 /// A [`Verdict`] written down.
@@ -235,6 +267,7 @@ fn finding(finding: &Finding) -> ToldFinding {
                 Stamp::Client => ToldStamp::Client,
                 Stamp::Bare(why) => ToldStamp::Bare(*why),
             },
+            inside: submitted.inside.as_ref().map(told),
         }),
         Finding::Postponed(postponed) => ToldFinding::Postponed(postponed.clone()),
     }
@@ -260,6 +293,7 @@ fn told(found: &Found) -> ToldFound {
             NewKey::Refused(why) => ToldNewKey::Refused(*why),
         }),
         own_key: found.own_key,
+        elsewhere: found.elsewhere.clone(),
     }
 }
 
@@ -284,9 +318,7 @@ fn reply(reply: &Reply) -> ToldReply {
         },
         added: added.collect(),
         removed: reply.removed.clone(),
-        redirected: (reply.redirected.iter())
-            .map(|redirect| ToldRedirect { recipient: redirect.recipient, to: redirect.to.to_string() })
-            .collect(),
+        redirected: reply.redirected.iter().cloned().map(ToldRedirect::from).collect(),
         owed: reply.owed.clone(),
     }
 }

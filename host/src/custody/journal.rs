@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::case::{Case, Finding, NotStamped, Stamp, Story};
+use crate::case::{Case, Finding, NotStamped, Stamp, Story, Submitted};
 use crate::config::Limits;
 use crate::store::{self, Entry, Ledger};
 
@@ -203,10 +203,11 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
     }
 }
 
-/// The row of this case; absent where the message was not ours to judge, and where one that goes out is as it should be.
+/// The row of this case; absent where the message was not ours to judge, and where one that only goes out is as it should be.
 pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
     let told = match &case.finding {
         Finding::Found(_) | Finding::Postponed(_) => true,
+        Finding::Submitted(submitted) if submitted.inside.is_some() => true,
         Finding::Submitted(submitted) => match submitted.stamp {
             Stamp::Bare(NotStamped::Ended) => true,
             Stamp::Bare(NotStamped::NotOwner) => !case.mail.keys.is_empty(),
@@ -221,6 +222,7 @@ pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
 pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     let result = match &case.finding {
         Finding::Found(found) => found.status.word(),
+        Finding::Submitted(Submitted { inside: Some(found), .. }) => found.status.word(),
         Finding::Passing(_) => "passing",
         Finding::Submitted(_) => "submitted",
         Finding::Postponed(_) => "postponed",

@@ -71,7 +71,7 @@ impl Custody {
     }
 
     /// Makes what the reply owes durable: one transaction with the journal row, the notices, the report, and the messages
-    /// that are quarantined or go out as marked copies, for which the body is needed. Where that fails, or takes longer than
+    /// that are quarantined or go out as copies of some recipients' own, for which the body is needed. Where that fails, or takes longer than
     /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
     /// is written soon, together with others'; mail that only passes has none.
     ///
@@ -120,7 +120,7 @@ impl Custody {
                 Owed::Report(recipients) => {
                     drafts.push(self.outbox.report(case, recipients).map_err(|e| e.to_string())?);
                 }
-                Owed::Record | Owed::Quarantine(_) | Owed::Copy(_) => {}
+                Owed::Record | Owed::Quarantine(_) | Owed::Copy(_) | Owed::Apart(_) | Owed::Folder(_) => {}
             }
         }
         notes.extend(self.outbox.refusal(case).map(|why| format!("no report to the sender: {why}")));

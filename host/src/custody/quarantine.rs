@@ -45,20 +45,26 @@ impl Settings {
         self.most
     }
 
-    /// The messages that this case owes: what is quarantined, and what goes out as a marked copy.
+    /// The messages that this case owes: what is quarantined, and what goes out as a copy of some recipients' own.
     pub(super) fn kept(&self, case: &Case, body: &Body, now: SystemTime) -> Vec<Kept> {
         let mut all = Vec::new();
         for owed in &case.reply.owed {
             match owed {
-                Owed::Quarantine(indices) => all.push(self.one(case, body, indices, false, now)),
-                Owed::Copy(indices) => all.push(self.one(case, body, indices, true, now)),
+                Owed::Quarantine(indices) => all.push(self.one(case, body, indices, Form::Kept, now)),
+                Owed::Copy(indices) => all.push(self.one(case, body, indices, Form::Marked, now)),
+                Owed::Apart(indices) => all.push(self.one(case, body, indices, Form::Plain, now)),
+                Owed::Folder(redirects) => {
+                    let indices: Vec<usize> = redirects.iter().map(|redirect| redirect.recipient).collect();
+                    let recipients = redirects.iter().map(|redirect| redirect.to.to_string()).collect();
+                    all.push(Kept { recipients, ..self.one(case, body, &indices, Form::Plain, now) });
+                }
                 Owed::Record | Owed::Notice(_) | Owed::Report(_) => {}
             }
         }
         all
     }
 
-    fn one(&self, case: &Case, body: &Body, indices: &[usize], copy: bool, now: SystemTime) -> Kept {
+    fn one(&self, case: &Case, body: &Body, indices: &[usize], form: Form, now: SystemTime) -> Kept {
         let mail = &case.mail;
         let sender = case.finding.sender().map(Address::to_string);
         let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
@@ -70,22 +76,43 @@ impl Settings {
             reverse_path: mail.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
             subject: printable(subject, self.limits.subject_shown),
-            reason: reason(case, indices),
-            message: message(case, body, copy, self),
+            reason: format!("{}{}", form.prefix(), reason(case, indices)),
+            message: message(case, body, form, self),
             expires,
-            copy,
+            copy: form != Form::Kept,
+        }
+    }
+}
+
+/// What a message is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// To wait for a word about it.
+    Kept,
+    /// To go on at once, as the copy of some recipients alone.
+    Plain,
+    /// The same with the mark's field.
+    Marked,
+}
+
+impl Form {
+    /// What goes before the reason, so that a copy that could not be delivered is not taken for something that was kept back.
+    fn prefix(self) -> &'static str {
+        match self {
+            Form::Kept => "",
+            Form::Plain | Form::Marked => "owed copy: ",
         }
     }
 }
 
 /// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body.
-fn message(case: &Case, body: &Body, copy: bool, settings: &Settings) -> Vec<u8> {
+fn message(case: &Case, body: &Body, form: Form, settings: &Settings) -> Vec<u8> {
     let mut octets = Vec::with_capacity(body.0.len() + 4_096);
     let mut ours = |name: &str, value: &str| octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-    if let Finding::Found(found) = &case.finding {
+    if let Some(found) = case.finding.found() {
         ours(STATUS_FIELD, &status(found, &settings.hostname));
     }
-    if copy {
+    if form == Form::Marked {
         ours(SPAM_FIELD, "YES");
     }
     let is = |field: &Field, name: &str| field.name.eq_ignore_ascii_case(name);
@@ -130,13 +157,13 @@ fn write_value(octets: &mut Vec<u8>, value: &[u8]) {
 /// Who decided so and why: the policy, and its own words or else the result.
 fn reason(case: &Case, indices: &[usize]) -> String {
     let decides = |decision: &&Decision| indices.iter().any(|index| decision.recipients.contains(index));
-    let found = match &case.finding {
-        Finding::Found(found) => match found.why {
+    let found = match (case.finding.found(), &case.finding) {
+        (Some(found), _) => match found.why {
             Some(why) => format!("{} ({})", found.status.word(), why.word()),
             None => found.status.word().to_owned(),
         },
-        Finding::Passing(direction) => direction.word().to_owned(),
-        Finding::Submitted(_) | Finding::Postponed(_) => String::new(),
+        (None, Finding::Passing(direction)) => direction.word().to_owned(),
+        (None, _) => String::new(),
     };
     match case.decisions.iter().find(decides) {
         Some(decision) if decision.reason.is_empty() => format!("{}: {found}", decision.policy),

@@ -38,44 +38,50 @@ impl Filter {
         }
     }
 
-    /// What becomes of the key fields of a message that goes out, and what those are told whose mail ends here.
-    ///
-    /// # Errors
-    /// It cannot be told now who owns the sender address.
-    pub(super) async fn outbound(&self, mail: &Mail) -> Result<Finding, Postponed> {
-        let sender = verify::sender(mail).ok();
+    /// Whether whoever brought the message owns its reverse-path: a login of ours, or a submitter that needs none. What cannot
+    /// be looked up is not owned.
+    pub(super) async fn owns_path(&self, mail: &Mail) -> bool {
+        let Some(path) = mail.reverse_path.address() else { return false };
         let own = trust::own_addresses(&self.config, mail);
-        let author = match &mail.login {
-            Some(login) => Author::Login(login, self.roles.owners()),
-            None if trust::submitter(&self.config, mail).is_some() => Author::Client(&own),
-            None => return Ok(Finding::Passing(Direction::Outbound)),
-        };
-        let ends_here = mail.recipients.iter().any(|recipient| self.ends_here(recipient));
-        let finding = match self.roles.stamper(&mail.daemon) {
-            Some(stamper) => stamper.stamp(mail, sender, &author, SystemTime::now()).await,
-            None if !ends_here => Finding::Passing(Direction::Outbound),
-            None => Finding::Submitted(Submitted { sender, stamp: Stamp::Bare(NotStamped::NotHere), inside: None }),
-        };
-        match finding {
-            Finding::Submitted(submitted) if ends_here => {
-                let inside = Some(self.inside(mail, &submitted.stamp).await?);
-                Ok(Finding::Submitted(Submitted { inside, ..submitted }))
-            }
-            other => Ok(other),
+        let Some(author) = self.author(mail, &own) else { return false };
+        let owns = tokio::time::timeout(self.limits.owner_message, author.owns_path(path)).await;
+        matches!(owns, Ok(Ok(true)))
+    }
+
+    /// By whose word a message goes out; `own` is what the client may send as without a login. Absent where it is a stranger's.
+    fn author<'a>(&'a self, mail: &'a Mail, own: &'a [&'a str]) -> Option<Author<'a>> {
+        match &mail.login {
+            Some(login) => Some(Author::Login(login, self.roles.owners())),
+            None => trust::submitter(&self.config, mail).map(|_| Author::Client(own)),
         }
     }
 
-    /// The same in the words of the status field, for those whose mail ends here: nobody inside may forge one for a colleague
-    /// by one more recipient elsewhere. No AS is asked: a key that stays in was not looked at.
-    async fn inside(&self, mail: &Mail, stamp: &Stamp) -> Result<Found, Postponed> {
-        let keys_stay = !mail.keys.is_empty() && *stamp != Stamp::Bare(NotStamped::NotOwner);
-        let found = match (self.own_sender(mail).await?, verify::sender(mail)) {
-            (Some(own), _) => Found::bare(KeyStatus::Valid, None, Some(own)),
-            (None, Err(why)) => Found::bare(KeyStatus::Unusable, Some(why), None),
-            (None, Ok(sender)) if keys_stay => Found::bare(KeyStatus::Unverified, None, Some(sender)),
-            (None, Ok(sender)) => Found::bare(KeyStatus::Missing, None, Some(sender)),
+    /// What becomes of the key fields of a message that goes out, and what is found for those whose mail ends here.
+    ///
+    /// # Errors
+    /// It cannot be told now who owns the sender address.
+    pub(super) async fn outbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Finding, Postponed> {
+        let sender = verify::sender(mail).ok();
+        let own = trust::own_addresses(&self.config, mail);
+        let Some(author) = self.author(mail, &own) else { return Ok(Finding::Passing(Direction::Outbound)) };
+        let stays = elsewhere.len() < mail.recipients.len();
+        let stamped = async {
+            match self.roles.stamper(&mail.daemon) {
+                Some(stamper) => stamper.stamp(mail, sender, &author, SystemTime::now()).await,
+                None if !stays => Finding::Passing(Direction::Outbound),
+                None => Finding::Submitted(Submitted { sender, stamp: Stamp::Bare(NotStamped::NotHere), inside: None }),
+            }
         };
-        Ok(found)
+        if !stays {
+            return Ok(stamped.await);
+        }
+        // Both may take as long as a message may.
+        match tokio::join!(stamped, self.inbound(mail, elsewhere)) {
+            (Finding::Submitted(submitted), found) => {
+                Ok(Finding::Submitted(Submitted { inside: Some(found?), ..submitted }))
+            }
+            (other, _) => Ok(other),
+        }
     }
 
     /// Whether new keys that a message brings are learned here.

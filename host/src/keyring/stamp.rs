@@ -27,7 +27,8 @@ impl Author<'_> {
         }
     }
 
-    async fn owns_path(&self, path: &Address) -> Result<bool, Error> {
+    /// Whether a reverse-path is his.
+    pub async fn owns_path(&self, path: &Address) -> Result<bool, Error> {
         match self {
             Author::Login(login, owners) => owners.owns_path(login, path).await,
             Author::Client(own) => Ok(self.lists(own, path)),

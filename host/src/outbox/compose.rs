@@ -11,7 +11,7 @@ use mail_builder::headers::raw::Raw;
 
 use super::Error;
 use super::texts::Texts;
-use crate::case::{Case, Disposition, Finding, Found, KeyStatus, Mail, Recipient};
+use crate::case::{Case, Disposition, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::store::{Collected, Draft, Kind};
@@ -140,10 +140,7 @@ impl Sender {
 
 /// What was found, where the message was ours to examine.
 pub(super) fn found(case: &Case) -> Option<&Found> {
-    match &case.finding {
-        Finding::Found(found) => Some(found),
-        _ => None,
-    }
+    case.finding.found()
 }
 
 /// Why the sender counts as unconfirmed, for a reader who knows nothing of keys.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::compose::{is_automatic, is_bulk};
-use crate::case::{AuthResult, Case, Decision, Disposition, Finding, Found, Mail, Owed, ReversePath, Verdict};
+use crate::case::{AuthResult, Case, Decision, Disposition, Found, Mail, Owed, ReversePath, Verdict};
 use crate::proto::address::Address;
 
 /// Whether the message itself lets a report be written, and to whom; refusals in plain words, for the journal.
@@ -22,7 +22,7 @@ pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result
         return Err("the message is list, bulk or automatic mail");
     }
     if !is_vouched_for(path, found) {
-        return Err("neither SPF nor an aligned DKIM signature vouches for the reverse-path's domain");
+        return Err("no login, SPF or aligned DKIM signature vouches for the reverse-path");
     }
     Ok(path)
 }
@@ -33,7 +33,7 @@ pub(super) fn refusal(case: &Case, own: &str) -> Option<&'static str> {
     let reported = |index: &usize| case.reply.owed.iter().any(|o| matches!(o, Owed::Report(to) if to.contains(index)));
     let tells = |d: &&Decision| d.disposition == Disposition::Reject && d.notify.sender;
     let mut untold = case.decisions.iter().filter(tells).flat_map(|d| &d.recipients).filter(|index| !reported(index));
-    let (Some(first), Finding::Found(found), false) = (untold.next(), &case.finding, refused) else { return None };
+    let (Some(first), Some(found), false) = (untold.next(), case.finding.found(), refused) else { return None };
     match reportable(&case.mail, found, own) {
         Err(why) => Some(why),
         Ok(_) if case.mail.recipients.get(*first).is_some_and(|r| r.never_notify) => Some("the sender asked for none"),
@@ -43,8 +43,12 @@ pub(super) fn refusal(case: &Case, own: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the reverse-path's domain is no stranger's choice: SPF passed for it, or a DKIM signature for the same domain.
+/// Whether the reverse-path is no stranger's choice: the login owns it, SPF passed for its domain, or a DKIM signature for the
+/// same domain.
 fn is_vouched_for(path: &Address, found: &Found) -> bool {
+    if found.owns_path {
+        return true;
+    }
     let Some(auth) = found.mail_auth else { return false };
     let same_domain = found.sender.as_ref().is_some_and(|sender| sender.domain() == path.domain());
     let by_spf = auth.spf == AuthResult::Pass && auth.spf_of_path;

@@ -233,8 +233,8 @@ impl Policies {
         self.bound.open(status).map(|policy| policy.id.as_str()).collect()
     }
 
-    /// Decides for every recipient of a message; `wishes` holds one for each of them. Total: what goes wrong is a decision
-    /// too. A policy is asked once for all recipients that it cannot tell apart.
+    /// Decides for every recipient of a message whose mail ends here ([`Found::concerns`]); `wishes` holds one for each of all
+    /// of them. Total: what goes wrong is a decision too. A policy is asked once for all recipients that it cannot tell apart.
     pub async fn decide(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         let nothing = Wish::default();
         let wish = |index| wishes.get(index).unwrap_or(&nothing);
@@ -249,7 +249,7 @@ impl Policies {
         };
         let choices: Vec<Choice> = mail.recipients.iter().enumerate().map(choose).collect();
         let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
-        for (index, choice) in choices.iter().enumerate() {
+        for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
             match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
                 Some((_, members)) => members.push(index),
                 None => policies.push((&choice.policy, vec![index])),

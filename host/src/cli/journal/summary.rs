@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Context, Unread, exit, open, shown, story};
-use crate::case::{Decision, Disposition, KeyStatus, Story, ToldFinding, ToldVerdict, stamp};
+use crate::case::{Decision, Disposition, KeyStatus, Owed, Story, ToldFinding, ToldVerdict, stamp};
 use crate::settle::SPAM_FIELD;
 use crate::store::{JournalRow, Search};
 
@@ -207,8 +207,10 @@ fn fates(story: &Story) -> BTreeSet<(&'static str, Fate)> {
 
 fn fate(story: &Story, decided: Disposition, recipient: usize) -> Fate {
     let reply = &story.reply;
+    // A copy apart is the message as it is: whoever is to get another one is observed alone.
+    let apart = |owed: &Owed| matches!(owed, Owed::Apart(who) if who.contains(&recipient));
     let untouched = reply.verdict == ToldVerdict::Accept
-        && !reply.removed.contains(&recipient)
+        && (!reply.removed.contains(&recipient) || reply.owed.iter().any(apart))
         && !reply.redirected.iter().any(|redirect| redirect.recipient == recipient);
     let marked = reply.added.iter().any(|name| name == SPAM_FIELD);
     match (decided, &reply.verdict) {

@@ -5,7 +5,9 @@ use crate::case::{Learned, ToldFinding, ToldNewKey, ToldStamp};
 /// Why no policy decided.
 pub(super) fn undecided(finding: &ToldFinding) -> &'static str {
     match finding {
-        ToldFinding::Submitted(_) => "Nothing: policies are not asked about mail that goes out.",
+        ToldFinding::Submitted(submitted) if submitted.inside.is_none() => {
+            "Nothing: policies are not asked about mail that goes out."
+        }
         ToldFinding::Found(found) if matches!(found.new_key, Some(ToldNewKey::Proven { .. })) => {
             "Nothing: policies are not asked about a mail that brings a new key, and does so by proof."
         }

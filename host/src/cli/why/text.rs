@@ -30,6 +30,7 @@ pub(super) fn of(account: &Account) -> String {
     if story.decisions.is_empty() {
         page.line(2, keys::undecided(&story.finding));
     }
+    onward(&mut page, story);
     if !story.decisions.is_empty() {
         page.line(2, ABOUT);
     }
@@ -82,6 +83,18 @@ fn envelope(page: &mut Page, story: &Story) {
     }
 }
 
+/// Whose mail does not end here, and what became of it.
+fn onward(page: &mut Page, story: &Story) {
+    let elsewhere = story.finding.found().map(|found| found.elsewhere.as_slice()).unwrap_or_default();
+    let names: Vec<&str> =
+        elsewhere.iter().filter_map(|index| story.recipients.get(*index)).map(String::as_str).collect();
+    if !names.is_empty() {
+        page.line(2, &format!("For {}:", names.join(", ")));
+        page.line(4, "Nothing: their mail does not end here, and nobody here decides about it.");
+        page.line(4, &format!("So the message was {}.", words::onward(story)));
+    }
+}
+
 fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
     let found = match finding {
         ToldFinding::Found(found) => found,
@@ -91,7 +104,12 @@ fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
         }
         ToldFinding::Submitted(submitted) => {
             page.line(2, &keys::stamp(&submitted.stamp));
-            return None;
+            let found = submitted.inside.as_ref()?;
+            page.line(
+                2,
+                "For those of its recipients whose mail ends here, it was examined as if it went to them alone:",
+            );
+            found
         }
         ToldFinding::Postponed(postponed) => {
             page.line(2, &format!("Nothing could be told yet: {}.", postponed.text()));
@@ -206,7 +224,7 @@ fn sent_words(sent: &SentTrace) -> String {
         "digest" => format!("A summary of notices to {}", sent.recipient),
         "report" => format!("A report of non-delivery to {}", sent.recipient),
         "release" => format!("The message, released from quarantine, to {}", sent.recipient),
-        "copy" => format!("A marked copy to {}", sent.recipient),
+        "copy" => format!("A separate copy to {}", sent.recipient),
         other => format!("Mail of the kind `{other}` to {}", sent.recipient),
     };
     let tries = |tries: u32| if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };

@@ -1,7 +1,10 @@
 //! What the words of a case mean, for a reader who has never met them.
 
 use super::Account;
-use crate::case::{By, Decision, Disposition, KeyStatus, Notify, Owed, Story, ToldFound, ToldVerdict, Why};
+use crate::case::{
+    By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Story, ToldFinding, ToldFound, ToldStamp,
+    ToldVerdict, Why,
+};
 use crate::proto::record::Claim;
 use crate::settle::SPAM_FIELD;
 
@@ -118,8 +121,11 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
         reply.owed.iter().filter_map(wanted).any(|list| list.contains(&recipient))
     };
     let dropped = reply.removed.contains(&recipient) || reply.verdict == ToldVerdict::Discard;
-    if let Some(redirect) = reply.redirected.iter().find(|redirect| redirect.recipient == recipient) {
-        return format!("delivered to the recipient's spam folder, by way of {}", redirect.to);
+    let redirected = reply.redirected.iter().map(|redirect| (redirect.recipient, redirect.to.clone()));
+    let in_folders = reply.owed.iter().filter_map(|owed| if let Owed::Folder(list) = owed { Some(list) } else { None });
+    let in_folders = in_folders.flatten().map(|redirect| (redirect.recipient, redirect.to.to_string()));
+    if let Some((_, to)) = redirected.chain(in_folders).find(|(index, _)| *index == recipient) {
+        return format!("delivered to the recipient's spam folder, by way of {to}");
     }
     match &reply.verdict {
         ToldVerdict::Hold(_) => {
@@ -133,6 +139,11 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
         }
         _ if dropped && owed(|o| if let Owed::Copy(list) = o { Some(list) } else { None }) => {
             "delivered as a marked copy of its own".into()
+        }
+        _ if dropped && owed(|o| if let Owed::Apart(list) = o { Some(list) } else { None }) => {
+            let copy = "delivered as a copy of its own, without the key, since the message itself goes elsewhere too";
+            let observed = "; all the same, since `observe = true` was in force: policies decide, and no more is done";
+            format!("{copy}{}", if decision.disposition == Disposition::Accept { "" } else { observed })
         }
         _ if dropped && owed(|o| if let Owed::Report(list) = o { Some(list) } else { None }) => {
             format!("not delivered; {}", report(account, recipient))
@@ -187,6 +198,22 @@ fn report(account: &Account, recipient: usize) -> String {
             "a report to the sender was written, and given up: the sender was not told of it".into()
         }
         Some(Some(_)) => "a report to the sender was written, and given up: nobody was told of it".into(),
+    }
+}
+
+/// What became of the copies that do not end here.
+pub(super) fn onward(story: &Story) -> &'static str {
+    match (&story.reply.verdict, &story.finding) {
+        (ToldVerdict::Hold(_), _) => "held back with the others', in the mail server's own hold queue",
+        (ToldVerdict::Reject(_), _) => "refused; the server that brought it tells the sender",
+        (ToldVerdict::Defer(_), _) => "put off; the server that brought it is to try again",
+        (_, ToldFinding::Submitted(submitted)) => match submitted.stamp {
+            ToldStamp::Newest(_) | ToldStamp::Client => "sent on, with the sender's key",
+            ToldStamp::Bare(NotStamped::NotOwner) => "sent on, without a key",
+            ToldStamp::Bare(_) if story.keys > 0 => "sent on, with the key that it brought",
+            ToldStamp::Bare(_) => "sent on, without a key",
+        },
+        _ => "sent on without its key, which recipients here must not see, and with our status field",
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+mod both;
+
 use super::*;
 use Disposition::{Accept, Defer, Mark, Quarantine, Reject};
 
@@ -28,6 +30,8 @@ enum Fate {
     Marked,
     Folder,
     Copied,
+    Apart,
+    InFolder,
     Dropped,
     Reported,
     Kept,
@@ -103,6 +107,8 @@ fn lists(reply: &Reply, index: usize) -> Vec<Fate> {
     let list = |owed: &Owed| match owed {
         Owed::Quarantine(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Kept).collect(),
         Owed::Copy(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Copied).collect(),
+        Owed::Apart(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Apart).collect(),
+        Owed::Folder(who) => who.iter().filter(|to| to.recipient == index).map(|_| Fate::InFolder).collect(),
         Owed::Report(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Reported).collect(),
         Owed::Record | Owed::Notice(_) => Vec::new(),
     };
@@ -183,7 +189,9 @@ fn hold_true(wishes: &[Wish], around: Around, reply: &Reply) -> Result<(), Strin
     want(struck.is_empty() || accepts, "recipients are struck out of a message that nobody gets")?;
     want(struck.len() < wishes.len(), "an empty envelope")?;
     want(reply.redirected.is_empty() || accepts, "a folder for a message that nobody gets")?;
-    let lost = |fate: &&Fate| matches!(fate, Fate::Dropped | Fate::Reported | Fate::Kept | Fate::Copied);
+    let lost = |fate: &&Fate| {
+        matches!(fate, Fate::Dropped | Fate::Reported | Fate::Kept | Fate::Copied | Fate::Apart | Fate::InFolder)
+    };
     let gone = fates.iter().filter(lost).count();
     let recorded = reply.owed.iter().filter(|owed| **owed == Owed::Record).count();
     want(
