@@ -50,7 +50,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         redirected: vec![],
         owed: vec![Owed::Notice(0)],
     };
-    let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
+    let finding = crate::case::Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
     Case { mail, finding, decisions: vec![decision], reply }
 }
 
