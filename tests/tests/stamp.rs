@@ -55,6 +55,21 @@ fn text(outcome: &Outcome) -> String {
     String::from_utf8(outcome.message.clone()).unwrap()
 }
 
+/// The copies that wait to be sent, oldest first: for whom, and the text.
+async fn copies(house: &House) -> Vec<(String, String)> {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(house.config.state_dir.0.join("filter.db"));
+    let mut file = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT recipient, message FROM held JOIN quarantine ON quarantine = quarantine.id
+         WHERE outcome = 'copied' ORDER BY quarantine",
+    )
+    .fetch_all(&mut file)
+    .await
+    .unwrap();
+    let text = |octets| String::from_utf8(octets).unwrap().replace("\r\n", "\n");
+    rows.into_iter().map(|(to, octets)| (to, text(octets))).collect()
+}
+
 /// Asserts that the message went out exactly as it came.
 fn expect_untouched(outcome: &Outcome, message: &str) {
     assert_eq!((&outcome.edits, text(outcome).as_str()), (&Vec::new(), message));
@@ -70,14 +85,27 @@ async fn a_logins_own_mail_to_elsewhere_gets_its_newest_key_on_top_and_nothing_e
         let outcome = house.send(&by(ALICE), &letter(from)).await;
         assert_eq!(text(&outcome), format!("{STAMP}{}", letter(from)));
     }
-    let mixed = Envelope { recipients: vec!["bob@home.example".into(), CAROL.into()], ..by(ALICE) };
-    let valid = "X-Auth-Key-Status: VALIDKEY; address=alice@home.example; by=mx.home.example\n";
-    assert_eq!(text(&house.send(&mixed, &letter(ALICE)).await), format!("{STAMP}{valid}{}", letter(ALICE)));
     for path in ["", "alice+carol=elsewhere.example@home.example", "prvs=0123456789=alice@home.example"] {
         let outcome = house.send(&by(ALICE).with_path(path), &letter(ALICE)).await;
         assert!(text(&outcome).starts_with(STAMP), "{path}");
     }
     assert!(house.journal().await.is_empty(), "what goes out as it should has no row");
+}
+
+#[tokio::test]
+async fn a_colleague_gets_a_copy_of_his_own_without_the_key_that_goes_elsewhere() {
+    let house = house().await;
+    let mixed = Envelope { recipients: vec!["bob@home.example".into(), CAROL.into()], ..by(ALICE) };
+    let outcome = house.send(&mixed, &letter(ALICE)).await;
+    assert_eq!((text(&outcome), &outcome.recipients), (format!("{STAMP}{}", letter(ALICE)), &vec![CAROL.to_owned()]));
+    let own = format!("X-Auth-Key: {JUNK}\n{}", letter(ALICE));
+    let outcome = house.send(&mixed, &own).await;
+    assert_eq!((text(&outcome), &outcome.recipients), (own, &vec![CAROL.to_owned()]), "the client's own key");
+    let valid = "X-Auth-Key-Status: VALIDKEY; address=alice@home.example; by=mx.home.example\n";
+    let copy = ("bob@home.example".to_owned(), format!("{valid}{}", letter(ALICE)));
+    assert_eq!(copies(&house).await, [copy.clone(), copy]);
+    let row = house.journal().await.remove(0).entry;
+    assert_eq!((row.result.as_str(), row.verdict.as_str()), ("valid", "accept"));
 }
 
 #[tokio::test]
@@ -124,23 +152,33 @@ async fn i_mallory_who_adds_a_recipient_elsewhere_cannot_tell_a_colleague_that_s
             text(&house.send(&Envelope { recipients, ..by(login) }, message).await)
         };
         let both = ["bob@home.example", CAROL];
-        let mallorys = sent("mallory@home.example", &both, &message).await;
-        let told = format!("X-Auth-Key-Status: NOKEY; address={ALICE}; by=mx.home.example\n");
-        assert_eq!(mallorys, format!("{told}{}", letter(ALICE)));
+        // What goes out has no word of ours, whatever it brought; the colleague is told by his own copy.
+        assert_eq!(sent("mallory@home.example", &both, &message).await, letter(ALICE));
         assert_eq!(sent("mallory@home.example", &[CAROL], &message).await, letter(ALICE));
         let alices = sent(ALICE, &both, &message).await;
-        assert!(
-            alices.contains("\nX-Auth-Key-Status: VALIDKEY;") || alices.starts_with("X-Auth-Key-Status: VALIDKEY;")
-        );
-        assert_eq!(alices.matches("X-Auth-Key-Status").count(), 1, "{alices}");
+        assert!(alices.ends_with(&letter(ALICE)) && !alices.contains("X-Auth-Key-Status"), "{alices}");
         let several = format!("From: eve@home.example\n{message}");
-        let told = "X-Auth-Key-Status: UNUSABLE; by=mx.home.example; reason=several-from\n";
-        assert!(sent("mallory@home.example", &both, &several).await.starts_with(told));
-        // Somebody's key that goes on with mail that is passed on was not looked at.
+        assert!(!sent("mallory@home.example", &both, &several).await.contains("X-Auth-Key-Status"));
+        // Somebody's key that goes on with mail that is passed on stays for those elsewhere.
         let resent = format!("Resent-From: {ALICE}\nX-Auth-Key: {JUNK}\n{forged}From: {CAROL}\nTo: {ALICE}\n\nbody\n");
-        let told = format!("X-Auth-Key-Status: UNVERIFIED; address={CAROL}; by=mx.home.example\n");
-        let left = format!("{told}{}", resent.replace(&forged, ""));
-        assert_eq!(sent(ALICE, &both, &resent).await, left);
+        assert_eq!(sent(ALICE, &both, &resent).await, resent.replace(&forged, ""));
+        let told = |word: &str, address: &str, rest: String| {
+            let word = format!("X-Auth-Key-Status: {word}; address={address}; by=mx.home.example\n");
+            ("bob@home.example".to_owned(), word + &rest)
+        };
+        let unkeyed = resent.replace(&forged, "").replace(&format!("X-Auth-Key: {JUNK}\n"), "");
+        // The shipped default marks what names no single sender.
+        let unusable = format!(
+            "X-Auth-Key-Status: UNUSABLE; by=mx.home.example; reason=several-from\nX-Spam-Flag: YES\n{}",
+            several.replace(&forged, "")
+        );
+        let due = [
+            told("NOKEY", ALICE, letter(ALICE)),
+            told("VALIDKEY", ALICE, letter(ALICE)),
+            ("bob@home.example".to_owned(), unusable),
+            told("NOSERVER", CAROL, unkeyed),
+        ];
+        assert_eq!(copies(house).await, due);
     }
 }
 
@@ -305,7 +343,9 @@ async fn while_observing_no_mail_waits_for_owners_unless_it_is_to_be_stamped() {
     let inside = text(&house.send(&to(&["bob@home.example"]), &letter(ALICE)).await);
     assert!(inside.starts_with("X-Auth-Key-Status: NOKEY;"), "{inside}");
     let both = Envelope { daemon: "smtpd".into(), ..to(&["bob@home.example", CAROL]) };
-    assert!(text(&house.send(&both, &letter(ALICE)).await).starts_with("X-Auth-Key-Status: NOKEY;"));
+    let outcome = house.send(&both, &letter(ALICE)).await;
+    expect_untouched(&outcome, &letter(ALICE));
+    assert_eq!(outcome.recipients.len(), 2, "no key goes out with it, so nobody needs a copy of his own");
     let outcome = house.send(&to(&[CAROL]), &letter(ALICE)).await;
     assert!(matches!(&outcome.fate, Fate::Refused(reply) if reply.starts_with("451 4.3.0 ")), "{:?}", outcome.fate);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::case::{Client, Decision, Field, Notify, Owed, Recipient, Reply, ReversePath, Verdict};
+use crate::case::{Client, Decision, Field, Finding, Notify, Owed, Recipient, Reply, ReversePath, Verdict};
 use crate::proto::key::AuthKey;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
@@ -50,7 +50,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         redirected: vec![],
         owed: vec![Owed::Notice(0)],
     };
-    let finding = crate::case::Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
+    let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
     Case { mail, finding, decisions: vec![decision], reply }
 }
 
