@@ -269,6 +269,7 @@ impl Case {
         match &self.finding {
             Finding::Passing(direction) => word("direction", direction.word()),
             Finding::Postponed(postponed) => word("postponed", postponed.word()),
+            Finding::Unclear => word("result", "unclear"),
             Finding::Submitted(Submitted { sender, stamp, inside }) => {
                 word("direction", Direction::Outbound.word());
                 if let Some(sender) = sender {
@@ -347,7 +348,7 @@ fn told_of_keys(found: &Found, word: &mut impl FnMut(&str, &str)) {
 impl Case {
     /// The first few of these recipients, and how many more there are.
     fn named(&self, recipients: &[usize]) -> String {
-        let path = |index: &usize| Some(String::from_utf8_lossy(&self.mail.recipients.get(*index)?.path).into_owned());
+        let path = |index: &usize| self.mail.recipients.get(*index).map(|recipient| format!("<{}>", recipient.shown()));
         let named: Vec<String> = recipients.iter().take(NAMED).filter_map(path).collect();
         match recipients.len().saturating_sub(NAMED) {
             0 => named.join(","),

@@ -149,8 +149,12 @@ impl Filter {
 
     /// Whether two recipients of one message that this client brings are treated alike, whatever is found; what each chose
     /// himself included. What cannot be read counts as alike: the end of the message settles it. So does what is not ours to
-    /// judge: recipients elsewhere, and mail of a submitter, which would not bring anybody in a message of his own.
+    /// judge: recipients elsewhere, and mail of a submitter, which would not bring anybody in a message of his own. Whoever is
+    /// unclear is alike to nobody else: the message that he is in is refused.
     pub async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {
+        if self.is_unclear(first) != self.is_unclear(next) {
+            return false;
+        }
         let judged = [first, next].into_iter().all(|recipient| self.ends_here(recipient));
         if !judged || trust::is_submitter(&self.config, client) {
             return true;
@@ -173,6 +177,17 @@ impl Filter {
         let elsewhere: Vec<usize> =
             (0..count).filter(|&index| !mail.recipients.get(index).is_some_and(|to| self.ends_here(to))).collect();
         let (leaves, stays) = (!elsewhere.is_empty(), elsewhere.len() < count);
+        let unclear = mail.recipients.iter().filter(|recipient| self.is_unclear(recipient)).count();
+        if unclear > 0 && self.rules.observe {
+            let queue_id = mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+            tracing::warn!(
+                queue_id,
+                unclear,
+                "paths of recipients can be read in more than one way; without `observe` the message would be refused"
+            );
+        } else if unclear > 0 {
+            return Finding::Unclear;
+        }
         if mail.new_keys.is_empty() && self.is_own(mail) {
             Finding::Passing(Direction::Own)
         } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
@@ -256,6 +271,11 @@ impl Filter {
     /// Whether a recipient's mail ends here, as far as anybody can say.
     fn ends_here(&self, recipient: &Recipient) -> bool {
         recipient.place(&self.config.final_domains) != Place::Elsewhere
+    }
+
+    /// Whether the MTA may read a recipient's path in another way than we.
+    fn is_unclear(&self, recipient: &Recipient) -> bool {
+        recipient.place(&self.config.final_domains) == Place::Unclear
     }
 
     /// Whether we sent the message: it carries our mark, made for its one recipient and its Message-ID. A mark that binds no

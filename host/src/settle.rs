@@ -60,6 +60,8 @@ pub struct Permits {
 ///
 /// * what a stranger brings to recipients here and elsewhere loses its key for all, and tells all the status: that is a
 ///   fact, and a mark is none;
+/// * where the MTA would not strike out somebody for certain, nobody is: all get copies of their own, and the message itself is
+///   dropped; one that also goes elsewhere is refused;
 /// * what a login of ours sends to both goes out as if to those elsewhere alone, stamped or as submitted; those here are
 ///   struck out, and get a copy of their own without the key, with their status and mark.
 pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
@@ -81,6 +83,7 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             };
         }
         Finding::Postponed(postponed) => return Reply::bare(Verdict::Defer(later(postponed))),
+        Finding::Unclear => return Reply::bare(Verdict::Reject(unclear())),
     };
     if let Some(NewKey::Proven(proven)) = &found.new_key {
         return key_mail(mail, found, proven, rules);
@@ -88,11 +91,30 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     if rules.observe {
         return Reply { edits: edits(mail, found, false, rules), ..Reply::bare(Verdict::Accept) };
     }
-    let (mut reply, mark) = fate(mail, found, decisions, rules, permits, Sharing::One);
+    let (mut reply, mut mark) = fate(mail, found, decisions, rules, permits, Sharing::One);
+    if !strikes_out(mail, &reply) {
+        (reply, mark) = match found.elsewhere.is_empty() {
+            true => fate(mail, found, decisions, rules, permits, Sharing::Apart),
+            false => (Reply::bare(Verdict::Reject(one_way())), false),
+        };
+    }
     if matches!(reply.verdict, Verdict::Accept | Verdict::Hold(_)) {
         reply.edits = edits(mail, found, mark, rules);
     }
     reply
+}
+
+/// Whether the MTA strikes out for certain whomever this reply does not leave where he is. One whom it keeps all the same would
+/// get two fates.
+fn strikes_out(mail: &Mail, reply: &Reply) -> bool {
+    let redirected = reply.redirected.iter().map(|redirect| &redirect.recipient);
+    let mut gone = reply.removed.iter().chain(redirected);
+    reply.verdict != Verdict::Accept || gone.all(|index| leaves(mail, *index))
+}
+
+/// Whether the MTA strikes out the recipient with this index for certain.
+fn leaves(mail: &Mail, index: usize) -> bool {
+    mail.recipients.get(index).is_some_and(|recipient| recipient.struck_out_by().is_some())
 }
 
 /// Whether recipients may share the message that the MTA has, or those whose mail ends here get copies of their own.
@@ -129,6 +151,13 @@ fn later(postponed: &Postponed) -> Refusal {
             Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
         }
     }
+}
+
+/// The words for a message to somebody whom two mail servers could take for two (RFC 3463 §3.2: bad destination mailbox address
+/// syntax).
+fn unclear() -> Refusal {
+    let text = "a recipient's address can be read in more than one way: write it as local@domain";
+    Refusal { code: 553, status: "5.1.3", text: format!("Address Authentication: {text}") }
 }
 
 /// What becomes of each recipient's copy; indices into [`Mail::recipients`], in their order.

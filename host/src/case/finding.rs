@@ -138,6 +138,8 @@ pub enum Finding {
     Submitted(Submitted),
     /// It cannot be judged now.
     Postponed(Postponed),
+    /// Who one of its recipients is cannot be told for certain, so nobody knows whose policy to ask.
+    Unclear,
 }
 
 impl Finding {
@@ -146,7 +148,7 @@ impl Finding {
         match self {
             Finding::Found(found) => found.sender.as_ref(),
             Finding::Submitted(submitted) => submitted.sender.as_ref(),
-            Finding::Passing(_) | Finding::Postponed(_) => None,
+            Finding::Passing(_) | Finding::Postponed(_) | Finding::Unclear => None,
         }
     }
 
@@ -155,7 +157,7 @@ impl Finding {
         match self {
             Finding::Found(found) => Some(found),
             Finding::Submitted(submitted) => submitted.inside.as_ref(),
-            Finding::Passing(_) | Finding::Postponed(_) => None,
+            Finding::Passing(_) | Finding::Postponed(_) | Finding::Unclear => None,
         }
     }
 
@@ -164,7 +166,7 @@ impl Finding {
         match self {
             Finding::Found(found) => Some(found),
             Finding::Submitted(submitted) => submitted.inside.as_mut(),
-            Finding::Passing(_) | Finding::Postponed(_) => None,
+            Finding::Passing(_) | Finding::Postponed(_) | Finding::Unclear => None,
         }
     }
 
@@ -174,6 +176,7 @@ impl Finding {
         match self {
             Finding::Passing(_) | Finding::Found(_) => {}
             Finding::Postponed(postponed) => notes.push(postponed.text()),
+            Finding::Unclear => notes.push("a recipient's path can be read in more than one way".into()),
             Finding::Submitted(Submitted { stamp: Stamp::Bare(why), .. }) => {
                 notes.push(format!("no key was put on top, since {}", why.text()));
             }

@@ -77,6 +77,16 @@ impl Recipient {
         }
     }
 
+    /// The octets by which an MTA strikes him out for certain; absent where it may keep him and say nothing.
+    ///
+    /// Postfix 3.7.11 (measured) reads these octets as RFC 822 and looks for the very letters that it noted at RCPT, before any
+    /// rewriting: the path's own octets find him, another letter case or what a path was rewritten to does not. They do not
+    /// where it took a source route, a group or further brackets off, nor where it hands a milter no path but its rewriting of
+    /// it, without brackets (`non_smtpd_milters`).
+    pub fn struck_out_by(&self) -> Option<&[u8]> {
+        Reading::is_echoed(&self.path).then_some(self.path.as_slice())
+    }
+
     /// His address, or his path as printable text where he has none.
     pub fn shown(&self) -> String {
         match self.address() {

@@ -32,7 +32,7 @@ pub struct Story {
     pub login: Option<String>,
     /// The reverse-path in angle brackets, `<>` being the null one; absent where it is no address.
     pub reverse_path: Option<String>,
-    /// The paths of RCPT; what is no UTF-8 in them is replaced.
+    /// The recipients' addresses in angle brackets; the path of RCPT, escaped, for one who has no address.
     pub recipients: Vec<String>,
     /// What MAIL said of the size, in octets.
     pub size: Option<u64>,
@@ -64,6 +64,8 @@ pub enum ToldFinding {
     Submitted(ToldSubmitted),
     /// Not to be judged now.
     Postponed(Postponed),
+    /// To somebody of whom nobody can tell who it is.
+    Unclear,
 }
 
 impl ToldFinding {
@@ -72,7 +74,7 @@ impl ToldFinding {
         match self {
             ToldFinding::Found(found) => Some(found),
             ToldFinding::Submitted(submitted) => submitted.inside.as_ref(),
-            ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
+            ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
         }
     }
 }
@@ -230,7 +232,7 @@ impl Story {
                 ReversePath::Null => Some("<>".to_owned()),
                 ReversePath::Path(address) => address.as_ref().map(|address| format!("<{address}>")),
             },
-            recipients: mail.recipients.iter().map(|r| String::from_utf8_lossy(&r.path).into_owned()).collect(),
+            recipients: mail.recipients.iter().map(|recipient| format!("<{}>", recipient.shown())).collect(),
             size: mail.size,
             keys: mail.keys.len(),
             finding: finding(&case.finding),
@@ -270,6 +272,7 @@ fn finding(finding: &Finding) -> ToldFinding {
             inside: submitted.inside.as_ref().map(told),
         }),
         Finding::Postponed(postponed) => ToldFinding::Postponed(postponed.clone()),
+        Finding::Unclear => ToldFinding::Unclear,
     }
 }
 

@@ -206,7 +206,7 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
 /// The row of this case; absent where the message was not ours to judge, and where one that only goes out is as it should be.
 pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
     let told = match &case.finding {
-        Finding::Found(_) | Finding::Postponed(_) => true,
+        Finding::Found(_) | Finding::Postponed(_) | Finding::Unclear => true,
         Finding::Submitted(submitted) if submitted.inside.is_some() => true,
         Finding::Submitted(submitted) => match submitted.stamp {
             Stamp::Bare(NotStamped::Ended) => true,
@@ -226,6 +226,7 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
         Finding::Passing(_) => "passing",
         Finding::Submitted(_) => "submitted",
         Finding::Postponed(_) => "postponed",
+        Finding::Unclear => "unclear",
     };
     let mut notes = case.finding.notes();
     notes.extend((!note.is_empty()).then_some(note));

@@ -1,6 +1,8 @@
 //! The answer to what our logins send: the message as it goes out, and copies for those of its recipients whose mail ends here.
 
-use super::{Permits, Rules, Sharing, fate, insertion, is_reachable, key_removals, removals, results};
+use super::{
+    Permits, Rules, Sharing, fate, insertion, is_reachable, key_removals, leaves, removals, results, strikes_out,
+};
 use crate::case::{Decision, Found, Mail, NotStamped, Owed, Refusal, Reply, Stamp, Verdict};
 use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 
@@ -22,6 +24,9 @@ pub(super) fn both_ways(
 ) -> Reply {
     if !rules.observe {
         let (mut reply, _) = fate(mail, found, decisions, rules, permits, Sharing::Apart);
+        if !strikes_out(mail, &reply) {
+            return Reply::bare(Verdict::Reject(one_way()));
+        }
         if reply.verdict == Verdict::Accept {
             reply.edits = outward(mail, stamp, rules);
         }
@@ -31,7 +36,7 @@ pub(super) fn both_ways(
     if !carries_key(mail, stamp) {
         return Reply { edits: outward(mail, stamp, rules), ..Reply::bare(Verdict::Accept) };
     }
-    if mail.truncated || here.iter().any(|index| !is_reachable(mail, *index)) {
+    if mail.truncated || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
         // Nobody is refused anything while observing; so the key goes nowhere.
         let edits = outward(mail, &Stamp::Bare(NotStamped::NotOwner), rules);
         return Reply { edits, ..Reply::bare(Verdict::Accept) };

@@ -212,6 +212,7 @@ pub(super) fn found(case: &Case) -> String {
         Finding::Passing(direction) => direction.word().into(),
         Finding::Submitted(_) => "submitted".into(),
         Finding::Postponed(_) => "postponed".into(),
+        Finding::Unclear => "unclear".into(),
         Finding::Found(found) => match found.why {
             Some(why) => format!("{} ({})", found.status.word(), why.word()),
             None => found.status.word().into(),

@@ -136,7 +136,7 @@ fn senders(story: &Story) -> Vec<&str> {
     let author = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
         ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
     };
     author.into_iter().chain(story.reverse_path.as_deref()).collect()
 }

@@ -186,7 +186,7 @@ fn domain(story: &Story) -> String {
     let sender = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
         ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
     };
     let domain = sender.and_then(|sender| sender.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     domain.unwrap_or_else(|| "(no single usable address)".into())

@@ -2,6 +2,10 @@
 
 use crate::case::{Learned, ToldFinding, ToldNewKey, ToldStamp};
 
+/// What it means that a recipient is unclear.
+pub(super) const UNCLEAR: &str = "Nothing was looked for: the address of a recipient is written in a way that the mail server may \
+    read as another one than we, so nobody could tell whose policy to ask.";
+
 /// Why no policy decided.
 pub(super) fn undecided(finding: &ToldFinding) -> &'static str {
     match finding {

@@ -59,7 +59,7 @@ fn envelope(page: &mut Page, story: &Story) {
     let author = match &story.finding {
         ToldFinding::Found(found) => found.sender.as_deref(),
         ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) => None,
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
     };
     field("From", &author.map_or("no single usable address".into(), |a| format!("{a} (as the message itself says)")));
     field(
@@ -110,6 +110,10 @@ fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
                 "For those of its recipients whose mail ends here, it was examined as if it went to them alone:",
             );
             found
+        }
+        ToldFinding::Unclear => {
+            page.line(2, keys::UNCLEAR);
+            return None;
         }
         ToldFinding::Postponed(postponed) => {
             page.line(2, &format!("Nothing could be told yet: {}.", postponed.text()));

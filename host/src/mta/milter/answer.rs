@@ -91,9 +91,9 @@ fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Res
     Ok(())
 }
 
-/// Strikes recipients out by the very octets that RCPT said, then adds those who take their place.
+/// Strikes recipients out by [`Recipient::struck_out_by`], then adds those who take their place.
 ///
-/// Postfix 3.7.11 deletes nobody, silently, for another letter case, and delivers to nobody, silently, where all are deleted
+/// Postfix 3.7.11 deletes nobody, silently, for other octets, and delivers to nobody, silently, where all are deleted
 /// (measured): an answer that leaves nobody is none. Nor is one that keeps and deletes the same path.
 fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
     let (mut gone, mut added) = (BTreeSet::new(), BTreeSet::new());
@@ -111,7 +111,7 @@ fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut
     if gone.is_empty() {
         return Ok(());
     }
-    let found = |index: &usize| to.get(*index).map(|recipient| recipient.path.as_slice()).ok_or(Error::Recipient);
+    let found = |index: &usize| to.get(*index).and_then(Recipient::struck_out_by).ok_or(Error::Recipient);
     let deleted = gone.iter().map(found).collect::<Result<BTreeSet<&[u8]>, Error>>()?;
     let mut stay = to.iter().enumerate().filter(|(index, _)| !gone.contains(index)).peekable();
     let nobody_left = stay.peek().is_none() && added.is_empty();

@@ -122,8 +122,8 @@ impl Message {
         self.mail.queue_id.as_deref().unwrap_or("-")
     }
 
-    /// Reads a recipient; [`Message::join`] makes him one of the message's.
-    pub(super) fn recipient(&self, payload: &[u8], limits: &Limits) -> Result<Recipient, Error> {
+    /// Reads a recipient, by the MTA's own word where it `told` one; [`Message::join`] makes him one of the message's.
+    pub(super) fn recipient(&self, payload: &[u8], told: Option<&[u8]>, limits: &Limits) -> Result<Recipient, Error> {
         let words = strings(payload).ok_or(Error::Malformed("RCPT"))?;
         let Some(path) = words.first().filter(|path| path.len() <= limits.milter_text) else {
             return Err(Error::Malformed("RCPT"));
@@ -132,7 +132,11 @@ impl Message {
             return Err(Error::Recipients(limits.recipients));
         }
         let never_notify = words.iter().skip(1).any(|parameter| never_notify(parameter));
-        Ok(Recipient { never_notify, ..Recipient::new(*path) })
+        let recipient = match told {
+            Some(told) => Recipient::by_mta(*path, told),
+            None => Recipient::new(*path),
+        };
+        Ok(Recipient { never_notify, ..recipient })
     }
 
     /// A recipient of the message.
@@ -255,7 +259,7 @@ mod tests {
             ("ORCPT=rfc822;b@two.example\0NOTIFY=NEVER", true),
         ] {
             let payload = format!("<b@two.example>\0{parameters}{}", if parameters.is_empty() { "" } else { "\0" });
-            let recipient = begun().recipient(payload.as_bytes(), &Limits::default()).unwrap();
+            let recipient = begun().recipient(payload.as_bytes(), None, &Limits::default()).unwrap();
             assert_eq!(recipient.path, b"<b@two.example>");
             assert_eq!(recipient.never_notify, never, "{parameters:?}");
         }
@@ -265,16 +269,19 @@ mod tests {
     fn a_recipient_keeps_the_octets_of_his_path_whether_it_is_an_address_or_not() {
         let limits = Limits { recipients: 1, milter_text: 20, ..Limits::default() };
         let mut message = begun();
-        assert!(matches!(message.recipient(b"", &limits), Err(Error::Malformed(_))));
-        assert!(matches!(message.recipient(&[&[b'x'; 21][..], b"\0"].concat(), &limits), Err(Error::Malformed(_))));
+        assert!(matches!(message.recipient(b"", None, &limits), Err(Error::Malformed(_))));
+        assert!(matches!(
+            message.recipient(&[&[b'x'; 21][..], b"\0"].concat(), None, &limits),
+            Err(Error::Malformed(_))
+        ));
         for (path, address) in [(&b"<Bob@Two.Example>"[..], true), (b"postmaster", false), (b"<b\xff@c>", false)] {
-            let recipient = message.recipient(&[path, b"\0"].concat(), &limits).unwrap();
+            let recipient = message.recipient(&[path, b"\0"].concat(), None, &limits).unwrap();
             assert_eq!((recipient.path.as_slice(), recipient.address().is_some()), (path, address));
         }
-        let first = message.recipient(b"<b@c.example>\0", &limits).unwrap();
+        let first = message.recipient(b"<b@c.example>\0", None, &limits).unwrap();
         message.join(first.clone());
         assert_eq!(message.first(), Some(&first));
-        assert!(matches!(message.recipient(b"<b@c.example>\0", &limits), Err(Error::Recipients(1))));
+        assert!(matches!(message.recipient(b"<b@c.example>\0", None, &limits), Err(Error::Recipients(1))));
     }
 
     #[test]

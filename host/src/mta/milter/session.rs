@@ -1,5 +1,6 @@
 //! A milter conversation without I/O: frames in; `Mail`, and answers to be written, out.
 
+use std::mem::take;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -49,7 +50,28 @@ pub struct Session {
     mta: String,
     login: Option<String>,
     queue_id: String,
+    /// What the MTA says of the recipient whose RCPT comes next.
+    told: Told,
     message: Option<Message>,
+}
+
+/// The macros of one RCPT.
+#[derive(Debug, Default)]
+struct Told {
+    address: Option<Vec<u8>>,
+    mailer: Option<Vec<u8>>,
+}
+
+impl Told {
+    /// Whom this MTA takes the path for; absent where it does not say.
+    ///
+    /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom
+    /// it refuses, and tells no mailer of mail that comes by no smtpd, whose address it has not resolved.
+    fn by(self, mta: &str) -> Option<Vec<u8>> {
+        let is_postfix = mta == "Postfix" || mta.starts_with("Postfix ");
+        let resolved = self.mailer.is_some_and(|mailer| !mailer.is_empty() && mailer != b"error");
+        self.address.filter(|address| is_postfix && resolved && address.contains(&b'@'))
+    }
 }
 
 impl Session {
@@ -64,6 +86,7 @@ impl Session {
             mta: String::new(),
             login: None,
             queue_id: String::new(),
+            told: Told::default(),
             message: None,
         }
     }
@@ -191,8 +214,13 @@ impl Session {
     }
 
     fn in_message(&mut self, frame: &Frame, terms: Terms, out: &mut BytesMut) -> Result<Act, Error> {
+        // What is told of one recipient is never another's.
+        let told = take(&mut self.told).by(&self.mta);
         let Some(message) = &mut self.message else { return Err(Error::Order(frame.command)) };
-        let act = if message.fault.is_some() { Ok(Act::Read) } else { step(message, frame, terms, &self.limits) };
+        let act = match &message.fault {
+            Some(_) => Ok(Act::Read),
+            None => step(message, frame, told.as_deref(), terms, &self.limits),
+        };
         let act = act.unwrap_or_else(|fault| {
             self.fail(fault);
             Act::Abandon
@@ -250,20 +278,25 @@ impl Session {
             }
             _ => {}
         }
+        self.told = Told::default();
         for pair in strings(pairs).ok_or_else(bad)?.chunks(2) {
             let &[name, value] = pair else { return Err(bad()) };
-            self.learn(name, value).ok_or_else(bad)?;
+            self.learn(*before, name, value).ok_or_else(bad)?;
         }
         Ok(())
     }
 
     /// A macro's name has braces when it is longer than one letter. Absent: a value that is too long.
-    fn learn(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
+    fn learn(&mut self, before: u8, name: &[u8], value: &[u8]) -> Option<()> {
         let bare = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
         let limit = self.limits.milter_text;
         match bare {
             b"daemon_name" => self.daemon = text(value, limit)?,
             b"v" => self.mta = text(value, limit)?,
+            b"rcpt_addr" if before == command::RCPT && value.len() <= limit => self.told.address = Some(value.to_vec()),
+            b"rcpt_mailer" if before == command::RCPT && value.len() <= limit => {
+                self.told.mailer = Some(value.to_vec())
+            }
             b"tls_version" => self.client.tls = !value.is_empty(),
             b"auth_authen" => self.login = Some(text(value, limit)?).filter(|login| !login.is_empty()),
             b"i" => {
@@ -284,12 +317,18 @@ impl Session {
     }
 }
 
-/// What a frame inside a healthy message does to it.
-fn step(message: &mut Message, frame: &Frame, terms: Terms, limits: &Limits) -> Result<Act, Error> {
+/// What a frame inside a healthy message does to it; `told` is whom the MTA takes a RCPT for.
+fn step(
+    message: &mut Message,
+    frame: &Frame,
+    told: Option<&[u8]>,
+    terms: Terms,
+    limits: &Limits,
+) -> Result<Act, Error> {
     let order = || Err(Error::Order(frame.command));
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
-            let recipient = message.recipient(&frame.payload, limits)?;
+            let recipient = message.recipient(&frame.payload, told, limits)?;
             // A user's mail client would show a 452 to its user, and bring nobody in a message of his own.
             let told_apart = terms.answers(command::RCPT) && !message.has_login();
             let Some(first) = message.first().filter(|_| told_apart) else {

@@ -49,7 +49,7 @@ const MACROS: [(u32, &[u8]); 6] = [
     (0, b"j {daemon_name} v\0"),
     (1, b"{tls_version}\0"),
     (2, b"i {auth_authen} {tls_version}\0"),
-    (3, b"i\0"),
+    (3, b"i {rcpt_addr} {rcpt_mailer}\0"),
     (4, b"i\0"),
     (5, b"i\0"),
 ];

@@ -74,6 +74,14 @@ impl Reading {
         }
     }
 
+    /// Whether an MTA notes a path letter by letter as it stands in its one pair of angle brackets, so that the same octets
+    /// name it again: no source route, group or list.
+    pub fn is_echoed(path: &[u8]) -> bool {
+        let tokens = std::str::from_utf8(path).ok().and_then(tokens);
+        let Some([Token::Sign('<'), inside @ .., Token::Sign('>')]) = tokens.as_deref() else { return false };
+        !inside.iter().any(|token| matches!(token, Token::Sign('<' | '>' | ':' | ';' | ',')))
+    }
+
     /// The address; absent where it is no strict one.
     pub fn address(&self) -> Option<&Address> {
         match self {
