@@ -109,6 +109,8 @@ impl Session {
             self.terms = Some(Terms::agree(frame, self.splits, out)?);
             return Ok(Act::Read);
         };
+        // What is told of one recipient is never another's.
+        let told = take(&mut self.told).by(&self.mta);
         match frame.command {
             command::MACROS => self.macros(&frame.payload)?,
             command::CONNECT => self.client = connected(&frame.payload, self.limits.milter_text)?,
@@ -127,7 +129,7 @@ impl Session {
             command::QUIT => return Ok(Act::Quit),
             command::OPTIONS => return Err(Error::Order(frame.command)),
             command::RCPT | command::DATA | command::HEADER | command::END_OF_HEADER | command::BODY | command::END => {
-                return self.in_message(frame, terms, out);
+                return self.in_message(frame, told.as_deref(), terms, out);
             }
             other => return Err(Error::Unknown(other)),
         }
@@ -213,13 +215,17 @@ impl Session {
         Ok(Act::Abandon)
     }
 
-    fn in_message(&mut self, frame: &Frame, terms: Terms, out: &mut BytesMut) -> Result<Act, Error> {
-        // What is told of one recipient is never another's.
-        let told = take(&mut self.told).by(&self.mta);
+    fn in_message(
+        &mut self,
+        frame: &Frame,
+        told: Option<&[u8]>,
+        terms: Terms,
+        out: &mut BytesMut,
+    ) -> Result<Act, Error> {
         let Some(message) = &mut self.message else { return Err(Error::Order(frame.command)) };
         let act = match &message.fault {
             Some(_) => Ok(Act::Read),
-            None => step(message, frame, told.as_deref(), terms, &self.limits),
+            None => step(message, frame, told, terms, &self.limits),
         };
         let act = act.unwrap_or_else(|fault| {
             self.fail(fault);
@@ -278,7 +284,6 @@ impl Session {
             }
             _ => {}
         }
-        self.told = Told::default();
         for pair in strings(pairs).ok_or_else(bad)?.chunks(2) {
             let &[name, value] = pair else { return Err(bad()) };
             self.learn(*before, name, value).ok_or_else(bad)?;

@@ -347,3 +347,69 @@ fn new_keys_leave_the_header_at_the_door_in_every_spelling_and_count_among_what_
     take(&mut session, b'L', good.as_bytes());
     assert!(is_later(&take(&mut session, b'E', b"").1));
 }
+
+/// The readings of recipients, each with the macros before it, by an MTA that calls itself so.
+fn readings(mta: &str, said: &[(&[(&str, &str)], &str)]) -> Vec<Option<String>> {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'D', format!("Cj\0mx\0v\0{mta}\0").as_bytes());
+    take(&mut session, b'M', b"<>\0");
+    for (macros, path) in said {
+        if !macros.is_empty() {
+            let macros: String = macros.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+            take(&mut session, b'D', format!("R{macros}").as_bytes());
+        }
+        take(&mut session, b'R', format!("{path}\0").as_bytes());
+    }
+    take(&mut session, b'N', b"");
+    let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!("no answer due") };
+    mail.recipients.iter().map(|recipient| recipient.address().map(ToString::to_string)).collect()
+}
+
+#[test]
+fn postfix_says_who_a_recipient_is_for_that_recipient_alone() {
+    let bob: &[(&str, &str)] = &[("i", "Q"), ("{rcpt_addr}", "bob@recv.test"), ("{rcpt_mailer}", "virtual")];
+    let said = [(bob, "<bob%recv.test>"), (&[], "<carol%recv.test>"), (&[("i", "Q")], "<dave>"), (bob, "<bob>")];
+    let who = |bob: &str| Some(bob.to_owned());
+    assert_eq!(readings("Postfix 3.7.11", &said), [who("bob@recv.test"), None, None, who("bob@recv.test")]);
+    let alone: &[(&str, &str)] = &[("{rcpt_addr}", "bob@recv.test")];
+    let nobody: &[(&str, &str)] = &[("{rcpt_addr}", "bob@recv.test"), ("{rcpt_mailer}", "error")];
+    let local: &[(&str, &str)] = &[("{rcpt_addr}", "bob"), ("{rcpt_mailer}", "virtual")];
+    let empty: &[(&str, &str)] = &[("{rcpt_addr}", "bob@recv.test"), ("{rcpt_mailer}", "")];
+    let said = [alone, nobody, local, empty].map(|macros| (macros, "<bob%recv.test>"));
+    assert_eq!(readings("Postfix 3.7.11", &said), [None, None, None, None]);
+    for mta in ["", "8.17.1", "Postfixed 1", "Exim"] {
+        assert_eq!(readings(mta, &[(bob, "<bob%recv.test>")]), [None], "{mta}");
+    }
+    assert_eq!(readings("Postfix", &[(bob, "<x>")]), [who("bob@recv.test")]);
+}
+
+#[test]
+fn what_sendmail_says_of_a_recipient_is_not_whom_it_takes_him_for() {
+    // A transcript of 8.17.1, FEATURE(virtusertable) without a row for bob: the address is what the mailer gets.
+    let local: &[(&str, &str)] = &[("{rcpt_mailer}", "local"), ("{rcpt_host}", ""), ("{rcpt_addr}", "bob")];
+    let relay: &[(&str, &str)] =
+        &[("{rcpt_mailer}", "esmtp"), ("{rcpt_host}", "x.test."), ("{rcpt_addr}", "carol@x.test")];
+    let said = [(local, "<bob@recv.test>"), (relay, "<dave@recv.test>"), (relay, "<carol%x.test@recv.test>")];
+    let who = |address: &str| Some(address.to_owned());
+    assert_eq!(readings("8.17.1", &said), [who("bob@recv.test"), who("dave@recv.test"), None]);
+}
+
+#[test]
+fn macros_of_a_recipient_do_not_outlive_another_command_nor_come_with_one() {
+    let mut session = session(OFFER, Limits::default());
+    take(&mut session, b'D', b"Cv\0Postfix 3.7.11\0");
+    let macros = b"{rcpt_addr}\0eve@recv.test\0{rcpt_mailer}\0virtual\0";
+    take(&mut session, b'D', &[b"M", &macros[..]].concat());
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'R', b"<x%recv.test>\0");
+    take(&mut session, b'D', &[b"R", &macros[..]].concat());
+    take(&mut session, b'D', b"Ti\0Q\0");
+    take(&mut session, b'R', b"<x%recv.test>\0");
+    take(&mut session, b'D', &[b"R", &macros[..]].concat());
+    take(&mut session, b'A', b"");
+    take(&mut session, b'M', b"<>\0");
+    take(&mut session, b'R', b"<x%recv.test>\0");
+    take(&mut session, b'N', b"");
+    let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!("no answer due") };
+    assert!(mail.recipients.iter().all(|recipient| recipient.address().is_none()), "{:?}", mail.recipients);
+}
