@@ -179,6 +179,19 @@ struct Fates {
     noticed: Vec<usize>,
 }
 
+/// The deferral of a message about which not everything is decided, or of which somebody wants it.
+fn put_off(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict> {
+    let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
+    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided. One about a copy that
+    // goes elsewhere is nobody's to make.
+    let once = |index: usize| said(index) == usize::from(found.concerns(index));
+    if decisions.is_empty() || !(0..mail.recipients.len()).all(once) {
+        return Some(Verdict::Defer(defer("no policy decided")));
+    }
+    let deferred = decisions.iter().find(|decision| decision.disposition == Disposition::Defer)?;
+    Some(Verdict::Defer(defer(&deferred.reason)))
+}
+
 /// The reply but for its edits, and whether the mark's field is among them.
 fn fate(
     mail: &Mail,
@@ -188,15 +201,8 @@ fn fate(
     permits: &Permits,
     sharing: Sharing,
 ) -> (Reply, bool) {
-    let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
-    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided. One about a copy that
-    // goes elsewhere is nobody's to make.
-    let once = |index: usize| said(index) == usize::from(found.concerns(index));
-    if decisions.is_empty() || !(0..mail.recipients.len()).all(once) {
-        return (Reply::bare(Verdict::Defer(defer("no policy decided"))), false);
-    }
-    if let Some(deferred) = decisions.iter().find(|decision| decision.disposition == Disposition::Defer) {
-        return (Reply::bare(Verdict::Defer(defer(&deferred.reason))), false);
+    if let Some(deferred) = put_off(mail, found, decisions) {
+        return (Reply::bare(deferred), false);
     }
     let mut fates = sorted(mail, found, decisions, rules, permits, sharing);
     let reason = |fate: &[usize]| {
@@ -223,9 +229,7 @@ fn fate(
 
     let all_kept = fates.kept.len() == mail.recipients.len();
     let whole = [&fates.kept, &copies, &own, &in_folders];
-    // A copy that could never be sent would be no copy: then the MTA keeps the message, which knows its own names.
-    let no_copy = mail.truncated || whole.iter().copied().flatten().any(|index| !is_reachable(mail, *index));
-    let no_copy = no_copy && !whole.iter().all(|list| list.is_empty());
+    let no_copy = cannot_be_copied(mail, &whole);
     if no_copy && apart {
         return (Reply::bare(Verdict::Reject(one_way())), false);
     }
@@ -235,19 +239,12 @@ fn fate(
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
-    let mut owed = Vec::new();
-    if !removed.is_empty() {
-        owed.push(Owed::Record);
-    }
-    let lists = [
-        (fates.kept.clone(), Owed::Quarantine as fn(Vec<usize>) -> Owed),
-        (copies, Owed::Copy),
-        (own, Owed::Apart),
-        (reported, Owed::Report),
-    ];
-    owed.extend(lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)));
+    let mut owed = owed_to(std::mem::take(&mut fates.kept), copies, own, reported);
     owed.extend((!folders.is_empty()).then_some(Owed::Folder(folders)));
     owed.extend(notices(&fates));
+    if !removed.is_empty() {
+        owed.insert(0, Owed::Record);
+    }
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
     }
@@ -273,6 +270,20 @@ fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
     }
     fates.kept.sort_unstable();
     reported
+}
+
+/// Whether somebody is to have a copy, and there can be none: one that could never be sent would be no copy. Then the MTA
+/// keeps the message, which knows its own names.
+fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
+    let mut indices = whole.iter().copied().flatten().peekable();
+    indices.peek().is_some() && (mail.truncated || indices.any(|index| !is_reachable(mail, *index)))
+}
+
+/// What is owed to the recipients of these lists, where anybody is in them.
+fn owed_to(kept: Vec<usize>, marked: Vec<usize>, apart: Vec<usize>, reported: Vec<usize>) -> Vec<Owed> {
+    let lists: [(Vec<usize>, fn(Vec<usize>) -> Owed); 4] =
+        [(kept, Owed::Quarantine), (marked, Owed::Copy), (apart, Owed::Apart), (reported, Owed::Report)];
+    lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)).collect()
 }
 
 /// Whether a copy could be sent to the recipient with this index.
