@@ -12,7 +12,7 @@ mod recipient;
 mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
-pub use keys::{Learned, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
+pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
 pub use mail::{Body, Client, Field, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
 pub use written::{
@@ -292,6 +292,9 @@ impl Case {
                 word("result", found.status.word());
                 if let Some(why) = found.why {
                     word("why", why.word());
+                }
+                if let Some(limited) = found.limited {
+                    word("limit", limited.word());
                 }
                 if let Some(sender) = &found.sender {
                     word("from", &sender.to_string());

@@ -118,11 +118,14 @@ impl Filter {
         let mut finding = self.find(&mail).await;
         let mut decisions = self.decide(&mail, &finding).await;
         if let (Some(found), true) = (finding.found_mut(), self.would_vanish(&mail, &decisions)) {
-            let again = self.verifier.confirm(&mail, found).await;
-            if (again.status, again.why) != (found.status, found.why) {
-                let Found { mail_auth, new_key, elsewhere, .. } = found.clone();
-                *found = Found { mail_auth, new_key, elsewhere, ..again };
-                decisions = self.decide(&mail, &finding).await;
+            match self.verifier.confirm(&mail, found).await {
+                Ok(again) if (again.status, again.why) == (found.status, found.why) => {}
+                Ok(again) => {
+                    let Found { mail_auth, new_key, elsewhere, .. } = found.clone();
+                    *found = Found { mail_auth, new_key, elsewhere, ..again };
+                    decisions = self.decide(&mail, &finding).await;
+                }
+                Err(later) => (finding, decisions) = (Finding::Postponed(later.postponed()), Vec::new()),
             }
         }
         let permits = self.permits(&mail, &mut finding, &decisions).await;
@@ -207,12 +210,18 @@ impl Filter {
         let by_owner = own.is_some();
         let finding = async {
             match own {
-                Some(sender) => Found::bare(KeyStatus::Valid, None, Some(sender)),
+                Some(sender) => Ok(Found::bare(KeyStatus::Valid, None, Some(sender))),
                 None => self.verifier.verify(mail).await,
             }
         };
         // Both may take as long as a message may.
-        let (mut found, new_key) = tokio::join!(finding, self.new_key(mail));
+        let (found, new_key) = tokio::join!(finding, self.new_key(mail));
+        let mut found = match found {
+            Ok(found) => found,
+            // Nobody waits while nothing is done but observing.
+            Err(later) if self.rules.observe => later.found,
+            Err(later) => return Err(later.postponed()),
+        };
         found.new_key = new_key?;
         found.own_key = self.is_own_key(mail, &found, by_owner);
         found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);

@@ -147,6 +147,11 @@ fn later(postponed: &Postponed) -> Refusal {
             status: "4.7.1",
             text: "Address Authentication: the new key cannot be checked now, please try again later".into(),
         },
+        Postponed::Limited { .. } => Refusal {
+            code: 451,
+            status: "4.7.1",
+            text: "Address Authentication: the key cannot be checked now, please try again later".into(),
+        },
         Postponed::Owners(_) | Postponed::Keyring(_) => {
             Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
         }

@@ -16,6 +16,8 @@ pub enum Act {
     Say(Status, Option<u32>, Option<Reason>),
     /// Checks the proof: VALIDKEY with `t=3600` for this key, INVALIDKEY for any other.
     Check(AuthKey),
+    /// The same, and UNVERIFIED with this reason instead of INVALIDKEY, as a server over its own limit does.
+    CheckElse(AuthKey, Reason),
     /// Answers with this word to another seq.
     OtherSeq(Status),
     /// Answers with this word for another address.
@@ -139,7 +141,8 @@ async fn perform(socket: Arc<UdpSocket>, to: SocketAddr, line: Vec<u8>, act: Act
         Act::Silence => None,
         Act::Raw(octets) => Some(octets),
         Act::Say(status, t, e) => wire::reply(seq, address, status, t, e, DATAGRAM_MAX),
-        Act::Check(key) => check(&line, &key),
+        Act::Check(key) => check(&line, &key, None),
+        Act::CheckElse(key, reason) => check(&line, &key, Some(reason)),
         Act::OtherSeq(status) => say(b"0123456789abcdef0123456789abcdef", address, status),
         Act::OtherAddress(status) => say(seq, b"mallory@example.com", status),
         Act::Extra(status) => say(seq, address, status).map(|reply| [reply, b"x\r\n".to_vec()].concat()),
@@ -168,14 +171,18 @@ async fn perform(socket: Arc<UdpSocket>, to: SocketAddr, line: Vec<u8>, act: Act
     }
 }
 
-fn check(line: &[u8], key: &AuthKey) -> Option<Vec<u8>> {
+fn check(line: &[u8], key: &AuthKey, instead: Option<Reason>) -> Option<Vec<u8>> {
     let Request::Asked { seq, address, credential, tags, .. } = Request::read(line, DATAGRAM_MAX) else { return None };
     let right = match credential {
         Credential::Key(given) => given == *key,
         Credential::Proof(proof) => key.verify_key().checks(proof, seq, address, tags),
     };
-    let (status, t) = if right { (Status::Valid, Some(3_600)) } else { (Status::Invalid, None) };
-    wire::reply(seq, address, status, t, None, DATAGRAM_MAX)
+    let (status, t, e) = match (right, instead) {
+        (true, _) => (Status::Valid, Some(3_600), None),
+        (false, None) => (Status::Invalid, None, None),
+        (false, reason) => (Status::Unverified, None, reason),
+    };
+    wire::reply(seq, address, status, t, e, DATAGRAM_MAX)
 }
 
 /// The same reply with tags that fill it beyond a datagram's limit; unknown tags alone would be ignored.

@@ -1,6 +1,9 @@
-//! A DNS server on loopback that knows no name: every domain asked about takes part in nothing.
+//! DNS servers on loopback: one that knows no name, so that every domain takes part in nothing, and one that knows no EDNS.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Starts the server on a free UDP port; it answers until the process ends.
 pub fn empty() -> SocketAddr {
@@ -15,6 +18,38 @@ pub fn empty() -> SocketAddr {
         }
     });
     address
+}
+
+/// Starts a server that knows no EDNS: a question with an OPT record gets this response code, with the question repeated or as a
+/// bare header; others are passed on to another server. How many of both kinds there were is in the counters.
+pub fn without_edns(other: SocketAddr, code: u8, bare: bool) -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, counts) = (socket.local_addr().unwrap(), Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]));
+    let counted = counts.clone();
+    std::thread::spawn(move || {
+        let mut question = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut question) {
+            let question = &question[..length];
+            // ARCOUNT: the OPT record is the only one that a question brings.
+            if question[10..12] == [0, 0] {
+                counted[1].fetch_add(1, Ordering::SeqCst);
+                let there = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                there.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                there.send_to(question, other).unwrap();
+                let mut answer = [0; 4096];
+                if let Ok(length) = there.recv(&mut answer) {
+                    let _ = socket.send_to(&answer[..length], peer);
+                }
+                continue;
+            }
+            counted[0].fetch_add(1, Ordering::SeqCst);
+            let end = 12 + question[12..].iter().position(|octet| *octet == 0).unwrap() + 5;
+            let mut answer = question[..if bare { 12 } else { end }].to_vec();
+            answer[2..12].copy_from_slice(&[0x81, 0x80 | code, 0, u8::from(!bare), 0, 0, 0, 0, 0, 0]);
+            let _ = socket.send_to(&answer, peer);
+        }
+    });
+    (address, counts)
 }
 
 /// NXDOMAIN with an SOA of the root (RFC 2308 §2.1): a name error without one may not be believed.

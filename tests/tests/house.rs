@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Crates that have one room each, with the beginnings of the paths below host/src that may name them.
-const ONE_ROOM: [(&str, &[&str]); 8] = [
+const ONE_ROOM: [(&str, &[&str]); 9] = [
     ("wasmtime", &["policy/sandbox"]),
     ("hickory_resolver", &["verify/locate"]),
     ("hickory_proto", &["verify/locate", "cli/demo/zone"]),
     ("hickory_server", &["cli/demo/zone"]),
+    ("resolv_conf", &["verify/locate"]),
     ("sqlx", &["store/"]),
     ("lettre", &["outbox/"]),
     ("mail_builder", &["outbox/"]),

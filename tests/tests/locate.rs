@@ -24,7 +24,7 @@ async fn the_second_name_wins_and_the_weakest_claim_counts() {
         .address("as.example.com", LOOPBACK);
     let zone = Zone::start(records).await.unwrap();
     let verifier = verifier(&config(&zone));
-    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Testing)));
     let (Published::Records(records), endpoints) = verifier.locate("example.com").await else { panic!("records") };
     assert_eq!((records.name.as_str(), records.used.len(), records.bad.len()), ("_addrauth.example.com", 2, 1));
@@ -40,11 +40,11 @@ async fn a_failure_of_either_name_is_unverified_and_never_a_fall_to_the_other() 
                 let zone = Zone::start(records.fault(name, fault)).await.unwrap();
                 let verifier = verifier(&config(&zone));
                 let start = Instant::now();
-                let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+                let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
                 assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)), "{fault:?} of {name}");
                 assert!(start.elapsed() < Duration::from_millis(2_500), "{fault:?} took {:?}", start.elapsed());
                 let again = Instant::now();
-                assert_eq!(verifier.verify(&mail(&[ALICE], &[])).await.status, KeyStatus::Unverified);
+                assert_eq!(verifier.verify(&mail(&[ALICE], &[])).await.unwrap().status, KeyStatus::Unverified);
                 assert!(again.elapsed() < Duration::from_millis(50), "failures are remembered");
             }
         }
@@ -58,12 +58,12 @@ async fn a_domain_too_long_for_the_second_name_is_judged_by_the_first() {
     let domain = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60), "test".into()].join(".");
     let from = format!("a@{domain}");
     let zone = Zone::start(Records::default()).await.unwrap();
-    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[])).await;
+    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::None, None));
     let text = format!("AS=as.example.com:{}", server.addr.port());
     let records = Records::default().txt(&domain, &text).address("as.example.com", LOOPBACK);
     let zone = Zone::start(records).await.unwrap();
-    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[GOOD])).await;
+    let found = verifier(&config(&zone)).verify(&mail(&[&from], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Valid, None));
 }
 
@@ -104,7 +104,7 @@ async fn forged_zone() -> SocketAddr {
 async fn d1_a_forged_dns_answer_is_not_believed() {
     let dns = forged_zone().await;
     let verifier = verifier(&Verify { dns: vec![dns], ..Verify::default() });
-    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_ne!(found.status, KeyStatus::Valid);
     assert!(found.claim.is_none() && !matches!(verifier.locate("example.com").await.0, Published::Records(_)));
 }
@@ -154,7 +154,7 @@ async fn e_no_record_leads_to_an_internal_address() {
 async fn expect_no_contact(records: Records, server: &Authority, what: &str) {
     let zone = Zone::start(records).await.unwrap();
     let verifier = verifier(&Verify { dns: vec![zone.addr], ..Verify::default() });
-    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)), "{what}");
     assert_eq!(server.count(), 0, "{what}");
 }
@@ -165,7 +165,7 @@ async fn a_fixed_endpoint_needs_neither_dns_nor_the_guard() {
     let zone = Zone::start(Records::default().fault("example.com", Fault::ServFail)).await.unwrap();
     let mut config = Verify { dns: vec![zone.addr], ..Verify::default() };
     config.domain.insert("Example.COM".into(), FixedAs { endpoint: server.addr });
-    let found = verifier(&config).verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier(&config).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Some)));
     assert_eq!(found.authority, Some(server.addr.to_string()));
 }
@@ -177,12 +177,12 @@ async fn f3_a_huge_txt_set_comes_over_tcp_and_too_many_as_records_are_refused() 
         records.txt("example.com", &format!("{n} {}", "x".repeat(1_000)))
     });
     let zone = Zone::start(huge).await.unwrap();
-    assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[GOOD])).await.status, KeyStatus::Valid);
+    assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[GOOD])).await.unwrap().status, KeyStatus::Valid);
     for (count, status) in [(16, KeyStatus::Missing), (17, KeyStatus::Unverified)] {
         let many = (0..count)
             .fold(Records::default(), |records, n| records.txt("example.com", &format!("AS=as{n}.example.com:4410")));
         let zone = Zone::start(many).await.unwrap();
-        assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[])).await.status, status, "{count}");
+        assert_eq!(verifier(&config(&zone)).verify(&mail(&[ALICE], &[])).await.unwrap().status, status, "{count}");
     }
 }
 
@@ -199,7 +199,7 @@ async fn f4_a_cname_loop_is_a_failure_and_an_alias_is_followed() {
     for records in loops {
         let zone = Zone::start(records).await.unwrap();
         let verifier = verifier(&config(&zone));
-        let found = verifier.verify(&mail(&[ALICE], &[])).await;
+        let found = verifier.verify(&mail(&[ALICE], &[])).await.unwrap();
         assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)));
         assert!(matches!(verifier.locate("example.com").await.0, Published::Failed(Failure::Dns { .. })));
     }
@@ -207,6 +207,25 @@ async fn f4_a_cname_loop_is_a_failure_and_an_alias_is_followed() {
         leading_to(&[&server], "").alias("alias.example", "example.com").alias("dead.example", "gone.example");
     let zone = Zone::start(records).await.unwrap();
     let verifier = verifier(&config(&zone));
-    assert_eq!(verifier.verify(&mail(&["x@alias.example"], &[GOOD])).await.status, KeyStatus::Valid);
-    assert_eq!(verifier.verify(&mail(&["x@dead.example"], &[GOOD])).await.status, KeyStatus::None);
+    assert_eq!(verifier.verify(&mail(&["x@alias.example"], &[GOOD])).await.unwrap().status, KeyStatus::Valid);
+    assert_eq!(verifier.verify(&mail(&["x@dead.example"], &[GOOD])).await.unwrap().status, KeyStatus::None);
+}
+
+#[tokio::test]
+async fn a_dns_server_that_knows_no_edns_is_asked_again_without() {
+    let server = saying(Act::valid()).await;
+    // FORMERR and NOTIMP, as servers answer that were written before EDNS (RFC 6891 §7).
+    for (code, bare) in [(1, false), (1, true), (4, false), (4, true)] {
+        let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
+        let (old, counts) = addrauth_tests::dns::without_edns(zone.addr, code, bare);
+        let verifier = verifier(&Verify { dns: vec![old], ..config(&zone) });
+        let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
+        assert_eq!(result(&found), (KeyStatus::Valid, None), "{code} {bare}");
+        let [refused, passed] = [0, 1].map(|kind| counts[kind].load(std::sync::atomic::Ordering::SeqCst));
+        assert!(refused > 0 && passed > 0, "{refused} {passed}");
+        // It is remembered, so that not every look-up is made twice.
+        let none = verifier.verify(&mail(&["bob@elsewhere.example"], &[])).await.unwrap();
+        assert_eq!(none.status, KeyStatus::None);
+        assert_eq!(counts[0].load(std::sync::atomic::Ordering::SeqCst), refused);
+    }
 }

@@ -168,9 +168,9 @@ async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
     let custody = Custody::open(&config, &limits).await.unwrap();
     for (key, status) in [(&issued.key, KeyStatus::Valid), (&wrong, KeyStatus::Invalid)] {
         let mail = mail(&[" <alice@example.com>"], &[key.expose()]);
-        let found = verifier.verify(&mail).await;
+        let found = verifier.verify(&mail).await.unwrap();
         assert_eq!(found.status, status);
-        let confirmed = verifier.confirm(&mail, &found).await;
+        let confirmed = verifier.confirm(&mail, &found).await.unwrap();
         let kept = custody.keep(case(mail, confirmed), None).await;
         assert_eq!(kept.reply.verdict, Verdict::Discard);
         expect_none_in(&format!("{kept:?} {found:?} {}", kept.line()), &keys, "a case");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::case::{KeyStatus, Why};
+use addrauth::case::{KeyStatus, Limited, Why};
 use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::address::Address;
@@ -49,7 +49,7 @@ impl World {
     }
 
     async fn ask(&self, text: &str) -> (KeyStatus, Option<Why>) {
-        result(&self.verifier.verify(&mail(&[ALICE], &[text])).await)
+        result(&self.verifier.verify(&mail(&[ALICE], &[text])).await.unwrap())
     }
 }
 
@@ -57,7 +57,7 @@ impl World {
 async fn e_stream_leads_to_tls_at_once_and_that_is_told() {
     let world = World::new(Act::unverified(Reason::Stream), Does::Check(key(GOOD)), "; t=udp,tls").await;
     let start = Instant::now();
-    let found = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Valid, None));
     assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
     assert_eq!(found.authority, Some(format!("{HOST}:{} over TLS", world.udp.addr.port())));
@@ -66,7 +66,7 @@ async fn e_stream_leads_to_tls_at_once_and_that_is_told() {
     assert_ne!(world.udp.received()[0].word(1), line.split(' ').nth(1).unwrap(), "another seq");
     assert_eq!((world.udp.count(), world.tls.lines().len()), (1, 1));
     assert_eq!(world.ask(JUNK).await, (KeyStatus::Invalid, Some(Why::Wrong)));
-    let cached = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await;
+    let cached = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert!(cached.cached && cached.authority == found.authority);
     assert_eq!(world.tls.connections(), 1, "the connection is kept");
 }
@@ -76,7 +76,8 @@ async fn e_stream_without_tls_or_with_a_tls_that_fails_counts_as_e_limit() {
     for (does, rest) in [(Does::valid(), ""), (Does::Close, "; t=udp,tls"), (Does::NoAlpn, "; t=udp,tls")] {
         let world = World::new(Act::unverified(Reason::Stream), does, rest).await;
         let start = Instant::now();
-        assert_eq!(world.ask(GOOD).await, (KeyStatus::Unverified, Some(Why::Limit)), "{rest}");
+        let later = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap_err();
+        assert_eq!(later.limited, Limited::There, "{rest}");
         assert!(start.elapsed() < Duration::from_millis(500));
         assert_eq!(world.udp.count(), 1, "it is not sent to again");
         assert_eq!(world.tls.connections(), usize::from(!rest.is_empty()), "and TLS is tried once");
@@ -105,7 +106,7 @@ async fn where_udp_comes_to_nothing_tls_is_tried_within_the_messages_time() {
     // The time of the message is over by then.
     let world = World::new(Act::Silence, Does::valid(), "; t=udp,tls").await;
     let verify = Verify { timeout: Duration::from_millis(600), ..world.verify.clone() };
-    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)));
     assert_eq!(world.tls.connections(), 0);
 }
@@ -150,7 +151,7 @@ async fn a11_the_key_itself_goes_out_over_tls_alone_and_only_to_the_right_certif
         assert_eq!(world.udp.count(), 0);
         // No root, another name, an expired certificate: the handshake ends before a line is written.
         let untrusting = verifier(&Verify { tls_roots: Root::new().file(), ..world.verify.clone() });
-        let found = untrusting.verify(&mail(&[ALICE], &[GOOD])).await;
+        let found = untrusting.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
         assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)), "{rest}");
         for (host, ends) in [("other.example.com", 86_400), (HOST, -86_400)] {
             let now = std::time::SystemTime::now();
@@ -164,7 +165,7 @@ async fn a11_the_key_itself_goes_out_over_tls_alone_and_only_to_the_right_certif
             };
             let zone = Zone::start(leading_to(&[&udp], rest)).await.unwrap();
             let verify = Verify { tls_roots: world.root.file(), ..config(&zone) };
-            let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await;
+            let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
             assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Timeout)), "{host} {rest}");
             assert!(tls.connections() == 1 && tls.lines().is_empty() && udp.count() == 0);
         }
@@ -176,10 +177,10 @@ async fn a_certificate_that_does_not_pass_leaves_the_proof_over_udp() {
     let world = World::new(Act::Check(key(GOOD)), Does::invalid(), "; t=udp,tls").await;
     let verifier = verifier(&Verify { tls_roots: Root::new().file(), ..world.verify.clone() });
     let message = mail(&[ALICE], &[JUNK]);
-    let found = verifier.verify(&message).await;
+    let found = verifier.verify(&message).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Invalid, Some(Why::Wrong)));
     // Before a silent drop TLS would be asked, and cannot: UDP is, with another seq.
-    let again = verifier.confirm(&message, &found).await;
+    let again = verifier.confirm(&message, &found).await.unwrap();
     assert_eq!(result(&again), (KeyStatus::Invalid, Some(Why::Wrong)));
     let received = world.udp.received();
     assert_eq!((received.len(), world.tls.connections(), world.tls.lines().len()), (2, 1, 0));
@@ -190,13 +191,16 @@ async fn a_certificate_that_does_not_pass_leaves_the_proof_over_udp() {
 async fn before_a_silent_drop_a_lone_endpoint_is_asked_over_tls() {
     let world = World::new(Act::invalid(), Does::invalid(), "; t=udp,tls").await;
     let message = mail(&[ALICE], &[JUNK]);
-    let found = world.verifier.verify(&message).await;
+    let found = world.verifier.verify(&message).await.unwrap();
     assert_eq!((world.udp.count(), world.tls.lines().len()), (1, 0));
-    assert_eq!(result(&world.verifier.confirm(&message, &found).await), (KeyStatus::Invalid, Some(Why::Wrong)));
+    assert_eq!(
+        result(&world.verifier.confirm(&message, &found).await.unwrap()),
+        (KeyStatus::Invalid, Some(Why::Wrong))
+    );
     assert_eq!((world.udp.count(), world.tls.lines().len()), (1, 1));
     // Whoever could forge a datagram cannot forge this: the two disagree, and nothing is dropped.
     world.tls.now_does(Does::Check(key(JUNK)));
-    assert_eq!(world.verifier.confirm(&message, &found).await.status, KeyStatus::Unverified);
+    assert_eq!(world.verifier.confirm(&message, &found).await.unwrap().status, KeyStatus::Unverified);
 }
 
 #[tokio::test]
@@ -225,7 +229,7 @@ async fn d4_a_slow_answer_is_waited_for_on_tls_and_overtaken_by_quicker_ones() {
     let start = Instant::now();
     let slow = tokio::spawn({
         let verifier = world.verifier.clone();
-        async move { verifier.verify(&mail(&[ALICE], &[GOOD])).await.status }
+        async move { verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap().status }
     });
     while world.tls.lines().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -296,7 +300,7 @@ async fn many_questions_share_one_connection_and_get_their_own_answers() {
     for number in 0..60 {
         let (verifier, text) = (world.verifier.clone(), if number % 2 == 0 { GOOD.to_owned() } else { junk(number) });
         let from = format!("user{number}@example.com");
-        asking.spawn(async move { (number, verifier.verify(&mail(&[&from], &[&text])).await.status) });
+        asking.spawn(async move { (number, verifier.verify(&mail(&[&from], &[&text])).await.unwrap().status) });
     }
     for (number, status) in asking.join_all().await {
         assert_eq!(status, if number % 2 == 0 { KeyStatus::Valid } else { KeyStatus::Invalid }, "{number}");
@@ -308,14 +312,14 @@ async fn many_questions_share_one_connection_and_get_their_own_answers() {
 async fn e_internal_addresses_are_not_connected_to_over_tcp_either() {
     let world = World::new(Act::valid(), Does::valid(), "; t=tls").await;
     let verify = Verify { allow_targets: Vec::new(), ..world.verify.clone() };
-    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)));
     assert_eq!(world.tls.connections(), 0);
     // Fixed by the administrator: exempt from the guard, and asked over UDP.
     let mut verify = verify;
     let endpoint: SocketAddr = world.udp.addr;
     verify.domain.insert("example.com".into(), addrauth::config::FixedAs { endpoint });
-    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await;
+    let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((result(&found), world.tls.connections()), ((KeyStatus::Valid, None), 0));
 }
 

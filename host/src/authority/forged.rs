@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::rate::{network, prefix};
 use super::{Authority, Error};
+use crate::proto::network::{network, prefix};
 use crate::store::{ForgedRow, seconds};
 
 /// What answers are told apart by.

@@ -1,8 +1,10 @@
 //! How many INVALIDKEY answers each network got: what keeps addresses and keys from being guessed.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use crate::proto::network::network;
 
 /// The window in which answers are counted (VERIFY §2: 50 in 10 s).
 const WINDOW: Duration = Duration::from_secs(10);
@@ -37,19 +39,6 @@ impl InvalidAnswers {
         *count = count.saturating_add(1);
         *count <= self.most
     }
-}
-
-/// The /24 or /56 of an address; a mapped IPv4 address counts as IPv4.
-pub(super) fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4((u32::from(v4) & 0xffff_ff00).into()),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & (u128::MAX << 72))),
-    }
-}
-
-/// The length of the prefix that [`network`] keeps.
-pub(super) fn prefix(peer: IpAddr) -> u8 {
-    if peer.to_canonical().is_ipv4() { 24 } else { 56 }
 }
 
 #[cfg(test)]

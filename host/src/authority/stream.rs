@@ -17,9 +17,9 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::fetch::Fetch;
-use super::rate::network;
 use super::{Authority, Error};
 use crate::config::Config;
+use crate::proto::network::network;
 use crate::proto::wire::STREAM_MAX;
 use crate::tls::Acceptor;
 

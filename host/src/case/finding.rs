@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Learned, NewKey, Postponed, Stamp, Submitted};
+use super::{Learned, Limited, NewKey, Postponed, Stamp, Submitted};
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
@@ -34,7 +34,7 @@ pub enum KeyStatus {
     Missing,
     /// The domain publishes no AS.
     None,
-    /// DNS or the AS failed, or there was no budget to ask.
+    /// DNS or the AS failed.
     Unverified,
     /// No single address, or no single usable key.
     Unusable,
@@ -100,7 +100,8 @@ pub enum Why {
     Dns,
     /// No answer from the AS in time.
     Timeout,
-    /// Over a budget of ours or the AS's.
+    /// Over a budget of ours or the AS's: what older versions found, and old components may still name. Such a message is put
+    /// off now ([`super::Postponed::Limited`]).
     Limit,
     /// It cannot be asked with a proof: too long for a datagram, and there is no TLS.
     NoProof,
@@ -217,6 +218,9 @@ pub struct Found {
     /// Whoever brought it owns the reverse-path: a report may go there. Looked up only where one is wanted.
     #[serde(skip)]
     pub owns_path: bool,
+    /// A budget for questions was spent, and the message is judged all the same, since nothing is done but observing.
+    #[serde(skip)]
+    pub limited: Option<Limited>,
 }
 
 impl Found {
@@ -234,6 +238,7 @@ impl Found {
             own_key: false,
             elsewhere: Vec::new(),
             owns_path: false,
+            limited: None,
         }
     }
 
@@ -248,6 +253,10 @@ impl Found {
                 notes.push(format!("the new key that it brings is not learned, since {}", why.text()));
             }
             None => {}
+        }
+        if let (Some(limited), Some(sender)) = (self.limited, &self.sender) {
+            let why = limited.text(sender.domain());
+            notes.push(format!("without `observe` the message would have been put off, since {why}"));
         }
         if let (true, Some(sender)) = (self.own_key, &self.sender) {
             notes.push(format!(

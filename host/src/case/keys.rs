@@ -222,6 +222,46 @@ pub enum Postponed {
     Keyring(String),
     /// It brings a new key, and nobody could say whether it is one.
     NewKey(Why),
+    /// A budget for questions was spent, and nobody could say whether its key is right.
+    Limited {
+        /// The domain of the sender address, whose AS was to be asked.
+        domain: String,
+        /// Whose budget it was.
+        by: Limited,
+    },
+}
+
+/// Whose budget for questions was spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limited {
+    /// Ours: too many questions to this AS were under way, most of them for others who brought forged mail.
+    Here,
+    /// The AS's own (`e=limit`, or `e=stream` where TLS came to nothing). A right key is always answered, so it was a wrong one.
+    There,
+}
+
+impl Limited {
+    /// The word of the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Limited::Here => "here",
+            Limited::There => "there",
+        }
+    }
+
+    /// In plain words, about the AS of this domain.
+    pub fn text(self, domain: &str) -> String {
+        match self {
+            Limited::Here => format!(
+                "more questions to the Authentication Server of {domain} were to be asked than it is asked at a time, as when much \
+                 forged mail comes in"
+            ),
+            Limited::There => {
+                format!("the Authentication Server of {domain} was asked too often for its own limit (e=limit)")
+            }
+        }
+    }
 }
 
 impl Postponed {
@@ -231,6 +271,8 @@ impl Postponed {
             Postponed::Owners(_) => "owners",
             Postponed::Keyring(_) => "keyring",
             Postponed::NewKey(_) => "new-key",
+            Postponed::Limited { by: Limited::Here, .. } => "limit-here",
+            Postponed::Limited { by: Limited::There, .. } => "limit-there",
         }
     }
 
@@ -242,6 +284,7 @@ impl Postponed {
             Postponed::NewKey(why) => {
                 format!("the new key that it brings could not be checked at the Authentication Server ({})", why.word())
             }
+            Postponed::Limited { domain, by } => format!("its key could not be checked, since {}", by.text(domain)),
         }
     }
 }

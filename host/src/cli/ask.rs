@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Context, exit};
-use crate::case::{Found, KeyStatus, Why};
+use crate::case::{Found, KeyStatus, Limited, Why};
 use crate::config::Limits;
 use crate::files;
 use crate::proto::address::Address;
@@ -82,7 +82,7 @@ async fn investigate(args: &Args, context: &Context) -> Result<Report, String> {
     let (published, endpoints) = verifier.locate(address.domain()).await;
     let start = Instant::now();
     let found = match key {
-        Some(key) => Some(verifier.question(&address, &key).await),
+        Some(key) => Some(verifier.question(&address, &key).await.unwrap_or_else(|later| later.found)),
         None => None,
     };
     Ok(Report { address, published, endpoints, found, took: start.elapsed() })
@@ -165,6 +165,7 @@ impl Report {
             "refused": refused.collect::<Vec<_>>(),
             "no_address": self.endpoints.failed.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "found": self.found,
+            "limit": self.found.as_ref().and_then(|found| found.limited).map(Limited::word),
             "milliseconds": self.found.as_ref().map(|_| self.took.as_secs_f64() * 1_000.0),
         })
     }
@@ -175,7 +176,10 @@ fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
         KeyStatus::Valid => format!("VALIDKEY: the key belongs to {address}"),
         KeyStatus::Invalid => format!("INVALIDKEY: the key does not belong to {address}"),
         KeyStatus::None => "NOSERVER: there is nobody to ask".to_owned(),
-        status => format!("{}: {}", status.status_word(), obstacle(found.why)),
+        status => {
+            let limited = found.limited.map(|limited| limited.text(address.domain()));
+            format!("{}: {}", status.status_word(), limited.as_deref().unwrap_or_else(|| obstacle(found.why)))
+        }
     };
     // Writing to a string does not fail.
     if let Some(why) = found.why {
@@ -202,7 +206,6 @@ fn obstacle(why: Option<Why>) -> &'static str {
     match why {
         Some(Why::Timeout) => "no server answered, or it had trouble of its own",
         Some(Why::Dns) => "DNS failed, or led to no server that may be asked and speaks for this domain",
-        Some(Why::Limit) => "too many questions for the moment",
         Some(Why::NoProof) => "the question is too long for a datagram, and no server offers TLS",
         _ => "could not tell",
     }

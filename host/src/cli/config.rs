@@ -9,6 +9,7 @@ use crate::config::{Config, Deliver, Limits};
 use crate::mta::milter;
 use crate::outbox;
 use crate::policy::Policies;
+use crate::verify::NameServers;
 use crate::{keyring, store, tls};
 
 mod explain;
@@ -86,14 +87,18 @@ fn check(context: &Context, config: &Config) -> ExitCode {
     if let (false, Err(error)) = (config.authority.domains.is_empty(), authority::check(config, &limits)) {
         return refused(context, &error.to_string());
     }
-    let warnings = warnings(config);
+    let mut warnings = warnings(config);
+    let NameServers { servers, from, unusable } = NameServers::of(&config.verify);
+    warnings.extend(unusable.into_iter().map(|text| format!("{from}: {text}")));
+    let dns: Vec<String> = servers.iter().map(ToString::to_string).collect();
     if context.json {
-        println!("{}", serde_json::json!({ "ok": true, "warnings": warnings }));
+        println!("{}", serde_json::json!({ "ok": true, "warnings": warnings, "dns": dns }));
         return exit::YES;
     }
     for policy in policies.list() {
         println!("{policy}");
     }
+    println!("DNS servers that are asked: {} ({from})", dns.join(", "));
     for warning in warnings {
         println!("warning: {warning}");
     }

@@ -39,14 +39,36 @@ pub struct Limits {
     pub milter_drain: Duration,
     /// VERIFY questions in flight.
     pub questions: usize,
-    /// VERIFY questions in flight to one AS address.
+    /// VERIFY questions in flight to one AS address of which nothing is known, or which was silent.
     pub questions_per_endpoint: usize,
-    /// Questions per second and AS domain that were not answered VALIDKEY.
+    /// The same to one that answers: one more for each round that it answered.
+    pub questions_per_endpoint_most: usize,
+    /// Questions that wait for their turn, to whichever AS: each of them holds one of [`Limits::messages_in_flight`], and the
+    /// other half of these is for mail about which nobody has to wait.
+    pub questions_waiting: usize,
+    /// Questions that one network may have waiting at one AS, less one for each that it spent: a large provider's mail after a
+    /// restart.
+    pub questions_waiting_per_network: usize,
+    /// The same for a network that has spent much.
+    pub questions_waiting_least: usize,
+    /// Questions per second and AS address that were not answered VALIDKEY: what mail that others wrote makes us ask.
     pub failures_per_second: f64,
     /// The burst above [`Limits::failures_per_second`].
     pub failures_burst: f64,
+    /// Networks of which is known what each has spent at one AS: the least spender makes room for a new one.
+    pub networks_per_endpoint: usize,
+    /// Questions that are held against a network at most.
+    pub network_held_against: f64,
+    /// How many of them a second are forgiven: a flood is forgotten ten minutes after it ended.
+    pub network_forgiven: f64,
+    /// How long a network that brought a right key of an address has a share of its own for it.
+    pub proven_for: Duration,
+    /// Pairs of network and address that are remembered so, at some 50 octets each.
+    pub proven_known: usize,
     /// How long finding an AS in DNS may take: what `verify` leaves beside the 3 s of a question.
     pub locate: Duration,
+    /// Between two looks whether /etc/resolv.conf has changed; a network manager's change is noticed so soon.
+    pub resolv_conf_look: Duration,
     /// DNS answers kept, and failures of DNS remembered: a busy server's daily domains, at a few hundred octets each.
     pub dns_kept: u64,
     /// How long a DNS answer is believed at most, whatever its TTL: a withdrawn AS must not live on for a week.
@@ -61,7 +83,7 @@ pub struct Limits {
     pub breaker_timeouts: u32,
     /// How long it is left alone before one probe.
     pub breaker_open_for: Duration,
-    /// Endpoints, and domains with failures, that are remembered at once; the least used are forgotten first.
+    /// Endpoints that are remembered at once; the least used are forgotten first.
     pub peers_known: usize,
     /// `AS=` records of one name; more, and the domain counts as unverified.
     pub as_records: usize,
@@ -303,9 +325,19 @@ impl Default for Limits {
             milter_drain: Duration::from_secs(30),
             questions: 256,
             questions_per_endpoint: 8,
+            questions_per_endpoint_most: 64,
+            questions_waiting: 250,
+            questions_waiting_per_network: 64,
+            questions_waiting_least: 4,
             failures_per_second: 10.0,
             failures_burst: 20.0,
+            networks_per_endpoint: 256,
+            network_held_against: 60.0,
+            network_forgiven: 0.1,
+            proven_for: Duration::from_secs(86_400),
+            proven_known: 100_000,
             locate: Duration::from_secs(2),
+            resolv_conf_look: Duration::from_secs(5),
             dns_kept: 10_000,
             dns_kept_for: Duration::from_secs(3_600),
             dns_absence_kept_for: Duration::from_secs(300),

@@ -103,7 +103,9 @@ impl Filter {
         }
         match candidate(mail, &self.config.final_domains) {
             Ok((address, key)) => {
-                let (found, valid_for) = self.verifier.prove(&address, key).await;
+                let bringer = verify::Bringer::of(mail);
+                let proof = self.verifier.prove(&address, key, &bringer).await;
+                let (found, valid_for) = proof.map_err(|later| later.postponed())?;
                 weigh(address, key, &found, valid_for, SystemTime::now()).map(Some)
             }
             Err(why) => Ok(Some(NewKey::Refused(why))),

@@ -166,7 +166,7 @@ mod tests {
         ] {
             assert_eq!(weighed(status, why, seconds), Ok(NewKey::Refused(refused)));
         }
-        for why in [Why::Dns, Why::Timeout, Why::Limit, Why::NoProof] {
+        for why in [Why::Dns, Why::Timeout, Why::NoProof] {
             assert_eq!(weighed(KeyStatus::Unverified, Some(why), None), Err(Postponed::NewKey(why)));
         }
     }

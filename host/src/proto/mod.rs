@@ -5,6 +5,7 @@ pub mod fetch;
 pub mod header;
 pub mod key;
 pub mod mark;
+pub mod network;
 pub mod record;
 pub mod results;
 pub mod seal;

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::outward::agent;
 use super::*;
-use crate::case::{Client, Field, KeyStatus, NotStamped, Notify, ReversePath, Stamp, Why};
+use crate::case::{Client, Field, KeyStatus, Limited, NotStamped, Notify, ReversePath, Stamp, Why};
 use crate::proto::header::AGENT_FIELD;
 
 mod every;
@@ -322,7 +322,14 @@ fn the_agent_names_the_mta_and_its_version_and_nothing_that_could_end_a_field() 
 
 #[test]
 fn what_cannot_be_judged_now_comes_again() {
-    for postponed in [Postponed::Owners("x".into()), Postponed::Keyring("x".into()), Postponed::NewKey(Why::Timeout)] {
+    let limited = |by| Postponed::Limited { domain: "sender.example".into(), by };
+    for postponed in [
+        Postponed::Owners("x".into()),
+        Postponed::Keyring("x".into()),
+        Postponed::NewKey(Why::Timeout),
+        limited(Limited::Here),
+        limited(Limited::There),
+    ] {
         for observe in [false, true] {
             let reply = settle(&mail(1, &[]), &Finding::Postponed(postponed.clone()), &[], &rules(observe), &PERMITS);
             let Verdict::Defer(refusal) = &reply.verdict else { panic!("{reply:?}") };

@@ -1,21 +1,26 @@
 //! The VERIFY client (VERIFY §3): a question over UDP by its schedule, and over TLS where an AS wants that or UDP came to nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::bringer::Sponsors;
 use super::exchange::{Exchange, Step};
+use super::gate::{Gate, Turned};
 use super::locate::Endpoint;
-use super::peers::{Over, Peer, Peers};
-use super::schedule::FAIR;
+use super::peers::{Over, Passage, Peer, Peers};
+use super::schedule::{END, FAIR};
 use super::stream::Streams;
-use crate::case::Why;
+use crate::case::{Limited, Why};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::wire::{Answer, Question, Reason, STREAM_MAX, Status};
 use crate::tls::Connector;
+
+/// How long a question may have waited for its turn without that being the reason why it ran out of time.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What came out of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Said {
     Invalid(Why),
     /// Nobody could say.
     Unverified(Why),
+    /// A budget was spent, and nobody decided: the message is to come again.
+    Limited(Limited),
 }
 
 impl Said {
@@ -38,7 +45,7 @@ impl Said {
             (Status::Valid, _) => Said::Valid { valid_for: answer.valid_for },
             (Status::Invalid, Some(Reason::Expired)) => Said::Invalid(Why::Expired),
             (Status::Invalid, _) => Said::Invalid(Why::Wrong),
-            (Status::Unverified, Some(Reason::Limit | Reason::Stream)) => Said::Unverified(Why::Limit),
+            (Status::Unverified, Some(Reason::Limit | Reason::Stream)) => Said::Limited(Limited::There),
             // DNS led to a server that does not speak for this domain, or not this protocol.
             (Status::Unverified, Some(Reason::Domain | Reason::Version | Reason::Syntax)) => Said::Unverified(Why::Dns),
             (Status::Unverified, _) => Said::Unverified(Why::Timeout),
@@ -61,6 +68,10 @@ impl Verdict {
         Verdict { said: Said::Unverified(why), endpoint: None, over: Over::Udp }
     }
 
+    pub(super) fn limited() -> Verdict {
+        Verdict { said: Said::Limited(Limited::Here), endpoint: None, over: Over::Udp }
+    }
+
     /// Who said so, as it is told: `as.example.com:4410`, and ` over TLS` where that is so.
     pub(super) fn authority(&self) -> Option<String> {
         let authority = &self.endpoint.as_ref()?.authority;
@@ -71,14 +82,20 @@ impl Verdict {
     }
 
     fn decides(&self) -> bool {
-        !matches!(self.said, Said::Unverified(_))
+        matches!(self.said, Said::Valid { .. } | Said::Invalid(_))
+    }
+
+    /// What is left of two verdicts that decide nothing: a spent budget tells most, then an answer.
+    fn or(self, other: Verdict) -> Verdict {
+        let weight = |verdict: &Verdict| (matches!(verdict.said, Said::Limited(_)), verdict.endpoint.is_some());
+        if weight(&self) > weight(&other) { self } else { other }
     }
 }
 
 /// Asks Authentication Servers, within the budgets.
 pub(super) struct Asker {
     peers: Peers,
-    in_flight: Semaphore,
+    common: Arc<Gate>,
     streams: Streams,
     from: String,
     limits: Arc<Limits>,
@@ -93,81 +110,110 @@ pub(super) struct Inquiry {
     pub(super) deadline: Instant,
     /// TLS goes before UDP, where an endpoint offers it.
     pub(super) stream_first: bool,
+    /// Who wants it answered.
+    pub(super) sponsors: Arc<Sponsors>,
 }
+
+/// The endpoints of a question, each with what is remembered of it.
+type Asked = Vec<(Endpoint, Arc<Peer>)>;
 
 impl Asker {
     /// `from`: our own name, a claim for the AS's log.
     pub(super) fn new(from: &str, connector: Connector, limits: &Arc<Limits>) -> Asker {
+        let peers = Peers::new(limits);
         Asker {
-            peers: Peers::new(limits),
-            in_flight: Semaphore::new(limits.questions),
+            common: peers.common_gate(),
+            peers,
             streams: Streams::new(connector, limits),
             from: from.to_owned(),
             limits: limits.clone(),
         }
     }
 
-    /// Asks. Ends by the deadline; over UDP 3 s after the first send.
+    /// Asks, once it is its turn. Ends by the deadline; over UDP 3 s after the first send.
     pub(super) async fn ask(&self, inquiry: Inquiry) -> Verdict {
-        let domain = inquiry.address.domain().to_owned();
-        if !self.peers.spend(&domain, Instant::now()) {
-            return Verdict::unverified(Why::Limit);
+        let passage = Arc::new(Passage::new(inquiry.sponsors.clone()));
+        let start = Instant::now();
+        let (udp, tls) = match self.turn(&inquiry, &passage, start).await {
+            Ok(asked) => asked,
+            Err(verdict) => {
+                passage.refund();
+                return verdict;
+            }
+        };
+        let begun = Instant::now();
+        let exchange = Exchange::new(&inquiry, udp, &self.from, &passage);
+        let verdict = self.ask_both(&inquiry, exchange, tls, &passage).await;
+        if matches!(verdict.said, Said::Valid { .. }) {
+            passage.refund();
         }
-        let outcome = self.ask_with_token(inquiry).await;
-        if matches!(outcome, Err(_) | Ok(Verdict { said: Said::Valid { .. }, .. })) {
-            self.peers.refund(&domain);
-        }
-        outcome.unwrap_or_else(Verdict::unverified)
+        // It was asked late, and had no time to be answered: that is no silence of the server's.
+        let late = begun.saturating_duration_since(start) > AT_ONCE && begun + END > inquiry.deadline;
+        if late && verdict.said == Said::Unverified(Why::Timeout) { Verdict::limited() } else { verdict }
     }
 
-    /// Asks the first endpoint alone, past the domain's budget and the breaker: those bound what other people's mail causes.
+    /// Asks the first endpoint alone, past its budget and its breaker: those bound what other people's mail causes.
     pub(super) async fn ask_alone(&self, inquiry: Inquiry) -> Verdict {
-        let Ok(Ok(_one_of_all)) = timeout_at(inquiry.deadline, self.in_flight.acquire()).await else {
-            return Verdict::unverified(Why::Limit);
-        };
-        let own = |over: Over| {
+        let passage = Arc::new(Passage::new(inquiry.sponsors.clone()));
+        if passage.passes(None, &self.common, inquiry.deadline, |_| false).await.is_err() {
+            return Verdict::limited();
+        }
+        let peer = self.peers.stranger();
+        let own = |over: Over| -> Asked {
             let first = inquiry.endpoints.first().filter(|endpoint| over.is_offered_by(endpoint));
-            first.map(|endpoint| (endpoint.clone(), self.peers.stranger())).into_iter().collect()
+            first.map(|endpoint| (endpoint.clone(), peer.clone())).into_iter().collect()
         };
-        let udp = Exchange::new(&inquiry, own(Over::Udp), &self.from);
-        self.ask_both(&inquiry, udp, own(Over::Tls)).await
+        let udp = Exchange::new(&inquiry, own(Over::Udp), &self.from, &passage);
+        self.ask_both(&inquiry, udp, own(Over::Tls), &passage).await
     }
 
-    /// The verdict; the reason where nobody was asked.
-    async fn ask_with_token(&self, inquiry: Inquiry) -> Result<Verdict, Why> {
-        let now = Instant::now();
-        let admitted = |over: Over| {
+    /// Waits for its turn with the first endpoint that is not given up, then in general: in this order, so that the many who
+    /// wait for one slow endpoint take nobody else's place. The other endpoints are skipped where they are busy. Whom to ask
+    /// over UDP and over TLS; the verdict where nobody is to be asked.
+    async fn turn(&self, inquiry: &Inquiry, passage: &Passage, now: Instant) -> Result<(Asked, Asked), Verdict> {
+        let admitted = |over: Over| -> Asked {
             let offered = inquiry.endpoints.iter().filter(move |endpoint| over.is_offered_by(endpoint));
-            let peers = offered.map(|endpoint| (endpoint.clone(), self.peers.endpoint(endpoint.address, over)));
-            peers.filter(|(_, peer)| peer.admits(now)).collect::<Vec<_>>()
+            let peers = offered.map(|endpoint| (endpoint.clone(), self.peers.endpoint(endpoint.address)));
+            peers.filter(|(_, peer)| peer.admits(over, now)).collect()
         };
         let (mut udp, mut tls) = (admitted(Over::Udp), admitted(Over::Tls));
-        let Some((first, peer)) = udp.first().or(tls.first()).cloned() else { return Err(Why::Timeout) };
-        // Waits its turn with the first endpoint, then in general: in this order, so that the many who wait for one slow
-        // endpoint take nobody else's place. The other endpoints are skipped where they are busy.
-        let turn = async { (peer.room.clone().acquire_owned().await, self.in_flight.acquire().await) };
-        let Ok((Ok(room), Ok(_one_of_all))) = timeout_at(inquiry.deadline, turn).await else {
-            return Err(Why::Limit);
+        // The question itself needs some of the time.
+        let until = inquiry.deadline - FAIR.min(inquiry.deadline.saturating_duration_since(now) / 2);
+        // Those who went before may find out meanwhile that nobody is there.
+        let retain = |udp: &mut Asked, tls: &mut Asked| {
+            let now = Instant::now();
+            udp.retain(|(_, peer)| !peer.is_open(Over::Udp, now));
+            tls.retain(|(_, peer)| !peer.is_open(Over::Tls, now));
         };
-        // Those who went before may have found out meanwhile that nobody is there.
-        udp.retain(|(_, peer)| !peer.is_open(Instant::now()));
-        tls.retain(|(_, peer)| !peer.is_open(Instant::now()));
-        if udp.is_empty() && tls.is_empty() {
-            return Err(Why::Timeout);
+        loop {
+            let over = if udp.is_empty() { Over::Tls } else { Over::Udp };
+            let Some((first, peer)) = udp.first().or(tls.first()).cloned() else {
+                return Err(Verdict::unverified(Why::Timeout));
+            };
+            let is_shut = |now| peer.is_open(over, now);
+            match passage.passes(Some(first.address), &peer.gate, until, is_shut).await {
+                Ok(()) => break,
+                Err(Turned::Shut) => retain(&mut udp, &mut tls),
+                Err(Turned::Away | Turned::Late) => return Err(Verdict::limited()),
+            }
         }
-        let mut exchange = Exchange::new(&inquiry, udp, &self.from);
-        exchange.give_room(&first, room);
-        Ok(self.ask_both(&inquiry, exchange, tls).await)
+        if passage.passes(None, &self.common, until, |_| false).await.is_err() {
+            return Err(Verdict::limited());
+        }
+        retain(&mut udp, &mut tls);
+        if udp.is_empty() && tls.is_empty() { Err(Verdict::unverified(Why::Timeout)) } else { Ok((udp, tls)) }
     }
 
     /// UDP by its schedule, and one try over TLS: when an AS asks for it, else when UDP has come to nothing.
-    async fn ask_both(&self, inquiry: &Inquiry, mut udp: Exchange, mut tls: Vec<(Endpoint, Arc<Peer>)>) -> Verdict {
+    async fn ask_both(&self, inquiry: &Inquiry, mut udp: Exchange, mut tls: Asked, passage: &Passage) -> Verdict {
+        let mut before = None;
         if inquiry.stream_first && !tls.is_empty() {
             let (endpoint, peer) = tls.remove(0);
-            let verdict = self.ask_stream(inquiry, endpoint, &peer).await;
+            let verdict = self.ask_stream(inquiry, endpoint, &peer, passage).await;
             if verdict.decides() {
                 return verdict;
             }
+            before = Some(verdict);
             tls.clear();
         }
         let verdict = loop {
@@ -183,7 +229,7 @@ impl Asker {
                     // No more is sent; what was sent before may still be answered.
                     let verdict = tokio::select! {
                         verdict = udp.listen() => verdict,
-                        verdict = self.ask_stream(inquiry, endpoint, &peer) => verdict,
+                        verdict = self.ask_stream(inquiry, endpoint, &peer, passage) => verdict,
                     };
                     if verdict.decides() {
                         return verdict;
@@ -192,18 +238,22 @@ impl Asker {
                 }
             }
         };
-        match tls.into_iter().next() {
-            Some((endpoint, peer)) if !verdict.decides() => {
-                let last = self.ask_stream(inquiry, endpoint, &peer).await;
-                // Whoever answered tells more than whoever did not.
-                if last.decides() || last.endpoint.is_some() || verdict.endpoint.is_none() { last } else { verdict }
-            }
-            _ => verdict,
+        if verdict.decides() {
+            return verdict;
+        }
+        let last = match tls.into_iter().next() {
+            Some((endpoint, peer)) => Some(self.ask_stream(inquiry, endpoint, &peer, passage).await),
+            None => before.filter(|before| matches!(before.said, Said::Limited(_))),
+        };
+        match last {
+            Some(last) if last.decides() => last,
+            Some(last) => verdict.or(last),
+            None => verdict,
         }
     }
 
     /// One try over TLS. The key itself goes out where the AS takes no proof, and only after its certificate has passed.
-    async fn ask_stream(&self, inquiry: &Inquiry, endpoint: Endpoint, peer: &Peer) -> Verdict {
+    async fn ask_stream(&self, inquiry: &Inquiry, endpoint: Endpoint, peer: &Peer, passage: &Passage) -> Verdict {
         let deadline = inquiry.deadline.min(Instant::now() + self.limits.stream_try);
         let question = question(inquiry, &self.from, STREAM_MAX);
         let line = match endpoint.offers.h1 {
@@ -211,9 +261,9 @@ impl Asker {
             false => question.line_with_key(&inquiry.key, STREAM_MAX),
         };
         let Some(line) = line else { return Verdict::unverified(Why::NoProof) };
-        let Ok(Ok(_room)) = timeout_at(deadline, peer.room.clone().acquire_owned()).await else {
-            return Verdict::unverified(Why::Limit);
-        };
+        if passage.passes(Some(endpoint.address), &peer.gate, deadline, |_| false).await.is_err() {
+            return Verdict::limited();
+        }
         let start = Instant::now();
         let answer = timeout_at(deadline, self.streams.ask(&endpoint, question, line)).await;
         let said = match &answer {
@@ -222,11 +272,11 @@ impl Asker {
         };
         let now = Instant::now();
         match said {
-            Said::Unverified(Why::Dns) => {}
+            Said::Unverified(Why::Dns) | Said::Limited(_) => {}
             // Cut short by the message's own time, its silence says nothing.
             Said::Unverified(_) if answer.is_err() && now.saturating_duration_since(start) < FAIR => {}
-            Said::Unverified(_) => peer.timed_out(now),
-            Said::Valid { .. } | Said::Invalid(_) => peer.decided(),
+            Said::Unverified(_) => peer.timed_out(Over::Tls, now),
+            Said::Valid { .. } | Said::Invalid(_) => peer.decided(Over::Tls),
         }
         let answered = matches!(answer, Ok(Some(_)));
         Verdict { said, endpoint: answered.then_some(endpoint), over: Over::Tls }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::ask::{Said, Verdict};
-use crate::case::Why;
+use crate::case::Limited;
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::VerifyKey;
@@ -101,8 +101,10 @@ impl Memory {
                 self.invalid.insert(mark, other(self.limits.cache_invalid_for));
             }
             // Our own budget is not what the AS said.
-            Said::Unverified(Why::Limit) if verdict.endpoint.is_none() => {}
-            Said::Unverified(_) => self.unverified.insert(mark, other(self.limits.cache_unverified_for)),
+            Said::Limited(Limited::Here) => {}
+            Said::Unverified(_) | Said::Limited(Limited::There) => {
+                self.unverified.insert(mark, other(self.limits.cache_unverified_for))
+            }
         }
     }
 
@@ -125,6 +127,7 @@ mod tests {
     use super::super::locate::Endpoint;
     use super::super::peers::Over;
     use super::*;
+    use crate::case::Why;
     use crate::proto::key::AuthKey;
 
     fn key(number: usize) -> VerifyKey {
@@ -161,12 +164,13 @@ mod tests {
         assert_eq!(remembered(Said::Invalid(Why::Wrong)), 60);
         assert_eq!(remembered(Said::Invalid(Why::Expired)), 60);
         assert_eq!(remembered(Said::Unverified(Why::Timeout)), 5);
+        assert_eq!(remembered(Said::Limited(Limited::There)), 5);
     }
 
     #[test]
     fn our_own_budget_is_not_remembered_as_an_answer() {
         let (memory, start) = (memory(Limits::default()), Instant::now());
-        memory.remember(&alice(), &key(1), &Verdict::unverified(Why::Limit), start);
+        memory.remember(&alice(), &key(1), &Verdict::limited(), start);
         assert!(memory.recall(&alice(), &key(1), start).is_none());
     }
 

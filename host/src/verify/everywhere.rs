@@ -1,14 +1,16 @@
 //! Asking every endpoint of a domain by itself: what an AS does with a new key before it sends it out (VERIFY §2).
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::ask::{Inquiry, Said};
+use super::bringer::{Bringer, Sponsors};
 use super::schedule::END;
 use super::{Endpoint, Endpoints, Failure, Published, Refused, Verifier};
-use crate::case::Why;
+use crate::case::{Limited, Why};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::Record;
@@ -51,8 +53,10 @@ impl Verifier {
         };
         let ask = |endpoint: Endpoint| async {
             let endpoints = vec![endpoint.clone()];
-            let inquiry =
-                Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: false };
+            let sponsors = Arc::new(Sponsors::default());
+            sponsors.add(self.works.proven.sponsor(&Bringer::Local, address, Instant::now()));
+            let (address, key) = (address.clone(), key.clone());
+            let inquiry = Inquiry { address, key, endpoints, deadline, stream_first: false, sponsors };
             (endpoint, self.works.asker.ask_alone(inquiry).await.said)
         };
         Ok(join_all(endpoints.into_iter().map(ask)).await)
@@ -77,7 +81,8 @@ impl fmt::Display for Said {
             Said::Invalid(Why::Expired) => "INVALIDKEY e=expired",
             Said::Invalid(_) => "INVALIDKEY",
             Said::Unverified(Why::Timeout) => "no answer, or trouble of its own",
-            Said::Unverified(Why::Limit) => "UNVERIFIED, asked too often (e=limit or e=stream)",
+            Said::Limited(Limited::There) => "UNVERIFIED, asked too often (e=limit or e=stream)",
+            Said::Limited(Limited::Here) => "not asked: too many questions of our own are under way",
             Said::Unverified(_) => "UNVERIFIED, not a server of this domain (e=domain, e=version or e=syntax)",
         })
     }

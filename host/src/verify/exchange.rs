@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::ask::{Inquiry, Said, Verdict, question};
 use super::locate::Endpoint;
-use super::peers::{Over, Peer};
+use super::peers::{Over, Passage, Peer};
 use super::schedule::{END, FAIR, Schedule};
-use crate::case::Why;
+use crate::case::{Limited, Why};
 use crate::proto::wire::{Answer, DATAGRAM_MAX, Question, Reason};
 
 /// Errors that one socket may report before it is no longer read: a socket that only fails must not spin.
@@ -34,7 +34,8 @@ struct Target {
     peer: Arc<Peer>,
     question: Arc<Question>,
     line: Option<Vec<u8>>,
-    room: Option<OwnedSemaphorePermit>,
+    /// It was to be sent to, and its budget was spent.
+    refused: bool,
     socket: Option<Arc<UdpSocket>>,
     /// When it was sent to first.
     sent: Option<Instant>,
@@ -57,18 +58,24 @@ pub(super) struct Exchange {
     /// One reader for each socket; they end with the question.
     readers: JoinSet<()>,
     /// The gravest of the answers that decided nothing.
-    undecided: Option<(Why, Endpoint)>,
+    undecided: Option<(Said, Endpoint)>,
     /// Who asked for TLS, until it is known what came of that.
     wants_stream: Option<usize>,
+    passage: Arc<Passage>,
 }
 
 impl Exchange {
-    /// A question to these endpoints, in this order; there may be none.
-    pub(super) fn new(inquiry: &Inquiry, targets: Vec<(Endpoint, Arc<Peer>)>, from: &str) -> Exchange {
+    /// A question to these endpoints, in this order, that goes to each within its budget; there may be none.
+    pub(super) fn new(
+        inquiry: &Inquiry,
+        targets: Vec<(Endpoint, Arc<Peer>)>,
+        from: &str,
+        passage: &Arc<Passage>,
+    ) -> Exchange {
         let target = |(endpoint, peer)| {
             let question = question(inquiry, from, DATAGRAM_MAX);
             let line = question.line(DATAGRAM_MAX);
-            Target { endpoint, peer, question, line, room: None, socket: None, sent: None, settled: false }
+            Target { endpoint, peer, question, line, refused: false, socket: None, sent: None, settled: false }
         };
         let targets: Vec<Target> = targets.into_iter().map(target).collect();
         Exchange {
@@ -79,13 +86,7 @@ impl Exchange {
             readers: JoinSet::new(),
             undecided: None,
             wants_stream: None,
-        }
-    }
-
-    /// The turn that was waited for.
-    pub(super) fn give_room(&mut self, endpoint: &Endpoint, room: OwnedSemaphorePermit) {
-        if let Some(target) = self.targets.first_mut().filter(|target| target.endpoint == *endpoint) {
-            target.room = Some(room);
+            passage: passage.clone(),
         }
     }
 
@@ -148,8 +149,8 @@ impl Exchange {
             Event::Answer(index, answer) => {
                 let target = self.targets.get_mut(index)?;
                 let said = Said::by(&answer);
-                if !matches!(said, Said::Unverified(_)) {
-                    target.peer.decided();
+                if matches!(said, Said::Valid { .. } | Said::Invalid(_)) {
+                    target.peer.decided(Over::Udp);
                     return Some(Verdict { said, endpoint: Some(target.endpoint.clone()), over: Over::Udp });
                 }
                 if answer.reason == Some(Reason::Stream) && target.endpoint.offers.tls && self.wants_stream.is_none() {
@@ -163,21 +164,22 @@ impl Exchange {
         None
     }
 
-    /// An answer that decides nothing: all but a refusal to speak of this domain or in this way counts as a timeout.
+    /// An answer that decides nothing. Trouble of the server's own counts as a timeout; its limit does not, nor does a refusal
+    /// to speak of this domain or in this way.
     fn note(&mut self, index: usize, reason: Option<Reason>) {
         let Some(target) = self.targets.get_mut(index) else { return };
-        let why = match reason {
-            Some(Reason::Limit | Reason::Stream) => Why::Limit,
+        let said = match reason {
+            Some(Reason::Limit | Reason::Stream) => Said::Limited(Limited::There),
             // DNS led to a server that does not speak for this domain, or not this protocol.
-            Some(Reason::Domain | Reason::Version | Reason::Syntax) => Why::Dns,
-            _ => Why::Timeout,
+            Some(Reason::Domain | Reason::Version | Reason::Syntax) => Said::Unverified(Why::Dns),
+            _ => Said::Unverified(Why::Timeout),
         };
-        if why != Why::Dns && !target.settled {
-            target.peer.timed_out(Instant::now());
+        if said == Said::Unverified(Why::Timeout) && !target.settled {
+            target.peer.timed_out(Over::Udp, Instant::now());
         }
         target.settled = true;
-        if self.undecided.as_ref().is_none_or(|(known, _)| *known != Why::Limit) {
-            self.undecided = Some((why, target.endpoint.clone()));
+        if self.undecided.as_ref().is_none_or(|(known, _)| !matches!(known, Said::Limited(_))) {
+            self.undecided = Some((said, target.endpoint.clone()));
         }
     }
 
@@ -185,7 +187,7 @@ impl Exchange {
         let Some(target) = self.targets.get_mut(index) else { return };
         if !target.settled {
             target.settled = true;
-            target.peer.timed_out(Instant::now());
+            target.peer.timed_out(Over::Udp, Instant::now());
         }
         self.schedule.unreachable(index, self.start.elapsed());
     }
@@ -200,11 +202,9 @@ impl Exchange {
     async fn try_send(&mut self, index: usize) -> std::io::Result<()> {
         let Some(target) = self.targets.get_mut(index) else { return Ok(()) };
         let Some(line) = &target.line else { return Ok(()) };
-        if target.room.is_none() {
-            match target.peer.room.clone().try_acquire_owned() {
-                Ok(room) => target.room = Some(room),
-                Err(_) => return Ok(()),
-            }
+        if !self.passage.passes_now(target.endpoint.address, &target.peer.gate) {
+            target.refused = true;
+            return Ok(());
         }
         target.sent.get_or_insert_with(Instant::now);
         let socket = match &target.socket {
@@ -231,10 +231,13 @@ impl Exchange {
         let now = Instant::now();
         let had_time = |target: &&Target| target.sent.is_some_and(|at| now.saturating_duration_since(at) >= FAIR);
         for target in self.targets.iter().filter(had_time).filter(|target| !target.settled) {
-            target.peer.timed_out(now);
+            target.peer.timed_out(Over::Udp, now);
         }
+        // Whoever could not be asked might have decided.
+        let missed = self.targets.iter().any(|target| target.refused && target.sent.is_none());
         match self.undecided.take() {
-            Some((why, endpoint)) => Verdict { said: Said::Unverified(why), endpoint: Some(endpoint), over: Over::Udp },
+            Some((Said::Unverified(_), _)) | None if missed => Verdict::limited(),
+            Some((said, endpoint)) => Verdict { said, endpoint: Some(endpoint), over: Over::Udp },
             None => Verdict::unverified(Why::Timeout),
         }
     }

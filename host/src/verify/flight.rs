@@ -7,34 +7,59 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-/// Work in flight, by what it is about. It goes on while anybody waits for it, and is forgotten with the last of them.
-pub(super) struct Flights<K, V: Clone> {
-    running: Arc<Mutex<HashMap<K, WeakShared<BoxFuture<'static, V>>>>>,
+/// Work in flight, by what it is about. It goes on while anybody waits for it, and is forgotten with the last of them. `S` is
+/// what all who want the outcome share with the work: nothing, or who they are.
+pub(super) struct Flights<K, V: Clone, S = ()> {
+    running: Arc<Mutex<Running<K, V, S>>>,
 }
 
-impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Flights<K, V> {
-    pub(super) fn new() -> Flights<K, V> {
-        Flights { running: Arc::default() }
+/// What came of joining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joined<V> {
+    /// The outcome.
+    pub(super) outcome: V,
+    /// Whether the work was begun for this call; otherwise it goes by another one's time.
+    pub(super) is_own: bool,
+}
+
+impl<K, V, S> Flights<K, V, S>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: Default + Send + Sync + 'static,
+{
+    pub(super) fn new() -> Flights<K, V, S> {
+        Flights { running: Arc::new(Mutex::new(HashMap::new())) }
     }
 
-    /// The outcome of the work about `key`: of that in flight, or else of `work`.
-    pub(super) async fn join<W>(&self, key: K, work: impl FnOnce() -> W) -> V
+    /// The outcome of the work about `key`: of that in flight, or else of `work`. `bring` adds to what both share.
+    pub(super) async fn join<W>(&self, key: K, bring: impl FnOnce(&S), work: impl FnOnce(Arc<S>) -> W) -> Joined<V>
     where
         W: Future<Output = V> + Send + 'static,
     {
-        let shared = self.running_or(key, work);
-        shared.await
+        let (shared, is_own) = self.running_or(key, bring, work);
+        Joined { outcome: shared.await, is_own }
     }
 
-    fn running_or<W>(&self, key: K, work: impl FnOnce() -> W) -> Shared<BoxFuture<'static, V>>
+    fn running_or<W>(
+        &self,
+        key: K,
+        bring: impl FnOnce(&S),
+        work: impl FnOnce(Arc<S>) -> W,
+    ) -> (Shared<BoxFuture<'static, V>>, bool)
     where
         W: Future<Output = V> + Send + 'static,
     {
         let mut running = lock(&self.running);
-        if let Some(shared) = running.get(&key).and_then(WeakShared::upgrade) {
-            return shared;
+        if let Some((weak, share)) = running.get(&key)
+            && let Some(shared) = weak.upgrade()
+        {
+            bring(share);
+            return (shared, false);
         }
-        let (work, done, about) = (work(), self.running.clone(), key.clone());
+        let share = Arc::new(S::default());
+        bring(&share);
+        let (work, done, about) = (work(share.clone()), self.running.clone(), key.clone());
         let shared = async move {
             let outcome = work.await;
             lock(&done).remove(&about);
@@ -44,18 +69,18 @@ impl<K: Clone + Eq + Hash + Send + 'static, V: Clone + Send + Sync + 'static> Fl
         .shared();
         // Work that everybody gave up leaves its entry behind: swept here, so that the map stays as small as what is in flight.
         if running.len() >= running.capacity() {
-            running.retain(|_, weak| weak.upgrade().is_some());
+            running.retain(|_, (weak, _)| weak.upgrade().is_some());
         }
         if let Some(weak) = shared.downgrade() {
-            running.insert(key, weak);
+            running.insert(key, (weak, share));
         }
-        shared
+        (shared, true)
     }
 }
 
-type Running<K, V> = HashMap<K, WeakShared<BoxFuture<'static, V>>>;
+type Running<K, V, S> = HashMap<K, (WeakShared<BoxFuture<'static, V>>, Arc<S>)>;
 
-fn lock<K, V: Clone>(running: &Mutex<Running<K, V>>) -> MutexGuard<'_, Running<K, V>> {
+fn lock<K, V: Clone, S>(running: &Mutex<Running<K, V, S>>) -> MutexGuard<'_, Running<K, V, S>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -68,26 +93,30 @@ mod tests {
 
     #[tokio::test]
     async fn equal_questions_at_the_same_time_are_asked_once() {
-        let (flights, asked) = (Flights::new(), Arc::new(AtomicUsize::new(0)));
-        let ask = |key: u8| {
+        let (flights, asked) = (Flights::<u8, usize, Mutex<Vec<u8>>>::new(), Arc::new(AtomicUsize::new(0)));
+        let ask = |key: u8, who: u8| {
             let asked = asked.clone();
-            flights.join(key, move || async move {
+            let work = move |share: Arc<Mutex<Vec<u8>>>| async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                asked.fetch_add(1, Ordering::SeqCst)
-            })
+                asked.fetch_add(1, Ordering::SeqCst);
+                share.lock().unwrap().len()
+            };
+            flights.join(key, move |share| share.lock().unwrap().push(who), work)
         };
-        let (a, b, other) = tokio::join!(ask(1), ask(1), ask(2));
-        assert_eq!((a, a != other, asked.load(Ordering::SeqCst)), (b, true, 2));
-        ask(1).await;
+        let (a, b, other) = tokio::join!(ask(1, 1), ask(1, 2), ask(2, 3));
+        assert_eq!((a.outcome, b.outcome, other.outcome), (2, 2, 1), "the work knows all who want it");
+        assert_eq!((a.is_own, b.is_own, other.is_own), (true, false, true));
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        ask(1, 4).await;
         assert_eq!(asked.load(Ordering::SeqCst), 3);
         assert!(lock(&flights.running).is_empty());
     }
 
     #[tokio::test]
     async fn work_that_everybody_gave_up_is_done_anew() {
-        let flights = Flights::new();
-        let never = flights.join(1, std::future::pending::<u8>);
+        let flights = Flights::<u8, u8>::new();
+        let never = flights.join(1, |()| {}, |_| std::future::pending::<u8>());
         assert!(tokio::time::timeout(Duration::from_millis(5), never).await.is_err());
-        assert_eq!(flights.join(1, || async { 7 }).await, 7);
+        assert_eq!(flights.join(1, |()| {}, |_| async { 7 }).await, Joined { outcome: 7, is_own: true });
     }
 }

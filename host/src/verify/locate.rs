@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use quick_cache::sync::Cache;
-use tokio::time::{Instant, timeout_at};
+use resolver::Servers;
+use system::{Followed, PORT, RESOLV_CONF};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::guard::{Guard, Refused};
 use crate::config::{self, Limits};
 use crate::proto::address::DOMAIN_MAX;
 use crate::proto::record::{BadRecord, Claim, Record};
+
+mod resolver;
+mod system;
 
 /// One address of a domain's AS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +135,10 @@ pub type Texts = Result<Vec<Vec<u8>>, Failure>;
 
 /// Finds Authentication Servers.
 pub(super) struct Locator {
-    resolver: TokioResolver,
+    servers: RwLock<Arc<Servers>>,
+    /// The system's file, where the configuration names no server, and when to look at it again.
+    followed: Option<Arc<Mutex<Followed>>>,
+    next_look: Mutex<Instant>,
     guard: Guard,
     fixed: BTreeMap<String, SocketAddr>,
     failures: Cache<String, (Instant, Failure)>,
@@ -143,9 +147,18 @@ pub(super) struct Locator {
 
 impl Locator {
     pub(super) fn new(config: &config::Verify, limits: &Arc<Limits>) -> Result<Locator, NetError> {
+        Locator::following(Path::new(RESOLV_CONF), PORT, config, limits)
+    }
+
+    /// With another file for the system's.
+    fn following(path: &Path, port: u16, config: &config::Verify, limits: &Arc<Limits>) -> Result<Locator, NetError> {
         let fixed = config.domain.iter().map(|(domain, fixed)| (domain.to_ascii_lowercase(), fixed.endpoint)).collect();
+        let followed = config.dns.is_empty().then(|| Followed::new(path, port));
+        let servers = Servers::new(followed.as_ref().map_or(&config.dns, |followed| followed.servers()), limits)?;
         Ok(Locator {
-            resolver: resolver(&config.dns, limits)?,
+            servers: RwLock::new(Arc::new(servers)),
+            followed: followed.map(|followed| Arc::new(Mutex::new(followed))),
+            next_look: Mutex::new(Instant::now() + limits.resolv_conf_look),
             guard: Guard::new(config),
             fixed,
             failures: Cache::new(usize::try_from(limits.dns_kept).unwrap_or(usize::MAX)),
@@ -295,7 +308,7 @@ impl Locator {
         full.set_fqdn(true);
         let failed = |text: String| Failure::Dns { name: name.to_owned(), text };
         let slow = |_| Failure::Timeout(name.to_owned());
-        match timeout_at(deadline, self.resolver.lookup(full.clone(), kind)).await.map_err(slow)? {
+        match timeout_at(deadline, self.ask(full.clone(), kind)).await.map_err(slow)? {
             Ok(found) => {
                 let right = found.answers().iter().filter(|record| record.record_type() == kind);
                 Ok(right.map(|record| record.data.clone()).collect())
@@ -315,40 +328,66 @@ impl Locator {
     /// Whether a name is an alias. The resolver gives a chain of more than 8 aliases up as if nothing were there, but without
     /// the SOA record that a true absence brings along (RFC 2308 §3); so this is asked only when that is missing.
     async fn is_alias(&self, name: Name, deadline: Instant) -> bool {
-        match timeout_at(deadline, self.resolver.lookup(name, RecordType::CNAME)).await {
+        match timeout_at(deadline, self.ask(name, RecordType::CNAME)).await {
             Ok(Ok(found)) => found.answers().iter().any(|record| record.record_type() == RecordType::CNAME),
             Ok(Err(error)) => !error.is_no_records_found(),
             Err(_) => true,
         }
     }
-}
 
-fn resolver(servers: &[SocketAddr], limits: &Limits) -> Result<TokioResolver, NetError> {
-    let provider = TokioRuntimeProvider::default();
-    let mut builder = if servers.is_empty() {
-        TokioResolver::builder(provider)?
-    } else {
-        let servers = servers.iter().map(|server| {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                connection.port = server.port();
-                connection
-            });
-            NameServerConfig::new(server.ip(), true, connections.into())
+    async fn ask(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        self.follow().await;
+        let servers = Arc::clone(&self.servers.read().unwrap_or_else(PoisonError::into_inner));
+        servers.lookup(name, kind).await
+    }
+
+    /// Looks now and then whether the system has other name servers. Off this thread, since a file may be anything, and without
+    /// waiting for long: the ones that are known serve meanwhile.
+    async fn follow(&self) {
+        let Some(followed) = &self.followed else { return };
+        {
+            let mut next = self.next_look.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            if now < *next {
+                return;
+            }
+            *next = now + self.limits.resolv_conf_look;
+        }
+        let followed = Arc::clone(followed);
+        let look = tokio::task::spawn_blocking(move || {
+            let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+            followed.look().then(|| followed.servers().to_vec())
         });
-        TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers.collect()), provider)
-    };
-    set_options(builder.options_mut(), limits);
-    builder.build()
+        if let Ok(Ok(Some(addresses))) = timeout(self.limits.locate / 4, look).await {
+            match Servers::new(&addresses, &self.limits) {
+                Ok(servers) => *self.servers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(servers),
+                Err(error) => tracing::warn!("{RESOLV_CONF}: {error}; the name servers of before are asked"),
+            }
+        }
+    }
 }
 
-/// Two tries within [`Limits::locate`]; answers are kept within bounds; /etc/hosts is not what a domain publishes.
-fn set_options(options: &mut ResolverOpts, limits: &Limits) {
-    options.timeout = limits.locate.mul_f64(0.45).max(Duration::from_millis(1));
-    options.attempts = 1;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.cache_size = limits.dns_kept;
-    options.positive_max_ttl = Some(limits.dns_kept_for);
-    options.negative_max_ttl = Some(limits.dns_absence_kept_for);
-    options.preserve_intermediates = false;
+/// The name servers that are asked, where that stands, and what there cannot be used: for those who tell of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameServers {
+    /// In the order in which they are asked.
+    pub servers: Vec<SocketAddr>,
+    /// `verify.dns`, or the system's file.
+    pub from: &'static str,
+    /// Lines that name a server and cannot be used, in words.
+    pub unusable: Vec<String>,
 }
+
+impl NameServers {
+    /// Those of the configuration, or the system's as its file names them now.
+    pub fn of(config: &config::Verify) -> NameServers {
+        if config.dns.is_empty() {
+            let (servers, unusable) = system::now(Path::new(RESOLV_CONF));
+            return NameServers { servers, from: RESOLV_CONF, unusable };
+        }
+        NameServers { servers: config.dns.clone(), from: "verify.dns", unusable: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::case::{Found, KeyStatus, Mail, Why};
+use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, Why};
 use crate::config::{self, Limits};
 use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
@@ -19,20 +19,24 @@ use crate::tls::{self, Connector};
 
 pub use ask::Said;
 use ask::{Asker, Inquiry, Verdict};
+pub use bringer::Bringer;
+use bringer::{Proven, Sponsor, Sponsors};
 use cache::{Mark, Memory};
 use flight::Flights;
 use locate::Locator;
-pub use locate::{Endpoint, Endpoints, Failure, Offers, Published, Records, Texts};
+pub use locate::{Endpoint, Endpoints, Failure, NameServers, Offers, Published, Records, Texts};
 use peers::Over;
 
 pub use everywhere::Unasked;
 pub use guard::{Refused, is_internal};
 
 mod ask;
+mod bringer;
 mod cache;
 mod everywhere;
 mod exchange;
 mod flight;
+mod gate;
 mod guard;
 mod locate;
 mod peers;
@@ -58,8 +62,25 @@ pub struct Verifier {
     works: Arc<Works>,
     timeout: Duration,
     locations: Flights<String, Published>,
-    questions: Flights<Mark, Verdict>,
-    confirmations: Flights<Mark, Verdict>,
+    questions: Flights<Mark, Verdict, Sponsors>,
+    confirmations: Flights<Mark, Verdict, Sponsors>,
+}
+
+/// Nobody decided, since a budget for questions was spent: the message is to come again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Later {
+    /// What is known of it nevertheless: `unverified`, without a reason. To be used only where nothing hangs on it.
+    pub found: Found,
+    /// Whose budget it was.
+    pub limited: Limited,
+}
+
+impl Later {
+    /// Why the message is put off.
+    pub fn postponed(&self) -> Postponed {
+        let domain = self.found.sender.as_ref().map(|sender| sender.domain().to_owned());
+        Postponed::Limited { domain: domain.unwrap_or_default(), by: self.limited }
+    }
 }
 
 /// What questions in flight share with those to come.
@@ -67,6 +88,7 @@ struct Works {
     locator: Locator,
     asker: Asker,
     memory: Memory,
+    proven: Proven,
     limits: Arc<Limits>,
 }
 
@@ -77,6 +99,7 @@ impl Verifier {
             locator: Locator::new(config, limits).map_err(|error| Error::Resolver(error.to_string()))?,
             asker: Asker::new(hostname, Connector::new(&config.tls_roots)?, limits),
             memory: Memory::new(limits),
+            proven: Proven::new(limits),
             limits: limits.clone(),
         };
         Ok(Verifier {
@@ -88,42 +111,58 @@ impl Verifier {
         })
     }
 
-    /// What is to be found out about an inbound message: always one of the six results, within `verify.timeout`.
+    /// What is to be found out about an inbound message: one of the six results, within `verify.timeout`.
     ///
     /// They are decided in the order of the list in the manual: `unusable` first, so that a bad key is one whether the domain
     /// takes part or not. DNS is asked for every message with a usable From, since policies want the domain's claim.
-    pub async fn verify(&self, mail: &Mail) -> Found {
+    ///
+    /// # Errors
+    /// A budget for questions was spent, ours or the AS's, and nobody decided: a flood of forged mail must not be let through
+    /// by that.
+    pub async fn verify(&self, mail: &Mail) -> Result<Found, Box<Later>> {
         let deadline = Instant::now() + self.timeout;
         let sender = match sender(mail) {
             Ok(sender) => sender,
-            Err(why) => return Found::bare(KeyStatus::Unusable, Some(why), None),
+            Err(why) => return Ok(Found::bare(KeyStatus::Unusable, Some(why), None)),
         };
         let published = self.published(sender.domain(), deadline).await;
         match key(mail) {
-            Ok(_) if mail.malformed => unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published),
-            Err(why) => unknown(KeyStatus::Unusable, Some(why), sender, &published),
-            Ok(key) => self.judge(sender, key, published, deadline).await,
+            Ok(_) if mail.malformed => Ok(unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published)),
+            Err(why) => Ok(unknown(KeyStatus::Unusable, Some(why), sender, &published)),
+            Ok(key) => self.judge(sender, key, &Bringer::of(mail), published, deadline).await,
         }
     }
 
     /// Asks about an address and a key without a message; the cache is not looked into.
-    pub async fn question(&self, address: &Address, key: &AuthKey) -> Found {
-        self.prove(address, key).await.0
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn question(&self, address: &Address, key: &AuthKey) -> Result<Found, Box<Later>> {
+        Ok(self.prove(address, key, &Bringer::Local).await?.0)
     }
 
-    /// The same, and for how long the key is still good, where it is and the AS says so.
-    pub async fn prove(&self, address: &Address, key: &AuthKey) -> (Found, Option<Duration>) {
+    /// The same about what this bringer brings, and for how long the key is still good, where it is and the AS says so.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn prove(
+        &self,
+        address: &Address,
+        key: &AuthKey,
+        bringer: &Bringer,
+    ) -> Result<(Found, Option<Duration>), Box<Later>> {
         let deadline = Instant::now() + self.timeout;
         let published = self.published(address.domain(), deadline).await;
         if let Some((status, why)) = hindrance(&published) {
-            return (unknown(status, why, address.clone(), &published), None);
+            return Ok((unknown(status, why, address.clone(), &published), None));
         }
-        let verdict = self.ask(address, key, &published, deadline).await;
+        let sponsor = self.works.proven.sponsor(bringer, address, Instant::now());
+        let verdict = self.ask(address, key, sponsor, &published, deadline).await;
         let valid_for = match verdict.said {
             Said::Valid { valid_for } => valid_for.map(|seconds| Duration::from_secs(seconds.into())),
             _ => None,
         };
-        (told(address.clone(), &published, verdict), valid_for)
+        Ok((told(address.clone(), &published, verdict)?, valid_for))
     }
 
     /// What a domain publishes about its AS, and the addresses that would be asked.
@@ -142,60 +181,112 @@ impl Verifier {
 
     /// Asks once more, before a message is dropped in silence: with a new sequence number, past the cache, and at another
     /// endpoint where there is one. Whatever is not INVALIDKEY again becomes `unverified`; other results stay as they are.
-    pub async fn confirm(&self, mail: &Mail, found: &Found) -> Found {
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`].
+    pub async fn confirm(&self, mail: &Mail, found: &Found) -> Result<Found, Box<Later>> {
         let (KeyStatus::Invalid, Some(sender), Ok(Some(key))) = (found.status, &found.sender, key(mail)) else {
-            return found.clone();
+            return Ok(found.clone());
         };
         // A question's own time and no more: with the first one it must stay below the MTA's patience.
         let deadline = Instant::now() + self.timeout.min(schedule::END + self.works.limits.locate);
         let published = self.published(sender.domain(), deadline).await;
         if hindrance(&published).is_some() {
-            return unknown(KeyStatus::Unverified, Some(Why::Dns), sender.clone(), &published);
+            return Ok(unknown(KeyStatus::Unverified, Some(Why::Dns), sender.clone(), &published));
         }
-        let mark = self.works.memory.mark(sender, &key.verify_key());
+        let sponsor = self.works.proven.sponsor(&Bringer::of(mail), sender, Instant::now());
         let job = Job { address: sender.clone(), key: key.clone(), published: published.clone(), deadline };
-        let work = || self.works.clone().ask_another(job, found.authority.clone());
-        let verdict = within(deadline, self.confirmations.join(mark, work)).await;
-        let second = told(sender.clone(), &published, verdict);
-        match second.status {
+        let ask = |job, sponsors| self.works.clone().ask_another(job, found.authority.clone(), sponsors);
+        let verdict = self.join(&self.confirmations, job, sponsor, ask).await;
+        let second = told(sender.clone(), &published, verdict)?;
+        Ok(match second.status {
             // A key that either answer calls expired was a right one once.
             KeyStatus::Invalid if found.why == Some(Why::Expired) => Found { why: found.why, ..second },
             KeyStatus::Invalid | KeyStatus::Unverified => second,
             _ => Found { status: KeyStatus::Unverified, why: None, ..second },
-        }
+        })
     }
 
-    async fn judge(&self, sender: Address, key: Option<&AuthKey>, published: Published, deadline: Instant) -> Found {
+    async fn judge(
+        &self,
+        sender: Address,
+        key: Option<&AuthKey>,
+        bringer: &Bringer,
+        published: Published,
+        deadline: Instant,
+    ) -> Result<Found, Box<Later>> {
         if let Some((status, why)) = hindrance(&published) {
-            return unknown(status, why, sender, &published);
+            return Ok(unknown(status, why, sender, &published));
         }
-        let Some(key) = key else { return unknown(KeyStatus::Missing, None, sender, &published) };
-        if let Some((said, authority)) = self.works.memory.recall(&sender, &key.verify_key(), Instant::now()) {
-            let found = told(sender, &published, Verdict { said, endpoint: None, over: Over::Udp });
-            return Found { authority: Some(authority).filter(|name| !name.is_empty()), cached: true, ..found };
+        let Some(key) = key else { return Ok(unknown(KeyStatus::Missing, None, sender, &published)) };
+        let now = Instant::now();
+        let sponsor = self.works.proven.sponsor(bringer, &sender, now);
+        if let Some((said, authority)) = self.works.memory.recall(&sender, &key.verify_key(), now) {
+            if matches!(said, Said::Valid { .. }) {
+                self.works.proven.remember(&[sponsor], now);
+            }
+            let cached = |found: Found| Found {
+                authority: Some(authority).filter(|name| !name.is_empty()),
+                cached: true,
+                ..found
+            };
+            return told(sender, &published, Verdict { said, endpoint: None, over: Over::Udp }).map(cached);
         }
-        let verdict = self.ask(&sender, key, &published, deadline).await;
+        let verdict = self.ask(&sender, key, sponsor, &published, deadline).await;
         told(sender, &published, verdict)
     }
 
     /// What a domain publishes, looked up once for all who want to know at the same time.
     async fn published(&self, domain: &str, deadline: Instant) -> Published {
         let (works, name) = (self.works.clone(), domain.to_owned());
-        let work = || async move { works.locator.published(&name, deadline).await };
-        let published = timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), work)).await;
-        published.unwrap_or_else(|_| Published::Failed(Failure::Timeout(domain.to_owned())))
+        let work = |_| async move { works.locator.published(&name, deadline).await };
+        let published = timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), |()| {}, work)).await;
+        published.map_or_else(|_| Published::Failed(Failure::Timeout(domain.to_owned())), |joined| joined.outcome)
     }
 
     /// Asks, once for all who want to know the same at the same time.
-    async fn ask(&self, address: &Address, key: &AuthKey, published: &Published, deadline: Instant) -> Verdict {
-        let mark = self.works.memory.mark(address, &key.verify_key());
+    async fn ask(
+        &self,
+        address: &Address,
+        key: &AuthKey,
+        sponsor: Sponsor,
+        published: &Published,
+        deadline: Instant,
+    ) -> Verdict {
         let job = Job { address: address.clone(), key: key.clone(), published: published.clone(), deadline };
-        let work = || self.works.clone().ask_and_remember(job);
-        within(deadline, self.questions.join(mark, work)).await
+        let ask = |job, sponsors| self.works.clone().ask_and_remember(job, sponsors);
+        self.join(&self.questions, job, sponsor, ask).await
+    }
+
+    /// The outcome of the question in flight about the same, or of a new one. Whoever joined another's question and saw it put
+    /// off has time of its own left, and asks anew.
+    async fn join<W>(
+        &self,
+        flights: &Flights<Mark, Verdict, Sponsors>,
+        job: Job,
+        sponsor: Sponsor,
+        ask: impl Fn(Job, Arc<Sponsors>) -> W,
+    ) -> Verdict
+    where
+        W: Future<Output = Verdict> + Send + 'static,
+    {
+        let (mark, deadline) = (self.works.memory.mark(&job.address, &job.key.verify_key()), job.deadline);
+        loop {
+            let work = |sponsors| ask(job.clone(), sponsors);
+            let joining = flights.join(mark, |sponsors| sponsors.add(sponsor), work);
+            let Ok(joined) = timeout_at(deadline + GRACE, joining).await else {
+                return Verdict::unverified(Why::Timeout);
+            };
+            let put_off = matches!(joined.outcome.said, Said::Limited(Limited::Here));
+            if !put_off || joined.is_own || Instant::now() >= deadline {
+                return joined.outcome;
+            }
+        }
     }
 }
 
 /// All that a question needs once it is on its own.
+#[derive(Clone)]
 struct Job {
     address: Address,
     key: AuthKey,
@@ -204,21 +295,25 @@ struct Job {
 }
 
 impl Works {
-    async fn ask_and_remember(self: Arc<Works>, job: Job) -> Verdict {
+    async fn ask_and_remember(self: Arc<Works>, job: Job, sponsors: Arc<Sponsors>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let endpoints = match self.endpoints(&published, deadline).await {
             Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
             Ok(endpoints) => endpoints.usable,
             Err(why) => return Verdict::unverified(why),
         };
-        let inquiry = Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: false };
+        let (verify_key, wanted) = (key.verify_key(), sponsors.clone());
+        let inquiry = Inquiry { address: address.clone(), key, endpoints, deadline, stream_first: false, sponsors };
         let verdict = self.asker.ask(inquiry).await;
-        self.memory.remember(&address, &key.verify_key(), &verdict, Instant::now());
+        self.memory.remember(&address, &verify_key, &verdict, Instant::now());
+        if matches!(verdict.said, Said::Valid { .. }) {
+            self.proven.remember(&wanted.all(), Instant::now());
+        }
         verdict
     }
 
     /// The same question to somebody other than who denied it first, where there is one; else over TLS, where it is offered.
-    async fn ask_another(self: Arc<Works>, job: Job, authority: Option<String>) -> Verdict {
+    async fn ask_another(self: Arc<Works>, job: Job, authority: Option<String>, sponsors: Arc<Sponsors>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let mut endpoints = match self.endpoints(&published, deadline).await {
             Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
@@ -234,11 +329,12 @@ impl Works {
         if another {
             endpoints.retain(|endpoint| !denied(endpoint));
         }
-        let inquiry =
-            Inquiry { address: address.clone(), key: key.clone(), endpoints, deadline, stream_first: !another };
+        let (verify_key, stream_first) = (key.verify_key(), !another);
+        let inquiry = Inquiry { address: address.clone(), key, endpoints, deadline, stream_first, sponsors };
         let verdict = self.asker.ask(inquiry).await;
-        if !matches!(verdict.said, Said::Invalid(_)) {
-            self.memory.forget(&address, &key.verify_key());
+        // The first answer stands where nobody was asked a second time.
+        if !matches!(verdict.said, Said::Invalid(_) | Said::Limited(Limited::Here)) {
+            self.memory.forget(&address, &verify_key);
         }
         verdict
     }
@@ -300,15 +396,16 @@ fn unknown(status: KeyStatus, why: Option<Why>, sender: Address, published: &Pub
     Found { claim, ..Found::bare(status, why, Some(sender)) }
 }
 
-fn told(sender: Address, published: &Published, verdict: Verdict) -> Found {
-    let (status, why) = match verdict.said {
-        Said::Valid { .. } => (KeyStatus::Valid, None),
-        Said::Invalid(why) => (KeyStatus::Invalid, Some(why)),
-        Said::Unverified(why) => (KeyStatus::Unverified, Some(why)),
+fn told(sender: Address, published: &Published, verdict: Verdict) -> Result<Found, Box<Later>> {
+    let (status, why, limited) = match verdict.said {
+        Said::Valid { .. } => (KeyStatus::Valid, None, None),
+        Said::Invalid(why) => (KeyStatus::Invalid, Some(why), None),
+        Said::Unverified(why) => (KeyStatus::Unverified, Some(why), None),
+        Said::Limited(by) => (KeyStatus::Unverified, None, Some(by)),
     };
-    Found { authority: verdict.authority(), ..unknown(status, why, sender, published) }
-}
-
-async fn within(deadline: Instant, question: impl Future<Output = Verdict>) -> Verdict {
-    timeout_at(deadline + GRACE, question).await.unwrap_or_else(|_| Verdict::unverified(Why::Timeout))
+    let found = Found { authority: verdict.authority(), ..unknown(status, why, sender, published) };
+    match limited {
+        Some(limited) => Err(Box::new(Later { found: Found { limited: Some(limited), ..found }, limited })),
+        None => Ok(found),
+    }
 }

@@ -1,12 +1,14 @@
-//! What is remembered of each endpoint and each domain, so that a dead or attacked one costs little: breakers and budgets.
+//! What is remembered of each endpoint, so that a dead or attacked one costs little: its breakers and its gate.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::bringer::Sponsors;
+use super::gate::{Gate, Pass, Tokens, Turned};
 use super::locate::Endpoint;
 use super::schedule::END;
 use crate::config::Limits;
@@ -28,18 +30,21 @@ impl Over {
     }
 }
 
-/// All endpoints and domains, the least used forgotten first.
+/// All endpoints, the least used forgotten first.
 pub(super) struct Peers {
-    endpoints: Cache<(SocketAddr, Over), Arc<Peer>>,
-    budgets: Cache<String, Arc<Mutex<Budget>>>,
+    endpoints: Cache<SocketAddr, Arc<Peer>>,
+    waiting: Arc<AtomicUsize>,
+    /// So many were known once that some may have been forgotten.
+    forgets: AtomicBool,
     limits: Arc<Limits>,
 }
 
 /// One endpoint.
 pub(super) struct Peer {
-    /// Questions that may be in flight to it.
-    pub(super) room: Arc<Semaphore>,
-    breaker: Mutex<Breaker>,
+    /// Which questions go to it, and when.
+    pub(super) gate: Arc<Gate>,
+    udp: Mutex<Breaker>,
+    tls: Mutex<Breaker>,
     limits: Arc<Limits>,
 }
 
@@ -52,59 +57,50 @@ struct Breaker {
     probe: Option<Instant>,
 }
 
-/// A domain's questions that were not answered VALIDKEY: tokens left, and when they were counted.
-struct Budget {
-    tokens: f64,
-    at: Instant,
-}
-
 impl Peers {
     pub(super) fn new(limits: &Arc<Limits>) -> Peers {
-        let known = limits.peers_known;
-        Peers { endpoints: Cache::new(known), budgets: Cache::new(known), limits: limits.clone() }
+        Peers {
+            endpoints: Cache::new(limits.peers_known),
+            waiting: Arc::default(),
+            forgets: AtomicBool::new(false),
+            limits: limits.clone(),
+        }
     }
 
-    pub(super) fn endpoint(&self, address: SocketAddr, over: Over) -> Arc<Peer> {
-        let peer =
-            self.endpoints.get_or_insert_with(&(address, over), || Ok::<_, std::convert::Infallible>(self.stranger()));
-        peer.unwrap_or_else(|never| match never {})
+    pub(super) fn endpoint(&self, address: SocketAddr) -> Arc<Peer> {
+        let new = || Ok::<_, std::convert::Infallible>(self.new_endpoint());
+        self.endpoints.get_or_insert_with(&address, new).unwrap_or_else(|never| match never {})
     }
 
-    /// An endpoint of which nothing is remembered, now or later.
+    /// One that is not known. Nobody gets a whole burst anew by having it forgotten.
+    fn new_endpoint(&self) -> Arc<Peer> {
+        let forgets = self.endpoints.len() >= self.limits.peers_known / 2;
+        let forgets = self.forgets.fetch_or(forgets, Ordering::Relaxed) || forgets;
+        let tokens = Tokens::new(self.limits.failures_per_second, self.limits.failures_burst, Instant::now());
+        self.peer(Some(if forgets { tokens.nearly_spent() } else { tokens }))
+    }
+
+    /// An endpoint of which nothing is remembered, now or later, and which may be asked without a budget.
     pub(super) fn stranger(&self) -> Arc<Peer> {
-        let room = Arc::new(Semaphore::new(self.limits.questions_per_endpoint));
-        Arc::new(Peer { room, breaker: Mutex::default(), limits: self.limits.clone() })
+        self.peer(None)
     }
 
-    /// Takes a token for a question about this domain; false where none is left.
-    pub(super) fn spend(&self, domain: &str, now: Instant) -> bool {
-        let burst = self.limits.failures_burst;
-        let full = || Ok::<_, std::convert::Infallible>(Arc::new(Mutex::new(Budget { tokens: burst, at: now })));
-        let budget = self.budgets.get_or_insert_with(domain, full).unwrap_or_else(|never| match never {});
-        let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let gained = now.saturating_duration_since(budget.at).as_secs_f64() * self.limits.failures_per_second;
-        budget.tokens = (budget.tokens + gained).min(burst);
-        budget.at = now;
-        let left = budget.tokens >= 1.0;
-        if left {
-            budget.tokens -= 1.0;
-        }
-        left
+    fn peer(&self, tokens: Option<Tokens>) -> Arc<Peer> {
+        let places = (self.limits.questions_per_endpoint, self.limits.questions_per_endpoint_most);
+        let gate = Gate::new(places, tokens, &self.waiting, &self.limits);
+        Arc::new(Peer { gate, udp: Mutex::default(), tls: Mutex::default(), limits: self.limits.clone() })
     }
 
-    /// Gives the token back: the answer was VALIDKEY, or nobody was asked.
-    pub(super) fn refund(&self, domain: &str) {
-        if let Some(budget) = self.budgets.get(domain) {
-            let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
-            budget.tokens = (budget.tokens + 1.0).min(self.limits.failures_burst);
-        }
+    /// The door that all questions pass, whomever they go to: those that wait there count with the others.
+    pub(super) fn common_gate(&self) -> Arc<Gate> {
+        Gate::new((self.limits.questions, self.limits.questions), None, &self.waiting, &self.limits)
     }
 }
 
 impl Peer {
     /// Whether it may be asked now: yes while the breaker is closed, and for one probe once its time is over.
-    pub(super) fn admits(&self, now: Instant) -> bool {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn admits(&self, over: Over, now: Instant) -> bool {
+        let mut breaker = self.breaker(over).lock().unwrap_or_else(PoisonError::into_inner);
         match breaker.until {
             None => true,
             Some(until) if now < until => false,
@@ -118,24 +114,80 @@ impl Peer {
     }
 
     /// Whether its breaker is open; unlike [`Peer::admits`] it lets no probe through.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
-        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn is_open(&self, over: Over, now: Instant) -> bool {
+        let breaker = self.breaker(over).lock().unwrap_or_else(PoisonError::into_inner);
         breaker.until.is_some_and(|until| now < until)
     }
 
     /// VALIDKEY or INVALIDKEY: it works.
-    pub(super) fn decided(&self) {
-        *self.breaker.lock().unwrap_or_else(PoisonError::into_inner) = Breaker::default();
+    pub(super) fn decided(&self, over: Over) {
+        *self.breaker(over).lock().unwrap_or_else(PoisonError::into_inner) = Breaker::default();
+        self.gate.widen();
     }
 
     /// Sent to and no answer, an ICMP error, or an answer that counts as none.
-    pub(super) fn timed_out(&self, now: Instant) {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn timed_out(&self, over: Over, now: Instant) {
+        let mut breaker = self.breaker(over).lock().unwrap_or_else(PoisonError::into_inner);
         breaker.timeouts = breaker.timeouts.saturating_add(1);
         if breaker.timeouts >= self.limits.breaker_timeouts {
             breaker.until = Some(now + self.limits.breaker_open_for);
             breaker.probe = None;
         }
+        drop(breaker);
+        self.gate.narrow(self.limits.questions_per_endpoint);
+    }
+
+    fn breaker(&self, over: Over) -> &Mutex<Breaker> {
+        match over {
+            Over::Udp => &self.udp,
+            Over::Tls => &self.tls,
+        }
+    }
+}
+
+/// The passes of one question: one for each endpoint that it goes to, and one for all of them.
+pub(super) struct Passage {
+    sponsors: Arc<Sponsors>,
+    held: Mutex<Vec<(Option<SocketAddr>, Pass)>>,
+}
+
+impl Passage {
+    pub(super) fn new(sponsors: Arc<Sponsors>) -> Passage {
+        Passage { sponsors, held: Mutex::default() }
+    }
+
+    /// Whether the question may go to this endpoint now.
+    pub(super) fn passes_now(&self, address: SocketAddr, gate: &Arc<Gate>) -> bool {
+        self.has(Some(address)) || gate.enter_now(&self.sponsors).map(|pass| self.keep(Some(address), pass)).is_some()
+    }
+
+    /// Waits until it may, or until then; the common gate has no address. `is_shut` as in [`Gate::enter`].
+    pub(super) async fn passes(
+        &self,
+        address: Option<SocketAddr>,
+        gate: &Arc<Gate>,
+        until: Instant,
+        is_shut: impl Fn(Instant) -> bool,
+    ) -> Result<(), Turned> {
+        if !self.has(address) {
+            let pass = gate.enter(&self.sponsors, until, is_shut).await?;
+            self.keep(address, pass);
+        }
+        Ok(())
+    }
+
+    /// Gives back what the question cost: it was answered VALIDKEY, or nobody was asked.
+    pub(super) fn refund(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        held.into_iter().for_each(|(_, pass)| pass.refund());
+    }
+
+    fn has(&self, address: Option<SocketAddr>) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(known, _)| *known == address)
+    }
+
+    fn keep(&self, address: Option<SocketAddr>, pass: Pass) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push((address, pass));
     }
 }
 
@@ -143,6 +195,7 @@ impl Peer {
 mod tests {
     use std::time::Duration;
 
+    use super::super::bringer::Sponsor;
     use super::*;
 
     fn peers() -> Peers {
@@ -152,42 +205,54 @@ mod tests {
     #[test]
     fn five_timeouts_in_a_row_open_the_breaker_for_30_s_and_then_one_probe_goes() {
         let (peers, start) = (peers(), Instant::now());
-        let peer = peers.endpoint(([192, 0, 2, 1], 4410).into(), Over::Udp);
+        let peer = peers.endpoint(([192, 0, 2, 1], 4410).into());
+        let (admits, is_open) = (|now| peer.admits(Over::Udp, now), |now| peer.is_open(Over::Udp, now));
         for _ in 0..4 {
-            peer.timed_out(start);
+            peer.timed_out(Over::Udp, start);
         }
-        peer.decided();
+        peer.decided(Over::Udp);
         for _ in 0..5 {
-            assert!(peer.admits(start));
-            peer.timed_out(start);
+            assert!(admits(start));
+            peer.timed_out(Over::Udp, start);
         }
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!peer.admits(start) && !peer.admits(at(29)) && peer.is_open(at(29)));
-        assert!(!peer.is_open(at(30)) && peer.admits(at(30)));
-        assert!(!peer.admits(at(30)) && !peer.admits(at(31)));
-        peer.timed_out(at(33));
-        assert!(!peer.admits(at(62)));
-        assert!(peer.admits(at(63)));
-        peer.decided();
-        assert!(peer.admits(at(63)) && peer.admits(at(63)));
+        assert!(!admits(start) && !admits(at(29)) && is_open(at(29)));
+        assert!(!is_open(at(30)) && admits(at(30)));
+        assert!(!admits(at(30)) && !admits(at(31)));
+        peer.timed_out(Over::Udp, at(33));
+        assert!(!admits(at(62)));
+        assert!(admits(at(63)));
+        peer.decided(Over::Udp);
+        assert!(admits(at(63)) && admits(at(63)));
     }
 
     #[test]
     fn a_dead_udp_does_not_close_tls_at_the_same_place() {
         let (peers, start, place) = (peers(), Instant::now(), ([192, 0, 2, 1], 4410).into());
-        (0..5).for_each(|_| peers.endpoint(place, Over::Udp).timed_out(start));
-        assert!(peers.endpoint(place, Over::Udp).is_open(start) && !peers.endpoint(place, Over::Tls).is_open(start));
+        (0..5).for_each(|_| peers.endpoint(place).timed_out(Over::Udp, start));
+        assert!(peers.endpoint(place).is_open(Over::Udp, start) && !peers.endpoint(place).is_open(Over::Tls, start));
     }
 
-    #[test]
-    fn f1_a_victims_domain_is_asked_20_times_and_then_10_times_a_second() {
-        let (peers, start) = (peers(), Instant::now());
-        let spent = |now| (0..100).filter(|_| peers.spend("victim.example", now)).count();
-        assert_eq!(spent(start), 20);
-        assert_eq!(spent(start + Duration::from_millis(1_050)), 10);
-        peers.refund("victim.example");
-        assert_eq!(spent(start + Duration::from_millis(1_050)), 1);
-        assert_eq!((0..100).filter(|_| peers.spend("other.example", start)).count(), 20);
-        assert_eq!(spent(start + Duration::from_secs(3_600)), 20);
+    #[tokio::test(start_paused = true)]
+    async fn f1_a_server_that_is_forgotten_gets_no_whole_burst_anew() {
+        let limits = Arc::new(Limits { peers_known: 100, ..Limits::default() });
+        let peers = Peers::new(&limits);
+        let sponsors = Arc::new(Sponsors::default());
+        sponsors.add(Sponsor { bringer: [1; 16], pair: [2; 16], proven: false });
+        let victim = ([192, 0, 2, 1], 4410).into();
+        let ask = || {
+            let gate = peers.endpoint(victim).gate.clone();
+            std::iter::from_fn(|| gate.enter_now(&sponsors).map(drop)).take(100).count()
+        };
+        assert_eq!(ask(), 15, "the burst but for the part of proven networks");
+        assert_eq!(ask(), 0);
+        let mut more = 0;
+        for round in 0..20 {
+            for port in 0..500 {
+                peers.endpoint(([192, 0, 2, 100 + round], port).into());
+            }
+            more += ask();
+        }
+        assert!((1..=20).contains(&more), "it was forgotten, and asked {more} times more");
     }
 }

@@ -80,7 +80,7 @@ impl Streams {
             return (connection.clone(), false);
         }
         live.retain(|_, connection| !connection.is_closed());
-        let (connection, questions) = mpsc::channel(self.limits.questions_per_endpoint.max(1));
+        let (connection, questions) = mpsc::channel(self.limits.questions_per_endpoint_most.max(1));
         live.insert(place.clone(), connection.clone());
         let (connector, kept, limits) = (self.connector.clone(), self.kept.clone(), self.limits.clone());
         tokio::spawn(async move {

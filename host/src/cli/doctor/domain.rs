@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Report, streams};
-use crate::case::{Found, KeyStatus, Why};
+use crate::case::{Found, KeyStatus, Limited, Why};
 use crate::config::{Config, FixedAs, Limits};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -166,7 +166,7 @@ async fn ask(domain: &str, endpoint: &Endpoint, config: &Config) -> Result<(Foun
     let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     let key = AuthKey::parse(key.as_bytes()).map_err(|e| e.to_string())?;
     let start = Instant::now();
-    let found = verifier.question(&address, &key).await;
+    let found = verifier.question(&address, &key).await.unwrap_or_else(|later| later.found);
     Ok((found, start.elapsed()))
 }
 
@@ -188,7 +188,7 @@ fn judge(about: &str, found: &Found, took: Duration, report: &mut Report) {
                 domain_of(found)
             ),
         ),
-        (_, Some(Why::Limit)) if answered => {
+        _ if found.limited == Some(Limited::There) => {
             report.unknown(about, format!("it asks for TLS or is over its limit (e=stream, e=limit), after {took}"));
         }
         (_, Some(Why::Timeout)) if answered => {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Report;
 use crate::config::{Config, Listen};
+use crate::verify::NameServers;
 
 /// How long anybody may take to answer: a person waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -119,18 +120,14 @@ async fn negotiate(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::
     }
 }
 
-/// Whether each name server answers, those of /etc/resolv.conf where the configuration names none.
+/// Whether each name server answers that is asked, by the configuration or by /etc/resolv.conf.
 pub(super) async fn name_servers(config: &Config, report: &mut Report) {
-    let mut servers = config.verify.dns.clone();
-    if servers.is_empty() {
-        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        servers = resolvers(&text);
-    }
-    if servers.is_empty() {
-        report.wrong("DNS", "no name server is known: name some in verify.dns, or see /etc/resolv.conf");
+    let NameServers { servers, from, unusable } = NameServers::of(&config.verify);
+    for text in unusable {
+        report.warn(from, text);
     }
     for server in servers {
-        let about = format!("DNS server {server}");
+        let about = format!("DNS server {server} ({from})");
         let start = Instant::now();
         match ask_root(server).await {
             Ok(code @ (0 | 3)) => {
@@ -142,12 +139,6 @@ pub(super) async fn name_servers(config: &Config, report: &mut Report) {
             Err(e) => report.wrong(&about, format!("does not answer: {e}. No domain's server is found through it")),
         }
     }
-}
-
-fn resolvers(text: &str) -> Vec<SocketAddr> {
-    let words = text.lines().map(str::split_ascii_whitespace);
-    let named = words.filter_map(|mut line| line.next().filter(|word| *word == "nameserver").and(line.next()));
-    named.filter_map(|address| Some(SocketAddr::new(address.parse().ok()?, 53))).collect()
 }
 
 /// Asks for the name servers of the root, the one name that everybody knows; returns the response code.
@@ -204,14 +195,6 @@ mod tests {
         let mut report = Report::default();
         name_servers(&config, &mut report).await;
         assert_eq!(states(&report), [State::Good, State::Wrong], "{}", report.text());
-    }
-
-    #[test]
-    fn name_servers_are_read_as_the_system_writes_them() {
-        let text =
-            "# x\nsearch nameserver\nnameserver 10.0.0.1\nnameserver\t::1 # y\n nameserver 10.0.0.2\nnameserver x\n";
-        let found = resolvers(text);
-        assert_eq!(found, ["10.0.0.1:53", "[::1]:53", "10.0.0.2:53"].map(|a| a.parse().unwrap()));
     }
 
     /// Speaks this to each who connects; where.

@@ -1,0 +1,175 @@
+//! Who brings a message: what the budgets for questions are shared out by, and who has shown a right key lately.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::case::Mail;
+use crate::config::Limits;
+use crate::proto::address::Address;
+use crate::proto::network::network;
+
+/// Bringers of one question that are told apart; a question is asked once for all who want the answer at the same time.
+const SPONSORS: usize = 16;
+
+/// Who brings a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bringer {
+    /// A client of this network, a /24 or /56.
+    Network(IpAddr),
+    /// A login of ours.
+    Login(String),
+    /// A local program, or a client whose address the MTA does not tell: all of them are one.
+    Local,
+}
+
+impl Bringer {
+    /// Who brings this message: its login, else the network of its client. The sender writes the From, so that counts for
+    /// nothing here.
+    pub fn of(mail: &Mail) -> Bringer {
+        match (&mail.login, mail.client.ip) {
+            (Some(login), _) => Bringer::Login(login.clone()),
+            (None, Some(ip)) => Bringer::Network(network(ip)),
+            (None, None) => Bringer::Local,
+        }
+    }
+}
+
+/// A bringer, or a bringer and an address, as a salted hash: of one size whatever the login's length, and nobody outside can
+/// choose two that are equal.
+pub(super) type Tag = [u8; 16];
+
+/// A bringer in one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sponsor {
+    /// The bringer.
+    pub(super) bringer: Tag,
+    /// The bringer and the address that the question is about.
+    pub(super) pair: Tag,
+    /// It brought a right key of this address within [`Limits::proven_for`].
+    pub(super) proven: bool,
+}
+
+/// All who want one question answered: the best of them counts, so that nobody makes another's mail wait by asking the same.
+#[derive(Debug, Default)]
+pub(super) struct Sponsors(Mutex<Vec<Sponsor>>);
+
+impl Sponsors {
+    /// Adds one; those beyond the bound wait with the others.
+    pub(super) fn add(&self, sponsor: Sponsor) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < SPONSORS && !all.contains(&sponsor) {
+            all.push(sponsor);
+        }
+    }
+
+    /// All of them, the first one first.
+    pub(super) fn all(&self) -> Vec<Sponsor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Who brought a right key of which address, and when: in memory alone, the least used forgotten first.
+///
+/// A bringer that is not known, or not any more, is a stranger and has the strangers' share.
+pub(super) struct Proven {
+    known: Cache<Tag, Instant>,
+    salt: [u8; 16],
+    limits: Arc<Limits>,
+}
+
+impl Proven {
+    pub(super) fn new(limits: &Arc<Limits>) -> Proven {
+        Proven { known: Cache::new(limits.proven_known), salt: rand::random(), limits: limits.clone() }
+    }
+
+    /// The bringer of a question about this address.
+    pub(super) fn sponsor(&self, bringer: &Bringer, address: &Address, now: Instant) -> Sponsor {
+        let address = address.to_string();
+        let (bringer, pair) = (self.tag(bringer, None), self.tag(bringer, Some(&address)));
+        let fresh = |at: Instant| now.saturating_duration_since(at) < self.limits.proven_for;
+        Sponsor { bringer, pair, proven: self.known.get(&pair).is_some_and(fresh) }
+    }
+
+    /// The AS said VALIDKEY to what these brought, now or within the cache's bound.
+    pub(super) fn remember(&self, sponsors: &[Sponsor], now: Instant) {
+        for sponsor in sponsors {
+            self.known.insert(sponsor.pair, now);
+        }
+    }
+
+    fn tag(&self, bringer: &Bringer, address: Option<&str>) -> Tag {
+        let mut hash = Sha256::new();
+        hash.update(self.salt);
+        match bringer {
+            Bringer::Network(IpAddr::V4(ip)) => hash.update([&b"4"[..], &ip.octets()].concat()),
+            Bringer::Network(IpAddr::V6(ip)) => hash.update([&b"6"[..], &ip.octets()].concat()),
+            // A login ends with the octet 0, which it cannot hold.
+            Bringer::Login(login) => hash.update([b"l", login.as_bytes(), b"\0"].concat()),
+            Bringer::Local => hash.update(b"-"),
+        }
+        if let Some(address) = address {
+            hash.update(address.as_bytes());
+        }
+        let mut tag = Tag::default();
+        tag.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        tag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn alice() -> Address {
+        Address::parse(b"alice@example.com", false).unwrap()
+    }
+
+    fn at(ip: &str) -> Bringer {
+        Bringer::Network(network(ip.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_network_is_proven_for_an_address_for_a_day_and_for_no_other() {
+        let (proven, start) = (Proven::new(&Arc::new(Limits::default())), Instant::now());
+        let bob = Address::parse(b"bob@example.com", false).unwrap();
+        let one = proven.sponsor(&at("192.0.2.1"), &alice(), start);
+        assert!(!one.proven);
+        proven.remember(&[one], start);
+        let is = |bringer: &Bringer, address: &Address, hours| {
+            proven.sponsor(bringer, address, start + Duration::from_secs(hours * 3_600)).proven
+        };
+        assert!(is(&at("192.0.2.254"), &alice(), 0) && is(&at("::ffff:192.0.2.9"), &alice(), 23));
+        assert!(!is(&at("192.0.2.1"), &alice(), 24), "a day is over");
+        assert!(!is(&at("192.0.2.1"), &bob, 0), "another address");
+        assert!(!is(&at("192.0.3.1"), &alice(), 0), "another network");
+        for other in [Bringer::Login("192.0.2.0".into()), Bringer::Local, at("2001:db8::1")] {
+            assert!(!is(&other, &alice(), 0), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_right_keys_stays_bounded_and_who_is_forgotten_is_a_stranger() {
+        let limits = Limits { proven_known: 100, ..Limits::default() };
+        let (proven, start) = (Proven::new(&Arc::new(limits)), Instant::now());
+        for n in 0..10_000_u32 {
+            let sponsor = proven.sponsor(&Bringer::Network(IpAddr::V4((n << 8).into())), &alice(), start);
+            proven.remember(&[sponsor], start);
+        }
+        let is = |n: u32| proven.sponsor(&Bringer::Network(IpAddr::V4((n << 8).into())), &alice(), start).proven;
+        assert!(proven.known.len() <= 100 && (0..10_000).filter(|n| is(*n)).count() <= 100);
+    }
+
+    #[test]
+    fn a_login_and_the_address_after_it_are_told_apart() {
+        let proven = Proven::new(&Arc::new(Limits::default()));
+        let tag = |login: &str, address: &str| proven.tag(&Bringer::Login(login.into()), Some(address));
+        assert_ne!(tag("a", "b@c.example"), tag("ab", "@c.example"));
+        assert_ne!(proven.tag(&Bringer::Local, None), proven.tag(&Bringer::Local, Some("a@b.example")));
+    }
+}
