@@ -252,6 +252,9 @@ pub struct Limits {
     pub store_busy: Duration,
     /// The same for a command: a person waits longer than an MTA does.
     pub store_busy_command: Duration,
+    /// How long opening a database waits for other processes that hold its file: longer than a statement, since nobody waits
+    /// for a start, and one that gives up leaves the machine without its daemon.
+    pub store_open: Duration,
     /// Connections that read one database; two cores are busy with that.
     pub store_readers: u32,
     /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
@@ -427,6 +430,7 @@ impl Default for Limits {
             forged_kept: Duration::from_secs(90 * 86_400),
             store_busy: Duration::from_secs(2),
             store_busy_command: Duration::from_secs(15),
+            store_open: Duration::from_secs(30),
             store_readers: 4,
             keep: Duration::from_secs(5),
             body_octets: 64 * 1024 * 1024,

@@ -71,8 +71,13 @@ pub(super) fn unusable(path: &Path, error: &sqlx::Error) -> Error {
 
 /// Whether SQLite says that the file is malformed (11) or no database (26), whatever else it says with it.
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(11 | 26))
+}
+
+/// SQLite's primary result code, without what it says more closely.
+pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-    matches!(code.map(|code| code & 0xff), Some(11 | 26))
+    code.map(|code| code & 0xff)
 }
 
 fn denied(path: &Path) -> Error {

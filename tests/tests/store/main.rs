@@ -43,6 +43,7 @@ mod keyring;
 mod keys;
 mod lost;
 mod many;
+mod openers;
 mod posts;
 mod rights;
 mod together;

@@ -4,14 +4,19 @@ use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 
+use crate::config::Limits;
 use crate::store::plan::{Plan, Stand};
-use crate::store::rights::{is_damage, prepare_file, unusable};
+use crate::store::rights::{is_damage, prepare_file, primary_code, unusable};
 use crate::store::{Error, Opening};
+
+/// How long to wait before a file is tried again that another process holds for a moment.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// An open database: one connection that writes, several that read, so that no writer waits for another of ours.
 #[derive(Clone, Debug)]
@@ -19,6 +24,17 @@ pub(in crate::store) struct Database {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    anchor: Arc<Anchor>,
+}
+
+/// A connection that is open as long as the database is, and never used: while it is there no other process is the last one
+/// to close the file, which would remove its log under a lock that SQLite does not wait for.
+struct Anchor(Mutex<Option<SqliteConnection>>);
+
+impl std::fmt::Debug for Anchor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Anchor")
+    }
 }
 
 /// Sees to it that the directory is there: one that is missing is made, for its owner alone (0700).
@@ -38,17 +54,17 @@ impl Database {
         let path = dir.join(plan.of);
         // Made by us and not by SQLite, so that nobody else can read it for a moment; its -wal and -shm follow its mode.
         prepare_file(&path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .busy_timeout(opening.busy)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            // What is deleted is overwritten: an address that was to be forgotten is in no free page either.
-            .pragma("secure_delete", "ON")
-            // The log gives its room back after a large message.
-            .pragma("journal_size_limit", "67108864")
-            .foreign_keys(true);
-        migrate(&path, &options, plan).await?;
+        let options = options(&path, opening);
+        let most = opening.busy.max(Limits::default().store_open);
+        let anchor = match patiently(most, || open(&options, plan)).await.map_err(|e| unopened(&path, &e, most))? {
+            (Found::Ours, anchor) => anchor,
+            (Found::Newer(found), _) => return Err(Error::Newer { path, found, known: plan.known() }),
+            (Found::Strange, _) => {
+                let text =
+                    "it has tables and no version (a dump that was read back needs `PRAGMA user_version`)".to_owned();
+                return Err(Error::Damaged { path, text });
+            }
+        };
         let pool = |most: u32| {
             SqlitePoolOptions::new()
                 .max_connections(most.max(1))
@@ -60,7 +76,8 @@ impl Database {
                 .after_release(|connection, _| Box::pin(is_clean(connection)))
                 .connect_lazy_with(options.clone())
         };
-        Ok(Database { writer: pool(1), readers: pool(opening.readers), path })
+        let anchor = Arc::new(Anchor(Mutex::new(Some(anchor))));
+        Ok(Database { writer: pool(1), readers: pool(opening.readers), anchor, path })
     }
 
     /// The connection that writes.
@@ -92,6 +109,11 @@ impl Database {
     pub(in crate::store) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        let anchor = self.anchor.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(anchor) = anchor {
+            // Everything is committed: what the log holds is read from there at the next start.
+            let _ = anchor.close().await;
+        }
     }
 }
 
@@ -104,30 +126,56 @@ async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error
     Ok(!connection.is_in_transaction())
 }
 
-/// Two processes that start at once may both find an empty file: switching to the write-ahead log does not wait for
-/// locks, so it is tried again; the schema itself is made under the write lock.
-async fn migrate(path: &Path, options: &SqliteConnectOptions, plan: Plan) -> Result<(), Error> {
-    let mut tries = 0;
-    let mut connection = loop {
-        match SqliteConnection::connect_with(options).await {
-            Ok(connection) => break connection,
-            Err(e) if tries < 20 && e.to_string().contains("locked") => tries += 1,
-            Err(e) => return Err(unusable(path, &e)),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    let found = step(&mut connection, plan).await.map_err(|e| unusable(path, &e))?;
-    // Not an error of ours to report: everything is committed.
-    let _ = connection.close().await;
-    match found {
-        Found::Ours => Ok(()),
-        Found::Newer(found) => Err(Error::Newer { path: path.to_owned(), found, known: plan.known() }),
-        Found::Strange => {
-            let text =
-                "it has tables and no version (a dump that was read back needs `PRAGMA user_version`)".to_owned();
-            Err(Error::Damaged { path: path.to_owned(), text })
+/// Tries again, for so long, while other processes hold the file for a moment. SQLite itself waits for a lock (`busy_timeout`),
+/// but not for those that the switch to the write-ahead log, its recovery, and its removal by the last one who closes need.
+pub(super) async fn patiently<T, F>(most: Duration, work: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let begin = Instant::now();
+    loop {
+        match work().await {
+            Err(e) if is_locked(&e) && begin.elapsed() < most => tokio::time::sleep(AGAIN).await,
+            other => return other,
         }
     }
+}
+
+/// Why a file could not be opened, in this time.
+pub(super) fn unopened(path: &Path, error: &sqlx::Error, most: Duration) -> Error {
+    match is_locked(error) {
+        true => {
+            let text = format!("another process has kept it locked for {} s", most.as_secs());
+            Error::Open { path: path.to_owned(), text }
+        }
+        false => unusable(path, error),
+    }
+}
+
+/// Whether another process has the file for a moment: busy (5), locked (6), or a race for the locks of the log (15).
+fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(5 | 6 | 15))
+}
+
+/// How each connection is opened.
+fn options(path: &Path, opening: Opening) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(opening.busy)
+        .synchronous(SqliteSynchronous::Full)
+        // What is deleted is overwritten: an address that was to be forgotten is in no free page either.
+        .pragma("secure_delete", "ON")
+        // The log gives its room back after a large message.
+        .pragma("journal_size_limit", "67108864")
+        .foreign_keys(true)
+}
+
+/// The first connection, and the schema brought up to date by it. The switch to the write-ahead log stays with the file: the
+/// connections after it need not ask for that.
+async fn open(options: &SqliteConnectOptions, plan: Plan) -> Result<(Found, SqliteConnection), sqlx::Error> {
+    let options = options.clone().journal_mode(SqliteJournalMode::Wal);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    Ok((step(&mut connection, plan).await?, connection))
 }
 
 /// What a file turned out to be.
@@ -174,6 +222,8 @@ async fn step(connection: &mut SqliteConnection, plan: Plan) -> Result<Found, sq
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use sqlx::ConnectOptions as _;
 
     use super::*;
 
@@ -306,6 +356,41 @@ mod tests {
         for task in tasks {
             task.await.unwrap().unwrap();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_who_open_write_and_close_a_file_again_and_again_never_hear_of_locks() {
+        async fn each(path: PathBuf) -> Result<(), Error> {
+            for _ in 0..12 {
+                let db = Database::open(&path, X, OPENING).await?;
+                let write = sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await;
+                write.map_err(|e| db.failed(e))?;
+                let read = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM t").fetch_one(db.readers()).await;
+                read.map_err(|e| db.failed(e))?;
+                db.close().await;
+            }
+            Ok(())
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let tasks: Vec<_> = (0..6).map(|_| tokio::spawn(each(dir.path().to_owned()))).collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+        let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
+        assert_eq!(rows, 72);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_stays_locked_is_given_up_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let mut other = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+        sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        let options = options(&path, Opening { busy: Duration::from_millis(50), readers: 1 });
+        let most = Duration::from_secs(1);
+        let error = patiently(most, || open(&options, X)).await.err().unwrap();
+        assert!(unopened(&path, &error, most).to_string().contains("kept it locked for 1 s"), "{error}");
     }
 
     #[tokio::test]

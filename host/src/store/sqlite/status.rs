@@ -5,8 +5,8 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
+use super::database::{patiently, unopened};
 use crate::store::plan::{self, Plan};
-use crate::store::rights::unusable;
 use crate::store::status::{Schema, Status};
 use crate::store::{Error, Opening, is_there};
 
@@ -41,7 +41,7 @@ async fn look(dir: &Path, plan: Plan, counts: &[&'static str], opening: Opening)
         return Ok((schema, Vec::new()));
     }
     let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(opening.busy);
-    let read = async {
+    let read = || async {
         let mut connection = SqliteConnection::connect_with(&options).await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
         let mut found = Vec::new();
@@ -52,7 +52,8 @@ async fn look(dir: &Path, plan: Plan, counts: &[&'static str], opening: Opening)
         connection.close().await?;
         Ok((version, found))
     };
-    let (version, found) = read.await.map_err(|e: sqlx::Error| unusable(&path, &e))?;
+    let read = patiently(opening.busy, read).await;
+    let (version, found) = read.map_err(|e| unopened(&path, &e, opening.busy))?;
     schema.version = version;
     Ok((schema, found))
 }

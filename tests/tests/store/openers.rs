@@ -1,0 +1,126 @@
+//! Many processes that open, use and close the same files at once, as daemons and commands do.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use addrauth_tests::daemon::{self, Daemon};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::*;
+
+const USERS: usize = 24;
+
+fn configuration(dir: &Path) -> PathBuf {
+    let file = dir.join("addrauth.toml");
+    let (state, door) = (dir.join("state"), dir.join("door"));
+    let text = format!(
+        "hostname = \"mx.example.com\"\nfinal_domains = [\"example.com\"]\nstate_dir = {state:?}\n[verify]\ndns = [\"127.0.0.1:9\"]\n\
+         [milter]\nlisten = [\"unix:{}\"]\n[authority]\ndomains = [\"example.com\"]\n[policy]\nuser_may = [\"mark\"]\n",
+        door.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+fn begin(file: &Path, words: &[&str]) -> Child {
+    let mut command = Command::new(daemon::binary());
+    command.arg("--config").arg(file).args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn said(what: &str, out: &Output) -> String {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    assert!(out.status.success(), "{what}: {} {}{}", out.status, text(&out.stdout), text(&out.stderr));
+    text(&out.stdout)
+}
+
+/// Each user chooses at the same moment, and so many addresses get a key; nobody is told of a lock, and nothing is missing.
+fn all_at_once(file: &Path, round: usize) {
+    let user = |n: usize| format!("u{n}-{round}@example.com");
+    let all: Vec<_> = (0..USERS)
+        .map(|n| (begin(file, &["user", "set", &user(n), "invalid=mark"]), begin(file, &["key", "issue", &user(n)])))
+        .collect();
+    for (n, (choice, key)) in all.into_iter().enumerate() {
+        said(&format!("choice {n}"), &choice.wait_with_output().unwrap());
+        said(&format!("key {n}"), &key.wait_with_output().unwrap());
+    }
+    for n in 0..USERS {
+        let shown = said("show", &begin(file, &["user", "show", &user(n)]).wait_with_output().unwrap());
+        assert!(shown.contains("mark"), "{shown}");
+    }
+}
+
+#[test]
+fn commands_at_once_make_a_fresh_database_and_use_it_without_a_word_of_locks() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = configuration(dir.path());
+    // The second time the files are there, and each command is for a moment the last one to close them.
+    for round in 0..2 {
+        all_at_once(&file, round);
+    }
+}
+
+#[test]
+fn commands_work_while_daemons_start_stop_and_are_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = configuration(dir.path());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                let mut filter = Daemon::start("filter", &file);
+                filter.until_it_takes_mail(&format!("unix:{}", dir.path().join("door").display()));
+                // A killed one leaves its log behind, and the next one to open recovers it.
+                if round % 2 == 0 {
+                    filter.kill()
+                } else {
+                    drop(filter)
+                }
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        for round in 0..3 {
+            all_at_once(&file, round);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// A connection of somebody else's, that locks the whole file.
+async fn locked(path: &Path, wal: bool) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut other = options.connect().await.unwrap();
+    sqlx::raw_sql(if wal { "PRAGMA journal_mode = WAL" } else { "SELECT 1" }).execute(&mut other).await.unwrap();
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    other
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_another_process_has_locked_for_a_while_is_waited_for() {
+    // Once on a file that is not there yet, once on one with the log on, and once on one that somebody took it from.
+    for (made, wal) in [(false, false), (true, true), (true, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = configuration(dir.path());
+        let state = dir.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        if made {
+            said("first", &begin(&file, &["user", "set", "a@example.com", "invalid=mark"]).wait_with_output().unwrap());
+        }
+        let mut other = locked(&state.join("filter.db"), wal).await;
+        if made && !wal {
+            sqlx::raw_sql("ROLLBACK; PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        }
+        let children: Vec<_> =
+            (0..3).map(|n| begin(&file, &["user", "set", &format!("b{n}@example.com"), "invalid=mark"])).collect();
+        // Longer than twenty tries 50 ms apart.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        for child in children {
+            said(&format!("made {made}, log {wal}"), &child.wait_with_output().unwrap());
+        }
+    }
+}
