@@ -150,6 +150,7 @@ async fn fill(state: &Path, owners: &BTreeSet<String>) {
 fn settings(zone: &Zone, state: &Path, owners: &BTreeSet<String>, observe: bool) -> String {
     let homes = (0..DOMAINS).map(|number| format!("h{number}.example"));
     let finals: Vec<String> = homes.chain(POLICIES.map(|(name, _)| format!("{name}.here.example"))).collect();
+    let owners: Vec<&String> = owners.iter().collect();
     let putting_off = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/hostile.wasm");
     let mut text = format!(
         "hostname = \"mx.home.example\"\nfinal_domains = {finals:?}\nobserve = {observe}\nstate_dir = {state:?}\n\
