@@ -157,3 +157,58 @@ async fn n_recipients_over_the_limit_are_451_for_the_message_told_apart_or_not()
     let outcome = sent(&mut mta, &to(&["a@one.example", "b@one.example", "c@one.example"]), "x").await;
     assert!(matches!(&outcome.fate, Fate::Refused(text) if text.starts_with("451 4.3.0 ")), "{outcome:?}");
 }
+
+/// What Postfix 3.7.11 says at RCPT (measured), path and macros; then whom the message is for, as the judge sees it.
+#[tokio::test]
+async fn whom_postfix_takes_a_path_for_is_who_the_judge_sees_and_the_path_strikes_him_out() {
+    let daemon = open(PLACE, Limits::default());
+    let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
+    let macros =
+        |said: &str| format!("Ri\0Q\0{{rcpt_addr}}\0{said}\0{{rcpt_host}}\0two.example\0{{rcpt_mailer}}\0virtual\0");
+    let said = [
+        ("<boss%two.example>", Some("boss@two.example")),
+        ("<(c)Bob@two.example >", Some("bob@two.example")),
+        ("<carol>", Some("carol@two.example")),
+        ("<\"a b\"@two.example>", Some("a b@two.example")),
+        ("<dave%two.example>", None),
+    ];
+    peer.say(&[(b'D', b"Cj\0mx.example\0v\0Postfix 3.7.11\0"), (b'C', b"x\x004\x9c\x40192.0.2.7\0")]).await;
+    peer.say(&[(b'M', b"<a@one.example>\0")]).await;
+    assert_eq!(peer.hear().await, CONTINUE);
+    for (path, said) in said {
+        if let Some(said) = said {
+            peer.say(&[(b'D', macros(said).as_bytes())]).await;
+        }
+        peer.say(&[(b'R', format!("{path}\0").as_bytes())]).await;
+    }
+    peer.say(&[(b'L', b"Subject\0 remove 0 1 2\0"), (b'N', b""), (b'E', b"")]).await;
+    let mut deleted = Vec::new();
+    loop {
+        match peer.hear().await.unwrap() {
+            (b'-', path) => deleted.push(String::from_utf8(path).unwrap()),
+            (b'a', _) => break,
+            (b'i', _) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    deleted.sort();
+    assert_eq!(deleted, ["<(c)Bob@two.example >\0", "<boss%two.example>\0", "<carol>\0"]);
+    let who = |address: &str| Some(address.to_owned());
+    let judge = daemon.fake();
+    let kept = judge.kept.lock().unwrap();
+    let seen: Vec<_> =
+        kept[0].recipients.iter().map(|recipient| recipient.address().map(ToString::to_string)).collect();
+    let expected = ["boss@two.example", "Bob@two.example", "carol@two.example", "\"a b\"@two.example"].map(who);
+    assert_eq!((&seen[..4], &seen[4]), (&expected[..], &None));
+}
+
+#[tokio::test]
+async fn a_path_that_may_not_strike_its_recipient_out_is_none_to_do_it_by() {
+    let daemon = open(PLACE, Limits::default());
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    for odd in ["@x.test:b@two.example", "<b@two.example>", "b:b@two.example;"] {
+        assert!(is_later(&sent(&mut mta, &to(&[odd, "c@three.example"]), "remove 0").await), "{odd}");
+        let outcome = sent(&mut mta, &to(&[odd, "c@three.example"]), "remove 1").await;
+        assert_eq!((outcome.fate, outcome.recipients), (Fate::Delivered, vec![odd.to_owned()]));
+    }
+}

@@ -65,7 +65,6 @@ fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
 
 /// The message, refused for this result, of which its recipient is to be told.
 fn case(mail: Mail, found: Found) -> Case {
-    let bob = Address::parse(b"bob@example.net", false).unwrap();
     let mail = Mail { recipients: vec![Recipient::new(b"<bob@example.net>")], ..mail };
     let reply = Reply {
         verdict: Verdict::Discard,

@@ -12,7 +12,6 @@ use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, StateDir, Verify};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
-use addrauth::proto::address::Address;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::binary;
 use addrauth_tests::world::{self, ALICE, JUNK, leading_to};

@@ -87,11 +87,12 @@ impl Recipient {
         Reading::is_echoed(&self.path).then_some(self.path.as_slice())
     }
 
-    /// His address, or his path as printable text where he has none.
+    /// His address, or what else is known of him as printable text.
     pub fn shown(&self) -> String {
-        match self.address() {
-            Some(address) => address.to_string(),
-            None => {
+        match &self.reading {
+            Reading::Mailbox(address) | Reading::Own(Some(address)) => address.to_string(),
+            Reading::Domain { local, domain } => format!("{}@{domain}", local.escape_default()),
+            Reading::Routed { .. } | Reading::Own(None) | Reading::Unclear => {
                 let path = self.path.strip_prefix(b"<").unwrap_or(&self.path);
                 path.strip_suffix(b">").unwrap_or(path).escape_ascii().to_string()
             }

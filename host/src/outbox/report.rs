@@ -6,7 +6,7 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
 use super::compose::{NotOwed, Sender, found, letters, reference, seconds, spelled, when};
-use crate::case::{Case, Field, Mail};
+use crate::case::{Case, Field, Mail, Recipient};
 use crate::proto::address::Address;
 use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 use crate::proto::mark::MARK_FIELD;
@@ -78,25 +78,15 @@ impl Sender {
 /// A recipient as the value of Final-Recipient: a type and an address of it.
 fn final_recipient(mail: &Mail, index: usize) -> String {
     let Some(recipient) = mail.recipients.get(index) else { return "unknown; unknown".to_owned() };
-    match recipient.address() {
-        Some(address) if address.to_string().is_ascii() => format!("rfc822; {address}"),
-        Some(address) => format!("utf-8; {address}"),
-        None => {
-            let path: String = recipient.path.escape_ascii().to_string().chars().take(500).collect();
-            format!("rfc822; {}", path.trim_start_matches('<').trim_end_matches('>'))
-        }
-    }
+    let shown: String = recipient.shown().chars().take(500).collect();
+    if shown.is_ascii() { format!("rfc822; {shown}") } else { format!("utf-8; {shown}") }
 }
 
 /// The recipients for people, a line each.
 fn named(mail: &Mail, recipients: &[usize]) -> String {
     let name = |index: &usize| {
-        let recipient = mail.recipients.get(*index);
-        let path = recipient.map(|r| match r.address() {
-            Some(address) => address.to_string(),
-            None => r.path.escape_ascii().to_string(),
-        });
-        format!("    {}", letters(&path.unwrap_or_default()))
+        let shown = mail.recipients.get(*index).map(Recipient::shown);
+        format!("    {}", letters(&shown.unwrap_or_default()))
     };
     let mut lines: Vec<String> = recipients.iter().take(NAMED).map(name).collect();
     if recipients.len() > NAMED {

@@ -56,7 +56,7 @@ fn carries_key(mail: &Mail, stamp: &Stamp) -> bool {
 
 /// The words to a login whose message cannot be parted into the one that goes out and the copies that stay.
 pub(super) fn one_way() -> Refusal {
-    let text = "this message cannot go to recipients here and elsewhere at once: send it to each of them alone";
+    let text = "this message cannot go to all its recipients at once: send it to each of them alone";
     Refusal { code: 550, status: "5.6.0", text: format!("Address Authentication: {text}") }
 }
 

@@ -6,7 +6,6 @@ use super::*;
 use crate::case::{Client, Found, Mail, ReversePath};
 use crate::config::{Config, Limits};
 use crate::policy::{Explained, Trial};
-use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
 /// A recipient's line, a domain's line and a site's, each another policy for the same result.

@@ -114,7 +114,7 @@ pub(super) async fn domains(setup: &Setup, tables: &Tables, config: &Config, rep
         class.failed.iter().for_each(|text| report.unknown(&format!("Postfix {parameter}"), text.clone()));
         classes.push(class);
     }
-    compare(&classes, [setup.of("myhostname"), setup.of("mydomain")], config, report);
+    compare(&classes, config, report);
 }
 
 async fn look_up(place: &str, tables: &Tables, config: &Config, class: &mut Class) {
@@ -134,8 +134,9 @@ async fn look_up(place: &str, tables: &Tables, config: &Config, class: &mut Clas
     }
 }
 
-/// `own`: the machine's own names, whose mail is that of its programs.
-fn compare(classes: &[Class], own: [&str; 2], config: &Config, report: &mut Report) {
+/// The machine's own names count too: a stranger may write to a user of them as well. A name of one label is the MTA's own to
+/// the filter anyway.
+fn compare(classes: &[Class], config: &Config, report: &mut Report) {
     let about = "final_domains";
     let could_not_look = classes.iter().any(|class| !class.failed.is_empty());
     let before = report.0.len();
@@ -157,10 +158,9 @@ fn compare(classes: &[Class], own: [&str; 2], config: &Config, report: &mut Repo
         report.warn(about, text);
     }
     let unlisted = |name: &&String| !config.final_domains.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let local = |name: &str| name == "localhost" || name.starts_with("localhost.");
-    let foreign = |name: &&String| !local(name) && !own.iter().any(|own| own.eq_ignore_ascii_case(name));
     let names = classes.iter().filter(|class| class.is_final).flat_map(|class| &class.names);
-    let forgotten: Vec<&str> = names.filter(unlisted).filter(foreign).map(String::as_str).collect();
+    let full = |name: &&String| name.contains('.');
+    let forgotten: Vec<&str> = names.filter(unlisted).filter(full).map(String::as_str).collect();
     if let Some(more) = forgotten.len().checked_sub(1) {
         let shown: Vec<&str> = forgotten.iter().copied().take(NAMED).collect();
         let more = if more < NAMED { String::new() } else { format!(" and {} more", forgotten.len() - shown.len()) };
@@ -243,9 +243,13 @@ mod tests {
             domains(&Setup::parse(main, "", ""), &tables, &config(text), &mut report).await;
             report
         };
-        let report = looked_at(&main, "final_domains = [\"a.example\", \"b.example\", \"file.example\"]").await;
+        let own = "\"a.example\", \"mx.example.com\", \"localhost.localdomain\"";
+        let report = looked_at(&main, &format!("final_domains = [{own}, \"b.example\", \"file.example\"]")).await;
         assert_eq!(report.0.iter().map(|check| check.state).collect::<Vec<_>>(), [State::Good], "{}", report.text());
-        let report = looked_at(&main, "final_domains = [\"a.example\", \"relayed.example\", \"other.example\"]").await;
+        let report = looked_at(&main, "final_domains = [\"a.example\", \"b.example\", \"file.example\"]").await;
+        says(&report, State::Warning, "delivers localhost.localdomain, MX.example.com, not");
+        let finals = format!("final_domains = [{own}, \"relayed.example\", \"other.example\"]");
+        let report = looked_at(&main, &finals).await;
         for words in [
             "Postfix relays relayed.example",
             "takes no mail for other.example",
