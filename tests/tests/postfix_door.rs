@@ -85,6 +85,58 @@ async fn postfix_delivers_to_those_who_are_left_and_to_those_who_were_added() {
     assert_eq!(deliver(bed, &door, &["bob", "carol"], "remove 0 1"), 451);
 }
 
+/// Spellings of dave@DOMAIN in RCPT, and whether their own octets strike him out.
+const DAVE: [(&str, bool); 18] = [
+    ("<dave@DOMAIN>", true),
+    ("<DAVE@DOMAIN>", true),
+    ("<dave@DOMAIN >", true),
+    ("<dave @ DOMAIN>", true),
+    ("<(c)dave(d)@DOMAIN(e)>", true),
+    ("<\"dave\"@\"DOMAIN\">", true),
+    ("<d\\ave@\\DOMAIN>", true),
+    ("<dave@DOMAIN.>", true),
+    ("<dave%DOMAIN>", true),
+    ("<DOMAIN!dave>", true),
+    ("<\"dave@DOMAIN\">", true),
+    ("<dave\\@DOMAIN>", true),
+    ("dave@DOMAIN", false),
+    ("<@x.test:dave@DOMAIN>", false),
+    ("<@x.test,@y.test:dave@DOMAIN>", false),
+    ("<<dave@DOMAIN>>", false),
+    ("<Dave <dave@DOMAIN>>", false),
+    ("<x:dave@DOMAIN;>", false),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whomever_postfix_takes_a_path_for_is_who_is_judged_and_struck_out_or_the_message_is_put_off() {
+    let Some(bed) = Bed::shared() else { return };
+    let (door, daemon) = behind(bed, Fake::named("one"), Limits::default());
+    let (dave, carol) = (door.address("dave"), door.address("carol"));
+    let mut struck = 0;
+    for (path, certain) in DAVE {
+        let mut session = Session::open(door.port);
+        assert_eq!(session.say("MAIL FROM:<alice@send.test>").code, 250);
+        assert_eq!(session.say(&format!("RCPT TO:{}", path.replace("DOMAIN", &door.domain))).code, 250, "{path}");
+        assert_eq!(session.say(&format!("RCPT TO:<{carol}>")).code, 250);
+        assert_eq!(session.say("DATA").code, 354);
+        session.write(b"Subject: remove 0\r\n\r\nx\r\n.\r\n");
+        assert_eq!(session.reply().code, if certain { 250 } else { 451 }, "{path}");
+        struck += usize::from(certain);
+        assert_eq!(door.delivered("carol", struck).len(), struck);
+        let judge = daemon.fake();
+        let kept = judge.kept.lock().unwrap();
+        let seen = kept.last().and_then(|mail| mail.recipients[0].mailbox());
+        assert_eq!(seen.as_deref(), Some(dave.as_str()), "{path}");
+    }
+    for _ in 0..200 {
+        if bed.is_idle() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(door.mailbox("dave").len(), 0, "{}", door.log());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_hears_452_for_a_recipient_unlike_the_first_and_brings_him_in_another_message() {
     let Some(bed) = Bed::shared() else { return };
