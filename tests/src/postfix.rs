@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
 const DOORS: [(Kind, usize); 5] =
-    [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Signing, 3), (Kind::Bare, 2)];
+    [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Signing, 6), (Kind::Bare, 2)];
 /// Who has a mailbox in each door's domain; mail to `NAME+Junk` goes into his folder `.Junk`.
 const USERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
 /// The domain of senders: whatever comes back to its addresses lies in one mailbox.

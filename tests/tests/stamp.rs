@@ -420,3 +420,41 @@ async fn stamped_edits(message: &[u8]) -> Vec<Edit> {
     assert!(!message.is_empty());
     addrauth::settle::settle(&mail, &finding, &[], &Default::default(), &permits).edits
 }
+
+#[tokio::test]
+async fn a_login_is_told_of_what_a_colleague_refuses_where_the_return_address_is_its_own() {
+    let house = House::build(|config| {
+        stamping(config);
+        config.policy = toml::from_str("valid = \"reject-notify-sender\"").unwrap();
+    })
+    .await;
+    house.keep(ALICE, &key(GOOD), SystemTime::now() + Duration::from_secs(86_400)).await;
+    let both = Envelope { recipients: vec!["bob@home.example".into(), CAROL.into()], ..by(ALICE) };
+    // A refusal for all would take it from carol, and mallory did not write it.
+    for (path, note) in [("mallory@home.example", "kept in quarantine as 1"), (ALICE, "")] {
+        let outcome = house.send(&both.clone().with_path(path), &letter(ALICE)).await;
+        assert_eq!((text(&outcome).contains("Status"), outcome.recipients), (false, vec![CAROL.to_owned()]));
+        let note_of_row = house.journal().await.remove(0).entry.note;
+        assert!(note_of_row.contains(note), "{path}: {note_of_row}");
+    }
+    let custody = house.filter.custody().unwrap();
+    let held = custody.held(None).await.unwrap();
+    assert_eq!(held.iter().map(|held| held.recipients[0].recipient.as_str()).collect::<Vec<_>>(), ["bob@home.example"]);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(house.config.state_dir.0.join("filter.db"));
+    let mut file = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let reports: Vec<String> =
+        sqlx::query_scalar("SELECT recipient FROM outbox WHERE kind = 'report'").fetch_all(&mut file).await.unwrap();
+    assert_eq!(reports, [ALICE]);
+}
+
+#[tokio::test]
+async fn where_the_colleagues_copy_cannot_be_kept_the_message_goes_nowhere() {
+    let house = house().await;
+    house.filter.custody().unwrap().close().await;
+    let both = Envelope { recipients: vec!["bob@home.example".into(), CAROL.into()], ..by(ALICE) };
+    let outcome = house.send(&both, &letter(ALICE)).await;
+    assert!(matches!(&outcome.fate, Fate::Refused(reply) if reply.starts_with("451 ")), "{:?}", outcome.fate);
+    assert!(outcome.edits.is_empty() && outcome.recipients.is_empty());
+    // Those elsewhere alone need nothing of it.
+    assert!(text(&house.send(&by(ALICE), &letter(ALICE)).await).starts_with(STAMP));
+}

@@ -22,7 +22,7 @@ pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result
         return Err("the message is list, bulk or automatic mail");
     }
     if !is_vouched_for(path, found) {
-        return Err("no login, SPF or aligned DKIM signature vouches for the reverse-path");
+        return Err("neither SPF nor an aligned DKIM signature vouches for the reverse-path's domain");
     }
     Ok(path)
 }
