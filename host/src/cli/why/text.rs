@@ -30,13 +30,13 @@ pub(super) fn of(account: &Account) -> String {
     if story.decisions.is_empty() {
         page.line(2, keys::undecided(&story.finding));
     }
-    onward(&mut page, story);
     if !story.decisions.is_empty() {
         page.line(2, ABOUT);
     }
     for (decision, proof) in story.decisions.iter().zip(&account.proofs) {
         decided(&mut page, account, decision, status, proof);
     }
+    onward(&mut page, story);
     page.heading("What the mail server was told");
     page.line(2, &words::verdict(story));
     if !(account.traces.sent.is_empty() && account.traces.held.is_empty() && account.note.is_empty()) {

@@ -213,7 +213,7 @@ pub(super) fn onward(story: &Story) -> &'static str {
             ToldStamp::Bare(_) if story.keys > 0 => "sent on, with the key that it brought",
             ToldStamp::Bare(_) => "sent on, without a key",
         },
-        _ => "sent on without its key, which recipients here must not see, and with our status field",
+        _ => "sent on as recipients here share it: without any key, and with our status field",
     }
 }
 
