@@ -105,7 +105,7 @@ async fn a13_the_journal_tells_the_story_and_holds_no_key() {
     assert_eq!((entry.queue_id.as_deref(), entry.sender.as_deref()), (Some("4XyZ1"), Some("eve@x.example")));
     assert_eq!((entry.result.as_str(), entry.verdict.as_str()), ("invalid", "discard"));
     let json: serde_json::Value = serde_json::from_str(&entry.json).unwrap();
-    assert_eq!(json["version"], addrauth::case::CASE_VERSION);
+    assert_eq!(json["version"], CASE_VERSION);
     assert_eq!(json["recipients"][0], "<bob@example.com>");
     assert_eq!(json["finding"]["found"]["why"], "wrong");
     assert_eq!(json["decisions"][0]["policy"], "tell-recipient");
