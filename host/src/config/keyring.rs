@@ -65,6 +65,9 @@ pub struct Keyring {
     /// Which logins own which From addresses: tables in Postfix's spelling, those of `smtpd_sender_login_maps`. Empty: a
     /// login owns the address that it is.
     pub owners: Vec<String>,
+    /// The domains that Postfix calls local, its `myorigin` and `mydestination`: there, and nowhere else, a table's row of a bare
+    /// user (`alice`) counts.
+    pub local_domains: Vec<String>,
     /// What is put behind a login without `@`; empty: it owns no address unless a table says so.
     pub login_domain: String,
     /// Fetch keys from the AS over TLS, at HOST:PORT, instead of learning them from mail; empty: no.

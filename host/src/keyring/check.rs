@@ -22,10 +22,12 @@ pub fn check(config: &Config, limits: &Arc<Limits>) -> Result<(), Error> {
         let missing = |e: files::Error| Error::Table { table: path.to_owned(), text: e.to_string() };
         owner::readable(Path::new(path), limits).map_err(missing)?;
     }
-    if !keyring.login_domain.is_empty()
-        && Address::parse(format!("x@{}", keyring.login_domain).as_bytes(), true).is_err()
-    {
+    let is_domain = |domain: &String| Address::parse(format!("x@{domain}").as_bytes(), true).is_ok();
+    if !keyring.login_domain.is_empty() && !is_domain(&keyring.login_domain) {
         return Err(Error::LoginDomain(keyring.login_domain.clone()));
+    }
+    if let Some(wrong) = keyring.local_domains.iter().find(|domain| !is_domain(domain)) {
+        return Err(Error::LocalDomain(wrong.clone()));
     }
     if !keyring.seal_to.is_empty() {
         keyring
@@ -64,6 +66,7 @@ mod tests {
         wrong("is no table", &|config| config.keyring.owners = vec!["/etc/postfix/sender_logins".into()]);
         wrong("cannot be read", &|config| config.keyring.owners = vec!["hash:/nowhere/at/all".into()]);
         wrong("login_domain", &|config| config.keyring.login_domain = "@example.com".into());
+        wrong("local_domains", &|config| config.keyring.local_domains = vec!["example.com".into(), "$myorigin".into()]);
         wrong("43 characters", &|config| config.keyring.seal_to = "seal1.abc".into());
         wrong("addrauth keyring key", &|config| config.keyring.stamp = Where::All(true));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");

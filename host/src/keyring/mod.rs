@@ -53,6 +53,11 @@ pub enum Error {
     /// A domain for bare logins that is none.
     #[error("keyring.login_domain = {0:?} is no domain: write a name such as \"example.com\", without @")]
     LoginDomain(String),
+    /// A domain where rows of bare users count that is none.
+    #[error(
+        "keyring.local_domains: {0:?} is no domain: write names such as \"example.com\", as `postconf -x myorigin mydestination` prints them"
+    )]
+    LocalDomain(String),
     /// A table of `keyring.owners` cannot be read.
     #[error("keyring.owners: {table} cannot be read: {text}")]
     Table {

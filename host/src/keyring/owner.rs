@@ -25,6 +25,7 @@ const VERP: usize = 4;
 #[derive(Debug)]
 pub struct Owners {
     tables: Vec<Table>,
+    local_domains: Vec<String>,
     login_domain: String,
 }
 
@@ -64,14 +65,21 @@ impl Owners {
             }
         };
         let tables = keyring.owners.iter().map(table).collect::<Result<_, _>>()?;
-        Ok(Owners { tables, login_domain: keyring.login_domain.to_ascii_lowercase() })
+        let local_domains = keyring.local_domains.iter().filter_map(|domain| local(domain)).collect();
+        Ok(Owners { tables, local_domains, login_domain: keyring.login_domain.to_ascii_lowercase() })
     }
 
     /// Whether this login owns this address.
     ///
-    /// The address is looked up as Postfix does: whole, without its `+tag`, and as `@domain`; the first that is found in any
-    /// of the tables counts. Letter case does not matter. Without tables a login owns the address that it is.
+    /// The address is looked up as Postfix does: whole, without its `+tag`, by its user alone in `keyring.local_domains` (with
+    /// the tag, then without), and as `@domain`; the first that is found in any of the tables counts (measured on 3.7.11).
+    /// Letter case does not matter. Without tables a login owns the address that it is.
+    ///
+    /// A login that is no UTF-8 owns nothing: two of them are told apart no more.
     pub async fn owns(&self, login: &str, address: &Address) -> Result<bool, Error> {
+        if login.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(false);
+        }
         let login = self.whole(login);
         if self.tables.is_empty() {
             let own = Address::parse(login.as_bytes(), true).ok().and_then(|own| folded(&own.to_string()));
@@ -96,8 +104,14 @@ impl Owners {
     async fn owners(&self, address: &Address) -> Result<String, Error> {
         let whole = address.to_string().to_ascii_lowercase();
         let base = folded(&whole).unwrap_or_default();
-        let forms = [whole, base, format!("@{}", address.domain())];
-        let mut found: [Option<String>; 3] = Default::default();
+        let domain = format!("@{}", address.domain());
+        let forms: Vec<String> = if self.local_domains.iter().any(|local| local == address.domain()) {
+            let users = [&whole, &base].map(|form| form.strip_suffix(&domain).unwrap_or(form).to_owned());
+            [vec![whole, base], users.to_vec(), vec![domain]].concat()
+        } else {
+            vec![whole, base, domain]
+        };
+        let mut found: Vec<Option<String>> = vec![None; forms.len()];
         for table in &self.tables {
             let values = match table {
                 Table::Text(text) => text.find(&forms).await?,
@@ -120,6 +134,11 @@ impl Owners {
             false => format!("{login}@{}", self.login_domain),
         }
     }
+}
+
+/// A domain in the spelling of addresses.
+fn local(domain: &str) -> Option<String> {
+    Address::parse(format!("x@{domain}").as_bytes(), true).ok().map(|address| address.domain().to_owned())
 }
 
 fn is_word(text: &str) -> bool {

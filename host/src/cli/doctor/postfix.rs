@@ -24,7 +24,7 @@ const OPENDKIM: &str = "/etc/opendkim.conf";
 /// Octets of another program's answer that are read: a main.cf of this length would be a curiosity.
 const ANSWER: u64 = 4 * 1024 * 1024;
 /// The parameters that are looked at.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "always_bcc",
     "compatibility_level",
     "config_directory",
@@ -40,6 +40,7 @@ const NAMES: [&str; 23] = [
     "mydestination",
     "mydomain",
     "myhostname",
+    "myorigin",
     "non_smtpd_milters",
     "queue_directory",
     "recipient_delimiter",

@@ -17,7 +17,7 @@ use crate::keyring::Error;
 const POSTMAP: &str = "/usr/sbin/postmap";
 /// Between two looks whether it is done: a look-up takes some milliseconds.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Octets of its answer: three values, and what fits into a pipe at once.
+/// Octets of its answer: a few values, and what fits into a pipe at once.
 const ANSWER: u64 = 64 * 1024;
 
 /// A table that postmap is asked about.

@@ -8,6 +8,49 @@ fn owners(tables: &[String], login_domain: &str) -> Owners {
     Owners::new(&keyring, &Arc::default()).unwrap()
 }
 
+/// What Postfix 3.7.11 says with myorigin = origin.test, mydestination = local.test, other.test and these rows in its
+/// smtpd_sender_login_maps: `tests/tests/postfix_facts.rs` asks it.
+const ROWS: &str = include_str!("../../../../tests/vectors/owners/rows");
+/// An address, and its owner there, or `-`.
+const OWNERS: &str = include_str!("../../../../tests/vectors/owners/owners");
+
+#[tokio::test]
+async fn rows_count_as_postfix_counts_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("rows");
+    std::fs::write(&table, ROWS).unwrap();
+    let local_domains = ["Origin.test", "local.test", "other.test"].map(String::from).to_vec();
+    let tables = vec![format!("hash:{}", table.display())];
+    let keyring = config::Keyring { owners: tables.clone(), local_domains, ..config::Keyring::default() };
+    let owners = Owners::new(&keyring, &Arc::default()).unwrap();
+    let nowhere =
+        Owners::new(&config::Keyring { owners: tables, ..config::Keyring::default() }, &Arc::default()).unwrap();
+    let logins: Vec<&str> = ROWS.lines().flat_map(|row| row.split(['\t', ',']).skip(1)).collect();
+    let mut asked = 0;
+    for (sender, owner) in OWNERS.lines().filter_map(|line| line.split_once('\t')) {
+        for login in &logins {
+            let owns = owners.owns(login, &address(sender)).await.unwrap();
+            assert_eq!(owns, *login == owner, "{login} {sender}");
+            // Where no domain is known to be local, a bare user's row counts for nobody.
+            let bare = ROWS.lines().any(|row| !row.contains('@') && row.ends_with(login));
+            assert!(!bare || !nowhere.owns(login, &address(sender)).await.unwrap(), "{login} {sender}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 300, "{asked}");
+}
+
+#[tokio::test]
+async fn a_login_that_is_no_utf_8_owns_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("rows");
+    std::fs::write(&table, b"ann@local.test m\xfcller\nbea@local.test ok\n").unwrap();
+    let owners = owners(&[format!("hash:{}", table.display())], "");
+    let told = String::from_utf8_lossy(b"m\xe4ller").into_owned();
+    assert!(!owners.owns(&told, &address("ann@local.test")).await.unwrap());
+    assert!(owners.owns("ok", &address("bea@local.test")).await.unwrap());
+}
+
 fn address(text: &str) -> Address {
     Address::parse(text.as_bytes(), true).unwrap()
 }

@@ -45,6 +45,22 @@ pub(super) fn judge(setup: &Setup, config: &Config, report: &mut Report) {
         );
     }
     folder(setup, config, report);
+    local_domains(setup, config, report);
+}
+
+/// A row of a bare user that Postfix does not read there would give a login more than Postfix gives it.
+fn local_domains(setup: &Setup, config: &Config, report: &mut Report) {
+    let (mut local, tables) = names_and_tables(setup.of("mydestination"));
+    local.push(setup.of("myorigin").to_owned());
+    let is_local = |domain: &&String| local.iter().any(|known| known.eq_ignore_ascii_case(domain));
+    let others: Vec<&str> = config.keyring.local_domains.iter().filter(|d| !is_local(d)).map(String::as_str).collect();
+    if !others.is_empty() && tables.is_empty() {
+        let others = others.join(", ");
+        report.warn(
+            "Postfix mydestination",
+            format!("{others}: in keyring.local_domains, but Postfix reads no rows of bare users there"),
+        );
+    }
 }
 
 /// A spam folder that is named by a character which divides nothing is an unknown user.
@@ -216,6 +232,15 @@ mod tests {
         ] {
             says(&judged(main, ""), State::Warning, words);
         }
+    }
+
+    #[test]
+    fn a_domain_where_postfix_reads_no_rows_of_bare_users_is_told_of() {
+        let text = "[keyring]\nlocal_domains = [\"A.example\", \"b.example\", \"c.example\"]\n";
+        let main = "mydestination = localhost, a.example\nmyorigin = b.example\n";
+        says(&judged(main, text), State::Warning, "c.example: in keyring.local_domains");
+        assert!(judged(&main.replace("localhost", "c.example"), text).0.is_empty());
+        assert!(judged(&main.replace("localhost", "hash:/x"), text).0.is_empty(), "nobody knows what the table says");
     }
 
     #[test]
