@@ -371,17 +371,17 @@ async fn a_mail_to_an_international_address_goes_with_smtputf8_or_is_given_up_wi
 #[tokio::test]
 async fn only_a_refusal_at_rcpt_or_data_ends_the_tries() {
     let usual = Script::default;
-    for (script, lasting) in [
-        (Script { greeting: "554 no service", ..usual() }, false),
-        (Script { extensions: Some("550 go away\r\n"), ..usual() }, false),
-        (Script { mail: "550 5.7.1 not from you", ..usual() }, false),
-        (Script { mail: "451 later", ..usual() }, false),
-        (Script { rcpt: "451 later", ..usual() }, false),
-        (Script { data: "451 later", ..usual() }, false),
-        (Script { end: "451 later", ..usual() }, false),
-        (Script { rcpt: "550 5.1.1 nobody", ..usual() }, true),
-        (Script { data: "554 5.5.1 no", ..usual() }, true),
-        (Script { end: "554 5.7.1 no", ..usual() }, true),
+    for (script, lasting, reply) in [
+        (Script { greeting: "554 no service", ..usual() }, false, "554 no service"),
+        (Script { extensions: Some("550 go away\r\n"), ..usual() }, false, "550 go away"),
+        (Script { mail: "550 5.7.1 not from you", ..usual() }, false, "550 5.7.1 not from you"),
+        (Script { mail: "451 later", ..usual() }, false, "451 later"),
+        (Script { rcpt: "451 later", ..usual() }, false, "451 later"),
+        (Script { data: "451 later", ..usual() }, false, "451 later"),
+        (Script { end: "451 later", ..usual() }, false, "451 later"),
+        (Script { rcpt: "550 5.1.1 nobody", ..usual() }, true, "550 5.1.1 nobody"),
+        (Script { data: "554 5.5.1 no", ..usual() }, true, "554 5.5.1 no"),
+        (Script { end: "554 5.7.1 no", ..usual() }, true, "554 5.7.1 no"),
     ] {
         let told = [script.greeting, script.extensions.unwrap_or_default(), script.mail, script.rcpt, script.data]
             .concat()
@@ -392,6 +392,14 @@ async fn only_a_refusal_at_rcpt_or_data_ends_the_tries() {
         let turn = custody.outbox().turn(SystemTime::now()).await.unwrap();
         assert_eq!(matches!(turn, Turn::GivenUp(_)), lasting, "{told}: {turn:?}");
         assert_eq!(matches!(turn, Turn::Postponed(_)), !lasting, "{told}: {turn:?}");
+        // The server's own words, once, behind the step that failed.
+        let (Turn::GivenUp(text) | Turn::Postponed(text)) = turn else { panic!("{told}") };
+        assert!(text.ends_with(&format!(": {reply}")) && text.matches(reply).count() == 1, "{text}");
+        assert!(!text.contains("error") && !text.contains('"'), "{text}");
+        if lasting {
+            let note = custody.journal(1).await.unwrap()[0].entry.note.clone();
+            assert_eq!(note.matches(reply).count(), 1, "{note}");
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Server {
         match tokio::time::timeout(limit, doing).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(e)) => {
-                let text = format!("{what}: {}", in_one_line(&e));
+                let text = format!("{what}: {}", said(&e));
                 Err((Failure { lasting: false, text }, e.is_permanent()))
             }
             Err(_) => {
@@ -183,7 +183,16 @@ fn path(address: &str) -> Result<lettre::Address, Failure> {
     Ok(lettre::Address::new_dangerous(address.local(), address.domain()))
 }
 
-/// The error and its causes, printable, without line ends: a server's words go to the log and the journal.
+/// A server's reply, its code and its words once; of another failure what happened, and why.
+fn said(e: &lettre::transport::smtp::Error) -> String {
+    match (e.status(), std::error::Error::source(e)) {
+        (Some(code), Some(words)) => printable(&format!("{code} {words}")),
+        // It ends with its cause already.
+        _ => printable(&e.to_string()),
+    }
+}
+
+/// The error and its causes.
 fn in_one_line(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut cause = e.source();
@@ -192,5 +201,10 @@ fn in_one_line(e: &dyn std::error::Error) -> String {
         text.push_str(&next.to_string());
         cause = next.source();
     }
+    printable(&text)
+}
+
+/// Without line ends: a server's words go to the log and the journal.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect()
 }
