@@ -11,9 +11,12 @@
 //! | NUL in the value | the value up to the NUL | removes all of it |
 //! | a bare CR | a space | removes it |
 //! | a bare LF | a line end: what follows may be a field of its own | as two fields |
-//! | a field over `header_size_limit` (102,400) | the value cut there | removes all of it |
+//! | a field over 60,000 octets, name and colon included | the value cut there, in the middle of a line; a folded one at the end of its last line that fits | removes all of it: what was cut off is gone for every reader |
 //! | ` Name: v` (indented) | a fold of the field above | is no field |
 //! | a junk line, then `Name: v` | no field; the body's first chunk begins with the junk line | is no field: the file has an empty line before the junk |
+//!
+//! The cut at 60,000 comes with any milter, whatever `header_size_limit` says (102,400 by default; cleanup_message.c); it stays with
+//! a cleanup(8) process for the messages that it takes afterwards without one.
 //!
 //! Indexes count the fields of a name that are left, letter case ignored: deleting upwards leaves every second one.
 //! Index 0 inserts above Postfix's own Received field, 1 below it. From a client in `local_header_rewrite_clients`
@@ -33,8 +36,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The user and group that own the Maildirs: nobody's.
 pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
-const DOORS: [(Kind, usize); 5] =
-    [(Kind::Inet, 48), (Kind::Chroot, 3), (Kind::Submission, 3), (Kind::Signing, 6), (Kind::Bare, 2)];
+const DOORS: [(Kind, usize); 6] = [
+    (Kind::Inet, 56),
+    (Kind::Chroot, 3),
+    (Kind::Submission, 3),
+    (Kind::Signing, 6),
+    (Kind::Bare, 2),
+    (Kind::Owning, 1),
+];
 /// Who has a mailbox in each door's domain; mail to `NAME+Junk` goes into his folder `.Junk`.
 const USERS: [&str; 6] = ["bob", "carol", "dave", "erin", "frank", "grace"];
 /// The domain of senders: whatever comes back to its addresses lies in one mailbox.
@@ -55,6 +64,8 @@ pub enum Kind {
     Signing,
     /// No milter.
     Bare,
+    /// No milter; a client may call itself by any login (XCLIENT), and has to own its sender by `owners/rows` of the vectors.
+    Owning,
 }
 
 /// One smtpd port with a domain of its own, `rN.test`: bob, carol, dave, erin, frank and grace have mailboxes there.
@@ -77,7 +88,7 @@ pub struct Door {
 pub struct Bed {
     root: PathBuf,
     doors: Vec<Door>,
-    taken: [AtomicUsize; 5],
+    taken: [AtomicUsize; 6],
     _watch: ChildStdin,
 }
 
@@ -161,7 +172,7 @@ impl Door {
         let milter = match kind {
             Kind::Inet | Kind::Submission | Kind::Signing => format!("inet:127.0.0.1:{milter_port}"),
             Kind::Chroot => format!("unix:{}/queue/addrauth/m{number}", root.display()),
-            Kind::Bare => String::new(),
+            Kind::Bare | Kind::Owning => String::new(),
         };
         Door { port, milter, signer, domain: format!("r{number}.test"), kind, root: root.to_owned() }
     }
@@ -254,6 +265,13 @@ impl Door {
                 "  -o milter_macro_daemon_name=ORIGINATING\n  -o smtpd_sasl_auth_enable=yes\n  \
                  -o smtpd_sasl_security_options=noanonymous\n  \
                  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
+            }
+            Kind::Owning => {
+                "  -o smtpd_authorized_xclient_hosts=127.0.0.0/8\n  -o smtpd_sasl_auth_enable=yes\n  \
+                 -o smtpd_sender_login_maps=texthash:$config_directory/owners\n  \
+                 -o smtpd_sender_restrictions=reject_authenticated_sender_login_mismatch\n  \
+                 -o myorigin=origin.test\n  -o { mydestination = local.test, other.test }\n  -o recipient_delimiter=+\n  \
+                 -o smtpd_junk_command_limit=100000\n"
             }
             _ => "",
         };
@@ -351,6 +369,8 @@ fn lay_out(root: &Path, doors: &[Door]) {
     let rows = |d: &&str, u: &str| format!("{u}@{d} {d}/{u}/\n{u}+junk@{d} {d}/{u}/.Junk/\n");
     let boxes = domains.iter().flat_map(|d| USERS.map(|u| rows(d, u)));
     write("mailboxes", boxes.chain([format!("@{SENDERS} {SENDERS}/\n")]).collect());
+    // Postfix looks up in lower case, as above.
+    write("owners", include_str!("../vectors/owners/rows").to_lowercase());
     write("transport", "bench.test discard:\nelse.test discard:\n".into());
     log_in_as_alice(root, group);
 }

@@ -73,13 +73,75 @@ fn postfix_hands_over_every_spelling_of_a_field_under_its_bare_name_and_deletes_
     }
 }
 
+/// A field of this name, its value octets `o` in lines of at most `line`, `END` behind them.
+fn long(name: &str, octets: usize, line: usize) -> Vec<u8> {
+    let lines: Vec<Vec<u8>> = vec![b'o'; octets].chunks(line).map(<[u8]>::to_vec).collect();
+    [name.as_bytes(), b": ", &lines.join(&b"\r\n "[..]), b"END"].concat()
+}
+
 #[test]
-fn postfix_cuts_a_field_at_its_header_size_limit_and_deletes_the_whole_of_it() {
+fn postfix_cuts_a_field_at_60_000_octets_deletes_the_whole_of_it_and_what_was_cut_off_is_gone() {
     let Some(bed) = Bed::shared() else { return };
-    let passed = pass(bed, &[&b"X-Auth-Key: "[..], &b"k".repeat(200_000)].concat());
-    assert_eq!(passed.seen.len(), 1);
-    assert!(passed.seen[0].1.len() <= 102_400, "{}", passed.seen[0].1.len());
-    assert_eq!(passed.file, b"From: alice@send.test\nSubject: a\nTo: bob\n\nbody\n");
+    // Below the limit, over it and below header_size_limit, over both; in one line and in folds.
+    for (octets, line) in [(59_000, 59_000), (70_000, 70_000), (200_000, 200_000), (90_000, 900), (200_000, 900)] {
+        let about = format!("{octets} octets in lines of {line}");
+        let after = "X-Auth-Key: behind\r\nX-Auth-Key-Status: VALIDKEY";
+        let passed = pass(bed, &[&long("X-Auth-Key", octets, line)[..], b"\r\n", after.as_bytes()].concat());
+        let names: Vec<&str> = passed.seen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["X-Auth-Key", "X-Auth-Key", "X-Auth-Key-Status"], "{about}");
+        let value = &passed.seen[0].1;
+        let whole = "X-Auth-Key:".len() + value.len();
+        match (octets, line) {
+            (59_000, _) => assert!(value.ends_with(b"END") && whole == "X-Auth-Key: END".len() + octets, "{about}"),
+            (_, 900) => assert!((59_000..=60_000).contains(&whole) && value.ends_with(b"oo"), "{about}: {whole}"),
+            _ => assert_eq!(whole, 60_000, "{about}"),
+        }
+        assert_eq!(passed.body, b"body\r\n", "{about}");
+        // Every key is deleted, and nothing of the long one, whether it was shown or not, became something else.
+        let left = String::from_utf8(passed.file).unwrap();
+        assert_eq!(
+            left, "From: alice@send.test\nSubject: a\nX-Auth-Key-Status: VALIDKEY\nTo: bob\n\nbody\n",
+            "{about}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_of_a_long_field_gets_no_more_of_it_than_the_milter_and_what_follows_is_seen() {
+    let Some(bed) = Bed::shared() else { return };
+    for (octets, line) in [(70_000, 70_000), (200_000, 200_000), (90_000, 900), (200_000, 900)] {
+        let passed =
+            pass(bed, &[&long("X-Odd", octets, line)[..], b"\r\n X-Auth-Key: fold\r\nX-Auth-Key: behind"].concat());
+        let names: Vec<&str> = passed.seen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["X-Odd", "X-Auth-Key"], "{octets} {line}");
+        let file = String::from_utf8(passed.file).unwrap();
+        let shown = String::from_utf8(passed.seen[0].1.clone()).unwrap();
+        assert_eq!(
+            file,
+            format!("From: alice@send.test\nSubject: a\nX-Odd:{shown}\nTo: bob\n\nbody\n"),
+            "{octets} {line}"
+        );
+        assert!(!file.contains("X-Auth-Key") && !file.contains("END"), "{octets} {line}");
+    }
+}
+
+#[test]
+fn postfix_finds_owners_in_the_order_of_the_vectors() {
+    let Some(bed) = Bed::shared() else { return };
+    let (door, to) = (bed.door(Kind::Owning), format!("RCPT TO:<{}>", bed.door(Kind::Bare).address("bob")));
+    let rows = include_str!("../vectors/owners/rows");
+    let owners = include_str!("../vectors/owners/owners");
+    let mut session = smtp::Session::open(door.port);
+    for (sender, owner) in owners.lines().filter_map(|line| line.split_once('\t')) {
+        for login in rows.lines().filter_map(|row| row.split('\t').nth(1)) {
+            assert_eq!(session.say(&format!("XCLIENT LOGIN={login}")).code, 220);
+            assert_eq!(session.say("EHLO client.test").code, 250);
+            assert_eq!(session.say(&format!("MAIL FROM:<{sender}>")).code, 250, "{sender}");
+            let reply = session.say(&to);
+            assert_eq!(reply.code, if login == owner { 250 } else { 553 }, "{login} {sender}: {reply:?}");
+            session.say("RSET");
+        }
+    }
 }
 
 #[test]
