@@ -212,6 +212,12 @@ impl Peer {
         self.0.write_all(&octets).await.unwrap();
     }
 
+    /// The beginning of a frame with a payload of so many octets.
+    pub async fn begin(&mut self, command: u8, length: u32, octets: &[u8]) {
+        let octets = [&(length + 1).to_be_bytes()[..], &[command], octets].concat();
+        self.0.write_all(&octets).await.unwrap();
+    }
+
     /// The next frame; none when the door closed.
     pub async fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
@@ -230,8 +236,12 @@ impl Peer {
 
     /// Whether the next frame is a 451 of this kind.
     pub async fn hears_451(&mut self, kind: &str) -> bool {
-        let heard = self.hear().await;
-        heard.is_some_and(|(command, text)| command == b'y' && text.starts_with(format!("451 {kind} ").as_bytes()))
+        self.hears_reply(&format!("451 {kind} ")).await
+    }
+
+    /// Whether the next frame is a reply that begins so.
+    pub async fn hears_reply(&mut self, begin: &str) -> bool {
+        self.hear().await.is_some_and(|(command, text)| command == b'y' && text.starts_with(begin.as_bytes()))
     }
 
     /// Octets until the door closes or the write would wait; false when it still takes them after `PATIENCE`.

@@ -94,7 +94,7 @@ async fn a_body_of_many_pieces_is_read_to_its_end_where_it_is_wanted_and_the_nex
 }
 
 #[tokio::test]
-async fn n_a_wanted_body_over_its_limit_is_451_and_its_room_is_free_again() {
+async fn n_a_wanted_body_over_its_limit_is_refused_for_good_and_its_room_is_free_again() {
     let limits = Limits { body_octets: 10, bodies_octets: 15, ..Limits::default() };
     let daemon = open(PLACE, limits);
     let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
@@ -102,20 +102,20 @@ async fn n_a_wanted_body_over_its_limit_is_451_and_its_room_is_free_again() {
         // In the first piece, in a later one, and in the end.
         begin(&mut peer, "body").await;
         peer.say(&[(b'B', b"0123456789x")]).await;
-        assert!(peer.hears_451("4.3.0").await);
+        assert!(peer.hears_reply("552 5.3.4 ").await);
         peer.say(&[(b'A', b"")]).await;
         begin(&mut peer, "body").await;
         peer.say(&[(b'B', b"0123456789")]).await;
         assert_eq!(peer.hear().await, CONTINUE);
         peer.say(&[(b'B', b"x")]).await;
-        assert!(peer.hears_451("4.3.0").await);
+        assert!(peer.hears_reply("552 5.3.4 ").await);
         peer.say(&[(b'E', b"")]).await;
-        assert!(peer.hears_451("4.3.0").await);
+        assert!(peer.hears_reply("552 5.3.4 ").await);
         begin(&mut peer, "body").await;
         peer.say(&[(b'B', b"0123456789")]).await;
         assert_eq!(peer.hear().await, CONTINUE);
         peer.say(&[(b'E', b"x")]).await;
-        assert!(peer.hears_451("4.3.0").await);
+        assert!(peer.hears_reply("552 5.3.4 ").await);
     }
     begin(&mut peer, "body").await;
     end(&mut peer, b"0123456789").await;

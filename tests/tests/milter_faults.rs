@@ -290,3 +290,51 @@ async fn n_a_peer_that_reads_no_answers_is_left_and_its_seat_is_free() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     is_well(&mut Peer::negotiate(&daemon.place, POSTFIX).await).await;
 }
+
+#[tokio::test]
+async fn n_a_frame_over_the_limit_is_refused_for_good_although_the_mta_is_still_writing_it() {
+    let daemon = open(PLACE, Limits { milter_frame: 1_000, ..Limits::default() });
+    let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
+    peer.say(&message(b"A\0 b\0")[..2]).await;
+    assert_eq!(peer.hear().await, CONTINUE);
+    // More than what the system's buffers hold: closing over it would take the reply away.
+    let long = [b"A\0".as_slice(), &vec![b'x'; 4 << 20], b"\0"].concat();
+    peer.say(&[(b'L', &long)]).await;
+    assert!(peer.hears_reply("552 5.3.4 ").await);
+    assert_eq!(peer.hear().await, None);
+}
+
+#[tokio::test]
+async fn n_all_connections_share_the_room_for_frames_and_half_of_one_takes_no_more_than_came() {
+    let daemon = open(PLACE, Limits { frames_octets: 200_000, ..Limits::default() });
+    let mut half = Peer::negotiate(&daemon.place, POSTFIX).await;
+    half.say(&message(b"A\0 b\0")).await;
+    assert_eq!(half.hear().await, CONTINUE);
+    half.begin(b'B', 1_000_000, &[b'x'; 100_000]).await;
+    let mut other = Peer::negotiate(&daemon.place, POSTFIX).await;
+    let begin = Instant::now();
+    loop {
+        // As soon as the first half is read there is no room for this.
+        other.say(&message(b"A\0 b\0")).await;
+        assert_eq!(other.hear().await, CONTINUE);
+        other.say(&[(b'B', &[b'x'; 120_000])]).await;
+        match other.hear().await {
+            Some((b'y', text)) => break assert!(text.starts_with(b"451 4.3.2 ")),
+            heard => assert!(heard == Some((b's', vec![])) && begin.elapsed() < Duration::from_secs(10), "{heard:?}"),
+        }
+        other.say(&[(b'A', b"")]).await;
+    }
+    assert_eq!(other.hear().await, None);
+    drop(half);
+    let begin = Instant::now();
+    loop {
+        let mut third = Peer::negotiate(&daemon.place, POSTFIX).await;
+        third.say(&message(b"A\0 b\0")).await;
+        assert_eq!(third.hear().await, CONTINUE);
+        third.say(&[(b'B', &[b'x'; 120_000])]).await;
+        if third.hear().await == Some((b's', vec![])) {
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "the room does not come back");
+    }
+}

@@ -149,13 +149,25 @@ async fn the_judge_of_the_messages_own_snapshot_tells_its_recipients_apart() {
 }
 
 #[tokio::test]
-async fn n_recipients_over_the_limit_are_451_for_the_message_told_apart_or_not() {
-    let daemon = open_with(Fake::splitting(), PLACE, Limits { recipients: 2, ..Limits::default() });
+async fn n_recipients_over_the_limit_come_again_where_rcpt_is_answered_and_are_refused_for_good_where_it_is_not() {
+    let limits = Limits { recipients: 2, ..Limits::default() };
+    let daemon = open_with(Fake::splitting(), PLACE, limits.clone());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     let within = to(&["a@one.example", "b@two.example", "c@one.example"]);
     assert_eq!(sent(&mut mta, &within, "x").await.recipients.len(), 2);
-    let outcome = sent(&mut mta, &to(&["a@one.example", "b@one.example", "c@one.example"]), "x").await;
-    assert!(matches!(&outcome.fate, Fate::Refused(text) if text.starts_with("451 4.3.0 ")), "{outcome:?}");
+    let over = to(&["a@one.example", "b@one.example", "c@one.example", "d@one.example"]);
+    let outcome = sent(&mut mta, &over, "x").await;
+    assert_eq!((outcome.fate, outcome.recipients.len(), outcome.refused.len()), (Fate::Delivered, 2, 2));
+    assert!(outcome.refused.iter().all(|(_, reply)| reply.starts_with("452 4.5.3 ")), "{:?}", outcome.refused);
+
+    let daemon = open(PLACE, limits);
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    for _ in 0..2 {
+        let outcome = sent(&mut mta, &over, "x").await;
+        assert!(matches!(&outcome.fate, Fate::Refused(text) if text.starts_with("554 5.5.3 ")), "{outcome:?}");
+        assert_eq!(sent(&mut mta, &within, "x").await.fate, outcome.fate);
+    }
+    assert_eq!(sent(&mut mta, &to(&["a@one.example", "b@one.example"]), "x").await.recipients.len(), 2);
 }
 
 /// What Postfix 3.7.11 says at RCPT (measured), path and macros; then whom the message is for, as the judge sees it.

@@ -13,6 +13,9 @@ pub struct Limits {
     pub recipients: usize,
     /// Octets of one milter frame, checked before anything is allocated. Postfix sends at most 64 KiB of body at a time.
     pub milter_frame: usize,
+    /// Octets of all milter frames at once, from their first octet until they are done with, beyond 8 KiB of each: a piece of a
+    /// body (64 KiB) on each of a thousand connections. Beyond it the connection ends, with 451 for its message.
+    pub frames_octets: usize,
     /// Milter connections at once: a Postfix smtpd process each, 100 of them by default.
     pub milter_connections: usize,
     /// Messages in flight, between MAIL and our answer: bounds what their headers can occupy (256 KiB each).
@@ -26,7 +29,7 @@ pub struct Limits {
     /// Octets of one name, path or macro value that the MTA tells: Postfix's `line_length_limit`.
     pub milter_text: usize,
     /// Fields in one message which the MTA may be asked to delete (keys, status, results of others). Postfix counts from the
-    /// top for each of them, so its work grows with the square; a message with more is refused for now.
+    /// top for each of them, so its work grows with the square; a message with more is refused.
     pub key_fields: usize,
     /// How long examining one message may take: more than verification (20 s) and decisions (2 s) together.
     pub examine: Duration,
@@ -259,7 +262,7 @@ pub struct Limits {
     pub store_readers: u32,
     /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
     pub keep: Duration,
-    /// Octets of a body that is to be kept: above Postfix's `message_size_limit` of 10,240,000; a larger one is deferred.
+    /// Octets of a body that is to be kept: above Postfix's `message_size_limit` of 10,240,000; a larger one is refused.
     pub body_octets: usize,
     /// Octets of all bodies that are kept in memory at once, until they are written down; beyond it, 451.
     pub bodies_octets: usize,
@@ -315,6 +318,7 @@ impl Default for Limits {
             header_octets: 256 * 1024,
             recipients: 1_000,
             milter_frame: 1024 * 1024,
+            frames_octets: 64 * 1024 * 1024,
             milter_connections: 500,
             messages_in_flight: 500,
             milter_idle: Duration::from_secs(600),

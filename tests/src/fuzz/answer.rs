@@ -7,13 +7,12 @@ use addrauth::case::{
     Decision, Disposition, Finding, Found, KeyStatus, Notify, Recipient, Redirect, Refusal, Reply, Verdict, Why,
 };
 use addrauth::config::Limits;
-use addrauth::mta::milter::frame::{Frame, FrameCodec, strings};
+use addrauth::mta::milter::frame::{Cutter, Frame, strings};
 use addrauth::mta::milter::session::Session;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth::settle::{Permits, Rules, settle};
 use tokio_util::bytes::BytesMut;
-use tokio_util::codec::Decoder;
 
 use crate::world;
 
@@ -37,12 +36,11 @@ pub fn answer(octets: &[u8]) {
     out.clear();
     let said = session.answer(&reply, &recipients, &mut out);
     assert!(said.is_ok() || !settled || actions != 0x1ff, "{reply:?} {said:?}");
-    let mut codec = FrameCodec { limit: limits.milter_frame };
-    let mut frames = Vec::new();
-    while let Some(frame) = codec.decode(&mut out).expect("our own frames are whole") {
+    let (mut frames, mut rest) = (Vec::new(), out.as_ref());
+    while let Some(frame) = Cutter::new(limits.milter_frame).next(&mut rest).expect("our own frames are whole") {
         frames.push(frame);
     }
-    assert!(out.is_empty());
+    assert!(rest.is_empty());
     check(&frames, &reply.verdict, said.is_ok());
     envelope(&frames, &recipients);
 }

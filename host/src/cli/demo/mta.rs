@@ -7,14 +7,13 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_util::codec::Framed;
+use tokio_util::bytes::BytesMut;
 
 use crate::config::{Limits, Listen};
-use crate::mta::milter::frame::{Frame, FrameCodec, answer, command};
+use crate::mta::milter::frame::{Cutter, Frame, Reader, answer, command, put};
 use crate::proto::header::{self, Edit};
 
 mod changes;
@@ -160,7 +159,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection to a milter, kept over many messages.
 pub struct Mta {
-    frames: Framed<Box<dyn Stream>, FrameCodec>,
+    frames: Reader<Box<dyn Stream>>,
     protocol: u32,
     pauses: Vec<(char, Duration)>,
     /// Of the message under way, as in [`Outcome`].
@@ -182,9 +181,9 @@ impl Mta {
             Listen::Inet(address) => Box::new(TcpStream::connect(address).await.map_err(wrong)?),
             Listen::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(wrong)?),
         };
-        let codec = FrameCodec { limit: Limits::default().milter_frame };
+        let cutter = Cutter::new(Limits::default().milter_frame);
         let mut mta = Mta {
-            frames: Framed::new(stream, codec),
+            frames: Reader::new(stream, cutter),
             protocol: 0,
             pauses: Vec::new(),
             recipients: Vec::new(),
@@ -378,7 +377,10 @@ impl Mta {
     }
 
     async fn say(&mut self, command: u8, parts: &[&[u8]]) -> Result<(), Error> {
-        Ok(self.frames.send(Frame::new(command, parts)).await?)
+        let mut out = BytesMut::new();
+        put(&mut out, command, parts, Limits::default().milter_frame)?;
+        let written = self.frames.socket().write_all(&out).await;
+        Ok(written.map_err(crate::mta::milter::Error::Io)?)
     }
 
     async fn hear(&mut self, said: u8) -> Result<Frame, Error> {
@@ -388,7 +390,7 @@ impl Mta {
             self.pauses.push((said.into(), since.elapsed()));
         }
         let answer = answer.map_err(|_| Error::Silent(said.into()))?;
-        Ok(answer.ok_or(Error::Closed(said.into()))??)
+        answer?.ok_or(Error::Closed(said.into()))
     }
 }
 

@@ -1,9 +1,10 @@
 //! `Reply` into frames: all of them in one piece, so that one write carries them.
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 
 use tokio_util::bytes::BytesMut;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::frame::{answer, put};
@@ -11,19 +12,18 @@ use super::terms::Terms;
 use crate::case::{Recipient, Refusal, Reply, Verdict};
 use crate::proto::header::{Edit, KEY_FIELD};
 
-/// What a message gets that could not be examined, or whose answer could not be given.
-const LATER: &[u8] = b"451 4.3.0 Temporary failure, please try again later\0";
-/// What a message gets when the house is full.
-const BUSY: &[u8] = b"451 4.3.2 Too many messages at once, please try again later\0";
 /// What a recipient gets who cannot be in one message with the first (RFC 3463 §3.6: too many recipients).
 const ONE_AT_A_TIME: &[u8] = b"452 4.5.3 One recipient at a time here, please send to this one again\0";
+/// What a recipient gets beyond those that one message may have: his sender brings the rest in another (RFC 5321
+/// §4.5.3.1.10).
+const NO_MORE: &[u8] = b"452 4.5.3 Too many recipients in one message, please send to this one again\0";
 /// The longest reply text: an SMTP line is 512 octets (RFC 5321 §4.5.3.1.5), code, status and CRLF among them.
 const TEXT: usize = 480;
 
 /// The frames of one reply to a message with these recipients; each of at most `limit` octets. Fails where they need what the
 /// MTA did not offer.
-pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<BytesMut, Error> {
-    let mut out = BytesMut::new();
+pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<Wiped, Error> {
+    let mut out = Wiped(BytesMut::new());
     match &reply.verdict {
         Verdict::Accept => {
             edits(&reply.edits, terms, &mut out, limit)?;
@@ -46,17 +46,49 @@ pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> R
     Ok(out)
 }
 
-/// Appends the refusal for now that stands for every fault; a full house says so.
-pub fn tempfail(fault: &Error, out: &mut BytesMut) {
-    let text = if matches!(fault, Error::Full(_)) { BUSY } else { LATER };
+/// Octets that may hold a key: wiped when dropped.
+#[derive(Debug)]
+pub struct Wiped(BytesMut);
+
+impl Deref for Wiped {
+    type Target = BytesMut;
+
+    fn deref(&self) -> &BytesMut {
+        &self.0
+    }
+}
+
+impl DerefMut for Wiped {
+    fn deref_mut(&mut self) -> &mut BytesMut {
+        &mut self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.as_mut().zeroize();
+    }
+}
+
+/// Appends the refusal of a message by a fault: for now or for good, as [`Error::reply`] says.
+pub fn refuse_for(fault: &Error, out: &mut BytesMut) {
     // A frame this short always fits.
-    let _ = put(out, answer::REPLY, &[text], usize::MAX);
+    let _ = put(out, answer::REPLY, &[fault.reply().as_bytes(), b"\0"], usize::MAX);
 }
 
 /// Appends the refusal for now of one recipient: his sender brings him in a message of his own.
 pub fn one_at_a_time(out: &mut BytesMut) {
     // A frame this short always fits.
     let _ = put(out, answer::REPLY, &[ONE_AT_A_TIME], usize::MAX);
+}
+
+/// Appends the refusal of one recipient, whose message goes on without him.
+pub fn refuse_recipient(fault: &Error, out: &mut BytesMut) {
+    match fault {
+        // A frame this short always fits.
+        Error::Recipients(_) => drop(put(out, answer::REPLY, &[NO_MORE], usize::MAX)),
+        _ => refuse_for(fault, out),
+    }
 }
 
 /// Deletions first, in the order given, then insertions: an insertion moves what deletions count.
@@ -75,7 +107,8 @@ fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Res
         let (index, name, value) = match edit {
             Edit::Delete { .. } => continue,
             Edit::Insert { index, name, value } => (*index, name.as_str(), Zeroizing::new(value.clone())),
-            Edit::InsertKey { key } => (0, KEY_FIELD, Zeroizing::new(format!(" {}", key.expose()))),
+            // A text that grows would leave its beginning behind.
+            Edit::InsertKey { key } => (0, KEY_FIELD, Zeroizing::new([" ", key.expose()].concat())),
         };
         if !terms.may_insert() {
             return Err(Error::NotOffered("add header fields"));
@@ -176,11 +209,9 @@ fn is_status(status: &str, class: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::codec::Decoder;
-
     use super::*;
     use crate::case::Redirect;
-    use crate::mta::milter::frame::{Frame, FrameCodec};
+    use crate::mta::milter::frame::{Cutter, Frame};
     use crate::proto::address::Address;
 
     fn terms(actions: u32, protocol: u32) -> Terms {
@@ -306,9 +337,9 @@ mod tests {
 
     /// Command and payload of each frame, but for the last, which accepts the message.
     fn changes(reply: &Reply, to: &[Recipient], actions: u32) -> Result<Vec<String>, Error> {
-        let mut out = frames(reply, to, &terms(actions, 0x1f_ffff), 1 << 20)?;
-        let mut said = Vec::new();
-        while let Some(frame) = (FrameCodec { limit: 1 << 20 }).decode(&mut out).unwrap() {
+        let out = frames(reply, to, &terms(actions, 0x1f_ffff), 1 << 20)?;
+        let (mut said, mut rest) = (Vec::new(), out.as_ref());
+        while let Some(frame) = Cutter::new(1 << 20).next(&mut rest).unwrap() {
             said.push(format!("{}{}", char::from(frame.command), frame.payload.escape_ascii()));
         }
         assert_eq!(said.pop().as_deref(), Some("a"));

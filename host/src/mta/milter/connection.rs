@@ -1,26 +1,32 @@
 //! One connection: reads frames, has messages examined and kept, and writes each answer at once.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::bytes::BytesMut;
-use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize;
 
 use super::Error;
-use super::answer::tempfail;
+use super::answer::refuse_for;
 use super::body::Pieces;
-use super::frame::{Frame, FrameCodec, command};
+use super::frame::{Cutter, Frame, Reader, command};
 use super::listen::Socket;
 use super::session::{Act, Session};
 use crate::case::{Case, Mail, Recipient};
 use crate::config::Limits;
 use crate::mta::Judge;
+
+/// How a Postfix begins what it calls itself (`v`).
+const POSTFIX: &str = "Postfix";
+const HOUR: Duration = Duration::from_secs(3_600);
+/// How long an MTA may take to read why its connection ends.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 pub(super) struct Door<J> {
@@ -30,10 +36,32 @@ pub(super) struct Door<J> {
     pub(super) messages: Arc<Semaphore>,
     /// Room for the octets of bodies that are to be kept.
     pub(super) bodies: Arc<Semaphore>,
+    /// Room for the octets of frames, until they are dropped.
+    pub(super) frames: Arc<Semaphore>,
+    /// Every message of an MTA is refused, and why.
+    pub(super) foreign: Hourly,
+    /// An MTA does not say that it is a Postfix.
+    pub(super) unknown: Hourly,
     /// No new messages.
     pub(super) stopping: CancellationToken,
     /// No messages at all any more.
     pub(super) stopped: CancellationToken,
+}
+
+/// What is told in the log once an hour: a line for each message would drown the others.
+#[derive(Debug, Default)]
+pub(super) struct Hourly(Mutex<Option<Instant>>);
+
+impl Hourly {
+    /// Whether it is time to tell it; if so, it is told for an hour.
+    fn is_due(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|at| at.elapsed() >= HOUR);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
+    }
 }
 
 /// Serves a connection to its end; `seated` is false where there are too many, and then every MAIL gets 451.
@@ -41,7 +69,7 @@ pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seated: bo
     let limits = door.limits.clone();
     let splits = door.judge.borrow().splits();
     let mut connection = Connection {
-        frames: FramedRead::new(socket, FrameCodec { limit: limits.milter_frame }),
+        frames: Reader::new(socket, Cutter::within(limits.milter_frame, Arc::clone(&door.frames))),
         session: Session::new(limits, splits),
         out: BytesMut::new(),
         current: None,
@@ -55,7 +83,7 @@ pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seated: bo
 }
 
 struct Connection<J> {
-    frames: FramedRead<Socket, FrameCodec>,
+    frames: Reader<Socket>,
     session: Session,
     out: BytesMut,
     current: Option<Current<J>>,
@@ -81,7 +109,9 @@ impl<J: Judge> Connection<J> {
     /// Until the MTA is done.
     async fn converse(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.next().await? {
-            let waits = match self.session.take(&frame, &mut self.out)? {
+            let act = self.session.take(&frame, &mut self.out)?;
+            self.tell_who(frame.command);
+            let waits = match act {
                 Act::Read => {
                     // Macros of another client's connection end a message as well as an abort does.
                     if !self.session.in_flight() {
@@ -120,9 +150,21 @@ impl<J: Judge> Connection<J> {
             () = self.door.stopped.cancelled() => Err(Error::Stopping),
             () = self.door.stopping.cancelled(), if self.current.is_none() && !self.session.in_flight() => Ok(None),
             next = timeout(patience, self.frames.next()) => match next {
-                Ok(frame) => frame.transpose(),
+                Ok(frame) => frame,
                 Err(_) => Err(Error::Silent { what: "silent", limit: patience }),
             },
+        }
+    }
+
+    /// Tells the log, not too often, of an MTA whose messages are refused, or that says at MAIL to be none that is known here.
+    fn tell_who(&self, command: u8) {
+        if let Some(why) = self.session.foreign() {
+            if self.door.foreign.is_due() {
+                tracing::warn!("every message of a mail server gets 451, since its milter is not supported yet: {why}");
+            }
+        } else if command == command::MAIL && !self.session.mta().starts_with(POSTFIX) && self.door.unknown.is_due() {
+            let mta = self.session.mta();
+            tracing::warn!(mta, "a mail server does not say that it is a Postfix: see BUGS in addrauth(1)");
         }
     }
 
@@ -202,7 +244,7 @@ impl<J: Judge> Connection<J> {
         self.current = None;
     }
 
-    /// Leaves the answer in the output: the judge's, or 451. False when the MTA closed and wants none.
+    /// Leaves the answer in the output: the judge's, or a refusal. False when the MTA closed and wants none.
     async fn answer(&mut self, mail: Option<Box<Mail>>, rest: &[u8]) -> Result<bool, Error> {
         let due = Instant::now() + self.door.limits.milter_answer;
         let examined = match mail {
@@ -224,13 +266,13 @@ impl<J: Judge> Connection<J> {
         let said = match kept {
             Ok(case) => self.session.answer(&case.reply, &case.mail.recipients, &mut self.out),
             Err(fault) => {
-                tempfail(&fault, &mut self.out);
+                refuse_for(&fault, &mut self.out);
                 Err(fault)
             }
         };
         let id = self.current.take().and_then(|current| current.queue_id);
         if let Err(fault) = said {
-            tracing::warn!(queue_id = id.as_deref().unwrap_or("-"), "the message gets 451: {fault}");
+            tracing::warn!(queue_id = id.as_deref().unwrap_or("-"), "the message is refused: {fault}");
         }
         Ok(true)
     }
@@ -247,7 +289,7 @@ impl<J: Judge> Connection<J> {
             biased;
             () = self.door.stopped.cancelled() => Err(Error::Stopping),
             case = timeout_at(deadline, Box::pin(examining)) => Ok(Some(outcome(case, "examining", limit))),
-            next = self.frames.next() => match next.transpose()? {
+            next = self.frames.next() => match next? {
                 // Nobody waits any more: nothing is owed for a message that was not taken.
                 None => Ok(None),
                 Some(frame) if matches!(frame.command, command::ABORT | command::QUIT) => {
@@ -278,23 +320,41 @@ impl<J: Judge> Connection<J> {
             return Ok(());
         }
         let limit = self.door.limits.milter_write;
-        let written = timeout(limit, self.frames.get_mut().write_all(&self.out)).await;
-        self.out.clear();
+        let written = timeout(limit, self.frames.socket().write_all(&self.out)).await;
+        self.wipe();
         Ok(written.map_err(|_| Error::Silent { what: "not reading", limit })??)
     }
 
-    /// The end by a fault: the message in flight gets 451 if the MTA still listens, else by the MTA's default action.
+    /// What was written may hold a key.
+    fn wipe(&mut self) {
+        self.out.as_mut().zeroize();
+        self.out.clear();
+    }
+
+    /// The end by a fault: the message in flight is refused if the MTA still listens, else by the MTA's default action.
     async fn part(&mut self, fault: &Error) {
         tracing::warn!(queue_id = self.session.queue_id(), "a milter connection ends: {fault}");
         if self.session.in_flight() || self.current.is_some() {
-            tempfail(fault, &mut self.out);
+            refuse_for(fault, &mut self.out);
         }
+        let stopped = self.door.stopped.clone();
         let farewell = async {
             self.write().await?;
-            Ok::<_, Error>(self.frames.get_mut().shutdown().await?)
+            self.frames.socket().shutdown().await?;
+            if matches!(fault, Error::Stopping) { Ok(()) } else { self.frames.drain().await }
         };
-        // The fault is told; that its farewell fails too adds nothing.
-        let _ = timeout(Duration::from_secs(1), farewell).await;
+        tokio::select! {
+            biased;
+            // The fault is told; that its farewell fails too adds nothing.
+            _ = timeout(FAREWELL, farewell) => {}
+            () = stopped.cancelled(), if !matches!(fault, Error::Stopping) => {}
+        }
+    }
+}
+
+impl<J> Drop for Connection<J> {
+    fn drop(&mut self) {
+        self.out.as_mut().zeroize();
     }
 }
 

@@ -1,14 +1,19 @@
 //! One message as it comes in, frame by frame, until it is a `Mail`.
 
 use std::mem::take;
+use std::ops::Range;
 use std::time::SystemTime;
+
+use zeroize::Zeroizing;
 
 use super::Error;
 use super::frame::strings;
 use crate::case::{Client, Field, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
-use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, hides_key, key_value};
+use crate::proto::header::{
+    Bounds, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, Span, hides_field, hides_key, key_value, scan,
+};
 use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
 use crate::proto::results::RESULTS_FIELD;
@@ -17,6 +22,11 @@ use crate::proto::results::RESULTS_FIELD;
 const OURS: [&str; 3] = [STATUS_FIELD, MARK_FIELD, RESULTS_FIELD];
 /// The fields whose values are secret.
 const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
+
+/// Fields by which a header that comes again as the body is known: no message begins with three of its own fields by chance.
+const OPENING: usize = 3;
+/// Octets of each that are compared.
+const OPENING_LINE: usize = 256;
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +50,7 @@ pub(super) enum Stage {
 pub(super) struct Message {
     /// How far it has come.
     pub(super) stage: Stage,
-    /// Why it will get 451.
+    /// Why it will be refused.
     pub(super) fault: Option<Error>,
     /// A recipient of whom it is still to be said whether he may stay beside the first.
     pub(super) asked: Option<Recipient>,
@@ -49,6 +59,8 @@ pub(super) struct Message {
     octets: usize,
     /// Fields that count, whatever the limits say, because the MTA may have to delete them.
     doomed: usize,
+    /// The first fields' names, and the first lines of their values.
+    opening: Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 impl Message {
@@ -71,15 +83,23 @@ impl Message {
             malformed: false,
             truncated: false,
         };
-        Message { stage: Stage::Envelope, fault: None, asked: None, mail, fields: 0, octets: 0, doomed: 0 }
+        Message {
+            stage: Stage::Envelope,
+            fault: None,
+            asked: None,
+            mail,
+            fields: 0,
+            octets: 0,
+            doomed: 0,
+            opening: Vec::new(),
+        }
     }
 
-    /// MAIL: the reverse-path, of at most `limit` octets, and its parameters.
+    /// MAIL: the reverse-path, no address where it has more than `limit` octets, and its parameters, of which those that are
+    /// not known, or say what cannot be read, say nothing.
     pub(super) fn begin(&mut self, payload: &[u8], limit: usize) -> Result<(), Error> {
         let words = strings(payload).ok_or(Error::Malformed("MAIL"))?;
-        let Some((path, parameters)) = words.split_first().filter(|(path, _)| path.len() <= limit) else {
-            return Err(Error::Malformed("MAIL"));
-        };
+        let (path, parameters) = words.split_first().ok_or(Error::Malformed("MAIL"))?;
         for parameter in parameters {
             if parameter.eq_ignore_ascii_case(b"SMTPUTF8") {
                 self.mail.smtputf8 = true;
@@ -90,6 +110,7 @@ impl Message {
         }
         self.mail.reverse_path = match bare(path) {
             b"" => ReversePath::Null,
+            inner if inner.len() > limit => ReversePath::Path(None),
             inner => ReversePath::Path(Address::parse(inner, self.mail.smtputf8).ok()),
         };
         Ok(())
@@ -125,9 +146,10 @@ impl Message {
     /// Reads a recipient, by the MTA's own word where it `told` one; [`Message::join`] makes him one of the message's.
     pub(super) fn recipient(&self, payload: &[u8], told: Option<&[u8]>, limits: &Limits) -> Result<Recipient, Error> {
         let words = strings(payload).ok_or(Error::Malformed("RCPT"))?;
-        let Some(path) = words.first().filter(|path| path.len() <= limits.milter_text) else {
-            return Err(Error::Malformed("RCPT"));
-        };
+        let path = words.first().ok_or(Error::Malformed("RCPT"))?;
+        if path.len() > limits.milter_text {
+            return Err(Error::Path(limits.milter_text));
+        }
         if self.mail.recipients.len() >= limits.recipients {
             return Err(Error::Recipients(limits.recipients));
         }
@@ -159,6 +181,9 @@ impl Message {
         let words = strings(payload).ok_or(Error::Malformed("header"))?;
         let &[name, value] = words.as_slice() else { return Err(Error::Malformed("header")) };
         let name = name.trim_ascii_end();
+        if self.opening.len() < OPENING {
+            self.opening.push((name.to_ascii_lowercase(), Zeroizing::new(first_line(value).to_vec())));
+        }
         self.fields = self.fields.saturating_add(1);
         self.octets = self.octets.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
         let over = self.fields > limits.header_fields || self.octets > limits.header_octets;
@@ -208,6 +233,18 @@ impl Message {
         Ok(())
     }
 
+    /// Whether the body begins with the header's first fields: then it is no body, but the whole message once more.
+    pub(super) fn comes_again(&self, body_start: &[u8]) -> bool {
+        let block = scan(body_start, Bounds { fields: OPENING, octets: usize::MAX });
+        let octets = |range: &Range<usize>| body_start.get(range.clone()).unwrap_or_default();
+        let same = |((name, line), span): (&(Vec<u8>, Zeroizing<Vec<u8>>), &Span)| {
+            octets(&span.name).eq_ignore_ascii_case(name) && first_line(octets(&span.value)) == line.as_slice()
+        };
+        self.opening.len() == OPENING
+            && block.fields.len() == OPENING
+            && self.opening.iter().zip(&block.fields).all(same)
+    }
+
     /// The header is over, and this is how the body begins; empty where there is none.
     ///
     /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
@@ -220,6 +257,12 @@ impl Message {
         let (fields, recipients) = (take(&mut self.mail.fields), take(&mut self.mail.recipients));
         Mail { fields, keys, new_keys, recipients, ..self.mail.clone() }
     }
+}
+
+/// The first line of a field's value without blanks around it, or the beginning of a long one.
+fn first_line(value: &[u8]) -> &[u8] {
+    let line = value.split(|octet| matches!(octet, b'\r' | b'\n')).next().unwrap_or_default().trim_ascii();
+    line.get(..OPENING_LINE).unwrap_or(line)
 }
 
 /// A path without its angle brackets.
@@ -270,10 +313,8 @@ mod tests {
         let limits = Limits { recipients: 1, milter_text: 20, ..Limits::default() };
         let mut message = begun();
         assert!(matches!(message.recipient(b"", None, &limits), Err(Error::Malformed(_))));
-        assert!(matches!(
-            message.recipient(&[&[b'x'; 21][..], b"\0"].concat(), None, &limits),
-            Err(Error::Malformed(_))
-        ));
+        let long = [&[b'x'; 21][..], b"\0"].concat();
+        assert!(matches!(message.recipient(&long, None, &limits), Err(Error::Path(20))));
         for (path, address) in [(&b"<Bob@Two.Example>"[..], true), (b"postmaster", false), (b"<b\xff@c>", false)] {
             let recipient = message.recipient(&[path, b"\0"].concat(), None, &limits).unwrap();
             assert_eq!((recipient.path.as_slice(), recipient.address().is_some()), (path, address));

@@ -3,9 +3,12 @@
 //! Frames come in ([`frame`]), and a [`session`] without I/O makes a `Mail` of them. It is examined at the first piece of its
 //! body, which is not answered before it is known whether the body is wanted: nearly always it is not, and the MTA need not
 //! send the rest. At the end of the message everything is answered in one write ([`answer`]). Whatever goes wrong
-//! with a message ends in 451 for it: a malformed frame, a wrong order, a panic, a deadline, an action that the MTA does not
-//! offer. What goes wrong with the connection ends the connection, and the MTA's default action, which has to be `tempfail`,
-//! does the same.
+//! with a message ends in its refusal ([`Error::reply`]): for good where it lies in the message, such as too many recipients;
+//! for now where it lies here, such as a malformed frame, a panic, a deadline, an action that the MTA does not offer. What goes
+//! wrong with the connection ends the connection, and the MTA's default action, which has to be `tempfail`, does the same.
+//!
+//! A detail that cannot be read, such as a client's address, is a fact that is missing. It neither refuses a message nor ends
+//! a connection.
 //!
 //! Recipients are those that came to us: where another milter after us refuses one of them, the MTA does not tell.
 
@@ -33,7 +36,7 @@ pub mod terms;
 pub use error::Error;
 pub use listen::{Listener, Socket, check};
 
-use connection::Door;
+use connection::{Door, Hourly};
 
 /// How long to wait when the system has no more descriptors.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(200);
@@ -54,6 +57,9 @@ pub async fn serve<J: Judge>(
         judge,
         messages: Arc::new(Semaphore::new(limits.messages_in_flight)),
         bodies: Arc::new(Semaphore::new(limits.bodies_octets.min(Semaphore::MAX_PERMITS))),
+        frames: Arc::new(Semaphore::new(limits.frames_octets.min(Semaphore::MAX_PERMITS))),
+        foreign: Hourly::default(),
+        unknown: Hourly::default(),
         limits,
         stopping: shutdown.clone(),
         stopped: stopped.clone(),
