@@ -320,3 +320,33 @@ fn a_missing_sentence_an_empty_name_a_long_file_and_a_get_are_found() {
     assert_eq!(outward_faults("host/src/case.rs", &"\n".repeat(LINES + 1)).len(), 1);
     assert!(outward_faults("host/src/case.rs", &"\n".repeat(LINES)).is_empty());
 }
+
+#[test]
+fn what_the_verbs_print_goes_through_one_place() {
+    let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/src/cli");
+    let (mut folders, mut seen) = (vec![cli.clone()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let place = path.strip_prefix(&cli).unwrap().display().to_string();
+            if place == "printed.rs" || place.ends_with("tests.rs") {
+                continue;
+            }
+            let words = tokens(&fs::read_to_string(&path).unwrap());
+            let past = |w: &[String]| {
+                let stream = w[0] == "::" && matches!(w[1].as_str(), "stdout" | "stderr") && w[2] == "(" && w[3] == ")";
+                stream && w[5] != "is_terminal"
+            };
+            assert!(!words.windows(6).any(past), "{place} writes to a standard stream past cli/printed.rs");
+            seen += usize::from(words.iter().any(|word| word == "println"));
+        }
+    }
+    let own = fs::read_to_string(cli.join("mod.rs")).unwrap();
+    assert!(
+        seen > 3 && ["println", "print", "eprintln"].iter().all(|name| own.contains(&format!("macro_rules! {name} ")))
+    );
+}

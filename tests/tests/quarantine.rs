@@ -402,7 +402,7 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
 
     let (code, out, _) = stage.run("show 2");
     assert_eq!(code, Some(0));
-    assert!(out.contains("X-Odd: a\\u{1b}[2Jb") && out.contains("\n  ..two dots\n"), "{out}");
+    assert!(out.contains("X-Odd: a\\u001b[2Jb") && out.contains("\n  ..two dots\n"), "{out}");
     let (code, out, _) = stage.run("show 1 --raw");
     assert_eq!((code, out), (Some(0), format!("{STATUS}{HEADER}\r\n{BODY}")));
 
@@ -426,4 +426,41 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
     assert_eq!(out.status.code(), Some(2));
     assert!(String::from_utf8(out.stderr).unwrap().contains("Has it run"));
     assert!(!nowhere.path().join("state").exists(), "looking makes nothing");
+}
+
+#[tokio::test]
+async fn no_verb_prints_what_steers_a_terminal_or_is_not_seen_and_its_json_keeps_the_value() {
+    let stage = stage(|_| {}).await;
+    let odd = "a\u{9b}2Jb\u{202e}c\u{61c}d\u{200b}e\u{e0041}f\u{1b}[2Jg\u{7f}h\u{2028}i";
+    let mut message = mail(&format!("{HEADER}X-Odd: {odd}\r\n"), &[BOB]);
+    message.client.helo = odd.into();
+    message.client.name = Some(odd.into());
+    message.login = None;
+    stage.keep(message).await;
+    let config = stage.home.path().join("addrauth.toml");
+    let mut told = 0;
+    for verb in ["quarantine list", "quarantine show 1", "journal list", "journal show 1", "why 1", "journal summary"] {
+        for json in [false, true] {
+            let mut command = Command::new(binary());
+            command.args(verb.split(' ')).arg("--config").arg(&config);
+            command.args(json.then_some("--json"));
+            let printed = command.output().unwrap();
+            assert_eq!(printed.status.code(), Some(0), "{verb}: {}", String::from_utf8_lossy(&printed.stderr));
+            for octets in [printed.stdout.clone(), printed.stderr] {
+                let text = String::from_utf8(octets).unwrap();
+                let hidden = |c: char| c != '\n' && c != '\t' && addrauth::proto::text::is_hidden(c);
+                assert!(!text.contains(hidden), "{verb} json {json}: {text:?}");
+            }
+            let text = String::from_utf8(printed.stdout).unwrap();
+            if json {
+                let values = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
+                let values: Vec<serde_json::Value> = values.map(Result::unwrap).collect();
+                // `to_string` prints them as they are.
+                told += usize::from(values.iter().any(|value| value.to_string().contains("\u{202e}c\u{61c}d")));
+            } else {
+                told += usize::from(text.contains("a\\u009b2Jb\\u202ec\\u061cd\\u200be\\udb40\\udc41f"));
+            }
+        }
+    }
+    assert!(told >= 4, "what a stranger wrote is among it: {told}");
 }

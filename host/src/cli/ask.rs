@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Context, exit};
+use super::{Context, exit, printed};
 use crate::case::{Found, KeyStatus, Limited, Why};
 use crate::config::Limits;
 use crate::files;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::{BadRecord, Record};
+use crate::proto::text;
 use crate::verify::{Endpoint, Endpoints, Published, Verifier};
 
 /// Look an address's Authentication Server up and ask it about a key
@@ -56,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(report) => {
             let text = if context.json { format!("{:#}\n", report.json()) } else { report.text() };
             // A reader that went away wants no answer.
-            let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
+            let _ = io::Write::write_all(&mut printed::out(), text.as_bytes());
             report.exit()
         }
         Err(text) => {
@@ -137,7 +138,7 @@ impl Report {
             lines.push(answer_text(&self.address, found, self.took));
         }
         // What DNS said may hold control characters that a terminal would obey.
-        let tame = |line: &String| line.replace(char::is_control, "\u{fffd}") + "\n";
+        let tame = |line: &String| text::shown(line) + "\n";
         lines.iter().map(tame).collect()
     }
 

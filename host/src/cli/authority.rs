@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, exit};
+use super::{Context, exit, printed};
 use crate::authority::{self, AskEverywhere, Authority, Poster, Streams};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
@@ -79,7 +79,7 @@ pub async fn run(_args: Args, context: &Context) -> ExitCode {
     match start(context).await {
         Ok(()) => exit::YES,
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "addrauth authority: {e}");
+            let _ = writeln!(printed::err(), "addrauth authority: {e}");
             exit::unknown()
         }
     }

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, exit};
+use super::{Context, exit, printed};
 use crate::config::Config;
 use crate::proto::address::Address;
+use crate::proto::text;
 
 mod domain;
 mod installation;
@@ -66,8 +67,7 @@ struct Report(Vec<Check>);
 impl Report {
     fn add(&mut self, state: State, about: &str, text: impl Into<String>) {
         // What DNS, a server or another program said may hold control characters that a terminal would obey.
-        let tame = |text: String| text.replace(char::is_control, "\u{fffd}");
-        self.0.push(Check { about: tame(about.to_owned()), state, text: tame(text.into()) });
+        self.0.push(Check { about: text::shown(about), state, text: text::shown(&text.into()) });
     }
 
     fn good(&mut self, about: &str, text: impl Into<String>) {
@@ -128,7 +128,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     let domain = match args.domain.as_deref().map(domain_name).transpose() {
         Ok(domain) => domain,
         Err(text) => {
-            let _ = writeln!(std::io::stderr(), "addrauth doctor: {text}");
+            let _ = writeln!(printed::err(), "addrauth doctor: {text}");
             return exit::unknown();
         }
     };
@@ -143,7 +143,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
         report.text()
     };
     // A reader that went away wants no report; the exit code tells.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = printed::out().write_all(text.as_bytes());
     report.exit()
 }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::{Context, exit, fail, key};
+use super::{Context, exit, fail, key, printed};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::store::{self, Keyring, KeyringRow, Opening};
@@ -184,7 +184,7 @@ fn object(row: &KeyringRow, now: SystemTime) -> serde_json::Value {
 }
 
 fn print(text: impl std::fmt::Display) -> Result<(), Error> {
-    let mut out = std::io::stdout().lock();
+    let mut out = printed::out();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::Write)
 }
 

@@ -8,6 +8,19 @@ use crate::files;
 use crate::policy::Trial;
 use crate::store::{Error as StoreError, Ledger, Opening, is_there};
 
+// Those of the standard library print what a stranger wrote as it is, and panic where a stream cannot be written. These are for
+// every verb; they stand before the modules, and so count in them.
+macro_rules! println {
+    () => { $crate::cli::printed::print(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::cli::printed::print(format_args!("{}\n", format_args!($($words)*))) };
+}
+macro_rules! print {
+    ($($words:tt)*) => { $crate::cli::printed::print(format_args!($($words)*)) };
+}
+macro_rules! eprintln {
+    ($($words:tt)*) => { $crate::cli::printed::say(format_args!("{}\n", format_args!($($words)*))) };
+}
+
 pub mod address;
 pub mod ask;
 pub mod authority;
@@ -19,6 +32,7 @@ pub mod journal;
 pub mod key;
 pub mod keyring;
 pub mod policy;
+mod printed;
 pub mod quarantine;
 pub mod record;
 pub mod report;

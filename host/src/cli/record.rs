@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Context, exit};
+use super::{Context, exit, printed};
 use crate::config::Config;
 use crate::proto::address::{Address, DOMAIN_MAX};
 use crate::proto::record::{Claim, Record};
@@ -75,17 +75,17 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     };
     let text = if context.json { format!("{:#}\n", sheet.json()) } else { sheet.zone() };
     // A reader that went away wants no records.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = printed::out().write_all(text.as_bytes());
     if !context.json {
         for warning in &sheet.warnings {
-            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+            let _ = writeln!(printed::err(), "warning: {warning}");
         }
     }
     exit::YES
 }
 
 fn complain(text: &str, code: ExitCode) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "addrauth record: {text}");
+    let _ = writeln!(printed::err(), "addrauth record: {text}");
     code
 }
 

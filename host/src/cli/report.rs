@@ -8,7 +8,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::parse_duration;
 use serde_json::json;
 
-use super::{Context, exit, key};
+use super::{Context, exit, key, printed};
 use crate::authority::{self, Authority, Forged, SeenBy};
 
 /// Tell who is being forged, how often, and where it was seen
@@ -38,7 +38,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(forged) => {
             let text =
                 if context.json { as_json(&forged, args.seen_by) } else { as_text(&forged, args.seen_by) + "\n" };
-            let mut out = std::io::stdout().lock();
+            let mut out = printed::out();
             match write!(out, "{text}").and_then(|()| out.flush()) {
                 Ok(()) => exit::YES,
                 Err(_) => exit::unknown(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Context, exit, fail};
+use super::{Context, exit, fail, printed};
 use crate::config::{Config, Limits};
 use crate::store::{self, CopiedTable, Error, Migrated, Opening, Status};
 
@@ -183,7 +183,7 @@ fn told(status: &Status) -> String {
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    let mut out = std::io::stdout().lock();
+    let mut out = printed::out();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => code,
         Err(_) => exit::unknown(),

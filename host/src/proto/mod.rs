@@ -9,4 +9,5 @@ pub mod network;
 pub mod record;
 pub mod results;
 pub mod seal;
+pub mod text;
 pub mod wire;

@@ -19,7 +19,7 @@ pub(super) fn row(n: usize, act: &Act, ending: &Ending, wrong: &[String]) {
     }
     if act.expected.is_none() {
         match &ending.delivered {
-            Some(message) => println!("\n{}", String::from_utf8_lossy(message)),
+            Some(message) => println!("\n{}", String::from_utf8_lossy(message).replace("\r\n", "\n")),
             None => println!("\nNothing is delivered.\n"),
         }
     }
@@ -60,5 +60,5 @@ pub(super) fn connect(scene: &Scene) -> std::io::Result<()> {
     println!();
     println!("    From: alice@sender.example");
     println!("    X-Auth-Key: {}", scene.key.expose());
-    std::io::Write::flush(&mut std::io::stdout())
+    std::io::Write::flush(&mut crate::cli::printed::out())
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::{Value, json};
 
+use crate::proto::text;
 use crate::store::{Held, HeldFor};
 
 /// Octets of a line that are printed: the longest one that SMTP knows (RFC 5321 §4.5.3.1.6).
@@ -78,25 +79,23 @@ pub(super) fn halves(message: &[u8]) -> (&[u8], &[u8]) {
     (message, &[])
 }
 
-/// A line without its ending, cut where it is over-long, such that no octet of a stranger's moves the cursor: what is no printable text is escaped.
-pub(super) fn printable(line: &[u8]) -> String {
-    let line = line.strip_suffix(b"\n").map_or(line, |l| l.strip_suffix(b"\r").unwrap_or(l));
+/// A line without its ending, cut where it is over-long.
+pub(super) fn line(octets: &[u8]) -> String {
+    let line = octets.strip_suffix(b"\n").map_or(octets, |l| l.strip_suffix(b"\r").unwrap_or(l));
     match line.get(..WIDTH) {
-        Some(begin) if line.len() > WIDTH => plain(&String::from_utf8_lossy(begin)) + "[…]",
-        _ => plain(&String::from_utf8_lossy(line)),
+        Some(begin) if line.len() > WIDTH => String::from_utf8_lossy(begin).into_owned() + "[…]",
+        _ => String::from_utf8_lossy(line).into_owned(),
     }
 }
 
-/// Text without control characters and without marks that turn its direction: those are escaped.
+/// The same such that no octet of a stranger's moves the cursor.
+pub(super) fn printable(octets: &[u8]) -> String {
+    plain(&line(octets))
+}
+
+/// Text of one line as it may be printed; a tab is a blank.
 pub(super) fn plain(text: &str) -> String {
-    let turns =
-        |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    let one = |c: char| match c {
-        '\t' => " ".to_owned(),
-        c if c.is_control() || turns(c) => c.escape_unicode().to_string(),
-        c => c.to_string(),
-    };
-    text.chars().map(one).collect()
+    text::shown(&text.replace('\t', " "))
 }
 
 /// A time as RFC 3339; what no calendar reaches, as the last moment of it.
@@ -111,11 +110,11 @@ mod tests {
 
     #[test]
     fn what_is_shown_moves_no_cursor() {
-        assert_eq!(printable(b"a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb");
-        assert_eq!(printable("\u{202e}moc\tü".as_bytes()), "\\u{202e}moc ü");
+        assert_eq!(printable(b"a\x1b[2Jb\r\n"), "a\\u001b[2Jb");
+        assert_eq!(printable("\u{202e}moc\tü".as_bytes()), "\\u202emoc ü");
         assert_eq!(printable(&[b'x'; WIDTH]).len(), WIDTH);
         assert!(printable(&[b'x'; 2 * WIDTH]).ends_with("xx[…]"));
-        assert_eq!(printable(b"\xff\r"), "\u{fffd}\\u{d}");
+        assert_eq!(printable(b"\xff\r"), "\u{fffd}\\u000d");
     }
 
     #[test]

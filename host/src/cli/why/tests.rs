@@ -306,7 +306,7 @@ async fn what_was_erased_or_left_out_is_no_other_decision() {
 
 #[test]
 fn nothing_from_outside_steers_a_terminal() {
-    assert_eq!(text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u{1b}[31m\\u{d}\\u{a}\\u{202e}ü");
+    assert_eq!(text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u001b[31m\\u000d\\u000a\\u202eü");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::proof::Proof;
 use super::{Account, keys, words};
 use crate::case::{Decision, KeyStatus, Story, ToldFinding, stamp};
 use crate::policy::Recomputed;
+pub(crate) use crate::proto::text::shown;
 use crate::store::{HeldTrace, SentTrace};
 
 /// As wide as a line may be.
@@ -311,17 +312,4 @@ impl Page {
         self.text.push_str(line.trim_end());
         self.text.push('\n');
     }
-}
-
-/// Text from outside as it may stand on a terminal: what steers one, or turns its lines around, is escaped.
-pub(crate) fn shown(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut out = String::new();
-    for c in text.chars() {
-        if steers(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    out
 }

@@ -1,0 +1,94 @@
+//! Text as it may be printed: for a terminal, a log line and a program alike.
+//!
+//! Subjects, addresses, DNS records and the words of other servers are chosen by strangers. Whatever of them is printed goes
+//! through here.
+
+/// Whether a character is not what it looks like: it steers a terminal, ends a line, turns the direction of the text around it,
+/// or is not seen at all.
+///
+/// Controls (C0, DEL, C1), the marks, embeddings and isolates of bidirectional text (UAX #9), line and paragraph separators, and
+/// all that is drawn as nothing (Default_Ignorable_Code_Point of Unicode 16, unassigned ones of its planes too, and the
+/// annotation marks).
+pub fn is_hidden(c: char) -> bool {
+    match c {
+        ' '..='~' => false,
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{61c}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' => true,
+        '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' => true,
+        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' => true,
+        c => c.is_control(),
+    }
+}
+
+/// The text of one line: what is hidden in it, a line's end too, stands as `\uXXXX`, as JSON spells it, so that a JSON text stays
+/// one of the same value.
+pub fn shown(text: &str) -> String {
+    escaped(text, |_| false)
+}
+
+/// The same for several lines: what ends a line stays, and a tab.
+pub fn shown_lines(text: &str) -> String {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if stays(c) || !is_hidden(c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            out.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_steers_turns_or_is_not_seen_is_spelt_and_all_else_stays() {
+        let hidden = "\0\u{7}\u{1b}\r\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\
+            \u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\
+            \u{fff9}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e01ef}";
+        for c in hidden.chars() {
+            assert!(is_hidden(c), "{c:?}");
+            assert!(shown_lines(&c.to_string()).is_ascii(), "{c:?}");
+        }
+        for plain in [
+            "a b~",
+            "m\u{fc}ller@b\u{fc}cher.example",
+            "\u{65e5}\u{672c}",
+            "\u{1f600}",
+            "e\u{301}",
+            "\u{fffd}",
+            "\\u0041",
+        ] {
+            assert_eq!((shown(plain), shown_lines(plain)), (plain.to_owned(), plain.to_owned()));
+        }
+        assert_eq!(shown("a\u{9b}2J\tb\nc\u{202e}\u{e0041}"), "a\\u009b2J\\u0009b\\u000ac\\u202e\\udb40\\udc41");
+        assert_eq!(shown_lines("a\r\n\n\tb"), "a\\u000d\n\n\tb");
+    }
+
+    proptest! {
+        #[test]
+        fn a_json_text_stays_one_of_the_same_value_and_hides_nothing(texts in prop::collection::vec(".{0,20}|[\u{0}-\u{2ff}\u{2000}-\u{20ff}\u{e0000}-\u{e01ff}]{0,20}", 0..4)) {
+            let value = serde_json::json!({ "texts": texts, "again": { texts.concat(): texts } });
+            for text in [value.to_string(), format!("{value:#}")] {
+                let printed = shown_lines(&text);
+                prop_assert!(!printed.chars().any(|c| is_hidden(c) && c != '\n'));
+                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&printed).unwrap(), value.clone());
+            }
+        }
+    }
+}
