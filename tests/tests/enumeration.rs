@@ -2,6 +2,7 @@
 //! locking anybody out.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use addrauth::config::Limits;
 use addrauth::proto::address::Address;
@@ -45,6 +46,52 @@ async fn h_unknown_addresses_and_wrong_keys_get_byte_equal_answers_but_for_what_
         assert_eq!(server.by_udp(&line).await, expected);
         assert_eq!(say(&mut stream, &line, 1).await, [expected]);
     }
+    server.stop().await;
+}
+
+/// How probable it is that a value of the first is greater than one of the second, ties counting half: 0.5 where nothing tells
+/// them apart, 1 where everything does (the area under the ROC curve).
+fn told_apart(first: &[Duration], second: &[Duration]) -> f64 {
+    let wins = first.iter().flat_map(|one| second.iter().map(move |other| one.cmp(other)));
+    let sum: f64 = wins.map(|order| [0.0, 0.5, 1.0][usize::try_from(order as i8 + 1).unwrap()]).sum();
+    sum / (first.len() * second.len()) as f64
+}
+
+/// Questions about both by turns, so that whatever else the machine does falls on both alike: what the times tell.
+async fn times(server: &Server, lines: [&str; 2], rounds: usize) -> f64 {
+    let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(server.address).await.unwrap();
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..2 * rounds {
+        let which = (round + round / 2) % 2;
+        let begin = Instant::now();
+        client.send(lines[which].as_bytes()).await.unwrap();
+        let mut room = [0; 600];
+        let length = tokio::time::timeout(Duration::from_secs(60), client.recv(&mut room)).await.unwrap().unwrap();
+        times[which].push(begin.elapsed());
+        assert!(room[..length].ends_with(b" INVALIDKEY\r\n"), "{}", room[..length].escape_ascii());
+    }
+    told_apart(&times[0], &times[1])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h_the_time_of_an_answer_tells_no_address_with_many_keys_from_one_without() {
+    // Without the limit on INVALIDKEY answers, which would end the experiment early.
+    let server = Server::start(Limits { invalid_answers: u32::MAX, ..Limits::default() }).await;
+    let crowded = Address::parse(b"crowded@example.com", true).unwrap();
+    for _ in 0..60 {
+        server.authority.issue(&crowded).await.unwrap();
+    }
+    let guess = AuthKey::parse(GUESS.as_bytes()).unwrap();
+    let line = |name: &str| {
+        let address = format!("{name}@example.com");
+        question(&address, &guess.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net"))
+    };
+    let (known, unknown) = (line("crowded"), line("nobody1"));
+    // Nothing to tell apart gives 0.5, with a standard deviation of 0.02 for 400 times each.
+    let found = times(&server, [&known, &unknown], 400).await;
+    println!("60 keys from none: {found:.3}");
+    assert!((0.4..0.6).contains(&found), "{found}");
     server.stop().await;
 }
 

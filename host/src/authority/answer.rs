@@ -1,5 +1,6 @@
 //! Answering VERIFY (VERIFY §2), and listening for it on UDP.
 
+use std::cmp::Reverse;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -16,10 +17,6 @@ use super::{Authority, Error};
 use crate::proto::key::VerifyKey;
 use crate::proto::wire::{self, Credential, DATAGRAM_MAX, Reason, Request, STREAM_MAX, Status};
 use crate::store::{self, KeyRow};
-
-/// Comparisons come in blocks of this many, filled up with the dummy: an address with a few keys costs what an unknown
-/// one costs. AGI and AVT by default leave six keys in the table, ended ones included.
-const BLOCK: usize = 8;
 
 /// What a question came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +95,16 @@ impl Authority {
                     continue;
                 }
             };
+            let begin = tokio::time::Instant::now();
             // What came meanwhile is looked up together with it: under load that is most of the work.
             received.extend(others.iter_mut().map_while(|room| socket.try_recv_from(room).ok()));
             let line = |(room, (length, peer)): (&'_ [u8; DATAGRAM_MAX + 1], &(usize, SocketAddr))| {
                 (room.get(..*length).unwrap_or_default().to_vec(), *peer)
             };
             let lines: Vec<_> = rooms.iter().zip(&received).map(line).collect();
-            for (reply, (_, peer)) in self.answers(Over::Udp, &lines).await.into_iter().zip(&lines) {
+            let replies = self.answers(Over::Udp, &lines).await;
+            self.hold(begin, lines.len()).await;
+            for (reply, (_, peer)) in replies.into_iter().zip(&lines) {
                 if let Some(reply) = reply
                     && let Err(e) = socket.send_to(&reply, peer).await
                 {
@@ -112,6 +112,20 @@ impl Authority {
                 }
             }
         }
+    }
+
+    /// Waits until `Limits::answer_after` has passed since so many questions came together, or a multiple of it where answering
+    /// took longer: what is left of the work that depends on the address, such as reading its rows, does not show in the time of
+    /// the answer. Many questions at once do not add it up: for every eight that time is as long again.
+    pub(super) async fn hold(&self, since: tokio::time::Instant, questions: usize) {
+        let times = u32::try_from(questions.div_ceil(8).max(1)).unwrap_or(u32::MAX);
+        let step = self.limits.answer_after.saturating_mul(times);
+        if step.is_zero() {
+            return;
+        }
+        let steps = since.elapsed().as_nanos() / step.as_nanos() + 1;
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(since + step.saturating_mul(steps)).await;
     }
 
     /// The answer to one datagram, if it gets one: never longer than the datagram.
@@ -228,7 +242,7 @@ impl Authority {
             (None, Credential::Proof(proof)) => k.checks(proof, question.seq, question.address, question.tags),
             (None, Credential::Key(_)) => false,
         };
-        weigh(rows, &self.dummy, now, self.limits.expired_kept, matches)
+        weigh(rows, &self.dummy, now, self.limits.expired_kept, self.limits.keys_per_address, matches)
     }
 
     async fn sweep_often(self: Arc<Self>, shutdown: CancellationToken) {
@@ -258,19 +272,26 @@ struct Question<'a> {
     tags: &'a [u8],
 }
 
-/// Compares with every key of the address and with the dummy, never stopping at a match: the work does not tell
-/// whether the address has keys, or which one it was.
+/// Compares `comparisons` times, whatever there is to compare with, and never stops at a match: the work tells neither whether
+/// the address has keys, nor how many, nor which one it was. The living keys come first, then those that ended last; where
+/// both are fewer, the dummy fills up. No address has more living keys than `comparisons`, unless its table was made under a
+/// larger limit: then all of them are compared all the same.
 fn weigh(
     rows: &[KeyRow],
     dummy: &VerifyKey,
     now: SystemTime,
     expired_kept: Duration,
+    comparisons: usize,
     mut matches: impl FnMut(&VerifyKey) -> bool,
 ) -> Outcome {
+    let mut candidates: Vec<(KeyState, &KeyRow)> = rows.iter().map(|row| (state(row, now), row)).collect();
+    candidates.sort_by_key(|(state, row)| (*state != KeyState::Living, Reverse(row.expires)));
+    let alive = candidates.iter().filter(|(state, _)| *state == KeyState::Living).count();
+    candidates.truncate(comparisons.max(alive));
     let (mut living, mut expired) = (None, false);
-    for row in rows {
+    for (state, row) in &candidates {
         let hit = matches(&row.k);
-        match state(row, now) {
+        match state {
             KeyState::Living if hit => living = Some(row.expires),
             KeyState::Expired if hit => {
                 expired |= now.duration_since(row.expires).is_ok_and(|age| age <= expired_kept);
@@ -278,7 +299,7 @@ fn weigh(
             _ => {}
         }
     }
-    for _ in rows.len()..rows.len().max(1).next_multiple_of(BLOCK) {
+    for _ in candidates.len()..comparisons {
         std::hint::black_box(matches(std::hint::black_box(dummy)));
     }
     match living {
@@ -320,30 +341,53 @@ mod tests {
     #[test]
     fn h_the_number_of_comparisons_tells_neither_whether_an_address_has_keys_nor_which_one_was_right() {
         let (dummy, now) = (VerifyKey::from_octets([0xff; 32]), UNIX_EPOCH + Duration::from_secs(1_000));
-        for count in 0..=8_u8 {
-            for right in 0..=count {
+        for count in 0..=64_u8 {
+            for right in [0, 1, 2, 7, 8, 9, count.saturating_sub(1), count] {
                 let mut made = 0;
-                let outcome = weigh(&rows(count.into()), &dummy, now, Duration::from_secs(10_000), |k| {
+                let outcome = weigh(&rows(count.into()), &dummy, now, Duration::from_secs(10_000), 64, |k| {
                     made += 1;
                     *k.octets() == [right; 32]
                 });
-                assert_eq!(made, 8, "{count} keys, number {right} right");
-                let status = if right > 0 && right % 2 == 0 { Status::Valid } else { Status::Invalid };
-                assert_eq!((outcome.status, outcome.reason), (status, (right % 2 == 1).then_some(Reason::Expired)));
+                assert_eq!(made, 64, "{count} keys, number {right} right");
+                let there = right > 0 && right <= count;
+                let status = if there && right % 2 == 0 { Status::Valid } else { Status::Invalid };
+                let reason = (there && right % 2 == 1).then_some(Reason::Expired);
+                assert_eq!((outcome.status, outcome.reason), (status, reason), "{count} {right}");
             }
         }
-        let mut made = 0;
-        weigh(&rows(9), &dummy, now, Duration::ZERO, |_| {
-            made += 1;
-            false
-        });
-        assert_eq!(made, 16, "more keys than usual: the next block");
+    }
+
+    #[test]
+    fn h_ended_keys_beyond_the_comparisons_are_left_out_and_living_ones_never() {
+        let (dummy, now) = (VerifyKey::from_octets([0xff; 32]), UNIX_EPOCH + Duration::from_secs(1_000));
+        let judge = |rows: &[KeyRow], comparisons: usize, right: u8| {
+            let mut made = 0;
+            let outcome = weigh(rows, &dummy, now, Duration::from_secs(10_000), comparisons, |k| {
+                made += 1;
+                *k.octets() == [right; 32]
+            });
+            (made, outcome.status, outcome.reason)
+        };
+        // 100 keys that all ended, one after another, and before them one that lives the longest.
+        let mut ended = rows(101);
+        for (row, end) in ended.iter_mut().zip(500_u64..) {
+            row.expires = UNIX_EPOCH + Duration::from_secs(end);
+        }
+        ended[0].expires = UNIX_EPOCH + Duration::from_secs(9_000);
+        assert_eq!(judge(&ended, 16, 1), (16, Status::Valid, None));
+        assert_eq!(judge(&ended, 16, 101), (16, Status::Invalid, Some(Reason::Expired)), "the one that ended last");
+        assert_eq!(judge(&ended, 16, 2), (16, Status::Invalid, None), "the one that ended first");
+        // More living keys than comparisons, of a table that was made under a larger limit.
+        let living: Vec<KeyRow> = rows(60).into_iter().filter(|row| row.generation % 2 == 0).collect();
+        for right in (2..=60).step_by(2) {
+            assert_eq!(judge(&living, 16, right), (30, Status::Valid, None), "{right}");
+        }
     }
 
     #[test]
     fn h_the_dummy_that_fills_up_never_vouches() {
         let (dummy, now) = (VerifyKey::from_octets([0xff; 32]), UNIX_EPOCH);
-        let outcome = weigh(&[], &dummy, now, Duration::ZERO, |k| *k == dummy);
+        let outcome = weigh(&[], &dummy, now, Duration::ZERO, 8, |k| *k == dummy);
         assert_eq!((outcome.status, outcome.reason), (Status::Invalid, None));
     }
 }

@@ -285,6 +285,7 @@ impl Authority {
         streams: &Streams,
         peer: SocketAddr,
     ) -> bool {
+        let (begin, mut count) = (Instant::now(), 0);
         let mut lines = lines.split_inclusive(|&octet| octet == b'\n');
         let mut under_way = FuturesOrdered::new();
         let (mut replies, mut goes_on) = (Vec::new(), true);
@@ -292,12 +293,14 @@ impl Authority {
             while under_way.len() < self.limits.stream_lines.max(1)
                 && let Some(line) = lines.next()
             {
+                count += 1;
                 under_way.push_back(self.speak(line, streams, peer));
             }
             let Some(Spoken { reply, goes_on: next }) = under_way.next().await else { break };
             replies.extend(reply.unwrap_or_default());
             goes_on = next;
         }
+        self.hold(begin, count).await;
         let write = async {
             stream.write_all(&replies).await?;
             stream.flush().await

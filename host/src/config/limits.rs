@@ -194,8 +194,12 @@ pub struct Limits {
     pub key_sweep: Duration,
     /// An AVT below this gets a warning: Postfix keeps mail in its queue for 5 days, and its key must not end before that.
     pub avt_advised: Duration,
-    /// Living keys of one address: each costs every answer a comparison. AGI and AVT by default leave three.
+    /// Living keys of one address, and the comparisons that each answer of our AS costs, whether the address has keys or not:
+    /// some 30 us. AGI and AVT by default leave three living keys, and as many that ended.
     pub keys_per_address: usize,
+    /// An answer of our AS leaves so long after its question came, or after a multiple of it where answering took longer: it
+    /// hides the time that reading an address's keys takes, some 2 us each, and is little beside a network's.
+    pub answer_after: Duration,
     /// AGI and AVT of an address at least: no mail is delivered and read in less.
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
@@ -405,6 +409,7 @@ impl Default for Limits {
             key_sweep: Duration::from_secs(3_600),
             avt_advised: Duration::from_secs(5 * 86_400),
             keys_per_address: 64,
+            answer_after: Duration::from_millis(2),
             interval_least: Duration::from_secs(3_600),
             interval_most: Duration::from_secs(115 * 86_400),
             lifetime_most: Duration::from_secs(9_999_999),
