@@ -56,6 +56,7 @@ impl Ledger {
     /// The wishes of these recipients (folded here) about mail from this sender, in their order. One statement, whatever
     /// their number. A row that a later version wrote is passed over.
     pub async fn wishes(&self, recipients: &[Option<String>], sender: Option<&str>) -> Result<Vec<Wish>, Error> {
+        self.0.in_place()?;
         let mailboxes: Vec<Option<String>> = recipients.iter().map(|address| folded(address.as_ref()?)).collect();
         let asked: Vec<&String> = mailboxes.iter().flatten().collect();
         let mut known: HashMap<String, Wish> = HashMap::new();

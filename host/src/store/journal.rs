@@ -97,6 +97,7 @@ pub struct HeldTrace {
 impl Ledger {
     /// Writes rows, all of them or none, in one transaction. Durable when it returns.
     pub async fn append<'a>(&self, rows: impl Iterator<Item = (SystemTime, &'a Entry)>) -> Result<(), Error> {
+        self.0.in_place()?;
         let written = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             for (at, entry) in rows {

@@ -58,7 +58,9 @@ impl Ledger {
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
+        self.0.in_place()?;
         let written = self.write(entry, drafts, (kept, most), caps, now).await.map_err(|e| self.0.failed(e))?;
+        self.0.in_place()?;
         written.map_err(|refused| match refused {
             Refused::Full => Error::QuarantineFull { most },
             Refused::Withheld(recipient, cap) => Error::Withheld { recipient, why: cap.words() },

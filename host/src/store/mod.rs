@@ -127,6 +127,14 @@ pub enum Error {
         /// The database's reason.
         text: String,
     },
+    /// The file is not the one that was opened.
+    #[error(
+        "{path} was removed or replaced while it was in use, so what is written to the old file is found by nobody. The file that is there now is opened. Stop addrauth before a database is removed, moved or restored; to have the old one back, stop it, and put that in place with its -wal"
+    )]
+    Moved {
+        /// The file.
+        path: PathBuf,
+    },
     /// Written by a newer version of this program.
     #[error(
         "{path} has schema {found}, this program knows up to {known}: it was written by a newer addrauth. Install that version again, or restore what was there before the upgrade"
@@ -167,6 +175,16 @@ pub enum Error {
         place: String,
         /// The reason.
         text: String,
+    },
+    /// The database cannot hold every address.
+    #[error(
+        "{place} has the encoding {encoding}, which has no place for every address: make one by `createdb --encoding=UTF8 --template=template0`, and carry over with pg_dump and psql what this one holds"
+    )]
+    Encoding {
+        /// Which database.
+        place: String,
+        /// Its encoding, as the server calls it.
+        encoding: String,
     },
     /// The tables are not there, or older than this program.
     #[error("{place} has schema {found}, this program needs {known}: `addrauth store migrate` brings it up to date")]

@@ -161,6 +161,7 @@ impl Ledger {
     /// and counts the try; the next one is after `backoff(tries)`, unless [`Ledger::end`] comes first. So a try that a crash
     /// cut short is repeated.
     pub async fn take(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Due>, Error> {
+        self.0.in_place()?;
         let taken = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             let row = sqlx::query(

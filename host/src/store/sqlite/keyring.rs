@@ -13,6 +13,7 @@ use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, folded, secon
 #[async_trait]
 impl Keyring for SqliteKeyring {
     async fn learn(&self, key: &NewestKey) -> Result<Learned, Error> {
+        self.0.in_place()?;
         let learned = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             let known: Option<bool> =
@@ -49,10 +50,14 @@ impl Keyring for SqliteKeyring {
             work.commit().await?;
             Ok(Learned::Newest)
         };
-        learned.await.map_err(|e| self.0.failed(e))
+        let learned = learned.await.map_err(|e| self.0.failed(e))?;
+        // The mail that brought the key ends where it is learned.
+        self.0.in_place()?;
+        Ok(learned)
     }
 
     async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error> {
+        self.0.in_place()?;
         let read = |row: &SqliteRow| {
             Ok(NewestKey {
                 address: row.try_get("address")?,

@@ -13,6 +13,7 @@ use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, folded, secon
 #[async_trait]
 impl Keys for SqliteKeys {
     async fn add_all(&self, keys: &[NewKey], most: usize) -> Result<Vec<Added>, Error> {
+        self.0.in_place()?;
         let failed = |e| self.0.failed(e);
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let mut added = Vec::with_capacity(keys.len());
@@ -20,6 +21,7 @@ impl Keys for SqliteKeys {
             added.push(add_one(&mut work, key, most).await.map_err(failed)?);
         }
         work.commit().await.map_err(failed)?;
+        self.0.in_place()?;
         Ok(added)
     }
 
@@ -45,6 +47,7 @@ impl Keys for SqliteKeys {
     }
 
     async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error> {
+        self.0.in_place()?;
         sqlx::query(
             "SELECT address, generation, k, created, expires, revoked FROM keys
              WHERE address IN (SELECT value FROM json_each(?)) ORDER BY address, generation DESC",
@@ -57,6 +60,7 @@ impl Keys for SqliteKeys {
     }
 
     async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+        self.0.in_place()?;
         let address = folded(address).unwrap_or_default();
         let failed = |e| self.0.failed(e);
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
@@ -84,6 +88,7 @@ impl Keys for SqliteKeys {
             .map_err(failed)?;
         }
         work.commit().await.map_err(failed)?;
+        self.0.in_place()?;
         Ok(marked)
     }
 

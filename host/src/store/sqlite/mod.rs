@@ -5,6 +5,7 @@ mod database;
 mod forged;
 mod keyring;
 mod keys;
+mod opened;
 mod posts;
 mod status;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::database::{patiently, unopened};
+use super::opened::{patiently, unopened};
 use crate::store::plan::{self, Plan};
 use crate::store::status::{Schema, Status};
 use crate::store::{Error, Opening, is_there};

@@ -1,0 +1,279 @@
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::super::opened::{connect, options, patiently, unopened};
+use super::*;
+
+const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+const X: Plan = Plan { of: "x.db", steps: &["CREATE TABLE t (x INTEGER)"] };
+const LATER: Plan = Plan { of: "x.db", steps: &["CREATE TABLE t (x INTEGER)", "ALTER TABLE t ADD COLUMN y INTEGER"] };
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_database_that_was_full_takes_writes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    let write = async |octets: i64| {
+        let mut work = db.writer().begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("INSERT INTO t VALUES (zeroblob(?))").bind(octets).execute(&mut *work).await?;
+        work.commit().await
+    };
+    sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+    for _ in 0..3 {
+        let full = write(1 << 20).await.unwrap_err().to_string();
+        assert!(full.contains("full"), "{full}");
+        write(1).await.unwrap();
+        sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+    }
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
+    assert_eq!(count, 3);
+}
+
+#[tokio::test]
+async fn directory_and_files_are_for_their_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a/b");
+    let db = Database::open(&state, X, OPENING).await.unwrap();
+    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    assert_eq!(mode(&state), 0o700);
+    for name in ["x.db", "x.db-wal", "x.db-shm"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_root_makes_in_another_users_directory_is_that_users() {
+    let dir = tempfile::tempdir().unwrap();
+    // Only root may; for anybody else the directory stays his own, and so must the files.
+    let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_533));
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    let owner = |path: &Path| std::fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+    for name in ["x.db", "x.db-wal", "x.db-shm"] {
+        assert_eq!(owner(&dir.path().join(name)), owner(dir.path()), "{name}");
+        assert_eq!(mode(&dir.path().join(name)), 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_commit_is_synced_and_locks_are_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    for pool in [db.writer(), db.readers()] {
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.unwrap();
+        let busy: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(pool).await.unwrap();
+        let keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(pool).await.unwrap();
+        assert_eq!((journal.as_str(), synchronous, busy, keys), ("wal", 2, 2000, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    Database::open(dir.path(), LATER, OPENING).await.unwrap().close().await;
+    let error = Database::open(dir.path(), X, OPENING).await.unwrap_err();
+    assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("newer addrauth"));
+    let again = Plan { steps: &["not run again"; 2], ..X };
+    Database::open(dir.path(), again, OPENING).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    Database::open(dir.path(), X, OPENING).await.unwrap().close().await;
+    let db = Database::open(dir.path(), LATER, OPENING).await.unwrap();
+    sqlx::raw_sql("INSERT INTO t (x, y) VALUES (1, 2)").execute(db.writer()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_that_fails_leaves_the_file_as_it_was_with_the_steps_before_it_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    sqlx::raw_sql("INSERT INTO t VALUES (7)").execute(db.writer()).await.unwrap();
+    db.close().await;
+    const BROKEN: Plan = Plan {
+        steps: &["CREATE TABLE t (x INTEGER)", "ALTER TABLE t ADD COLUMN y INTEGER; DELETE FROM t", "ALTER TABLE no"],
+        ..X
+    };
+    assert!(matches!(Database::open(dir.path(), BROKEN, OPENING).await, Err(Error::Open { .. })));
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    let rows: Vec<i64> = sqlx::query_scalar("SELECT * FROM t").fetch_all(db.readers()).await.unwrap();
+    assert_eq!(rows, [7]);
+}
+
+#[tokio::test]
+async fn a_file_with_tables_and_no_version_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 0").execute(db.writer()).await.unwrap();
+    db.close().await;
+    let error = Database::open(dir.path(), LATER, OPENING).await.unwrap_err().to_string();
+    assert!(error.contains("x.db is damaged") && error.contains("user_version"), "{error}");
+}
+
+#[tokio::test]
+async fn several_openers_at_once_make_one_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let path = dir.path().to_owned();
+            tokio::spawn(async move { Database::open(&path, X, OPENING).await.map(|_| ()) })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_open_write_and_close_a_file_again_and_again_never_hear_of_locks() {
+    async fn each(path: PathBuf) -> Result<(), Error> {
+        for _ in 0..12 {
+            let db = Database::open(&path, X, OPENING).await?;
+            let write = sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await;
+            write.map_err(|e| db.failed(e))?;
+            let read = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM t").fetch_one(db.readers()).await;
+            read.map_err(|e| db.failed(e))?;
+            db.close().await;
+        }
+        Ok(())
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let tasks: Vec<_> = (0..6).map(|_| tokio::spawn(each(dir.path().to_owned()))).collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
+    assert_eq!(rows, 72);
+}
+
+#[tokio::test]
+async fn a_file_that_stays_locked_is_given_up_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.db");
+    let mut other = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let options = options(&path, Opening { busy: Duration::from_millis(50), readers: 1 });
+    let most = Duration::from_secs(1);
+    let error = patiently(most, || connect(&options, X)).await.err().unwrap();
+    assert!(unopened(&path, &error, most).to_string().contains("kept it locked for 1 s"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x.db"), vec![b'x'; 4096]).unwrap();
+    let error = Database::open(dir.path(), X, OPENING).await.unwrap_err().to_string();
+    assert!(error.contains("x.db is damaged") && error.contains("move it away"), "{error}");
+    let error = Database::open(&dir.path().join("x.db"), X, OPENING).await.unwrap_err().to_string();
+    assert!(error.contains("state_dir"), "{error}");
+}
+
+/// Puts a row in, by somebody else's handle on what is at the path now; all rows there.
+async fn rows_of_others(dir: &Path) -> Vec<i64> {
+    let other = Database::open(dir, X, OPENING).await.unwrap();
+    let check: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(other.writer()).await.unwrap();
+    assert_eq!(check, "ok");
+    let rows = sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(other.readers()).await.unwrap();
+    other.close().await;
+    rows
+}
+
+/// A file that was closed in good order, with these rows.
+async fn backup(dir: &Path, rows: std::ops::Range<i64>) -> PathBuf {
+    let other = Database::open(dir, X, OPENING).await.unwrap();
+    for row in rows {
+        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(other.writer()).await.unwrap();
+    }
+    other.close().await;
+    dir.join("x.db")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_removed_or_replaced_is_noticed_and_the_one_that_is_there_is_opened() {
+    type Do = fn(&Path, &Path);
+    let cases: [(&str, Do, &[i64]); 7] = [
+        ("all removed", |dir, _| remove_all(dir, &["", "-wal", "-shm"]), &[]),
+        ("the database removed", |dir, _| remove_all(dir, &[""]), &[]),
+        ("the log removed", |dir, _| remove_all(dir, &["-wal"]), &[]),
+        ("moved away", |dir, _| std::fs::rename(dir.join("x.db"), dir.join("y.db")).unwrap(), &[]),
+        ("replaced", |dir, backup| std::fs::rename(backup, dir.join("x.db")).unwrap(), &[50, 51, 52]),
+        (
+            "replaced, without its log",
+            |dir, backup| {
+                remove_all(dir, &["", "-wal", "-shm"]);
+                std::fs::rename(backup, dir.join("x.db")).unwrap();
+            },
+            &[50, 51, 52],
+        ),
+        (
+            "the directory replaced",
+            |dir, backup| {
+                std::fs::rename(dir, dir.with_extension("old")).unwrap();
+                std::fs::rename(backup.parent().unwrap(), dir).unwrap();
+            },
+            &[50, 51, 52],
+        ),
+    ];
+    fn remove_all(dir: &Path, ends: &[&str]) {
+        for end in ends {
+            std::fs::remove_file(dir.join(format!("x.db{end}"))).unwrap();
+        }
+    }
+    for (what, change, there) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, other) = (home.path().join("state"), home.path().join("backup"));
+        let saved = backup(&other, 50..53).await;
+        let db = Database::open(&dir, X, OPENING).await.unwrap();
+        for row in 0..20 {
+            sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(db.writer()).await.unwrap();
+        }
+        db.in_place().unwrap();
+        change(&dir, &saved);
+        let error = db.in_place().unwrap_err();
+        assert!(matches!(error, Error::Moved { .. }) && error.to_string().contains("Stop addrauth"), "{what}: {error}");
+        let begin = Instant::now();
+        while db.in_place().is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        sqlx::raw_sql("INSERT INTO t VALUES (99)").execute(db.writer()).await.unwrap();
+        db.in_place().unwrap();
+        let found = rows_of_others(&dir).await;
+        // What the log alone held is gone with it; what the file had is there.
+        let lost_log = what == "the log removed";
+        assert!(found.ends_with(&[99]) && (lost_log || found[..found.len() - 1] == *there), "{what}: {found:?}");
+        db.close().await;
+        assert_eq!(rows_of_others(&dir).await, found, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_is_gone_is_not_made_again_and_used_when_it_is_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (dir, away) = (home.path().join("state"), home.path().join("away"));
+    let db = Database::open(&dir, X, OPENING).await.unwrap();
+    std::fs::rename(&dir, &away).unwrap();
+    for _ in 0..5 {
+        assert!(db.in_place().is_err());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!dir.exists());
+    std::fs::rename(&away, &dir).unwrap();
+    let begin = Instant::now();
+    while db.in_place().is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    assert_eq!(rows_of_others(&dir).await, [1]);
+}
