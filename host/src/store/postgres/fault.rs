@@ -35,6 +35,11 @@ impl Fault {
         self.code().is_some_and(|code| matches!(code.as_str(), "40001" | "40P01" | "23505"))
     }
 
+    /// Whether the server's encoding has no place for a value (class 22: data exceptions).
+    pub(super) fn is_data(&self) -> bool {
+        self.code().is_some_and(|code| code.starts_with("22"))
+    }
+
     /// Whether the login lacks the right.
     pub(super) fn is_denied(&self) -> bool {
         self.code().as_deref() == Some("42501")

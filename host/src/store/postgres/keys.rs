@@ -1,6 +1,6 @@
 //! The AS's keys in PostgreSQL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -57,15 +57,12 @@ impl Keys for PostgresKeys {
             addresses.iter().map(String::as_str).filter(|address| !address.contains('\0')).collect();
         let rows = || async {
             let mut line = self.0.line().await?;
-            let rows = sqlx::query(
-                "SELECT address, generation, k, created, expires, revoked FROM addrauth.keys
-                 WHERE address = ANY($1) ORDER BY address, generation DESC",
-            )
-            .bind(&addresses)
-            .fetch_all(&mut *line)
-            .await?;
+            let rows = match keys_of(&mut line, &addresses).await {
+                Err(fault) if fault.is_data() => keys_of_each(&mut line, &addresses).await,
+                other => other,
+            }?;
             self.0.rest(line);
-            Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+            Ok(rows)
         };
         self.0.read(rows).await
     }
@@ -154,6 +151,32 @@ pub(super) async fn lock_settings(work: &mut Line, addresses: &[&str]) -> Result
 
 /// Adds keys of different addresses. Whoever else adds keys to one of them waits from the first lock on, and sees what was
 /// done here after it: each statement looks at what is committed by then.
+async fn keys_of(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>, Fault> {
+    let rows = sqlx::query(
+        "SELECT address, generation, k, created, expires, revoked FROM addrauth.keys
+         WHERE address = ANY($1) ORDER BY address, generation DESC",
+    )
+    .bind(addresses)
+    .fetch_all(&mut **line)
+    .await?;
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// The same one by one, where one that the database's encoding has no place for would spoil the others' answer: such an
+/// address is in no row. They are as many as `Limits::answers_together` at most.
+async fn keys_of_each(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>, Fault> {
+    let each: BTreeSet<&str> = addresses.iter().copied().collect();
+    let mut rows = Vec::new();
+    for address in each {
+        match keys_of(line, &[address]).await {
+            Ok(found) => rows.extend(found),
+            Err(fault) if fault.is_data() => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(rows)
+}
+
 async fn add_round(work: &mut Line, round: &[(usize, &NewKey)], most: usize, added: &mut [Added]) -> Result<(), Fault> {
     let mut tell = |at: usize, what: Added| added.get_mut(at).map(|place| *place = what);
     let moved = take_turns(work, round).await?;

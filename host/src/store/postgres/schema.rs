@@ -71,6 +71,10 @@ pub(super) async fn migrate(place: &Place, opening: Opening) -> Result<Migrated,
 
 /// All steps that are missing, in one transaction; the version that was found.
 async fn step(connection: &mut PgConnection, place: &str) -> Result<i64, Fault> {
+    let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await?;
+    if encoding != "UTF8" {
+        return Err(Fault::Known(Error::Encoding { place: place.to_owned(), encoding }));
+    }
     let mut work = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *work).await?;
     let there: bool =
