@@ -20,6 +20,7 @@ use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::store::{self, NewKey, Opening};
 use addrauth_tests::daemon::{Daemon, binary};
+use addrauth_tests::ports::claim;
 use addrauth_tests::postgres::Postgres;
 
 /// AGI of all addresses: the default.
@@ -38,10 +39,6 @@ fn key(n: usize) -> AuthKey {
 
 fn address(n: usize) -> String {
     format!("user{n}@example.com")
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Octets of all files below a directory.
@@ -153,7 +150,7 @@ impl Site {
     fn new(name: &'static str, root: &Path, store: &str) -> Site {
         let dir = root.join(name);
         fs::create_dir_all(&dir).unwrap();
-        let port = free_port();
+        let port = claim();
         let config = dir.join("addrauth.toml");
         let text = format!(
             "state_dir = {:?}\nhostname = \"as.example.com\"\n{store}\n[authority]\ndomains = [\"example.com\"]\n\
@@ -267,7 +264,7 @@ fn main() {
         sites.push(site);
     }
     let mut lanes = Vec::new();
-    let (port, mut peer) = (free_port(), None);
+    let (port, mut peer) = (claim(), None);
     if let Some(child) = echo(root.path(), port) {
         let pid = child.id();
         lanes.push(Lane {

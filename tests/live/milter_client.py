@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -49,13 +50,8 @@ def authority(lines):
     return asked.getsockname()[1]
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def start(binary, folder, port, as_port):
-    """Starts the filter and waits until it listens."""
+def start(binary, folder, as_port):
+    """Starts the filter and waits until it listens; the process, and the port that it was given and tells in its log."""
     config = os.path.join(folder, "addrauth.toml")
     with open(config, "w", encoding="ascii") as file:
         file.write(f"""
@@ -64,7 +60,7 @@ final_domains = ["recv.test"]
 observe = false
 state_dir = "{folder}"
 [milter]
-listen = ["inet:127.0.0.1:{port}"]
+listen = ["inet:127.0.0.1:0"]
 [verify]
 dns = ["127.0.0.1:9"]
 timeout = "4s"
@@ -75,14 +71,14 @@ invalid = "reject-notify-sender"
 """)
     with open(os.path.join(folder, "log"), "wb") as log:
         process = subprocess.Popen([binary, "filter", "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    for _ in range(400):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
+    for _ in range(1200):
+        with open(os.path.join(folder, "log"), encoding="utf-8", errors="replace") as log:
+            told = re.search(r"listening on inet:127\.0\.0\.1:(\d+)", log.read())
+        if told:
+            return process, int(told[1])
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
     process.kill()
     process.wait()
     with open(os.path.join(folder, "log"), encoding="utf-8", errors="replace") as log:
@@ -151,8 +147,7 @@ def main():
     SENDER = "alice@send.test"
     failed, lines = 0, []
     with tempfile.TemporaryDirectory(prefix="aa-mt-") as folder:
-        port = free_port()
-        process = start(sys.argv[1], folder, port, authority(lines))
+        process, port = start(sys.argv[1], folder, authority(lines))
         try:
             for name, held, seen in check_all(port, lines, os.path.join(folder, "log")):
                 print("ok  " if held else "FAIL", name)

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Longer than Postfix waits: an answer after its 30 s would be none.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What Postfix 3.7 offers: version, actions, protocol.
 const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 

@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::dns;
+use crate::ports::claim_place;
 use crate::postfix::{Bed, Door, Kind};
 
 /// How long a process may take to listen or to end on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How talkative the daemons are: at their most where a key could pass (the compiler of components would drown all), unless a benchmark sets another level first.
 pub static LOG_LEVEL: OnceLock<&str> = OnceLock::new();
@@ -239,7 +240,7 @@ impl Rig {
         for part in ["filter", "authority", "policies"] {
             fs::create_dir(dir.path().join(part)).unwrap();
         }
-        let endpoint = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let endpoint = claim_place();
         let rig = Rig { door, endpoint, filter: None, authority: None, key: String::new(), dir };
         fs::write(rig.path("authority.toml"), rig.authority_toml()).unwrap();
         fs::write(rig.path("filter.toml"), rig.filter_toml(notify, policy)).unwrap();

@@ -15,10 +15,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use addrauth::cli::demo::zone::{Records, Zone};
@@ -27,6 +26,7 @@ use addrauth::store::{self, Opening};
 
 use crate::daemon::{Daemon, binary};
 use crate::fault;
+use crate::ports::claim;
 use crate::smtp::{Reply, Session, plain};
 
 mod settings;
@@ -36,7 +36,7 @@ pub use settings::{Certified, Settings, Shared};
 pub use site::{PASSWORD, Plan, Port, Site};
 
 /// How long something may take to become true on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Whose mail may be delivered over LMTP.
 pub const DAVE: &str = "dave@one.test";
 /// A day, in seconds.
@@ -79,26 +79,9 @@ struct Ports {
 
 impl Ports {
     fn free() -> Ports {
-        let [mx, submission, far] = [(); 3].map(|()| [free_port(), free_port()]);
-        let authority = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        Ports { mx, submission, far, raw: free_port(), authority }
-    }
-}
-
-/// A port that is free for UDP and TCP, and that the system gives to nobody who asks for any: it is still there when whoever
-/// listened on it starts again.
-fn free_port() -> u16 {
-    const FROM: u16 = 12_000;
-    const COUNT: u32 = 18_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        // Processes that run at once begin far from each other.
-        let number = std::process::id().wrapping_mul(7_919).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = FROM + u16::try_from(number % COUNT).unwrap();
-        let place = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
-            return port;
-        }
+        let [mx, submission, far] = [(); 3].map(|()| [claim(), claim()]);
+        let authority = SocketAddr::from((Ipv4Addr::LOCALHOST, claim()));
+        Ports { mx, submission, far, raw: claim(), authority }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the judge takes when the Subject is `slow`.
 pub const SLOW: Duration = Duration::from_millis(300);
 

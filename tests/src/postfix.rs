@@ -23,7 +23,7 @@
 //! (by default all of loopback) Postfix completes addresses and adds Message-Id and Date; the bed switches that off.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -31,8 +31,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::ports::claim;
+
 /// How long a delivery or a log line may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The user and group that own the Maildirs: nobody's.
 pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
@@ -109,10 +111,10 @@ impl Bed {
         // Postfix's sockets need a short path.
         let root = tempfile::Builder::new().prefix("aa-").tempdir_in("/tmp").unwrap().keep();
         let kinds = DOORS.iter().flat_map(|&(kind, count)| std::iter::repeat_n(kind, count));
-        let mut ports = free_ports(3 * DOORS.iter().map(|&(_, count)| count).sum::<usize>()).into_iter();
-        let mut port = || ports.next().unwrap();
-        let doors: Vec<Door> =
-            kinds.enumerate().map(|(number, kind)| Door::new(&root, number, kind, [port(), port(), port()])).collect();
+        let doors: Vec<Door> = kinds
+            .enumerate()
+            .map(|(number, kind)| Door::new(&root, number, kind, [claim(), claim(), claim()]))
+            .collect();
         lay_out(&root, &doors);
         let watch = watch(&root);
         run(Command::new("postfix").arg("-c").arg(root.join("etc")).arg("start"), &root);
@@ -317,13 +319,6 @@ pub fn without(file: &[u8], gone: impl Fn(&[u8]) -> bool) -> Vec<u8> {
 /// Whether the lines so far hold no empty line: we are still in the header.
 fn left_is_header(left: &[u8]) -> bool {
     !left.starts_with(b"\n") && !left.windows(2).any(|w| w == b"\n\n")
-}
-
-/// Ports that are free now, all different.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 /// Stops Postfix and removes its directory once our end of the pipe is closed: at the end of this process, a killed one too.

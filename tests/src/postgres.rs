@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::postfix::free_ports;
+use crate::ports::claim;
 
 /// How long it may take to listen or to end on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ impl Postgres {
             _watch: watch,
         };
         made.initialise();
-        made.port = free_ports(1)[0];
+        made.port = claim();
         made.restart();
         Some(made)
     }

@@ -80,7 +80,7 @@ impl Server {
     pub async fn stop(self) {
         self.shutdown.cancel();
         for task in self.tasks {
-            tokio::time::timeout(Duration::from_secs(5), task).await.expect("it stops at once").unwrap();
+            tokio::time::timeout(Duration::from_secs(60), task).await.expect("it stops at once").unwrap();
         }
         self.authority.close().await;
     }
@@ -106,7 +106,7 @@ impl Server {
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.send_to(line.as_bytes(), self.address).await.unwrap();
         let mut room = [0; 2048];
-        let length = tokio::time::timeout(Duration::from_secs(5), client.recv(&mut room)).await.unwrap().unwrap();
+        let length = tokio::time::timeout(Duration::from_secs(60), client.recv(&mut room)).await.unwrap().unwrap();
         String::from_utf8(room[..length].to_vec()).unwrap()
     }
 }
@@ -122,7 +122,7 @@ pub async fn say(stream: &mut TlsStream<TcpStream>, text: &str, lines: usize) ->
     stream.flush().await.unwrap();
     let mut read = Vec::new();
     while read.iter().filter(|&&o| o == b'\n').count() < lines {
-        let more = tokio::time::timeout(Duration::from_secs(5), stream.read_buf(&mut read)).await.expect("a line");
+        let more = tokio::time::timeout(Duration::from_secs(60), stream.read_buf(&mut read)).await.expect("a line");
         assert!(more.unwrap() > 0, "closed after {read:?}");
     }
     String::from_utf8(read).unwrap().split_inclusive('\n').map(String::from).collect()

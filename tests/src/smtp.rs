@@ -29,7 +29,7 @@ impl Session {
         let stream = loop {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
                 Ok(stream) => break stream,
-                Err(e) if begin.elapsed() > Duration::from_secs(10) => panic!("no SMTP server on port {port}: {e}"),
+                Err(e) if begin.elapsed() > Duration::from_secs(60) => panic!("no SMTP server on port {port}: {e}"),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
         };

@@ -18,7 +18,7 @@ fn a_second_filter_on_the_same_state_dir_is_refused_until_the_first_one_ends() {
     let first = Daemon::start("filter", &config);
     let begin = Instant::now();
     while !first.log().contains("listening on") {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{}", first.log());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", first.log());
         std::thread::sleep(Duration::from_millis(20));
     }
     let second = Command::new(binary()).args(["filter", "--config"]).arg(&config).output().unwrap();
@@ -29,7 +29,7 @@ fn a_second_filter_on_the_same_state_dir_is_refused_until_the_first_one_ends() {
     let third = Daemon::start("filter", &config);
     let begin = Instant::now();
     while third.log().matches("listening on").count() < 2 {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{}", third.log());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", third.log());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -68,7 +68,7 @@ impl Server {
     async fn say(&self, line: &[u8]) -> Option<String> {
         self.client.send(line).await.unwrap();
         let mut room = [0; 2048];
-        let length = tokio::time::timeout(Duration::from_secs(5), self.client.recv(&mut room)).await.ok()?.unwrap();
+        let length = tokio::time::timeout(Duration::from_secs(60), self.client.recv(&mut room)).await.ok()?.unwrap();
         assert!(length <= line.len(), "an answer is never longer than its question");
         Some(String::from_utf8(room[..length].to_vec()).unwrap())
     }
@@ -487,7 +487,7 @@ async fn questions_that_come_at_once_are_each_answered_as_they_would_be_alone() 
     }
     let mut room = [0; 600];
     while !wanted.is_empty() {
-        let received = tokio::time::timeout(Duration::from_secs(10), server.client.recv(&mut room));
+        let received = tokio::time::timeout(Duration::from_secs(60), server.client.recv(&mut room));
         let length = received.await.unwrap().unwrap();
         let reply = String::from_utf8_lossy(&room[..length]).into_owned();
         let mut words = reply.split_ascii_whitespace().skip(1);

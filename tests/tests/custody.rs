@@ -15,6 +15,7 @@ use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::mark::MARK_FIELD;
+use addrauth_tests::ports::Closed;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
 const CHILD: &str = "ADDRAUTH_TEST_CUSTODY_CHILD";
@@ -247,9 +248,8 @@ async fn a_notice_that_is_refused_for_good_is_given_up_and_journalled() {
 async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path(), None);
-    // A port that was free a moment ago and that nobody listens on.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    config.notices.notify_via = free.to_string();
+    let closed = Closed::take();
+    config.notices.notify_via = closed.place.to_string();
     let limits = Limits { notice_tries: 3, ..Limits::default() };
     let custody = Custody::open(&config, &Arc::new(limits)).await.unwrap();
     custody.keep(case("eve@x.example"), None).await;

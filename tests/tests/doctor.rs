@@ -13,6 +13,7 @@ use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::certificates::Root;
 use addrauth_tests::daemon::{Rig, binary};
 use addrauth_tests::milter::{Fake, open_with};
+use addrauth_tests::ports::Closed;
 use addrauth_tests::postfix::{Bed, Kind};
 use addrauth_tests::server::{HOST, Server};
 use addrauth_tests::world::{leading_to, saying};
@@ -235,8 +236,8 @@ async fn tls_that_is_offered_is_tried_and_what_is_wrong_with_it_is_named() {
     let other = dir.path().join("other.toml");
     fs::write(&other, untrusting.replace("tls_roots", "#tls_roots")).unwrap();
     over_tls(&doctor(&other, &["example.com"]).await, "WRONG", "a certificate for as.example.com");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let nobody = format!("AS={HOST}:{closed}; t=tls");
+    let closed = Closed::take();
+    let nobody = format!("AS={HOST}:{}; t=tls", closed.place.port());
     zone.replace(Records::default().txt("example.com", &nobody).address(HOST, server.address.ip()));
     over_tls(&doctor(&file, &["example.com"]).await, "WRONG", "does it run with [authority.tls]");
     server.stop().await;

@@ -51,7 +51,7 @@ async fn start(file: &Path) -> Daemon {
     let daemon = Daemon::start("filter", file);
     let (begin, socket) = (Instant::now(), file.with_file_name("milter"));
     while tokio::net::UnixStream::connect(&socket).await.is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "{}", daemon.log());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", daemon.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     daemon

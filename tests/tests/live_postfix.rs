@@ -397,14 +397,14 @@ fn a_replaced_component_decides_the_next_message_of_an_open_session() {
     filter.signal("HUP");
     let begin = Instant::now();
     while deliver() != 550 {
-        assert!(begin.elapsed() < Duration::from_secs(10), "the new component never decides\n{}", filter.log());
+        assert!(begin.elapsed() < Duration::from_secs(60), "the new component never decides\n{}", filter.log());
         std::thread::sleep(Duration::from_millis(100));
     }
     rig.put_component("door.wasm", b"\0asm broken");
     let said = filter.log().len();
     filter.signal("HUP");
     let begin = Instant::now();
-    while filter.log().len() == said && begin.elapsed() < Duration::from_secs(5) {
+    while filter.log().len() == said && begin.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(filter.log()[said..].contains("door"), "a refused component is named in the log\n{}", filter.log());

@@ -17,6 +17,7 @@ use addrauth::proto::header::{Bounds, Edit, scan, strip};
 use addrauth::proto::mark::MARK_FIELD;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::{Daemon, binary};
+use addrauth_tests::ports::claim_place;
 use addrauth_tests::world::{self, ALICE, JUNK, leading_to};
 
 const BOUNDS: Bounds = Bounds { fields: 1_000, octets: 256 * 1024 };
@@ -297,8 +298,7 @@ async fn what_is_over_goes_by_itself_and_the_journal_says_so() {
 #[tokio::test]
 async fn the_running_filter_sends_what_the_verb_releases() {
     let stage = stage(|config| {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        config.milter.listen = vec![addrauth::config::Listen::Inet(free)];
+        config.milter.listen = vec![addrauth::config::Listen::Inet(claim_place())];
     })
     .await;
     for _ in 0..3 {

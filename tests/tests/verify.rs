@@ -1,6 +1,6 @@
 //! The verifier against a real DNS server and a real, misbehaving AS, over real packets on loopback.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use addrauth::proto::record::Claim;
 use addrauth::proto::wire::{Reason, Status};
 use addrauth::verify::{Later, Verifier};
 use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::ports::Closed;
+use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::world::*;
 
 #[tokio::test]
@@ -67,6 +69,10 @@ async fn what_is_unusable_is_so_before_anything_else() {
 
 #[tokio::test]
 async fn f1_at_most_eight_questions_are_in_flight_to_one_endpoint() {
+    undisturbed(run_f1_at_most_eight_questions_are_in_flight_to_one_endpoint).await;
+}
+
+async fn run_f1_at_most_eight_questions_are_in_flight_to_one_endpoint() {
     let server = saying(Act::Late(Duration::from_millis(250), Box::new(Act::valid()))).await;
     let (_zone, verifier) = world(&[&server], "").await;
     let verifier = Arc::new(verifier);
@@ -114,6 +120,10 @@ async fn d3_a_reply_from_another_port_is_ignored() {
 
 #[tokio::test]
 async fn d4_a_slow_answer_is_waited_for() {
+    undisturbed(run_d4_a_slow_answer_is_waited_for).await;
+}
+
+async fn run_d4_a_slow_answer_is_waited_for() {
     let server = saying(Act::Late(Duration::from_secs(1), Box::new(Act::valid()))).await;
     let (_zone, verifier) = world(&[&server], "").await;
     let start = Instant::now();
@@ -124,9 +134,13 @@ async fn d4_a_slow_answer_is_waited_for() {
 
 #[tokio::test]
 async fn d7_a_closed_port_ends_the_question_at_once() {
-    let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    undisturbed(run_d7_a_closed_port_ends_the_question_at_once).await;
+}
+
+async fn run_d7_a_closed_port_ends_the_question_at_once() {
+    let closed = Closed::take();
     let records = Records::default()
-        .txt("example.com", &format!("AS=as.example.com:{}", closed.port()))
+        .txt("example.com", &format!("AS=as.example.com:{}", closed.place.port()))
         .address("as.example.com", LOOPBACK);
     let zone = Zone::start(records).await.unwrap();
     let verifier = verifier(&config(&zone));
@@ -236,6 +250,10 @@ async fn an_endpoint_that_could_not_be_asked_for_want_of_budget_is_no_silent_one
 
 #[tokio::test]
 async fn a_silent_server_is_sent_to_at_the_moments_of_the_protocol() {
+    undisturbed(run_a_silent_server_is_sent_to_at_the_moments_of_the_protocol).await;
+}
+
+async fn run_a_silent_server_is_sent_to_at_the_moments_of_the_protocol() {
     let (first, second) = (saying(Act::Silence).await, saying(Act::Silence).await);
     let (_zone, verifier) = world(&[&first, &second], "").await;
     let start = Instant::now();
@@ -258,6 +276,10 @@ async fn a_silent_server_is_sent_to_at_the_moments_of_the_protocol() {
 
 #[tokio::test]
 async fn an_answer_that_decides_nothing_moves_on_to_the_next_endpoint_at_once() {
+    undisturbed(run_an_answer_that_decides_nothing_moves_on_to_the_next_endpoint_at_once).await;
+}
+
+async fn run_an_answer_that_decides_nothing_moves_on_to_the_next_endpoint_at_once() {
     use Reason::{Domain, Limit, Other, Stream, Syntax, Temp, Version};
     for reason in [Limit, Temp, Stream, Domain, Version, Syntax, Other] {
         let (first, second) = (saying(Act::unverified(reason)).await, saying(Act::valid()).await);
@@ -297,6 +319,10 @@ async fn f1_equal_questions_at_the_same_time_go_out_once() {
 
 #[tokio::test]
 async fn after_five_timeouts_an_endpoint_is_left_alone() {
+    undisturbed(run_after_five_timeouts_an_endpoint_is_left_alone).await;
+}
+
+async fn run_after_five_timeouts_an_endpoint_is_left_alone() {
     let server = saying(Act::Silence).await;
     let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
     let verifier = Arc::new(verifier(&Verify { timeout: Duration::from_millis(1_100), ..config(&zone) }));
@@ -377,6 +403,10 @@ async fn f2_many_domains_that_name_one_silent_host_send_it_one_round_of_question
 
 #[tokio::test]
 async fn f2_those_who_wait_for_one_slow_host_take_nobody_elses_place() {
+    undisturbed(run_f2_those_who_wait_for_one_slow_host_take_nobody_elses_place).await;
+}
+
+async fn run_f2_those_who_wait_for_one_slow_host_take_nobody_elses_place() {
     let (slow, quick) = (saying(Act::Silence).await, saying(Act::valid()).await);
     let records = many_domains(4, &slow)
         .txt("example.com", &format!("AS=as.example.com:{}", quick.addr.port()))

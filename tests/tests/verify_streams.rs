@@ -12,6 +12,7 @@ use addrauth::proto::wire::{Reason, Status};
 use addrauth::verify::{Said, Verifier};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::certificates::Root;
+use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::streams::{Does, StreamAuthority};
 use addrauth_tests::world::*;
 
@@ -55,6 +56,10 @@ impl World {
 
 #[tokio::test]
 async fn e_stream_leads_to_tls_at_once_and_that_is_told() {
+    undisturbed(run_e_stream_leads_to_tls_at_once_and_that_is_told).await;
+}
+
+async fn run_e_stream_leads_to_tls_at_once_and_that_is_told() {
     let world = World::new(Act::unverified(Reason::Stream), Does::Check(key(GOOD)), "; t=udp,tls").await;
     let start = Instant::now();
     let found = world.verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
@@ -73,6 +78,10 @@ async fn e_stream_leads_to_tls_at_once_and_that_is_told() {
 
 #[tokio::test]
 async fn e_stream_without_tls_or_with_a_tls_that_fails_counts_as_e_limit() {
+    undisturbed(run_e_stream_without_tls_or_with_a_tls_that_fails_counts_as_e_limit).await;
+}
+
+async fn run_e_stream_without_tls_or_with_a_tls_that_fails_counts_as_e_limit() {
     for (does, rest) in [(Does::valid(), ""), (Does::Close, "; t=udp,tls"), (Does::NoAlpn, "; t=udp,tls")] {
         let world = World::new(Act::unverified(Reason::Stream), does, rest).await;
         let start = Instant::now();
@@ -92,6 +101,10 @@ async fn e_stream_without_tls_or_with_a_tls_that_fails_counts_as_e_limit() {
 
 #[tokio::test]
 async fn where_udp_comes_to_nothing_tls_is_tried_within_the_messages_time() {
+    undisturbed(run_where_udp_comes_to_nothing_tls_is_tried_within_the_messages_time).await;
+}
+
+async fn run_where_udp_comes_to_nothing_tls_is_tried_within_the_messages_time() {
     let world = World::new(Act::Silence, Does::Check(key(GOOD)), "; t=udp,tls").await;
     let start = Instant::now();
     assert_eq!(world.ask(GOOD).await, (KeyStatus::Valid, None));
@@ -113,6 +126,10 @@ async fn where_udp_comes_to_nothing_tls_is_tried_within_the_messages_time() {
 
 #[tokio::test]
 async fn once_udp_is_known_to_be_dead_tls_is_asked_at_once() {
+    undisturbed(run_once_udp_is_known_to_be_dead_tls_is_asked_at_once).await;
+}
+
+async fn run_once_udp_is_known_to_be_dead_tls_is_asked_at_once() {
     let world =
         World::limited(Act::Silence, Does::valid(), "; t=udp,tls", Limits { breaker_timeouts: 2, ..Limits::default() })
             .await;
@@ -205,6 +222,10 @@ async fn before_a_silent_drop_a_lone_endpoint_is_asked_over_tls() {
 
 #[tokio::test]
 async fn d2_d8_d9_lines_that_answer_nothing_are_ignored_on_tls_too() {
+    undisturbed(run_d2_d8_d9_lines_that_answer_nothing_are_ignored_on_tls_too).await;
+}
+
+async fn run_d2_d8_d9_lines_that_answer_nothing_are_ignored_on_tls_too() {
     let noise =
         ["\r\n", "INVALIDKEY\r\n", "VERIFY_REPLY INVALIDKEY\r\n", "VERDICT 0 alice@example.com VALIDKEY\r\n", "x\n"];
     let noise = noise.map(|line| Does::Raw(line.into())).into_iter();
@@ -224,6 +245,10 @@ async fn d2_d8_d9_lines_that_answer_nothing_are_ignored_on_tls_too() {
 
 #[tokio::test]
 async fn d4_a_slow_answer_is_waited_for_on_tls_and_overtaken_by_quicker_ones() {
+    undisturbed(run_d4_a_slow_answer_is_waited_for_on_tls_and_overtaken_by_quicker_ones).await;
+}
+
+async fn run_d4_a_slow_answer_is_waited_for_on_tls_and_overtaken_by_quicker_ones() {
     let late = Does::Late(Duration::from_millis(800), Box::new(Does::Check(key(GOOD))));
     let world = World::new(Act::Silence, late, "; t=tls").await;
     let start = Instant::now();
@@ -244,6 +269,10 @@ async fn d4_a_slow_answer_is_waited_for_on_tls_and_overtaken_by_quicker_ones() {
 
 #[tokio::test]
 async fn d5_d6_d7_f6_no_server_on_tls_holds_a_question_longer_than_its_time() {
+    undisturbed(run_d5_d6_d7_f6_no_server_on_tls_holds_a_question_longer_than_its_time).await;
+}
+
+async fn run_d5_d6_d7_f6_no_server_on_tls_holds_a_question_longer_than_its_time() {
     for (does, most) in [
         (Does::Silence, 3_300),
         (Does::HalfOpen, 3_300),

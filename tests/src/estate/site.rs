@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::postfix::{NOBODY, SERVICES, maildir, number_of, run, watch};
 
 /// How long Postfix may take to start, to deliver or to empty its queue on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The password of every login.
 pub const PASSWORD: &str = "secret";
 

@@ -113,7 +113,7 @@ impl Stage {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_secs(20), asked).await.expect("every message leads to a question");
+        timeout(Duration::from_secs(60), asked).await.expect("every message leads to a question");
     }
 
     /// From now on every server says that the key is wrong.

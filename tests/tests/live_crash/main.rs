@@ -84,7 +84,7 @@ fn kill_9_under_load_loses_nothing_and_delivers_nothing_twice() {
     }
     let begin = Instant::now();
     let enough = load.decided() + 40;
-    while load.decided() < enough && begin.elapsed() < Duration::from_secs(20) {
+    while load.decided() < enough && begin.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(50));
     }
     let sent = load.finish();
@@ -151,7 +151,7 @@ fn swap_to(rig: &Rig, version: &str) {
     filter.signal("HUP");
     let begin = Instant::now();
     while !filter.log_beyond(before).contains(" reloaded: ") {
-        assert!(begin.elapsed() < Duration::from_secs(20), "no reload: {}", filter.log_beyond(before));
+        assert!(begin.elapsed() < Duration::from_secs(60), "no reload: {}", filter.log_beyond(before));
         std::thread::sleep(Duration::from_millis(10));
     }
 }

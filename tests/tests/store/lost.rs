@@ -58,7 +58,7 @@ async fn without_a_server_every_verb_fails_in_time_and_works_again_after_it() {
         for table in [&keys, &late] {
             let begin = Instant::now();
             while let Err(error) = table.of("a@example.com").await {
-                assert!(begin.elapsed() < Duration::from_secs(10), "{error}");
+                assert!(begin.elapsed() < Duration::from_secs(60), "{error}");
             }
             assert_eq!(table.of("a@example.com").await.unwrap().len(), 1, "frozen: {frozen}");
         }
@@ -167,7 +167,7 @@ async fn postgresql_killed_and_restarted_under_load_loses_nothing_and_service_re
         cluster.restart();
         let (begin, before) = (Instant::now(), done.load(Ordering::Relaxed));
         while done.load(Ordering::Relaxed) < before + 5 {
-            assert!(begin.elapsed() < Duration::from_secs(10), "service does not resume");
+            assert!(begin.elapsed() < Duration::from_secs(60), "service does not resume");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         resumed.push(begin.elapsed());

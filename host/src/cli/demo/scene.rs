@@ -76,6 +76,7 @@ pub(super) struct Scene {
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     _zone: Zone,
+    _down: UdpSocket,
     _home: tempfile::TempDir,
 }
 
@@ -117,7 +118,10 @@ impl Scene {
         let mailbox = Mailbox::start()?;
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         let server = socket.local_addr()?;
-        let zone = zone(server.port()).await?;
+        // Held, and taking datagrams from itself alone: the system answers "refused" to any other.
+        let down = UdpSocket::bind(("127.0.0.1", 0)).await?;
+        down.connect(down.local_addr()?).await?;
+        let zone = zone(server.port(), down.local_addr()?.port()).await?;
         let config = config(home.path(), &zone, &mailbox);
         let stop = CancellationToken::new();
 
@@ -161,6 +165,7 @@ impl Scene {
             stop,
             tasks,
             _zone: zone,
+            _down: down,
             _home: home,
         })
     }
@@ -242,9 +247,7 @@ impl Scene {
 }
 
 /// The zone: a domain that takes part, one whose server is down, one that knows nothing of it all.
-async fn zone(port: u16) -> Result<Zone, std::io::Error> {
-    // A port that was just free and that nobody listens on: the system answers "refused".
-    let down = UdpSocket::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+async fn zone(port: u16, down: u16) -> Result<Zone, std::io::Error> {
     let takes_part = format!("AS=as.sender.example:{port}; v=1; m=some");
     let is_down = format!("AS=as.down.example:{down}; v=1");
     let home = IpAddr::from([127, 0, 0, 1]);

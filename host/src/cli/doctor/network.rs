@@ -212,10 +212,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_server_that_greets_takes_notices() {
-        let closed = {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            listener.local_addr().unwrap()
-        };
+        // Bound and not listened on: it refuses, and nobody else gets it meanwhile.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed = held.local_addr().unwrap();
         let [good, busy] = [speaking(b"220 mx ESMTP\r\n").await, speaking(b"554 no\r\n").await];
         let mut report = Report::default();
         for place in [good, busy, closed] {

@@ -141,7 +141,7 @@ async fn a_thousand_recipients_are_asked_about_at_once() {
     let asked: Vec<_> = (0..1000).map(|n| Some(format!("u{n}@home.example"))).collect();
     let begin = Instant::now();
     let wishes = ledger.wishes(&asked, Some("a@x.example")).await.unwrap();
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     let with = |(n, wish): (usize, &Wish)| (*wish != Wish::default()).then_some(n);
     assert_eq!(wishes.iter().enumerate().filter_map(with).collect::<Vec<_>>(), [500, 999]);
 }
