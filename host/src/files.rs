@@ -70,14 +70,14 @@ pub fn is_there(path: &Path) -> Result<bool, Error> {
 /// # Errors
 /// Each variant of [`Error`] but `Long` and `NotText`.
 pub fn open(path: &Path) -> Result<File, Error> {
-    checked(path, OpenOptions::new().read(true))
+    open_with(path, OpenOptions::new().read(true))
 }
 
 /// Opens a regular file with these options; it never waits, whatever the path leads to.
 ///
 /// # Errors
 /// As [`open`].
-pub fn checked(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
+pub fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|source| explained(path, source))?;
     let kind = kind(&file.metadata().map_err(Error::System)?);

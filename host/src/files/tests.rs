@@ -39,7 +39,7 @@ fn what_is_no_regular_file_is_named_and_never_waited_for() {
         };
         assert!(matches!(told, Error::Kind(_)) && told.to_string().contains(word), "{path:?}: {told}");
         assert!(is_there(&path).unwrap(), "{path:?}");
-        let told = at_once(move || checked(&path, OpenOptions::new().append(true))).unwrap_err();
+        let told = at_once(move || open_with(&path, OpenOptions::new().append(true))).unwrap_err();
         assert!(!told.is_absent(), "{told}");
     }
 }
