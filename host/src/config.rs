@@ -52,6 +52,9 @@ pub enum Error {
 pub struct Config {
     /// The host name of the `by=` in the status field; empty: the system's.
     pub hostname: String,
+    /// Whether `hostname` is the system's, since the file names none: then what the MTA calls itself goes before it.
+    #[serde(skip)]
+    pub hostname_assumed: bool,
     /// The domains whose mail ends here. Without any, nothing is changed: we may be a relay.
     pub final_domains: Vec<String>,
     /// Decide and log, but only strip keys and forged results, and write the status field. Absent: true.

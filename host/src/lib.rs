@@ -19,6 +19,7 @@
 //! | [`proto`] | addresses, keys, header blocks, `AS=` records, VERIFY lines: bytes in, values out, no I/O | nothing |
 //! | [`case`] | `Mail`, `Finding`, `Decision`, `Reply` and the `Case` that holds all four | proto |
 //! | [`files`] | files that others wrote: opened by their type, read within a bound | nothing |
+//! | [`pulse`] | whether a loop still turns, for the watchdog | nothing |
 //! | [`config`] | the configuration as plain data, and every bound in one `Limits` | proto, case, files |
 //! | [`settle`] | many decisions into one reply, pure | proto, case |
 //! | [`store`] | verbs over SQLite, PostgreSQL or memory | proto, case, files, config |
@@ -28,9 +29,9 @@
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, files, config, store |
 //! | [`outbox`] | compose notices and reports, and send them | proto, case, files, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
-//! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, config, store, outbox, tls |
+//! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
-//! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, config, filter |
+//! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, pulse, config, filter |
 //! | [`cli`] | one file per verb | anything |
 //!
 //! The table is held against the sources by a test (`tests/tests/house.rs`).
@@ -49,6 +50,7 @@ pub mod mta;
 pub mod outbox;
 pub mod policy;
 pub mod proto;
+pub mod pulse;
 pub mod settle;
 pub mod store;
 pub mod tls;

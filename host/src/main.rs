@@ -6,21 +6,23 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use addrauth::cli::daemon::log;
+use addrauth::cli::daemon::signals::Signals;
 use addrauth::cli::{
-    Context, TRIAL_VERB, address, ask, authority, config, demo, doctor, filter, journal, key, keyring, policy,
-    quarantine, record, report, store, user, why,
+    Context, TRIAL_VERB, address, ask, authority, config, demo, doctor, exit, filter, journal, key, keyring, output,
+    policy, quarantine, record, report, store, user, why,
 };
 use addrauth::config::Limits;
 use addrauth::policy::trial::answer;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Runtime;
 
 /// Address Authentication for e-mail: vouches for a single address, and lets a policy decide about mail that fails.
 ///
 /// Try it first: `addrauth demo` shows every case on loopback, with nothing to set up.
 ///
-/// Exit codes: 0 yes or done, 1 no, 2 could not tell. The log goes to standard error; ADDRAUTH_LOG sets its level, such as
-/// `info` (the default), `debug` or `addrauth::verify=debug`.
+/// Exit codes: 0 yes or done, 1 no, 2 could not tell, or could not print it. The log goes to standard error; ADDRAUTH_LOG sets its
+/// level, such as `info` (the default), `debug` or `addrauth::verify=debug`.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Arguments {
@@ -61,54 +63,69 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            sigpipe::reset();
+            output::remember(usage.print());
+            return output::finish(ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2)));
+        }
+    };
     if let Verb::TryComponent = arguments.verb {
         // Before there are threads or descriptors: its limits are for the whole process.
         return answer(&Limits::default());
     }
-    let quiet = !matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
-    if quiet && !matches!(arguments.verb, Verb::Key(_)) {
+    let daemon = matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
+    if !daemon && !matches!(arguments.verb, Verb::Key(_)) {
         // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log, and a key that could
         // not be written has to be taken back.
         sigpipe::reset();
     }
-    let level =
-        EnvFilter::try_from_env("ADDRAUTH_LOG").unwrap_or_else(|_| EnvFilter::new(if quiet { "warn" } else { "info" }));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        .init();
-    let context = Context { config: arguments.config, json: arguments.json };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("addrauth: cannot start: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return cannot_start(&error),
     };
-    runtime.block_on(async {
-        match arguments.verb {
-            Verb::Filter(args) => filter::run(args, &context).await,
-            Verb::Authority(args) => authority::run(args, &context).await,
-            Verb::Address(args) => address::run(args, &context).await,
-            Verb::Report(args) => report::run(args, &context).await,
-            Verb::Ask(args) => ask::run(args, &context).await,
-            Verb::Journal(args) => journal::run(args, &context).await,
-            Verb::Why(args) => why::run(args, &context).await,
-            Verb::Doctor(args) => doctor::run(args, &context).await,
-            Verb::Store(args) => store::run(args, &context).await,
-            Verb::Record(args) => record::run(args, &context).await,
-            Verb::Keyring(args) => keyring::run(args, &context).await,
-            Verb::Key(args) => key::run(args, &context).await,
-            Verb::Policy(args) => policy::run(args, &context).await,
-            Verb::Quarantine(args) => quarantine::run(args, &context).await,
-            Verb::User(args) => user::run(args, &context).await,
-            Verb::Config(args) => config::run(args, &context).await,
-            Verb::Demo(args) => demo::run(args, &context).await,
-            Verb::TryComponent => ExitCode::from(2),
-        }
-    })
+    let signals = match daemon.then(|| runtime.block_on(async { Signals::install() })).transpose() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(&error),
+    };
+    if let Err(error) = log::install(daemon, std::io::stderr().is_terminal()) {
+        return cannot_start(&error);
+    }
+    let context = Context { config: arguments.config, json: arguments.json };
+    let code = runtime.block_on(perform(arguments.verb, &context, signals));
+    if daemon {
+        // What was begun on a thread of its own, such as a component that compiles, is not waited for.
+        runtime.shutdown_background();
+    }
+    output::finish(code)
+}
+
+fn cannot_start(error: &std::io::Error) -> ExitCode {
+    log::say(&format!("addrauth: cannot start: {error}\n"));
+    output::finish(exit::unknown())
+}
+
+/// Runs a verb; a daemon has `signals`.
+async fn perform(verb: Verb, context: &Context, signals: Option<Signals>) -> ExitCode {
+    match (verb, signals) {
+        (Verb::Filter(args), Some(signals)) => filter::run(args, context, signals).await,
+        (Verb::Authority(args), Some(signals)) => authority::run(args, context, signals).await,
+        (Verb::Filter(_) | Verb::Authority(_), None) | (Verb::TryComponent, _) => exit::unknown(),
+        (Verb::Address(args), _) => address::run(args, context).await,
+        (Verb::Report(args), _) => report::run(args, context).await,
+        (Verb::Ask(args), _) => ask::run(args, context).await,
+        (Verb::Journal(args), _) => journal::run(args, context).await,
+        (Verb::Why(args), _) => why::run(args, context).await,
+        (Verb::Doctor(args), _) => doctor::run(args, context).await,
+        (Verb::Store(args), _) => store::run(args, context).await,
+        (Verb::Record(args), _) => record::run(args, context).await,
+        (Verb::Keyring(args), _) => keyring::run(args, context).await,
+        (Verb::Key(args), _) => key::run(args, context).await,
+        (Verb::Policy(args), _) => policy::run(args, context).await,
+        (Verb::Quarantine(args), _) => quarantine::run(args, context).await,
+        (Verb::User(args), _) => user::run(args, context).await,
+        (Verb::Config(args), _) => config::run(args, context).await,
+        (Verb::Demo(args), _) => demo::run(args, context).await,
+    }
 }

@@ -48,6 +48,20 @@ pub fn component(id: &str) -> Vec<u8> {
     panic!("no component {id}.wasm below policies/")
 }
 
+/// What a daemon has written to its log. It writes on a thread of its own, a moment after the answer that a line is about.
+pub fn settled(log: &Path) -> String {
+    let read = || fs::read_to_string(log).unwrap_or_default();
+    let mut text = read();
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(50));
+        let before = std::mem::replace(&mut text, read());
+        if before.len() == text.len() {
+            break;
+        }
+    }
+    text
+}
+
 /// A running process of the daemon; dropped, it is ended by its process id.
 #[derive(Debug)]
 pub struct Daemon {
@@ -83,7 +97,7 @@ impl Daemon {
 
     /// What it has said so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        settled(&self.log)
     }
 
     /// What it has said beyond these first octets of its log.

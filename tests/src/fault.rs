@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::daemon::binary;
+use crate::daemon::{binary, settled};
 
 /// How long the filter may take to listen on a machine that is busy with many of them.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl Filter {
 
     /// All that it has said, over all its lives.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("filter.log")).unwrap_or_default()
+        settled(&self.dir.join("filter.log"))
     }
 
     /// Its tables, to be read. Those on a disk of its own are copied: SQLite would look for them on ours.

@@ -84,6 +84,7 @@ impl Authority {
             let Some((first, others)) = rooms.split_first_mut() else { return };
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
+                never = self.pulse.answer() => match never {},
                 received = socket.recv_from(first) => received,
             };
             let mut received = match received {

@@ -41,6 +41,7 @@ pub use stream::Streams;
 use crate::config::{Config, Deliver, Limits};
 use crate::outbox;
 use crate::proto::key::VerifyKey;
+use crate::pulse::Pulse;
 use crate::store::{self, KeyTable, Opening};
 use crate::tls;
 use forged::Counts;
@@ -251,6 +252,8 @@ pub struct Authority {
     troubled: AtomicBool,
     /// Stands in where an address has too few keys, so that each question costs the same work.
     dummy: VerifyKey,
+    /// Answered by whoever waits for questions over UDP.
+    pulse: Arc<Pulse>,
 }
 
 impl Authority {
@@ -300,6 +303,7 @@ impl Authority {
             forged: Mutex::new(Counts::new(limits.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
+            pulse: Arc::default(),
         };
         authority.warn_of_short_avt();
         Ok(authority)
@@ -308,6 +312,11 @@ impl Authority {
     /// The domains it answers for, in lower case.
     pub fn domains(&self) -> &[String] {
         &self.domains
+    }
+
+    /// What tells whether somebody waits for questions over UDP.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Closes the table; from then on every answer is `e=temp`.

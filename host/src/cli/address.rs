@@ -8,7 +8,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::{format_duration, parse_duration};
 use serde_json::json;
 
-use super::{Context, exit, key, printed};
+use super::{Context, exit, key, output};
 use crate::authority::{self, Authority, Enlisted, Intervals};
 use crate::config::{self, Limits};
 use crate::proto::address::Address;
@@ -202,7 +202,7 @@ fn warn_if_short(authority: &Authority, avt: Option<Duration>) {
 /// Long work tells where it is, to somebody who looks on.
 fn progress(terminal: bool, written: usize, all: usize) {
     if terminal && all > 10_000 && (written.is_multiple_of(10_000) || written == all) {
-        let _ = write!(printed::err(), "\r{written} of {all}{}", if written == all { "\n" } else { "" });
+        let _ = write!(std::io::stderr(), "\r{written} of {all}{}", if written == all { "\n" } else { "" });
     }
 }
 
@@ -240,7 +240,7 @@ fn row(row: &Enlisted) -> serde_json::Value {
 }
 
 fn print(text: impl std::fmt::Display) -> Result<(), Error> {
-    let mut out = printed::out();
+    let mut out = output::out();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::Write)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::{Context, exit, printed};
+use super::{Context, exit};
 use crate::case::{Found, KeyStatus, Limited, Why};
 use crate::config::Limits;
 use crate::files;
@@ -56,8 +56,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     match investigate(&args, context).await {
         Ok(report) => {
             let text = if context.json { format!("{:#}\n", report.json()) } else { report.text() };
-            // A reader that went away wants no answer.
-            let _ = io::Write::write_all(&mut printed::out(), text.as_bytes());
+            print!("{text}");
             report.exit()
         }
         Err(text) => {

@@ -1,15 +1,19 @@
 //! `addrauth authority`: run the Authentication Server.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, exit, printed};
+use super::daemon::apart;
+use super::daemon::notify::Supervisor;
+use super::daemon::signals::{Signals, Wish};
+use super::daemon::watchdog::{self, UnderWay};
+use super::{Context, exit};
 use crate::authority::{self, AskEverywhere, Authority, Poster, Streams};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
@@ -75,31 +79,53 @@ fn named((Endpoint { authority, address, .. }, said): &(Endpoint, Said)) -> Stri
 }
 
 /// Runs the verb, until a signal ends it.
-pub async fn run(_args: Args, context: &Context) -> ExitCode {
-    match start(context).await {
+pub async fn run(_args: Args, context: &Context, signals: Signals) -> ExitCode {
+    match start(context, signals).await {
         Ok(()) => exit::YES,
         Err(e) => {
-            let _ = writeln!(printed::err(), "addrauth authority: {e}");
+            eprintln!("addrauth authority: {e}");
             exit::unknown()
         }
     }
 }
 
-async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What is open once the server has started.
+struct Started {
+    authority: Arc<Authority>,
+    poster: Option<Poster>,
+    sockets: Vec<UdpSocket>,
+    streams: Option<Arc<Streams>>,
+}
+
+async fn open(context: Context) -> Result<Started, Failure> {
     let config = context.read_config()?;
     let limits = Arc::new(Limits::default());
-    for warning in authority::warnings(&config) {
+    for warning in super::config::host_name(&config).into_iter().chain(authority::warnings(&config)) {
         warn!("{warning}");
     }
     let authority = Arc::new(Authority::open(&config, &limits).await?);
     let poster = Poster::open(&config, authority.clone(), Arc::new(Client::new(&config, &limits))).await?;
     let sockets = authority.bind().await?;
     let streams = authority.bind_streams(&config, &sockets).await?;
+    Ok(Started { authority, poster, sockets, streams })
+}
+
+async fn start(context: &Context, mut signals: Signals) -> Result<(), Failure> {
+    let supervisor = Supervisor::from_environment();
+    let Started { authority, poster, sockets, streams } = tokio::select! {
+        biased;
+        name = signals.stop() => {
+            info!("{name} came before the start was over");
+            return Ok(());
+        }
+        started = apart(open(context.clone())) => started??,
+    };
     let mut places = Vec::new();
     for socket in &sockets {
         places.push(socket.local_addr()?.to_string());
     }
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let over = if streams.is_some() { "UDP and TLS" } else { "UDP" };
     info!("authority started: answers VERIFY for {} on {over} {}", authority.domains().join(", "), places.join(", "));
     let shutdown = CancellationToken::new();
@@ -110,14 +136,20 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     let serving = async { tokio::join!(authority.clone().serve(sockets, shutdown.clone()), posting) };
-    let hangups = tokio::spawn(renew_on_hangup(streams.clone(), signal(SignalKind::hangup())?));
+    let certificates = streams.clone();
     let streaming = streams.map(|streams| tokio::spawn(authority.clone().serve_streams(streams, shutdown.clone())));
     tokio::pin!(serving);
+    // Nothing of a message is under way here.
+    let under_way = Arc::new(UnderWay::new(Duration::MAX));
+    let feeding = tokio::spawn(watchdog::feed(supervisor.clone(), vec![authority.pulse()], Arc::clone(&under_way)));
+    supervisor.ready().await;
     let name = tokio::select! {
         _ = &mut serving => "itself",
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
+        name = until_stopped(&mut signals, certificates, &supervisor) => name,
     };
+    supervisor.stopping().await;
+    feeding.abort();
+    let feeding = tokio::spawn(watchdog::feed(supervisor, Vec::new(), under_way));
     shutdown.cancel();
     if name != "itself" {
         serving.await;
@@ -125,17 +157,28 @@ async fn start(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(streaming) = streaming {
         streaming.await?;
     }
-    hangups.abort();
     authority.close().await;
+    feeding.abort();
     info!("authority stopped by {name}");
     Ok(())
 }
 
-/// Whoever renews certificates sends SIGHUP to servers; one that has none goes on as well.
-async fn renew_on_hangup(streams: Option<Arc<Streams>>, mut hup: Signal) {
-    while hup.recv().await.is_some() {
-        if let Some(streams) = &streams {
-            streams.renew();
+/// Until a signal asks for the end. Whoever renews certificates sends SIGHUP to servers; one that has none goes on as well.
+async fn until_stopped(signals: &mut Signals, streams: Option<Arc<Streams>>, supervisor: &Supervisor) -> &'static str {
+    loop {
+        if let Wish::Stop(name) = signals.next().await {
+            return name;
         }
+        supervisor.reloading().await;
+        if let Some(streams) = streams.clone() {
+            let renewing = apart(async move { streams.renew() });
+            tokio::select! {
+                biased;
+                name = signals.stop() => return name,
+                // A panic in there leaves the old certificate in use.
+                _ = renewing => {}
+            }
+        }
+        supervisor.ready().await;
     }
 }

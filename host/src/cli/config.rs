@@ -9,6 +9,7 @@ use crate::config::{Config, Deliver, Limits};
 use crate::mta::milter;
 use crate::outbox;
 use crate::policy::Policies;
+use crate::proto::address::is_host_name;
 use crate::verify::NameServers;
 use crate::{keyring, store, tls};
 
@@ -119,9 +120,25 @@ fn shared_with_others(config: &Config, limits: &Arc<Limits>) -> Result<(), Box<d
     Ok(())
 }
 
+/// That the host name is none by which others know this host, where that is so.
+pub(super) fn host_name(config: &Config) -> Option<String> {
+    let name = &config.hostname;
+    if is_host_name(name) {
+        return None;
+    }
+    let way = "set hostname to this server's full name, such as \"mx.example.com\"";
+    Some(match config.hostname_assumed {
+        true => format!(
+            "hostname is not set, and the system's, {name:?}, is no full name: where the mail server tells its own, that stands in \
+             by= and in notices; {way}"
+        ),
+        false => format!("hostname = {name:?} is no full name, and stands in by= and in notices: {way}"),
+    })
+}
+
 /// What is allowed and yet probably not meant.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = host_name(config).into_iter().collect();
     if config.final_domains.is_empty() {
         warnings.push("final_domains is empty: the filter examines and changes nothing".into());
     }

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, exit, printed};
+use super::{Context, exit, output};
 use crate::config::Config;
 use crate::proto::address::Address;
 use crate::proto::text;
 
 mod domain;
 mod installation;
-mod network;
+pub(in crate::cli) mod network;
 mod postfix;
 mod posts;
 mod streams;
@@ -128,7 +128,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     let domain = match args.domain.as_deref().map(domain_name).transpose() {
         Ok(domain) => domain,
         Err(text) => {
-            let _ = writeln!(printed::err(), "addrauth doctor: {text}");
+            let _ = writeln!(output::err(), "addrauth doctor: {text}");
             return exit::unknown();
         }
     };
@@ -142,8 +142,7 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     } else {
         report.text()
     };
-    // A reader that went away wants no report; the exit code tells.
-    let _ = printed::out().write_all(text.as_bytes());
+    print!("{text}");
     report.exit()
 }
 

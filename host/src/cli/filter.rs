@@ -8,50 +8,88 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::daemon::apart;
+use super::daemon::notify::Supervisor;
+use super::daemon::settings::Settings;
+use super::daemon::signals::{Signals, Wish};
+use super::daemon::watchdog::{self, UnderWay, Watched};
 use super::{Context, exit, fail};
 use crate::config::{Config, Limits, Where};
 use crate::custody::Custody;
+use crate::files;
 use crate::filter::Filter;
 use crate::mta::milter::{self, Listener};
 
 /// Run the milter that examines incoming mail.
 ///
 /// Without a configuration it listens on 127.0.0.1:8891, knows no domain of its own and changes nothing. SIGHUP reads the
-/// configuration and the policy components again, all together or, on an error, not at all. SIGTERM ends it cleanly:
-/// messages in flight get their answer first.
+/// configuration and the policy components again, all together or, on an error, not at all; a file that is gone, empty or cut,
+/// or takes all of final_domains away, is an error. SIGTERM ends it cleanly: messages in flight get their answer first.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(_: Args, context: &Context) -> ExitCode {
-    match filter(context).await {
+pub async fn run(_: Args, context: &Context, signals: Signals) -> ExitCode {
+    match filter(context, signals).await {
         Ok(()) => exit::YES,
         Err(error) => fail(error),
     }
 }
 
-async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
-    let config = context.read_config()?;
+async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> {
+    let supervisor = Supervisor::from_environment();
     let limits = Arc::new(Limits::default());
-    let filter = Filter::open(config.clone(), Arc::clone(&limits), super::trial()).await?;
+    let (mut settings, filter) = tokio::select! {
+        biased;
+        name = signals.stop() => {
+            tracing::info!("{name} came before the start was over");
+            return Ok(());
+        }
+        opened = apart(open(context.clone(), Arc::clone(&limits))) => opened??,
+    };
+    let config = settings.config.clone();
     let mut locks = BTreeMap::new();
     lock(&mut locks, &filter)?;
     let listeners = Listener::bind(&config.milter)?;
     announce(&config, &filter, &listeners);
     let stop = CancellationToken::new();
-    let mut signals = Signals::install()?;
-    let (sender, judge) = watch::channel(Arc::new(filter));
+    let under_way = Arc::new(UnderWay::new(limits.milter_answer));
+    let pulses = listeners.iter().map(Listener::pulse).collect();
+    let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
     let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
     let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));
     let door = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
+    let feeding = tokio::spawn(watchdog::feed(supervisor.clone(), pulses, Arc::clone(&under_way)));
+    supervisor.ready().await;
     while let Wish::Reload = signals.next().await {
-        reload(context, &sender, &config, &mut locks).await;
+        supervisor.reloading().await;
+        let old = Arc::clone(&sender.borrow());
+        let new = tokio::select! {
+            biased;
+            _ = signals.stop() => break,
+            new = apart(renew(context.clone(), settings.clone(), old)) => new,
+        };
+        let new = new.unwrap_or_else(|e| Err(e.into()));
+        match new.and_then(|(next, filter)| lock(&mut locks, &filter).map(|()| (next, filter)).map_err(Failure::from)) {
+            Ok((next, filter)) => {
+                if next.config.milter != config.milter {
+                    tracing::warn!("the [milter] section changed: restart to listen elsewhere");
+                }
+                settings = next;
+                take_over(&sender, Watched::new(filter, &under_way));
+            }
+            Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
+        }
+        supervisor.ready().await;
     }
     tracing::info!("stopping: messages in flight get their answer");
+    supervisor.stopping().await;
+    // Nobody accepts any more, but messages in flight are still to go on.
+    feeding.abort();
+    let feeding = tokio::spawn(watchdog::feed(supervisor, Vec::new(), under_way));
     stop.cancel();
     door.await?;
     looking.await?;
@@ -61,7 +99,34 @@ async fn filter(context: &Context) -> Result<(), Box<dyn std::error::Error>> {
     }
     let last = Arc::clone(&sender.borrow());
     last.close_keys().await;
+    feeding.abort();
     Ok(())
+}
+
+/// Why the filter does not start, or is not reloaded.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What counts at the start.
+async fn open(context: Context, limits: Arc<Limits>) -> Result<(Settings, Filter), Failure> {
+    let settings = Settings::read(&context)?;
+    let filter = Filter::open(settings.config.clone(), limits, super::trial()).await?;
+    Ok((settings, filter))
+}
+
+/// What counts after a reload: all of it new or, on an error, nothing.
+async fn renew(context: Context, settings: Settings, old: Arc<Watched<Filter>>) -> Result<(Settings, Filter), Failure> {
+    let next = settings.next(&context)?;
+    let filter = old.reload(next.config.clone()).await?;
+    Ok((next, filter))
+}
+
+/// From the next message on this snapshot counts.
+fn take_over(sender: &watch::Sender<Arc<Watched<Filter>>>, filter: Arc<Watched<Filter>>) {
+    for policy in filter.policies().list() {
+        tracing::info!("{policy}");
+    }
+    sender.send_replace(filter);
+    tracing::info!("reloaded: the next message is treated by the new configuration");
 }
 
 /// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
@@ -72,7 +137,8 @@ fn lock(locks: &mut BTreeMap<PathBuf, File>, filter: &Filter) -> Result<(), Stri
     }
     let path = dir.join("filter.lock");
     let failed = |e: std::io::Error| format!("cannot use {}: {e}", path.display());
-    let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+    let file =
+        files::open_with(&path, File::options().create(true).append(true).mode(0o600)).map_err(|e| failed(e.into()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -89,7 +155,7 @@ fn lock(locks: &mut BTreeMap<PathBuf, File>, filter: &Filter) -> Result<(), Stri
 
 /// Sends what custody owes, and follows the snapshot when a reload brings another custody; returns what is to be closed at
 /// the end. A custody of before a reload stays open while messages that began with it are in flight.
-async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationToken) -> Vec<Arc<Custody>> {
+async fn send_owed(mut judge: watch::Receiver<Arc<Watched<Filter>>>, stop: CancellationToken) -> Vec<Arc<Custody>> {
     let mut former: Vec<Arc<Custody>> = Vec::new();
     loop {
         let custody = judge.borrow_and_update().custody().cloned();
@@ -138,7 +204,7 @@ async fn send_owed(mut judge: watch::Receiver<Arc<Filter>>, stop: CancellationTo
 }
 
 /// Looks at the keyring at the start and every so often, by the snapshot that is in force.
-async fn look_at_keys(judge: watch::Receiver<Arc<Filter>>, every: Duration, stop: CancellationToken) {
+async fn look_at_keys(judge: watch::Receiver<Arc<Watched<Filter>>>, every: Duration, stop: CancellationToken) {
     loop {
         let filter = Arc::clone(&judge.borrow());
         tokio::select! {
@@ -168,70 +234,14 @@ fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
             Where::Daemons(names) => tracing::info!("keys are {role} the mail of {}", names.join(", ")),
         }
     }
+    if let Some(warning) = super::config::host_name(config) {
+        tracing::warn!("{warning}");
+    }
     if config.final_domains.is_empty() {
         tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
     } else if config.observe.0 {
         tracing::info!(
             "observe = true: incoming mail loses its keys and gets the status field, nothing else is done to it"
         );
-    }
-}
-
-/// Takes a new snapshot into use, or keeps the old one and says why.
-async fn reload(
-    context: &Context,
-    sender: &watch::Sender<Arc<Filter>>,
-    started: &Config,
-    locks: &mut BTreeMap<PathBuf, File>,
-) {
-    let old = Arc::clone(&sender.borrow());
-    let new = async {
-        let config = context.read_config().map_err(|e| e.to_string())?;
-        if config.milter != started.milter {
-            tracing::warn!("the [milter] section changed: restart to listen elsewhere");
-        }
-        let new = old.reload(config).await.map_err(|e| e.to_string())?;
-        lock(locks, &new)?;
-        Ok::<Filter, String>(new)
-    };
-    match new.await {
-        Ok(filter) => {
-            for policy in filter.policies().list() {
-                tracing::info!("{policy}");
-            }
-            sender.send_replace(Arc::new(filter));
-            tracing::info!("reloaded: the next message is treated by the new configuration");
-        }
-        Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
-    }
-}
-
-/// What a signal asks for.
-enum Wish {
-    Reload,
-    Stop,
-}
-
-struct Signals {
-    hup: Signal,
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Signals> {
-        Ok(Signals {
-            hup: signal(SignalKind::hangup())?,
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.hup.recv() => Wish::Reload,
-            _ = self.term.recv() => Wish::Stop,
-            _ = self.int.recv() => Wish::Stop,
-        }
     }
 }

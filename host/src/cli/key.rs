@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::json;
 
-use super::{Context, exit, printed};
+use super::{Context, exit, output};
 use crate::authority::{self, Authority, KeyState, Listed};
 use crate::config::Limits;
 use crate::proto::address::Address;
@@ -260,13 +260,13 @@ pub(super) fn text(at: SystemTime) -> String {
 
 /// Writes a line to standard output; whether that worked.
 fn print(line: impl std::fmt::Display) -> bool {
-    let mut out = printed::out();
+    let mut out = output::out();
     writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Writes a line to standard error; a reader who has gone is no reason to fail.
 pub(super) fn note(line: impl std::fmt::Display) {
-    let _ = writeln!(printed::err(), "{line}");
+    let _ = writeln!(output::err(), "{line}");
 }
 
 fn complain(line: impl std::fmt::Display) -> ExitCode {

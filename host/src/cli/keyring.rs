@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::{Context, exit, fail, key, printed};
+use super::{Context, exit, fail, key, output};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
 use crate::store::{self, Keyring, KeyringRow, Opening};
@@ -33,7 +33,7 @@ enum Verb {
     /// secret half stays in its file, mode 0600, and is never printed: whoever has it and the keyring can write as any of your
     /// addresses. A pair that is there stays as it is.
     ///
-    /// Exit code: 0 printed, 2 it could not be done.
+    /// Exit code: 0 output, 2 it could not be done.
     Key {
         /// The file of the secret half [default: keyring.secret_file, else keyring.key in systemd's credentials or `state_dir`]
         file: Option<PathBuf>,
@@ -184,7 +184,7 @@ fn object(row: &KeyringRow, now: SystemTime) -> serde_json::Value {
 }
 
 fn print(text: impl std::fmt::Display) -> Result<(), Error> {
-    let mut out = printed::out();
+    let mut out = output::out();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::Write)
 }
 

@@ -8,31 +8,37 @@ use crate::files;
 use crate::policy::Trial;
 use crate::store::{Error as StoreError, Ledger, Opening, is_there};
 
-// Those of the standard library print what a stranger wrote as it is, and panic where a stream cannot be written. These are for
-// every verb; they stand before the modules, and so count in them.
+use daemon::settings::Settings;
+
+// Those of the standard library panic where a stream cannot be written, and `eprintln!` waits for its reader. These are for every
+// verb; they stand before the modules, and so count in them. In unit tests the usual ones leave capturing to the harness.
+#[cfg(not(test))]
 macro_rules! println {
-    () => { $crate::cli::printed::print(format_args!("\n")) };
-    ($($words:tt)*) => { $crate::cli::printed::print(format_args!("{}\n", format_args!($($words)*))) };
+    () => { $crate::cli::output::print(format_args!("\n")) };
+    ($($words:tt)*) => { $crate::cli::output::line(format_args!($($words)*)) };
 }
+#[cfg(not(test))]
 macro_rules! print {
-    ($($words:tt)*) => { $crate::cli::printed::print(format_args!($($words)*)) };
+    ($($words:tt)*) => { $crate::cli::output::print(format_args!($($words)*)) };
 }
+#[cfg(not(test))]
 macro_rules! eprintln {
-    ($($words:tt)*) => { $crate::cli::printed::say(format_args!("{}\n", format_args!($($words)*))) };
+    ($($words:tt)*) => { $crate::cli::output::say(format_args!("{}\n", format_args!($($words)*))) };
 }
 
 pub mod address;
 pub mod ask;
 pub mod authority;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod doctor;
 pub mod filter;
 pub mod journal;
 pub mod key;
 pub mod keyring;
+pub mod output;
 pub mod policy;
-mod printed;
 pub mod quarantine;
 pub mod record;
 pub mod report;
@@ -65,24 +71,21 @@ impl Context {
     ///
     /// An empty `hostname` becomes the system's.
     pub fn read_config(&self) -> Result<Config, Error> {
-        let installed = Path::new(CONFIG_FILE);
-        let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
-            None => match there(installed)? {
-                true => Config::read(installed)?,
-                false => Config::default(),
-            },
-        };
-        if config.hostname.is_empty() {
-            config.hostname = hostname();
-        }
-        Ok(config)
+        Ok(Settings::read(self)?.config)
     }
 }
 
 /// Whether there is such a file; a configuration that cannot be looked at must not become the defaults.
 fn there(path: &Path) -> Result<bool, Error> {
     files::is_there(path).map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })
+}
+
+/// The same configuration, with the system's host name where it sets none.
+fn named(mut config: Config) -> Config {
+    if config.hostname.is_empty() {
+        (config.hostname, config.hostname_assumed) = (hostname(), true);
+    }
+    config
 }
 
 /// The system's host name.

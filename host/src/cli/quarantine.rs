@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use humantime_serde::re::humantime::parse_duration;
 use serde_json::{Value, json};
 
-use super::{Context, database, exit, ledger, printed};
+use super::{Context, database, exit, ledger, output};
 use crate::config::{self, Config, Limits};
 use crate::proto::address::{Address, folded};
 use crate::store::{self, Ledger, OutboxRow, Released, Sought};
@@ -196,7 +196,7 @@ impl Error {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    let _ = writeln!(printed::err(), "addrauth quarantine: {error}");
+    let _ = writeln!(output::err(), "addrauth quarantine: {error}");
     if error.is_no() { exit::no() } else { exit::unknown() }
 }
 
@@ -236,14 +236,14 @@ async fn list(
         all.retain(|held| held.sender.as_deref().is_some_and(|from| is_from(from, sender)));
     }
     let (count, octets) = ledger.kept().await?;
-    let mut out = printed::out();
+    let mut out = output::out();
     if json {
         for held in &all {
             writeln!(out, "{}", row(held))?;
         }
     } else if all.is_empty() {
         let fits = if count > 0 { " that fits" } else { "" };
-        writeln!(printed::err(), "no message{fits} is kept back")?;
+        writeln!(output::err(), "no message{fits} is kept back")?;
     } else {
         for held in &all {
             write_row(&mut out, held)?;
@@ -267,12 +267,12 @@ fn is_from(address: &str, sought: &str) -> bool {
 async fn show(ledger: &Ledger, id: i64, raw: bool, json: bool) -> Result<ExitCode, Error> {
     let (held, message) = ledger.held_message(id).await?.ok_or(store::Error::NoMessage { id })?;
     if raw {
-        let mut out = printed::raw();
+        let mut out = output::raw();
         out.write_all(&message)?;
         out.flush()?;
         return Ok(exit::YES);
     }
-    let mut out = printed::out();
+    let mut out = output::out();
     let (header, body) = halves(&message);
     // In JSON the text is as it came: what may not be printed is spelt there by JSON's own escapes.
     let one = if json { line } else { printable };
@@ -348,7 +348,7 @@ fn tell(
     (allow, numbered): (bool, bool),
     json: bool,
 ) -> Result<(), Error> {
-    let mut out = printed::out();
+    let mut out = output::out();
     if json {
         let rows = progress.iter().map(|row| {
             let state = state(row);
@@ -398,7 +398,7 @@ fn is_wrong(released: &Released) -> bool {
 async fn delete(ledger: &Ledger, name: &str, recipient: Option<&str>, json: bool) -> Result<(), Error> {
     let id = number(ledger, name).await?;
     let deleted = ledger.delete_held(id, recipient, SystemTime::now()).await?;
-    let mut out = printed::out();
+    let mut out = output::out();
     if json {
         writeln!(out, "{}", json!({ "id": id, "deleted": deleted }))?;
     } else {

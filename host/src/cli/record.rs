@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Context, exit, printed};
+use super::{Context, exit, output};
 use crate::config::Config;
 use crate::proto::address::{Address, DOMAIN_MAX};
 use crate::proto::record::{Claim, Record};
@@ -24,7 +24,7 @@ const PRIORITY: u16 = 10;
 /// error. Host and port are those of the configuration (`hostname`, `authority.listen`), unless the options name others;
 /// TLS is offered where `[authority.tls]` is set.
 ///
-/// Exit code: 0 printed, 1 no record can be made of this, 2 the configuration cannot be read.
+/// Exit code: 0 output, 1 no record can be made of this, 2 the configuration cannot be read.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The domain of the addresses: example.com
@@ -75,17 +75,17 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
     };
     let text = if context.json { format!("{:#}\n", sheet.json()) } else { sheet.zone() };
     // A reader that went away wants no records.
-    let _ = printed::out().write_all(text.as_bytes());
+    print!("{text}");
     if !context.json {
         for warning in &sheet.warnings {
-            let _ = writeln!(printed::err(), "warning: {warning}");
+            let _ = writeln!(output::err(), "warning: {warning}");
         }
     }
     exit::YES
 }
 
 fn complain(text: &str, code: ExitCode) -> ExitCode {
-    let _ = writeln!(printed::err(), "addrauth record: {text}");
+    let _ = writeln!(output::err(), "addrauth record: {text}");
     code
 }
 

@@ -1,6 +1,5 @@
 //! `addrauth report`: who is being forged, how often, and where it was seen.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use humantime_serde::re::humantime::parse_duration;
 use serde_json::json;
 
-use super::{Context, exit, key, printed};
+use super::{Context, exit, key};
 use crate::authority::{self, Authority, Forged, SeenBy};
 
 /// Tell who is being forged, how often, and where it was seen
@@ -38,11 +37,8 @@ pub async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(forged) => {
             let text =
                 if context.json { as_json(&forged, args.seen_by) } else { as_text(&forged, args.seen_by) + "\n" };
-            let mut out = printed::out();
-            match write!(out, "{text}").and_then(|()| out.flush()) {
-                Ok(()) => exit::YES,
-                Err(_) => exit::unknown(),
-            }
+            print!("{text}");
+            exit::YES
         }
         Err(e) => {
             key::note(format_args!("addrauth report: {e}"));

@@ -1,11 +1,10 @@
 //! `addrauth store`: where the AS's table and the keyring are, and their tables in PostgreSQL.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Context, exit, fail, printed};
+use super::{Context, exit, fail};
 use crate::config::{Config, Limits};
 use crate::store::{self, CopiedTable, Error, Migrated, Opening, Status};
 
@@ -183,9 +182,6 @@ fn told(status: &Status) -> String {
 }
 
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    let mut out = printed::out();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Ok(()) => code,
-        Err(_) => exit::unknown(),
-    }
+    println!("{text}");
+    code
 }

@@ -112,6 +112,10 @@ pub struct Limits {
     pub policy_result: usize,
     /// Octets of a policy's text that are kept.
     pub policy_text: usize,
+    /// Octets of log lines that wait to be written: some thousand lines; beyond it they are lost, and counted.
+    pub log_octets: usize,
+    /// How long the last log lines may take to be written when the program ends: whoever does not read them is not waited for.
+    pub log_flush: Duration,
     /// Octets of a configuration file: one line for each of ten thousand recipients.
     pub config_octets: u64,
     /// Octets of a file of certificates, or of a key in PEM: the system's own bundle of roots has 220 KiB.
@@ -369,6 +373,8 @@ impl Default for Limits {
             policy_memory: 16 * 1024 * 1024,
             policy_result: 64 * 1024,
             policy_text: 400,
+            log_octets: 1024 * 1024,
+            log_flush: Duration::from_secs(1),
             config_octets: 1024 * 1024,
             pem_octets: 1024 * 1024,
             secret_octets: 4_096,

@@ -219,5 +219,10 @@ fn is_quotable(c: char) -> bool {
     }
 }
 
+/// Whether a text is the full name of a host, two labels at least: a domain as an address has it.
+pub fn is_host_name(text: &str) -> bool {
+    text.is_ascii() && Address::parse(format!("x@{text}").as_bytes(), false).is_ok()
+}
+
 #[cfg(test)]
 mod tests;

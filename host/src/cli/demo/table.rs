@@ -60,5 +60,5 @@ pub(super) fn connect(scene: &Scene) -> std::io::Result<()> {
     println!();
     println!("    From: alice@sender.example");
     println!("    X-Auth-Key: {}", scene.key.expose());
-    std::io::Write::flush(&mut crate::cli::printed::out())
+    std::io::Write::flush(&mut crate::cli::output::out())
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt;
@@ -13,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::Error;
 use crate::config::{Listen, Milter};
+use crate::pulse::Pulse;
 
 /// Who may connect to a unix socket: owner and group.
 const MODE: u32 = 0o660;
@@ -22,6 +24,7 @@ const MODE: u32 = 0o660;
 pub struct Listener {
     local: Listen,
     source: Source,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug)]
@@ -43,8 +46,21 @@ impl Listener {
         self.local.clone()
     }
 
+    /// What tells whether somebody waits for connections here.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Socket> {
+        tokio::select! {
+            biased;
+            never = self.pulse.answer() => match never {},
+            accepted = self.accept_one() => accepted,
+        }
+    }
+
+    async fn accept_one(&self) -> io::Result<Socket> {
         match &self.source {
             Source::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -63,7 +79,8 @@ impl Listener {
                 let listener = std::net::TcpListener::bind(address).map_err(wrong)?;
                 listener.set_nonblocking(true).map_err(wrong)?;
                 let local = Listen::Inet(listener.local_addr().map_err(wrong)?);
-                Ok(Listener { local, source: Source::Tcp(TcpListener::from_std(listener).map_err(wrong)?) })
+                let source = Source::Tcp(TcpListener::from_std(listener).map_err(wrong)?);
+                Ok(Listener { local, source, pulse: Arc::default() })
             }
             Listen::Unix(path) => {
                 let group = group_id(group)?;
@@ -71,7 +88,7 @@ impl Listener {
                 let listener = UnixListener::bind(path).map_err(wrong)?;
                 let file = fs::symlink_metadata(path).map_err(wrong)?;
                 let source = Source::Unix(listener, (file.dev(), file.ino()));
-                let bound = Listener { local: place.clone(), source };
+                let bound = Listener { local: place.clone(), source, pulse: Arc::default() };
                 if group.is_some() {
                     chown(path, None, group).map_err(wrong)?;
                 }
@@ -254,6 +271,19 @@ mod tests {
         drop(ours);
         assert!(path.exists());
         drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn a_place_where_nobody_accepts_has_no_pulse() {
+        let milter = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
+        let listener = Listener::bind(&milter).unwrap().remove(0);
+        let pulse = listener.pulse();
+        assert!(!pulse.beats(std::time::Duration::from_millis(50)).await);
+        let accepting = tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        assert!(pulse.beats(std::time::Duration::from_secs(60)).await);
+        accepting.abort();
+        let _ = accepting.await;
+        assert!(!pulse.beats(std::time::Duration::from_millis(50)).await);
     }
 
     #[test]
