@@ -1,5 +1,6 @@
 //! Examine a message, keep what is owed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::case::{
@@ -10,7 +11,7 @@ use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
 use crate::keyring::{Hourly, Roles};
 use crate::policy::{Policies, Trial};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, is_host_name};
 use crate::proto::mark::{MARK_FIELD, bound_id};
 use crate::settle::{Permits, Rules, settle};
 use crate::store::Wish;
@@ -114,7 +115,8 @@ impl Filter {
     }
 
     /// At the end of the header: find, decide, settle. Total.
-    pub async fn examine(&self, mail: Mail) -> Case {
+    pub async fn examine(&self, mut mail: Mail) -> Case {
+        let rules = self.rules_by_name(&mut mail);
         let mut finding = self.find(&mail).await;
         let mut decisions = self.decide(&mail, &finding).await;
         if let (Some(found), true) = (finding.found_mut(), self.would_vanish(&mail, &decisions)) {
@@ -129,7 +131,7 @@ impl Filter {
             }
         }
         let permits = self.permits(&mail, &mut finding, &decisions).await;
-        let reply = settle(&mail, &finding, &decisions, &self.rules, &permits);
+        let reply = settle(&mail, &finding, &decisions, &rules, &permits);
         Case { mail, finding, decisions, reply }
     }
 
@@ -170,6 +172,17 @@ impl Filter {
             let other = self.policies.choose(next, status, None, other);
             (one.policy(), one.mark) == (other.policy(), other.mark)
         })
+    }
+
+    /// The rules with the host name that counts for this message. What the mail server calls itself counts only where the
+    /// configuration sets no `hostname`, and where it is a full name.
+    fn rules_by_name(&self, mail: &mut Mail) -> Cow<'_, Rules> {
+        let server = mail.client.server.take().filter(|name| self.config.hostname_assumed && is_host_name(name));
+        mail.client.server = server;
+        match &mail.client.server {
+            Some(name) => Cow::Owned(Rules { hostname: name.clone(), ..self.rules.clone() }),
+            None => Cow::Borrowed(&self.rules),
+        }
     }
 
     /// What there is to know of a message. A direction belongs to a recipient: a login's mail goes out for those elsewhere, and

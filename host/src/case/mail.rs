@@ -57,6 +57,10 @@ pub struct Client {
     pub helo: String,
     /// Whether the session is encrypted.
     pub tls: bool,
+    /// What the mail server that took the connection calls its host (macro `j`). Once a message is being examined it is there
+    /// only where it stands in for a `hostname` that is not set.
+    #[serde(skip)]
+    pub server: Option<String>,
 }
 
 /// The reverse-path of MAIL (RFC 5321 §4.1.1.2).

@@ -20,8 +20,8 @@ const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 pub(super) struct Settings {
     /// The `by=` of the status field.
     hostname: String,
-    /// The authserv-id of forged results: our own, where nobody before us writes any (`first_in_chain`).
-    own_id: Option<String>,
+    /// Whether results that bear our own name are forged: nobody before us writes any.
+    first_in_chain: bool,
     /// How long a message is kept.
     kept_for: Duration,
     /// Octets of all kept messages.
@@ -33,7 +33,7 @@ impl Settings {
     pub(super) fn from_config(config: &Config, limits: &Arc<Limits>) -> Settings {
         Settings {
             hostname: config.hostname.clone(),
-            own_id: config.first_in_chain.then(|| config.hostname.clone()),
+            first_in_chain: config.first_in_chain,
             kept_for: config.custody.quarantine_kept,
             most: config.custody.quarantine_mib.saturating_mul(1024 * 1024),
             limits: Arc::clone(limits),
@@ -107,10 +107,12 @@ impl Form {
 
 /// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body.
 fn message(case: &Case, body: &Body, form: Form, settings: &Settings) -> Vec<u8> {
+    let host = case.mail.client.server.as_ref().unwrap_or(&settings.hostname);
+    let own_id = settings.first_in_chain.then_some(host.as_str());
     let mut octets = Vec::with_capacity(body.0.len() + 4_096);
     let mut ours = |name: &str, value: &str| octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     if let Some(found) = case.finding.found() {
-        ours(STATUS_FIELD, &status(found, &settings.hostname));
+        ours(STATUS_FIELD, &status(found, host));
     }
     if form == Form::Marked {
         ours(SPAM_FIELD, "YES");
@@ -118,7 +120,7 @@ fn message(case: &Case, body: &Body, form: Form, settings: &Settings) -> Vec<u8>
     let is = |field: &Field, name: &str| field.name.eq_ignore_ascii_case(name);
     let forged = |field: &Field| {
         [STATUS_FIELD, MARK_FIELD].iter().any(|name| is(field, name))
-            || is(field, RESULTS_FIELD) && is_forged(&field.value, settings.own_id.as_deref())
+            || is(field, RESULTS_FIELD) && is_forged(&field.value, own_id)
     };
     // Where a bare CR or a line of junk hides a key from the MTA, a copy need not hold it all the same.
     let hides = |field: &Field| {

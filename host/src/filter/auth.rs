@@ -54,9 +54,10 @@ pub(super) fn mail_auth(mail: &Mail, sender: Option<&Address>, config: &Config) 
 
 /// The fields that are believed, top first.
 fn believed(mail: &Mail, config: &Config) -> Vec<Results> {
+    let own = mail.client.server.as_ref().unwrap_or(&config.hostname);
     let is_trusted = |id: &String| {
         // Where nobody before us writes our name, what bears it is forged.
-        let forged = config.first_in_chain && same_id(id, &config.hostname);
+        let forged = config.first_in_chain && same_id(id, own);
         !forged && config.trusted_authserv_ids.iter().any(|trusted| same_id(trusted, id))
     };
     let mut fields = Vec::new();

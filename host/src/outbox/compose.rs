@@ -59,6 +59,15 @@ impl Sender {
         Ok(Sender { from, host, texts: Texts::load(&config.notices, limits)? })
     }
 
+    /// The same by another host name: in the domain of Message-IDs, and of a From address that no setting names.
+    pub(super) fn at(&self, host: &str) -> Sender {
+        let from = match self.from == format!("postmaster@{}", self.host) {
+            true => format!("postmaster@{host}"),
+            false => self.from.clone(),
+        };
+        Sender { from, host: host.to_owned(), texts: self.texts.clone() }
+    }
+
     /// The notice to the recipient with this index, or why there is to be none.
     pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
         let to = case.mail.recipients.get(recipient).and_then(Recipient::address).ok_or(NotOwed::NoAddress)?;

@@ -91,6 +91,8 @@ pub struct Outbox {
     mark: MarkKey,
     /// Replaced by a reload that finds other texts.
     sender: RwLock<Arc<Sender>>,
+    /// What the mail server called its host last, where `hostname` is not set: a digest has no message that tells.
+    heard: RwLock<Option<String>>,
     server: Server,
     reserved: Reserved,
     limits: Arc<Limits>,
@@ -112,6 +114,7 @@ impl Outbox {
         Ok(Outbox {
             ledger,
             mark,
+            heard: RwLock::default(),
             sender: RwLock::new(Arc::new(sender)),
             server,
             reserved: Reserved::default(),
@@ -130,20 +133,20 @@ impl Outbox {
 
     /// The notice to the recipient with this index, or why there is to be none.
     pub fn compose(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
-        self.sender().compose(case, recipient)
+        self.sender_for(&case.mail).compose(case, recipient)
     }
 
     /// The report to the reverse-path about these recipients (indices). Whether one may be sent is [`Outbox::permit`]'s
     /// question.
     pub fn report(&self, case: &Case, recipients: &[usize]) -> Result<Draft, Error> {
-        self.sender().report(case, recipients, self.limits.report_header).map_err(Error::NoReport)
+        self.sender_for(&case.mail).report(case, recipients, self.limits.report_header).map_err(Error::NoReport)
     }
 
     /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
     /// sender may get in `Limits::report_pair` is reserved; it lapses where no report is owed after all. The refusal is in
     /// plain words, for the journal.
     pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), &'static str> {
-        let path = permit::reportable(mail, found, &self.sender().from)?.to_string();
+        let path = permit::reportable(mail, found, &self.sender_for(mail).from)?.to_string();
         let (sender, caps) = (folded(&path).unwrap_or_default(), self.caps());
         let most = usize::try_from(caps.waiting).unwrap_or(usize::MAX);
         if !self.reserved.reserve(&sender, caps.report_pair, most, now) {
@@ -172,7 +175,21 @@ impl Outbox {
     /// Why a sender who was to be told of this message gets no report, in plain words for the journal; absent where he gets
     /// one, or nobody wanted it.
     pub fn refusal(&self, case: &Case) -> Option<&'static str> {
-        permit::refusal(case, &self.sender().from)
+        permit::refusal(case, &self.sender_for(&case.mail).from)
+    }
+
+    /// Who writes about this message: by the mail server's name for its host where none is set.
+    fn sender_for(&self, mail: &Mail) -> Arc<Sender> {
+        let server = &mail.client.server;
+        if server.is_some() && *self.heard.read().unwrap_or_else(PoisonError::into_inner) != *server {
+            self.heard.write().unwrap_or_else(PoisonError::into_inner).clone_from(server);
+        }
+        self.sender_by(server)
+    }
+
+    fn sender_by(&self, server: &Option<String>) -> Arc<Sender> {
+        let sender = self.sender();
+        server.as_ref().map_or_else(|| Arc::clone(&sender), |host| Arc::new(sender.at(host)))
     }
 
     /// How many mails may be owed.
@@ -248,7 +265,7 @@ impl Outbox {
 
     /// Sends one mail whose turn it is at this time; a digest that is ripe is written first.
     pub async fn turn(&self, now: SystemTime) -> Result<Turn, Error> {
-        let (sender, caps) = (self.sender(), self.caps());
+        let (sender, caps) = (self.sender_by(&self.heard.read().unwrap_or_else(PoisonError::into_inner)), self.caps());
         self.ledger.bundle(caps, now, |held| sender.digest(held, caps.digest_senders, now).ok()).await?;
         let Some(due) = self.ledger.take(now, backoff).await? else { return Ok(Turn::Idle) };
         let (kind, recipient, message_id, tries) = (due.kind.word(), &due.recipient, &due.message_id, due.tries);

@@ -27,6 +27,7 @@ fn mail(to: &[&str]) -> Mail {
             name: None,
             helo: "mail.elsewhere.example".into(),
             tls: true,
+            ..Client::default()
         },
         daemon: "smtpd".into(),
         mta: String::new(),

@@ -52,6 +52,7 @@ pub struct Session {
     client: Client,
     daemon: String,
     mta: String,
+    server: Option<String>,
     /// The error: its name is too long to be known by.
     login: Option<Result<String, Error>>,
     queue_id: String,
@@ -91,6 +92,7 @@ impl Session {
             client: Client::default(),
             daemon: String::new(),
             mta: String::new(),
+            server: None,
             login: None,
             queue_id: String::new(),
             told: Told::default(),
@@ -224,7 +226,8 @@ impl Session {
             Some(Err(fault)) => (None, Some(fault)),
             None => (None, None),
         };
-        let mut message = Message::new(self.client.clone(), self.daemon.clone(), login);
+        let client = Client { server: self.server.clone(), ..self.client.clone() };
+        let mut message = Message::new(client, self.daemon.clone(), login);
         message.queued_as(&self.queue_id);
         message.taken_by(&self.mta);
         let begun = message.begin(payload, self.limits.milter_text);
@@ -336,6 +339,7 @@ impl Session {
                 self.foreign = value.starts_with(STALWART).then_some("it is a Stalwart");
             }
             b"v" => self.mta = text(value, limit).unwrap_or_default(),
+            b"j" => self.server = text(value, limit).filter(|name| !name.is_empty()),
             b"rcpt_addr" if before == command::RCPT && value.len() <= limit => self.told.address = Some(value.to_vec()),
             b"rcpt_mailer" if before == command::RCPT && value.len() <= limit => {
                 self.told.mailer = Some(value.to_vec())
