@@ -53,6 +53,17 @@ pub enum Refused {
     /// The sandbox itself could not be set up.
     #[error("the sandbox cannot be set up: {0}")]
     Setup(String),
+    /// The engine could not be made: nearly always for want of address space.
+    #[error(
+        "the sandbox cannot be set up: {text}. It reserves some {gib} GiB of address space, of which next to nothing becomes \
+         memory: allow them (no LimitAS= in the unit, `ulimit -v unlimited`; MemoryMax= does not count them)"
+    )]
+    AddressSpace {
+        /// The library's words.
+        text: String,
+        /// What it reserves.
+        gib: u64,
+    },
     /// It is no component, or uses what the sandbox does not allow.
     #[error("it is no component that this program can run: {0}")]
     Compile(String),
@@ -110,7 +121,8 @@ impl Sandbox {
     /// A sandbox of this size: an instance for each of the threads, and one for the thread that loads.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
-        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| setup(&e))?;
+        let engine = Engine::new(&settings(pool(limits), limits))
+            .map_err(|e| Refused::AddressSpace { text: one_line(&e), gib: address_space(limits).div_ceil(1 << 30) })?;
         let ticker = Ticker::start(engine.clone()).map_err(|e| setup(&e))?;
         Ok(Sandbox { engine, ticker, limits: Arc::clone(limits) })
     }
@@ -283,6 +295,14 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
         Some(speaks) => Err(Refused::Version { speaks }),
         None => Err(Refused::NoPolicy),
     }
+}
+
+/// Octets of address space that the pool reserves, nearly all of it never touched: 4 GiB for each memory (the library's default,
+/// by which compiled code needs no bounds checks), and the guard behind it.
+fn address_space(limits: &Limits) -> u64 {
+    const MEMORY: u64 = (4 << 30) + (32 << 20);
+    let instances = u64::try_from(limits.policy_threads).unwrap_or(u64::MAX).saturating_add(1);
+    instances.saturating_mul(MEMORIES.into()).saturating_mul(MEMORY)
 }
 
 /// Instances for each of our threads, and one for the thread that loads.
