@@ -8,6 +8,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tracing::{debug, error, info, warn};
+use zeroize::Zeroizing;
 
 use super::issue::{KeyState, state};
 use super::rate::InvalidAnswers;
@@ -30,6 +31,24 @@ pub(super) struct Fetch {
     troubled: AtomicBool,
 }
 
+/// The token of `authority.fetch_token_file`, where it is set.
+fn token(config: &Config) -> Result<Option<Zeroizing<String>>, Error> {
+    let path = &config.authority.fetch_token_file;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let token = store::read_secret_line(path)?;
+    if !is_token(token.as_bytes()) {
+        return Err(Error::Token { path: path.clone() });
+    }
+    Ok(Some(token))
+}
+
+/// Whether the token can be used, where one is named.
+pub(super) fn check(config: &Config) -> Result<(), Error> {
+    token(config).map(|_| ())
+}
+
 impl std::fmt::Debug for Fetch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Fetch(…)")
@@ -39,14 +58,7 @@ impl std::fmt::Debug for Fetch {
 impl Fetch {
     /// Reads the token and opens the keyring, where `authority.fetch_token_file` is set.
     pub(super) async fn open(config: &Config, limits: &Limits) -> Result<Option<Fetch>, Error> {
-        let path = &config.authority.fetch_token_file;
-        if path.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let token = store::read_secret_line(path)?;
-        if !is_token(token.as_bytes()) {
-            return Err(Error::Token { path: path.clone() });
-        }
+        let Some(token) = token(config)? else { return Ok(None) };
         let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
         let keyring = store::open_keyring(config, opening).await?;
         let wrong = Mutex::new(InvalidAnswers::new(limits.wrong_tokens, limits.invalid_networks));

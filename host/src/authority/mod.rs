@@ -339,6 +339,20 @@ pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
     addresses::keepable_together(config.authority.agi, config.authority.avt, limits)
 }
 
+/// Whether the server would start with the files that are named, and the places to listen; makes and opens nothing.
+pub fn check_files(config: &Config, limits: &Limits) -> Result<(), Error> {
+    if config.authority.listen.is_empty() {
+        return Err(Error::NoListen);
+    }
+    fetch::check(config)?;
+    match config.authority.deliver {
+        Deliver::Nobody => return Ok(()),
+        Deliver::Mail => drop(outbox::KeyMails::from_config(config, limits)?),
+        Deliver::Keyring => store::check_keyring_seal_to(config)?,
+    }
+    Ok(store::check_post_key(&config.state_dir.0)?)
+}
+
 /// What the configuration allows this role, and probably does not mean.
 pub fn warnings(config: &Config) -> Vec<String> {
     fetch::warnings(config).into_iter().chain(post::warning(config)).collect()

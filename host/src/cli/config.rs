@@ -1,18 +1,14 @@
 //! `addrauth config`: check the configuration, show what is in force, explain what it means for a recipient.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use super::{Context, exit, fail};
 use crate::authority;
-use crate::config::{Config, Deliver, Limits};
-use crate::mta::milter;
-use crate::outbox;
-use crate::policy::Policies;
+use crate::config::{Config, Error};
+use crate::files;
 use crate::proto::address::is_host_name;
-use crate::verify::NameServers;
-use crate::{keyring, store, tls};
 
+mod check;
 mod explain;
 
 /// Check, show or explain the configuration.
@@ -24,7 +20,12 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Read the configuration and load every policy component and text it names, as the filter would.
+    /// Read the configuration and do what the start of a daemon does with it, without making or taking anything
+    ///
+    /// Every policy component, text, certificate, key and table it names is read, the places to listen are tried, the state
+    /// directory is looked at. Databases are not opened, and those of other hosts not connected to.
+    ///
+    /// Exit code: 0 a daemon starts with it, 1 none does, 2 this user may not look at everything that the daemon's may.
     Check,
     /// Print the configuration in force, defaults included, as TOML (or JSON with --json).
     Show {
@@ -45,16 +46,25 @@ enum Verb {
     },
 }
 
-/// Exit code 0: good; 1: refused, with the reason on standard error.
+/// Exit code 0: good; 1: refused, with the reason on standard error; 2: this user may not look.
 pub async fn run(args: Args, context: &Context) -> ExitCode {
     let config = match context.read_config() {
         Ok(config) => config,
-        Err(error) => return refused(context, &error.to_string()),
+        Err(error) => return unread(context, &error),
     };
     match args.verb {
-        Verb::Check => check(context, &config),
+        Verb::Check => check::run(context, &config).await,
         Verb::Show { changed } => show(context, &config, changed),
         Verb::Explain { recipient, sender } => explain::run(context, &config, &recipient, sender.as_deref()).await,
+    }
+}
+
+/// A configuration that this user may not read need not be wrong.
+fn unread(context: &Context, error: &Error) -> ExitCode {
+    let no = refused(context, &error.to_string());
+    match error {
+        Error::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => exit::unknown(),
+        _ => no,
     }
 }
 
@@ -65,59 +75,6 @@ fn refused(context: &Context, error: &str) -> ExitCode {
         eprintln!("addrauth: {error}");
     }
     exit::no()
-}
-
-fn check(context: &Context, config: &Config) -> ExitCode {
-    let limits = Arc::new(Limits::default());
-    let policies = match Policies::load(&config.policy, &config.policies, &limits, &super::trial()) {
-        Ok(policies) => policies,
-        Err(error) => return refused(context, &error.to_string()),
-    };
-    // Where no domain ends here, nobody is told of anything, and the host name need not be one to write from.
-    let mails_keys = !config.authority.domains.is_empty() && config.authority.deliver == Deliver::Mail;
-    let texts = mails_keys || !config.final_domains.is_empty() || !config.notices.templates.as_os_str().is_empty();
-    if let (true, Err(error)) = (texts, outbox::check(config, &limits)) {
-        return refused(context, &error.to_string());
-    }
-    if let Err(error) = milter::check(&config.milter) {
-        return refused(context, &error.to_string());
-    }
-    if let Err(error) = shared_with_others(config, &limits) {
-        return refused(context, &error.to_string());
-    }
-    if let (false, Err(error)) = (config.authority.domains.is_empty(), authority::check(config, &limits)) {
-        return refused(context, &error.to_string());
-    }
-    let mut warnings = warnings(config);
-    let NameServers { servers, from, unusable } = NameServers::of(&config.verify);
-    warnings.extend(unusable.into_iter().map(|text| format!("{from}: {text}")));
-    let dns: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    if context.json {
-        println!("{}", serde_json::json!({ "ok": true, "warnings": warnings, "dns": dns }));
-        return exit::YES;
-    }
-    for policy in policies.list() {
-        println!("{policy}");
-    }
-    println!("DNS servers that are asked: {} ({from})", dns.join(", "));
-    for warning in warnings {
-        println!("warning: {warning}");
-    }
-    println!("the configuration is good");
-    exit::YES
-}
-
-/// What only some hosts have: a database, the keyring, TLS.
-fn shared_with_others(config: &Config, limits: &Arc<Limits>) -> Result<(), Box<dyn std::error::Error>> {
-    store::check(config)?;
-    keyring::check(config, limits)?;
-    if !config.verify.tls_roots.as_os_str().is_empty() {
-        tls::Connector::new(&config.verify.tls_roots)?;
-    }
-    if config.authority.tls.is_on() {
-        tls::Acceptor::open(&config.authority.tls)?;
-    }
-    Ok(())
 }
 
 /// That the host name is none by which others know this host, where that is so.
@@ -146,7 +103,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         warnings.push("milter.listen is empty: no mail server can connect".into());
     }
     let state = &config.state_dir.0;
-    if !config.final_domains.is_empty() && !state.is_dir() {
+    if !config.final_domains.is_empty() && files::is_there(state).is_ok_and(|there| !there) {
         warnings.push(format!("state_dir {} is not there yet: the filter makes it, if it may", state.display()));
     }
     for (name, id, why) in [

@@ -3,6 +3,7 @@
 mod journal;
 mod quarantine;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -216,6 +217,14 @@ impl Custody {
     }
 }
 
+/// Whether what lies in the state directory can be used; makes and opens nothing.
+pub fn check(dir: &Path) -> Result<(), Error> {
+    match mark_key_of(&dir.join("mark.key"), store::read_secret) {
+        Err(Error::Store(store::Error::SecretFile { source, .. })) if source.kind() == ErrorKind::NotFound => Ok(()),
+        read => read.map(|_| ()),
+    }
+}
+
 /// The mark's key, made at the first start.
 fn mark_key(path: &Path) -> Result<MarkKey, Error> {
     let fresh = || {
@@ -223,7 +232,14 @@ fn mark_key(path: &Path) -> Result<MarkKey, Error> {
         getrandom::fill(octets.as_mut_slice()).ok()?;
         Some(octets)
     };
-    let octets = store::read_or_make_secret(path, fresh)?;
+    mark_key_of(path, |path| store::read_or_make_secret(path, fresh))
+}
+
+fn mark_key_of(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<Zeroizing<Vec<u8>>, store::Error>,
+) -> Result<MarkKey, Error> {
+    let octets = read(path)?;
     let octets: [u8; 32] = octets.as_slice().try_into().map_err(|_| store::Error::Secret {
         path: path.to_owned(),
         what: "does not hold 32 octets: remove it, and a new one is made at the next start".into(),

@@ -35,8 +35,15 @@ pub fn check(config: &Config, limits: &Arc<Limits>) -> Result<(), Error> {
             .parse::<SealTo>()
             .map_err(|bad| store::Error::Secret { path: "keyring.seal_to".into(), what: format!("is {bad}") })?;
     }
+    if keyring.learn.is_anywhere() {
+        store::check_keyring_seal_to(config)?;
+    }
     if keyring.stamp.is_anywhere() {
-        let opener = opener(&store::keyring_key(config))?;
+        let path = store::keyring_key(config);
+        let opener = opener(&path)?;
+        if !keyring.seal_to.is_empty() && keyring.seal_to.parse() != Ok(opener.seal_to()) {
+            return Err(Error::OtherPair { path });
+        }
         if !keyring.fetch_from.is_empty() {
             Fetched::new(config, opener, limits)?;
         }

@@ -44,8 +44,8 @@ pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
 pub use rights::is_there;
 pub use secret::{
-    keyring_key, keyring_seal_to, post_opener, post_seal_to, read_or_make_opener, read_or_make_secret, read_secret,
-    read_secret_line,
+    check_keyring_seal_to, check_post_key, keyring_key, keyring_seal_to, post_opener, post_seal_to,
+    read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,
 };
 pub use sqlite::{SqliteKeyring, SqliteKeys, prepare_dir};
 pub use status::{Schema, Status, status};

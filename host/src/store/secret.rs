@@ -83,7 +83,7 @@ pub fn keyring_key(config: &Config) -> PathBuf {
 pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
     let path = keyring_key(config);
     let wrong = |what: String| Error::Secret { path: "keyring.seal_to".into(), what };
-    let read_elsewhere = !config.store.url.is_empty() || !config.authority.fetch_token_file.as_os_str().is_empty();
+    let read_elsewhere = is_read_elsewhere(config);
     match config.keyring.seal_to.as_str() {
         "" if read_elsewhere && !there(&path)? => Err(wrong(format!(
             "is empty, and there is no {}: set it to what `addrauth keyring key` prints on the host that stamps",
@@ -92,6 +92,31 @@ pub fn keyring_seal_to(config: &Config) -> Result<SealTo, Error> {
         "" => Ok(read_or_make_opener(&path)?.seal_to()),
         text => text.parse().map_err(|bad| wrong(format!("is {bad}"))),
     }
+}
+
+/// Whether [`keyring_seal_to`] would find the half that it needs; makes nothing.
+pub fn check_keyring_seal_to(config: &Config) -> Result<(), Error> {
+    let path = keyring_key(config);
+    match config.keyring.seal_to.is_empty() && there(&path)? {
+        true => opener(&path, &read_secret(&path)?).map(|_| ()),
+        // With no file the pair is made where that makes sense; here it is not.
+        false if config.keyring.seal_to.is_empty() && !is_read_elsewhere(config) => Ok(()),
+        false => keyring_seal_to(config).map(|_| ()),
+    }
+}
+
+/// Whether [`post_opener`] would find a pair that it can use, or may make one.
+pub fn check_post_key(dir: &Path) -> Result<(), Error> {
+    let path = credential_or(dir, POST_KEY);
+    match there(&path)? {
+        true => opener(&path, &read_secret(&path)?).map(|_| ()),
+        false => Ok(()),
+    }
+}
+
+/// Whether another host reads the keyring, by a database in common or over TLS.
+fn is_read_elsewhere(config: &Config) -> bool {
+    !config.store.url.is_empty() || !config.authority.fetch_token_file.as_os_str().is_empty()
 }
 
 /// The half that opens new keys, for whoever posts them: among systemd's credentials, else in this state directory, where a

@@ -79,13 +79,7 @@ pub(super) async fn door(config: &Config, report: &mut Report) {
     for place in &config.milter.listen {
         let about = format!("milter.listen {place}");
         let hint = "is `addrauth filter` running?";
-        let answer = async {
-            match place {
-                Listen::Inet(address) => negotiate(TcpStream::connect(within_reach(*address)).await?).await,
-                Listen::Unix(path) => negotiate(UnixStream::connect(path).await?).await,
-            }
-        };
-        match timeout(PATIENCE, answer).await {
+        match timeout(PATIENCE, answers(place)).await {
             Ok(Ok(true)) => report.good(&about, "a milter answers"),
             Ok(Ok(false)) => {
                 report.wrong(&about, "what listens there is no milter: does another program have this place?")
@@ -96,8 +90,20 @@ pub(super) async fn door(config: &Config, report: &mut Report) {
     }
 }
 
+/// Whether a milter answers at this place.
+pub(in crate::cli) async fn is_milter(place: &Listen) -> bool {
+    matches!(timeout(PATIENCE, answers(place)).await, Ok(Ok(true)))
+}
+
+async fn answers(place: &Listen) -> std::io::Result<bool> {
+    match place {
+        Listen::Inet(address) => negotiate(TcpStream::connect(within_reach(*address)).await?).await,
+        Listen::Unix(path) => negotiate(UnixStream::connect(path).await?).await,
+    }
+}
+
 /// Where one listens on every address, this machine's own is meant.
-fn within_reach(address: SocketAddr) -> SocketAddr {
+pub(in crate::cli) fn within_reach(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
