@@ -6,17 +6,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::files;
 
 /// Whether there is such a file.
 ///
 /// # Errors
 /// [`Error::Denied`] where one may not look, [`Error::Open`] where the system has another reason.
 pub fn is_there(path: &Path) -> Result<bool, Error> {
-    match std::fs::metadata(path) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(unopened(path, &e)),
-    }
+    files::is_there(path).map_err(|e| unopened(path, &e.into()))
 }
 
 /// Makes the file, for its owner alone, where it is not there yet. One that root makes in another user's directory is given
@@ -24,7 +21,8 @@ pub fn is_there(path: &Path) -> Result<bool, Error> {
 pub(super) fn prepare_file(path: &Path) -> Result<(), Error> {
     let made = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(made) => made,
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        // A link without a target would be made into a file elsewhere.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return is_there(path).map(|_| ()),
         Err(e) => return Err(unopened(path, &e)),
     };
     hand_over(&made, path).map_err(|e| {
@@ -119,6 +117,10 @@ mod tests {
         prepare_file(&file).unwrap();
         assert!(is_there(&file).unwrap());
         assert!(matches!(is_there(&file.join("x")), Err(Error::Open { .. })));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+        assert!(is_there(&link).is_err() && prepare_file(&link).is_err());
+        assert!(!dir.path().join("nowhere").exists());
     }
 
     #[test]
