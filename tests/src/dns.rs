@@ -7,17 +7,23 @@ use std::time::Duration;
 
 /// Starts the server on a free UDP port; it answers until the process ends.
 pub fn empty() -> SocketAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = socket.local_addr().unwrap();
+    empty_on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).0
+}
+
+/// The same on this socket, and how many questions it got so far.
+pub fn empty_on(socket: UdpSocket) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (address, count) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
     std::thread::spawn(move || {
         let mut question = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut question) {
+            counted.fetch_add(1, Ordering::SeqCst);
             if let Some(answer) = no_such_name(&question[..length]) {
                 let _ = socket.send_to(&answer, peer);
             }
         }
     });
-    address
+    (address, count)
 }
 
 /// Starts a server that knows no EDNS: a question with an OPT record gets this response code, with the question repeated or as a

@@ -141,7 +141,7 @@ mod tests {
         let one = proven.sponsor(&at("192.0.2.1"), &alice(), start);
         assert!(!one.proven);
         proven.remember(&[one], start);
-        let is = |bringer: &Bringer, address: &Address, hours| {
+        let is = |bringer: &Bringer, address: &Address, hours: u64| {
             proven.sponsor(bringer, address, start + Duration::from_secs(hours * 3_600)).proven
         };
         assert!(is(&at("192.0.2.254"), &alice(), 0) && is(&at("::ffff:192.0.2.9"), &alice(), 23));

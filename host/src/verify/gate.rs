@@ -15,14 +15,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bringer::{Sponsor, Sponsors, Tag};
 use crate::config::Limits;
+use standings::{Rank, Standings, compare};
+use tokens::Pool;
+pub(super) use tokens::Tokens;
+
+mod standings;
+mod tokens;
 
 /// How often those who wait look whether the server has died meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
-/// How much of the tokens that arrive is set aside for proven networks, where these need it.
-const PROVEN_PART: f64 = 0.5;
-/// How much of the burst is theirs.
-const PROVEN_BURST: f64 = 0.25;
-
 /// Why nobody was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turned {
@@ -46,6 +47,8 @@ pub(super) struct Gate {
 pub(super) struct Pass {
     gate: Arc<Gate>,
     spent: Spent,
+    /// Whether it is used: one that nobody took, or that is given back, costs nothing.
+    counts: bool,
 }
 
 /// What a pass has cost.
@@ -54,12 +57,6 @@ struct Spent {
     pool: Pool,
     /// Whose standing bears it: a network's, or a proven pair's.
     by: Tag,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pool {
-    Proven,
-    Open,
 }
 
 struct State {
@@ -73,6 +70,8 @@ struct State {
     /// In the order of their coming.
     waiting: Vec<Waiter>,
     next: u64,
+    /// The latest moment that was told: it never goes back.
+    now: Instant,
     /// Which pool was served last: they take turns.
     last: Pool,
 }
@@ -83,9 +82,6 @@ struct Waiter {
     wake: oneshot::Sender<Pass>,
 }
 
-/// How well somebody stands: less goes first.
-type Rank = (f64, f64);
-
 impl Gate {
     /// A door with so many places, and at most so many once they prove to be answered; with tokens, or without a bound in time.
     pub(super) fn new(
@@ -94,16 +90,16 @@ impl Gate {
         waiting: &Arc<AtomicUsize>,
         limits: &Arc<Limits>,
     ) -> Arc<Gate> {
-        let standings = || Standings { known: HashMap::new(), most: limits.networks_per_endpoint.max(1) };
         let state = State {
             inside: 0,
             places: places as f64,
             most: most.max(places),
             tokens,
-            open: standings(),
-            proven: standings(),
+            open: Standings::new(limits),
+            proven: Standings::new(limits),
             waiting: Vec::new(),
             next: 0,
+            now: Instant::now(),
             last: Pool::Open,
         };
         Arc::new(Gate { state: Mutex::new(state), waiting: waiting.clone(), limits: limits.clone() })
@@ -116,14 +112,14 @@ impl Gate {
         until: Instant,
         is_shut: impl Fn(Instant) -> bool,
     ) -> Result<Pass, Turned> {
-        let (number, mut turn) = self.queue(sponsors)?;
+        let (number, mut turn) = self.queue(sponsors, Instant::now(), true)?;
         let _leave = Leave { gate: self, number };
         loop {
             let now = Instant::now();
             let wake = self.next_token(now).unwrap_or(now + LOOK).min(now + LOOK).min(until);
             tokio::select! {
                 biased;
-                pass = &mut turn => return pass.map_err(|_| Turned::Away),
+                pass = &mut turn => return pass.map(Pass::used).map_err(|_| Turned::Away),
                 () = sleep_until(wake) => {
                     let now = Instant::now();
                     if is_shut(now) {
@@ -140,9 +136,8 @@ impl Gate {
 
     /// A turn at once, where nobody has to wait for it.
     pub(super) fn enter_now(self: &Arc<Gate>, sponsors: &Arc<Sponsors>) -> Option<Pass> {
-        let (number, mut turn) = self.queue(sponsors).ok()?;
-        let _leave = Leave { gate: self, number };
-        turn.try_recv().ok()
+        let (_, mut turn) = self.queue(sponsors, Instant::now(), false).ok()?;
+        turn.try_recv().ok().map(Pass::used)
     }
 
     /// The server has decided a question: it can do with one more at a time, once for each round of them.
@@ -157,11 +152,17 @@ impl Gate {
         state.places = (state.places / 2.0).max(least as f64);
     }
 
-    /// Queues up behind those who stand better, and serves whose turn it is.
-    fn queue(self: &Arc<Gate>, sponsors: &Arc<Sponsors>) -> Result<(u64, oneshot::Receiver<Pass>), Turned> {
-        let now = Instant::now();
+    /// Queues up behind those who stand better, and serves whose turn it is. Who is not ready to wait takes nobody's place.
+    fn queue(
+        self: &Arc<Gate>,
+        sponsors: &Arc<Sponsors>,
+        now: Instant,
+        waits: bool,
+    ) -> Result<(u64, oneshot::Receiver<Pass>), Turned> {
         let (wake, turn) = oneshot::channel();
         let mut state = self.lock();
+        state.now = state.now.max(now);
+        let now = state.now;
         let all = sponsors.all();
         for sponsor in &all {
             state.open.of(sponsor.bringer, now, &self.limits).ask(&self.limits);
@@ -177,7 +178,7 @@ impl Gate {
         self.serve(now);
         let mut state = self.lock();
         let still = state.waiting.iter().any(|waiter| waiter.number == number);
-        if still && all.first().is_some_and(|first| state.has_enough(*first, now, &self.limits)) {
+        if still && (!waits || all.first().is_some_and(|first| state.has_enough(*first, now, &self.limits))) {
             self.remove(&mut state, number);
             return Err(Turned::Away);
         }
@@ -203,17 +204,19 @@ impl Gate {
     fn serve(self: &Arc<Gate>, now: Instant) {
         let mut unheard = Vec::new();
         let mut state = self.lock();
+        state.now = state.now.max(now);
+        let now = state.now;
         while let Some((number, spent)) = state.take(now, &self.limits) {
             let Some(at) = state.waiting.iter().position(|waiter| waiter.number == number) else { break };
             let waiter = state.waiting.remove(at);
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            if let Err(pass) = waiter.wake.send(Pass { gate: self.clone(), spent }) {
+            if let Err(pass) = waiter.wake.send(Pass { gate: self.clone(), spent, counts: false }) {
                 unheard.push(pass);
             }
         }
         drop(state);
         // Whoever went away leaves token and place to others, which locks the door anew.
-        unheard.into_iter().for_each(Pass::refund);
+        drop(unheard);
     }
 
     /// When the next token arrives, where one is waited for.
@@ -242,18 +245,14 @@ impl Drop for Leave<'_> {
 }
 
 impl Pass {
+    fn used(mut self) -> Pass {
+        self.counts = true;
+        self
+    }
+
     /// Gives back what it cost: the answer was VALIDKEY, or nobody was asked.
-    pub(super) fn refund(self) {
-        let mut state = self.gate.lock();
-        if let Some(tokens) = &mut state.tokens {
-            tokens.give_back(self.spent.pool);
-        }
-        let (now, limits) = (Instant::now(), &self.gate.limits);
-        let standings = match self.spent.pool {
-            Pool::Proven => &mut state.proven,
-            Pool::Open => &mut state.open,
-        };
-        standings.of(self.spent.by, now, limits).forgive();
+    pub(super) fn refund(mut self) {
+        self.counts = false;
     }
 }
 
@@ -261,12 +260,26 @@ impl Drop for Pass {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         state.inside = state.inside.saturating_sub(1);
+        if !self.counts {
+            state.give_back(self.spent, &self.gate.limits);
+        }
         drop(state);
         self.gate.serve(Instant::now());
     }
 }
 
 impl State {
+    fn give_back(&mut self, spent: Spent, limits: &Limits) {
+        if let Some(tokens) = &mut self.tokens {
+            tokens.give_back(spent.pool);
+        }
+        let standings = match spent.pool {
+            Pool::Proven => &mut self.proven,
+            Pool::Open => &mut self.open,
+        };
+        standings.of(spent.by, self.now, limits).forgive();
+    }
+
     fn has_place(&self) -> bool {
         (self.inside as f64) < self.places.floor()
     }
@@ -349,142 +362,15 @@ impl State {
 
     /// Whether enough of this bringer's questions wait: the more it has spent, the fewer may.
     fn has_enough(&self, sponsor: Sponsor, now: Instant, limits: &Limits) -> bool {
-        let is_his = |other: Sponsor| match sponsor.proven {
-            true => other.pair == sponsor.pair,
-            false => other.bringer == sponsor.bringer,
+        let is_his = |other: Sponsor| {
+            if sponsor.proven { other.pair == sponsor.pair } else { other.bringer == sponsor.bringer }
         };
-        let standing = match sponsor.proven {
-            true => self.proven.now(sponsor.pair, now, limits),
-            false => self.open.now(sponsor.bringer, now, limits),
-        };
+        let (standings, tag) =
+            if sponsor.proven { (&self.proven, sponsor.pair) } else { (&self.open, sponsor.bringer) };
+        let standing = standings.now(tag, now, limits);
         let waits = self.waiting.iter().filter(|waiter| waiter.sponsors.all().into_iter().any(is_his)).count();
         let (most, least) = (limits.questions_waiting_per_network as f64, limits.questions_waiting_least as f64);
         waits as f64 > (most - standing.spent).max(least)
-    }
-}
-
-fn compare(one: &Rank, other: &Rank) -> std::cmp::Ordering {
-    one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
-}
-
-/// What is left of a budget that fills up again with time.
-#[derive(Clone, Debug)]
-pub(super) struct Tokens {
-    rate: f64,
-    burst: f64,
-    proven: f64,
-    open: f64,
-    at: Instant,
-}
-
-impl Tokens {
-    /// `rate` a second, and `burst` at once; full at the beginning.
-    pub(super) fn new(rate: f64, burst: f64, now: Instant) -> Tokens {
-        Tokens { rate, burst, proven: burst * PROVEN_BURST, open: burst * (1.0 - PROVEN_BURST), at: now }
-    }
-
-    /// All but one are gone: how a door begins of which it is not known whether it was forgotten.
-    pub(super) fn nearly_spent(self) -> Tokens {
-        Tokens { proven: 0.0, open: 1.0, ..self }
-    }
-
-    fn has(&mut self, pool: Pool, now: Instant) -> bool {
-        let gained = now.saturating_duration_since(self.at).as_secs_f64() * self.rate;
-        self.at = self.at.max(now);
-        self.add(gained * PROVEN_PART, gained * (1.0 - PROVEN_PART));
-        match pool {
-            Pool::Proven => self.proven >= 1.0,
-            Pool::Open => self.open >= 1.0,
-        }
-    }
-
-    /// What one pool has no room for goes to the other.
-    fn add(&mut self, proven: f64, open: f64) {
-        let (most_proven, most_open) = (self.burst * PROVEN_BURST, self.burst * (1.0 - PROVEN_BURST));
-        let spills = (self.proven + proven - most_proven).max(0.0);
-        let over = (self.open + open - most_open).max(0.0);
-        self.proven = (self.proven + proven + over).min(most_proven);
-        self.open = (self.open + open + spills).min(most_open);
-    }
-
-    fn take(&mut self, pool: Pool) {
-        match pool {
-            Pool::Proven => self.proven -= 1.0,
-            Pool::Open => self.open -= 1.0,
-        }
-    }
-
-    fn give_back(&mut self, pool: Pool) {
-        match pool {
-            Pool::Proven => self.add(1.0, 0.0),
-            Pool::Open => self.add(0.0, 1.0),
-        }
-    }
-
-    /// How long until one more token has surely arrived, at least a moment.
-    fn until_next(&self) -> Duration {
-        let missing = (1.0 - self.open).clamp(0.0, 1.0);
-        Duration::from_secs_f64((missing / self.rate.max(0.1)).clamp(0.001, 10.0))
-    }
-}
-
-/// What a bringer has had at a door. It is forgiven with time.
-#[derive(Clone, Copy, Debug)]
-struct Standing {
-    /// Questions that were asked and not answered VALIDKEY.
-    spent: f64,
-    /// Questions that were to be asked.
-    asked: f64,
-    at: Instant,
-}
-
-impl Standing {
-    fn at(self, now: Instant, limits: &Limits) -> Standing {
-        let forgiven = now.saturating_duration_since(self.at).as_secs_f64() * limits.network_forgiven;
-        Standing { spent: (self.spent - forgiven).max(0.0), asked: (self.asked - forgiven).max(0.0), at: now }
-    }
-
-    fn ask(&mut self, limits: &Limits) {
-        self.asked = (self.asked + 1.0).min(limits.network_held_against);
-    }
-
-    fn spend(&mut self, limits: &Limits) {
-        self.spent = (self.spent + 1.0).min(limits.network_held_against);
-    }
-
-    fn forgive(&mut self) {
-        self.spent = (self.spent - 1.0).max(0.0);
-        self.asked = (self.asked - 1.0).max(0.0);
-    }
-}
-
-/// Bounded: the one that stands best makes room for a new one, which inherits what it had spent. So nobody stands better than
-/// he should by bringing others along.
-struct Standings {
-    known: HashMap<Tag, Standing>,
-    most: usize,
-}
-
-impl Standings {
-    fn now(&self, tag: Tag, now: Instant, limits: &Limits) -> Standing {
-        self.known.get(&tag).map_or(Standing { spent: 0.0, asked: 0.0, at: now }, |standing| standing.at(now, limits))
-    }
-
-    fn of(&mut self, tag: Tag, now: Instant, limits: &Limits) -> &mut Standing {
-        let mut start = self.now(tag, now, limits);
-        if !self.known.contains_key(&tag) && self.known.len() >= self.most {
-            self.known.retain(|_, standing| standing.at(now, limits).asked > 0.5);
-            let best = self.known.iter().map(|(tag, standing)| (*tag, standing.at(now, limits)));
-            let best =
-                best.min_by(|(_, one), (_, other)| compare(&(one.spent, one.asked), &(other.spent, other.asked)));
-            if let (true, Some((tag, standing))) = (self.known.len() >= self.most, best) {
-                self.known.remove(&tag);
-                start = standing;
-            }
-        }
-        let standing = self.known.entry(tag).or_insert(start);
-        *standing = standing.at(now, limits);
-        standing
     }
 }
 
