@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::case::{
     Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
-    Recipient, ReversePath,
+    Recipient, ReversePath, Why,
 };
 use crate::config::{Config, Limits, Mixed, QuarantineIn};
 use crate::custody::Custody;
@@ -167,9 +167,10 @@ impl Filter {
         let wishes = self.wishes(&[first, next], None).await.unwrap_or_default();
         let nothing = Wish::default();
         let [one, other] = [wishes.first(), wishes.get(1)].map(|wish| wish.unwrap_or(&nothing));
-        KeyStatus::ALL.into_iter().all(|status| {
-            let one = self.policies.choose(first, status, None, one);
-            let other = self.policies.choose(next, status, None, other);
+        let bounce = (KeyStatus::Unusable, Some(Why::NoAddress));
+        KeyStatus::ALL.map(|status| (status, None)).into_iter().chain([bounce]).all(|(status, why)| {
+            let one = self.policies.choose(first, status, why, one);
+            let other = self.policies.choose(next, status, why, other);
             (one.policy(), one.mark) == (other.policy(), other.mark)
         })
     }

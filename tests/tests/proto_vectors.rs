@@ -62,6 +62,7 @@ fn every_from_field_reads_as_published() {
             Ok(address) => (Some(address.to_string()), None),
             Err(BadFrom::Several) => (None, Some("several".to_owned())),
             Err(BadFrom::Bad) => (None, Some("bad".to_owned())),
+            Err(BadFrom::Nobody) => (None, Some("nobody".to_owned())),
         };
         assert_eq!((found, wrong), (reads, error), "{value:?}");
     }

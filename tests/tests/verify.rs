@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::case::{Client, Found, KeyStatus, Limited, Mail, Postponed, Why};
+use addrauth::case::{Client, Field, Found, KeyStatus, Limited, Mail, Postponed, ReversePath, Why};
 use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Limits, Verify};
+use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
 use addrauth::proto::wire::{Reason, Status};
 use addrauth::verify::{Later, Verifier};
@@ -65,6 +66,32 @@ async fn what_is_unusable_is_so_before_anything_else() {
     assert_eq!(server.count(), 0);
     let copies = verifier.verify(&mail(&[ALICE], &[GOOD, GOOD])).await.unwrap();
     assert_eq!(copies.status, KeyStatus::Valid, "equal copies are one key");
+}
+
+#[tokio::test]
+async fn a_bounce_that_names_nobody_has_a_reason_of_its_own_and_nothing_else_has() {
+    let server = saying(Act::valid()).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let field = |name: &str, value: &str| Field { name: name.into(), value: value.into() };
+    let bounce = |from: &str| Mail { reverse_path: ReversePath::Null, ..mail(&[from], &[]) };
+    for from in ["<>", "\"\" <>", "MAILER-DAEMON", "Mail Delivery System <MAILER-DAEMON>", ""] {
+        assert_eq!(result(&verifier.verify(&bounce(from)).await).1, Some(Why::NoAddress), "{from}");
+        let path = ReversePath::Path(Address::parse(b"eve@evil.example", false).ok());
+        for other in [
+            Mail { reverse_path: path, ..bounce(from) },
+            Mail { reverse_path: ReversePath::Path(None), ..bounce(from) },
+            Mail { malformed: true, ..bounce(from) },
+            Mail { keys: vec![None], ..bounce(from) },
+            Mail { new_keys: vec![None], ..bounce(from) },
+            Mail { fields: vec![field("From", from), field("Sender", "alice@example.com")], ..bounce(from) },
+        ] {
+            assert_eq!(result(&verifier.verify(&other).await).1, Some(Why::BadAddress), "{from} {other:?}");
+        }
+    }
+    for from in ["alice@example.com <>", "=?utf-8?Q?alice=40example.com?= <>", "alice\u{ff20}example.com", "<alice@>", "@"] {
+        assert_eq!(result(&verifier.verify(&bounce(from)).await).1, Some(Why::BadAddress), "{from}");
+    }
+    assert_eq!(verifier.verify(&bounce(ALICE)).await.status, KeyStatus::Missing);
 }
 
 #[tokio::test]

@@ -90,6 +90,8 @@ pub enum Why {
     SeveralFrom,
     /// A From field without a usable address.
     BadAddress,
+    /// A bounce: the null reverse-path, and a From field in which no reader finds an address. It impersonates nobody.
+    NoAddress,
     /// Keys that differ.
     SeveralKeys,
     /// A key outside the grammar.
@@ -108,7 +110,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// The word of the contract, the journal and the `reason=` of the status field.
+    /// The word of the journal and the `reason=` of the status field; the contract has it too, or says `other`.
     pub fn word(self) -> &'static str {
         match self {
             Why::Wrong => "wrong",
@@ -116,6 +118,7 @@ impl Why {
             Why::NoFrom => "no-from",
             Why::SeveralFrom => "several-from",
             Why::BadAddress => "bad-address",
+            Why::NoAddress => "no-address",
             Why::SeveralKeys => "several-keys",
             Why::BadKey => "bad-key",
             Why::MalformedHeader => "malformed-header",

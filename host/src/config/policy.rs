@@ -25,6 +25,8 @@ pub struct Policy {
     pub unverified: String,
     /// For `unusable`.
     pub unusable: String,
+    /// For `unusable` with the reason `no-address`: a bounce that names nobody.
+    pub no_address: String,
     /// How a marked message is shown.
     pub mark: MarkAs,
     /// What is put behind a recipient's local part to name his spam folder, such as `+Junk`; empty: there is no such way.
@@ -63,6 +65,9 @@ pub struct Bindings {
     /// For `unusable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unusable: Option<String>,
+    /// For `unusable` with the reason `no-address`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_address: Option<String>,
     /// How a marked message is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<MarkAs>,
@@ -99,8 +104,9 @@ impl Default for Policy {
             invalid: mark.clone(),
             missing: accept.clone(),
             none: accept.clone(),
-            unverified: accept,
+            unverified: accept.clone(),
             unusable: mark,
+            no_address: accept,
             mark: MarkAs::default(),
             spam_folder: String::new(),
             user_may: Vec::new(),

@@ -31,17 +31,19 @@ impl Choice {
     }
 }
 
+/// Rows of a level: the six results in the order of [`KeyStatus::ALL`], and bounces that name nobody (`no_address`).
+const ROWS: usize = 7;
+
 /// One level's word.
 #[derive(Default)]
 struct Level {
-    /// In the order of [`KeyStatus::ALL`].
-    results: [Option<Arc<Shelved>>; 6],
+    results: [Option<Arc<Shelved>>; ROWS],
     mark: Option<MarkAs>,
 }
 
 /// All levels, with the components that they name.
 pub(super) struct Bound {
-    site: [Arc<Shelved>; 6],
+    site: [Arc<Shelved>; ROWS],
     mark: MarkAs,
     /// Whether a spam folder has an address.
     folders: bool,
@@ -58,32 +60,34 @@ impl Bound {
         config: &config::Policy,
         mut shelve: impl FnMut(&str) -> Result<Arc<Shelved>, Error>,
     ) -> Result<Bound, Error> {
-        let mut at = |place: &str, status: KeyStatus, id: &str| {
-            let wrong = |e| Error::At { place: format!("{place}.{} = {id:?}", status.word()), source: Box::new(e) };
+        let mut at = |place: &str, name: &str, id: &str| {
+            let wrong = |e| Error::At { place: format!("{place}.{name} = {id:?}"), source: Box::new(e) };
             shelve(id).map_err(wrong)
         };
-        let mut of_all = |status, id: &str| at("policy", status, id);
+        let mut of_all = |name, id: &str| at("policy", name, id);
         let site = [
-            of_all(KeyStatus::Valid, &config.valid)?,
-            of_all(KeyStatus::Invalid, &config.invalid)?,
-            of_all(KeyStatus::Missing, &config.missing)?,
-            of_all(KeyStatus::None, &config.none)?,
-            of_all(KeyStatus::Unverified, &config.unverified)?,
-            of_all(KeyStatus::Unusable, &config.unusable)?,
+            of_all("valid", &config.valid)?,
+            of_all("invalid", &config.invalid)?,
+            of_all("missing", &config.missing)?,
+            of_all("none", &config.none)?,
+            of_all("unverified", &config.unverified)?,
+            of_all("unusable", &config.unusable)?,
+            of_all("no_address", &config.no_address)?,
         ];
         refuse_silence("policy", &site[2])?;
         let mut level = |place: String, bindings: &Bindings| -> Result<Level, Error> {
             let ids = [
-                &bindings.valid,
-                &bindings.invalid,
-                &bindings.missing,
-                &bindings.none,
-                &bindings.unverified,
-                &bindings.unusable,
+                ("valid", &bindings.valid),
+                ("invalid", &bindings.invalid),
+                ("missing", &bindings.missing),
+                ("none", &bindings.none),
+                ("unverified", &bindings.unverified),
+                ("unusable", &bindings.unusable),
+                ("no_address", &bindings.no_address),
             ];
             let mut level = Level { mark: bindings.mark, ..Level::default() };
-            for ((slot, id), status) in level.results.iter_mut().zip(ids).zip(KeyStatus::ALL) {
-                *slot = id.as_deref().map(|id| at(&place, status, id)).transpose()?;
+            for (slot, (name, id)) in level.results.iter_mut().zip(ids) {
+                *slot = id.as_deref().map(|id| at(&place, name, id)).transpose()?;
             }
             if let Some(policy) = &level.results[2] {
                 refuse_silence(&place, policy)?;
@@ -113,7 +117,7 @@ impl Bound {
     pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
         let mailbox = recipient.mailbox();
         let mailbox = mailbox.as_deref();
-        let (by, policy) = self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status)));
+        let (by, policy) = self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
         let (mark_by, mark) = self.marks(mailbox, wish).next().unwrap_or((By::Site, self.mark));
         Choice { policy: Arc::clone(policy), by, mark, mark_by }
     }
@@ -123,7 +127,7 @@ impl Bound {
     /// The administrator's line for the recipient goes before the recipient's own choice, that before the domain's line, and
     /// the site's comes last; each of the six results and the mark fall by themselves. A user's list of wanted senders goes
     /// before all, except where the sender's own domain denied the message: then no list helps. A user has no say over
-    /// `valid`, nor over what is not open to users any more.
+    /// `valid`, over bounces that name nobody, nor over what is not open to users any more.
     pub(super) fn claims<'a>(
         &'a self,
         mailbox: Option<&str>,
@@ -131,17 +135,17 @@ impl Bound {
         why: Option<Why>,
         wish: &Wish,
     ) -> impl Iterator<Item = (By, &'a Arc<Shelved>)> + use<'a> {
-        let row = KeyStatus::ALL.iter().position(|known| *known == status).unwrap_or_default();
-        let result = |level: Option<&'a Level>| level.and_then(|level| level.results.get(row)?.as_ref());
+        let result = |level: Option<&'a Level>| level.and_then(|level| level.results.get(row(status, why))?.as_ref());
         let [own, domain] = self.levels(mailbox);
         let wanted = wish.allows && may_be_allowed(status, why);
-        let wished = wish.policies.get(&status).and_then(|id| self.open.get(id));
+        let wished = wish.policies.get(&status).filter(|_| why != Some(Why::NoAddress));
+        let wished = wished.and_then(|id| self.open.get(id));
         let claims = [
             (By::AllowList, wanted.then_some(&self.accept)),
             (By::Recipient, result(own)),
             (By::User, wished.filter(|policy| may_choose(status, policy))),
             (By::Domain, result(domain)),
-            (By::Site, Some(self.of_site(status))),
+            (By::Site, Some(self.of_site(status, why))),
         ];
         claims.into_iter().filter_map(|(by, policy)| Some((by, policy?)))
     }
@@ -165,9 +169,10 @@ impl Bound {
     }
 
     /// The site's policy for this result.
-    pub(super) fn of_site(&self, status: KeyStatus) -> &Arc<Shelved> {
-        let [valid, invalid, missing, none, unverified, unusable] = &self.site;
+    pub(super) fn of_site(&self, status: KeyStatus, why: Option<Why>) -> &Arc<Shelved> {
+        let [valid, invalid, missing, none, unverified, unusable, no_address] = &self.site;
         match status {
+            KeyStatus::Unusable if why == Some(Why::NoAddress) => no_address,
             KeyStatus::Valid => valid,
             KeyStatus::Invalid => invalid,
             KeyStatus::Missing => missing,
@@ -179,17 +184,24 @@ impl Bound {
 
     /// Whether any level binds this policy to this result, or a user may.
     pub(super) fn treats(&self, id: &str, status: KeyStatus) -> bool {
-        let row = KeyStatus::ALL.iter().position(|known| *known == status).unwrap_or_default();
-        let levels = self.domains.values().chain(self.recipients.values());
-        let mut lines = levels.filter_map(|level| level.results.get(row)?.as_ref());
-        self.of_site(status).id == id
-            || lines.any(|policy| policy.id == id)
+        let whys = [None, (status == KeyStatus::Unusable).then_some(Why::NoAddress)];
+        let levels = || self.domains.values().chain(self.recipients.values());
+        let line = |why| levels().filter_map(move |level| level.results.get(row(status, why))?.as_ref());
+        whys.into_iter().any(|why| self.of_site(status, why).id == id || line(why).any(|policy| policy.id == id))
             || self.open(status).any(|policy| policy.id == id)
     }
 
     /// What users may choose for this result.
     pub(super) fn open(&self, status: KeyStatus) -> impl Iterator<Item = &Arc<Shelved>> {
         self.open.values().filter(move |policy| may_choose(status, policy))
+    }
+}
+
+/// The row of a level that holds this result.
+fn row(status: KeyStatus, why: Option<Why>) -> usize {
+    match (status, why) {
+        (KeyStatus::Unusable, Some(Why::NoAddress)) => KeyStatus::ALL.len(),
+        _ => KeyStatus::ALL.iter().position(|known| *known == status).unwrap_or_default(),
     }
 }
 

@@ -76,7 +76,7 @@ impl Policies {
         let mailbox = recipient.mailbox();
         let mut words =
             self.bound.claims(mailbox.as_deref(), status, why, wish).map(|(by, policy)| word(by, policy, status, why));
-        let word = words.next().unwrap_or_else(|| word(By::Site, self.bound.of_site(status), status, why));
+        let word = words.next().unwrap_or_else(|| word(By::Site, self.bound.of_site(status, why), status, why));
         let lost: Vec<Word> = words.collect();
         let counted = |id: &String| word.by == By::User || lost.iter().any(|l| l.by == By::User && l.policy == *id);
         let ignored = wish.policies.get(&status).filter(|id| !counted(id)).cloned();

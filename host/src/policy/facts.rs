@@ -154,6 +154,8 @@ pub(super) fn contract_status(status: case::KeyStatus) -> KeyStatus {
 fn contract_why(why: case::Why) -> Why {
     match why {
         case::Why::Wrong => Why::Wrong,
+        // This world has no word for it.
+        case::Why::NoAddress => Why::Other,
         case::Why::Expired => Why::Expired,
         case::Why::NoFrom => Why::NoFrom,
         case::Why::SeveralFrom => Why::SeveralFrom,

@@ -297,7 +297,7 @@ impl Policies {
     /// message: what a bench compares the others with. It holds its thread for up to `policy_time` per decision, so never on
     /// the mail path.
     pub fn decide_here(&self, mail: &Mail, found: &Found) -> Vec<Decision> {
-        let policy = self.bound.of_site(found.status);
+        let policy = self.bound.of_site(found.status, found.why);
         let decide = |(facts, recipients)| {
             let decided = self.sandbox.decide(&policy.guest, &facts, &policy.settings);
             self.total(policy, found, &facts, decided, recipients)

@@ -46,6 +46,9 @@ pub enum BadFrom {
     /// No mailbox, or one that two readers would read differently.
     #[error("the From field holds no usable address")]
     Bad,
+    /// `<>`, or a name alone: no reader finds an address there.
+    #[error("the From field names nobody")]
+    Nobody,
 }
 
 impl Address {
@@ -76,19 +79,24 @@ impl Address {
         if long { Err(BadAddress) } else { Ok(Address { local, domain }) }
     }
 
-    /// The one address of a From field's value (raw, folds included): exactly one mailbox, on which our strict reading and
-    /// mail-parser's agree.
+    /// The one address of a From field's value (raw, folds included): exactly one mailbox, in a form that every reader shows
+    /// alike, on which our strict reading and mail-parser's agree.
     ///
     /// A value over [`FROM_MAX`] octets is [`BadFrom::Bad`].
     pub fn from_field(value: &[u8], utf8: bool) -> Result<Address, BadFrom> {
-        let value = mailbox::text(value).ok_or(BadFrom::Bad)?;
-        let spec = mailbox::addr_spec(value)?;
-        let address = Address::parse(spec.as_bytes(), utf8).map_err(|_| BadFrom::Bad)?;
-        let second = mailbox::second_opinion(value).ok_or(BadFrom::Bad)?;
-        match Address::parse(second.as_bytes(), utf8) {
-            Ok(second) if second == address => Ok(address),
-            _ => Err(BadFrom::Bad),
-        }
+        let text = mailbox::text(value).ok_or(BadFrom::Bad)?;
+        let read = || {
+            let address = Address::parse(mailbox::addr_spec(&text)?.as_bytes(), utf8).map_err(|_| BadFrom::Bad)?;
+            let second = mailbox::second_opinion(&text).ok_or(BadFrom::Bad)?;
+            match Address::parse(second.as_bytes(), utf8) {
+                Ok(second) if second == address => Ok(address),
+                _ => Err(BadFrom::Bad),
+            }
+        };
+        read().map_err(|bad| match bad {
+            BadFrom::Bad if mailbox::names_nobody(&text) => BadFrom::Nobody,
+            bad => bad,
+        })
     }
 
     /// The local part, as written; a quoted string keeps its quotes unless it equals a dot-atom.

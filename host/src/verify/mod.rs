@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, Why};
+use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, ReversePath, Why};
 use crate::config::{self, Limits};
 use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
@@ -363,8 +363,17 @@ pub fn sender(mail: &Mail) -> Result<Address, Why> {
     }
     Address::from_field(&field.value, mail.smtputf8).map_err(|bad| match bad {
         BadFrom::Several => Why::SeveralFrom,
-        BadFrom::Bad => Why::BadAddress,
+        BadFrom::Nobody if is_bounce(mail) => Why::NoAddress,
+        BadFrom::Nobody | BadFrom::Bad => Why::BadAddress,
     })
+}
+
+/// Whether a message whose From names nobody is a bounce: it comes from the null reverse-path, names no other author (readers
+/// show Sender where From has nothing to show), and neither brings a key nor hides one.
+fn is_bounce(mail: &Mail) -> bool {
+    let keys = !mail.keys.is_empty() || !mail.new_keys.is_empty();
+    let sender = mail.named("Sender").next().is_some();
+    mail.reverse_path == ReversePath::Null && !mail.malformed && !keys && !sender
 }
 
 /// The message's one key: equal copies are one, a good and a bad one differ.

@@ -78,6 +78,7 @@ async fn view(
         }
         results.push(usual);
         results.extend(late);
+        results.extend((status == KeyStatus::Unusable).then(|| explain(status, Some(Why::NoAddress))));
     }
     let missing = results.iter().map(|(_, result)| result).find(|result| result.status == KeyStatus::Missing);
     if let Some((Word { by: By::AllowList, .. }, Some(next))) = missing.map(|m| (&m.word, m.lost.first())) {
@@ -144,7 +145,7 @@ fn lost(view: &View) -> Vec<String> {
     let mut lines = Vec::new();
     let mut known: &[Word] = &[];
     for (why, result) in &view.results {
-        let name = result.status.word();
+        let name = setting(*why, result.status);
         let winner = place(view, result.word.by, name);
         let late = *why == Some(Why::Expired);
         let ending = if late { " where the key has expired" } else { "" };
@@ -168,9 +169,17 @@ fn word(mark: MarkAs) -> &'static str {
     }
 }
 
+/// The key of the configuration that binds a policy to this result.
+fn setting(why: Option<Why>, status: KeyStatus) -> &'static str {
+    match why {
+        Some(Why::NoAddress) => "no_address",
+        _ => status.word(),
+    }
+}
+
 fn result_name(why: Option<Why>, result: &Explained) -> String {
     match why {
-        Some(why @ Why::Expired) => format!("  ({})", why.word()),
+        Some(why @ (Why::Expired | Why::NoAddress)) => format!("  ({})", why.word()),
         _ => result.status.word().into(),
     }
 }
@@ -233,9 +242,9 @@ fn object(view: &View) -> Value {
         })
     };
     let result = |(why, result): &(Option<Why>, Explained)| {
-        let name = result.status.word();
+        let name = setting(*why, result.status);
         let mut object = one(name, &result.word);
-        object["result"] = json!(name);
+        object["result"] = json!(result.status.word());
         object["why"] = json!(why.map(Why::word));
         object["lost"] = result.lost.iter().map(|word| one(name, word)).collect();
         object["ignored"] = json!(result.ignored);

@@ -73,6 +73,7 @@ fn defect(why: Option<Why>) -> &'static str {
         Some(Why::NoFrom) => "the message has no From field, so nobody says who wrote it",
         Some(Why::SeveralFrom) => "the message names several authors in From, and a key speaks for one alone",
         Some(Why::BadAddress) => "what stands in the From field is no usable address",
+        Some(Why::NoAddress) => "it is a bounce that names no author in From, so nobody is impersonated",
         Some(Why::SeveralKeys) => "the message carries several keys that differ",
         Some(Why::BadKey) => "what the message carries as a key cannot be one",
         Some(Why::MalformedHeader) => "the header is damaged or too large, and its key field cannot be removed",

@@ -324,3 +324,35 @@ async fn one_call_is_for_all_who_cannot_be_told_apart_whoever_had_the_word() {
     assert!(decisions.iter().all(|d| d.fault.as_deref().is_some_and(|fault| fault.contains("ran longer"))));
     assert!(took < 3 * once, "not once for each of the four: {took:?}, and {once:?} for one alone");
 }
+
+/// A bounce that names nobody impersonates nobody: it has a line of its own at each level of the administrator's, and no other.
+#[test]
+fn a_bounce_that_names_nobody_is_accepted_unless_the_administrator_says_otherwise() {
+    let treated = |text: &str, why, wish: &Wish| {
+        let choice = load(text).choose(&rcpt("a@home.example"), KeyStatus::Unusable, Some(why), wish);
+        (choice.policy().to_owned(), choice.by)
+    };
+    let user = wish(&[(KeyStatus::Unusable, "quarantine")], None, true);
+    let site = "[policy]\nuser_may = [\"quarantine\"]\nunusable = \"reject-notify-both\"\n";
+    let bound = format!("{site}no_address = \"mark\"\n");
+    let domain = format!("{bound}[policy.domain.\"home.example\"]\nno_address = \"quarantine\"\n");
+    let recipient = format!("{domain}[policy.recipient.\"a@home.example\"]\nno_address = \"reject-notify-sender\"\n");
+    let others = format!("{site}[policy.domain.\"home.example\"]\nunusable = \"quarantine\"\n");
+    for (text, id, by) in [
+        ("", "accept", By::Site),
+        (site, "accept", By::Site),
+        (&others, "accept", By::Site),
+        (&bound, "mark", By::Site),
+        (&domain, "quarantine", By::Domain),
+        (&recipient, "reject-notify-sender", By::Recipient),
+    ] {
+        for wish in [&Wish::default(), &user] {
+            assert_eq!(treated(text, Why::NoAddress, wish), (id.to_owned(), by), "{text}");
+        }
+        let usual = treated(text, Why::BadAddress, &Wish::default()).0;
+        assert_ne!(usual, "accept", "{text}");
+    }
+    let explained = load(&domain).explain(&rcpt("a@home.example"), KeyStatus::Unusable, Some(Why::NoAddress), &user);
+    assert_eq!((explained.word.policy.as_str(), explained.lost.len()), ("quarantine", 1));
+    assert!(load(&bound).list().iter().any(|p| p.id == "mark" && p.bound.contains(&KeyStatus::Unusable)));
+}
