@@ -9,6 +9,7 @@ mod finding;
 mod keys;
 mod mail;
 mod recipient;
+pub mod trail;
 mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};

@@ -123,8 +123,8 @@ impl Filter {
             match self.verifier.confirm(&mail, found).await {
                 Ok(again) if (again.status, again.why) == (found.status, found.why) => {}
                 Ok(again) => {
-                    let Found { mail_auth, new_key, elsewhere, .. } = found.clone();
-                    *found = Found { mail_auth, new_key, elsewhere, ..again };
+                    let Found { mail_auth, new_key, own_fields, elsewhere, .. } = found.clone();
+                    *found = Found { mail_auth, new_key, own_fields, elsewhere, ..again };
                     decisions = self.decide(&mail, &finding).await;
                 }
                 Err(later) => (finding, decisions) = (Finding::Postponed(later.postponed()), Vec::new()),
@@ -238,6 +238,7 @@ impl Filter {
         };
         found.new_key = new_key?;
         found.own_key = self.is_own_key(mail, &found, by_owner);
+        found.own_fields = trust::own_fields(&self.config, mail);
         found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
         found.elsewhere = elsewhere;
         Ok(found)

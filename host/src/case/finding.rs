@@ -212,6 +212,9 @@ pub struct Found {
     /// What was found out about the new key that it brings; absent where it brings none.
     #[serde(skip)]
     pub new_key: Option<NewKey>,
+    /// How many of the message's fields, from the top, our own servers wrote: what stands below came in with it.
+    #[serde(skip)]
+    pub own_fields: usize,
     /// It carries a living key of an address of ours, and neither a login that owns it nor a server of ours brought it.
     #[serde(skip)]
     pub own_key: bool,
@@ -238,6 +241,7 @@ impl Found {
             cached: false,
             mail_auth: None,
             new_key: None,
+            own_fields: 0,
             own_key: false,
             elsewhere: Vec::new(),
             owns_path: false,

@@ -1,5 +1,7 @@
 //! Whom we believe: submitters without a login, servers that examined the mail already, relays that must not bounce.
 
+use std::net::IpAddr;
+
 use crate::case::{Client, Mail};
 use crate::config::Config;
 use crate::proto::address::Address;
@@ -52,6 +54,49 @@ pub(super) fn is_relay(config: &Config, mail: &Mail) -> bool {
     is_in(&config.trusted_relays, &mail.client)
 }
 
+/// How many of the message's fields, from the top, our own servers wrote.
+///
+/// Where the client is a relay or hop of ours, those are all down to the first Received field that names a client which is
+/// none of ours: by it the message came in. Nothing else is ours: the MTA tells a milter of no field that it writes itself.
+pub(super) fn own_fields(config: &Config, mail: &Mail) -> usize {
+    if !is_hop(config, mail) && !is_relay(config, mail) {
+        return 0;
+    }
+    let networks = || config.trusted_hops.iter().chain(&config.trusted_relays);
+    let ours = |ip: IpAddr| ip.is_loopback() || networks().any(|network| network.contains(&ip));
+    let mut own = 0;
+    let received = mail.fields.iter().enumerate().filter(|(_, field)| field.name.eq_ignore_ascii_case("Received"));
+    for (position, field) in received {
+        own = position + 1;
+        if client_of(&field.value).is_some_and(|ip| !ours(ip)) {
+            break;
+        }
+    }
+    own
+}
+
+/// The address of the client that a Received field names (RFC 5321 §4.4): the last one before `by`, but none that the client
+/// said in HELO.
+fn client_of(received: &[u8]) -> Option<IpAddr> {
+    let text = String::from_utf8_lossy(received);
+    let separates = |c: char| c.is_ascii_whitespace() || "()[]<>;,=".contains(c);
+    let mut client = None;
+    let mut before = "";
+    for word in text.split(separates).filter(|word| !word.is_empty()) {
+        if word.eq_ignore_ascii_case("by") {
+            break;
+        }
+        let said = before.eq_ignore_ascii_case("helo") || before.eq_ignore_ascii_case("ehlo");
+        let (tag, rest) = word.split_at_checked(5).unwrap_or((word, ""));
+        let bare = if tag.eq_ignore_ascii_case("IPv6:") { rest } else { word };
+        if let (Ok(ip), false) = (bare.parse::<IpAddr>(), said) {
+            client = Some(ip.to_canonical());
+        }
+        before = word;
+    }
+    client
+}
+
 /// Whether two addresses are one mailbox of ours: no server here has two that differ in letter case alone.
 pub(super) fn same_mailbox(one: &Address, other: &Address) -> bool {
     one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
@@ -61,3 +106,6 @@ pub(super) fn same_mailbox(one: &Address, other: &Address) -> bool {
 fn is_in(networks: &[IpNet], client: &Client) -> bool {
     client.ip.is_some_and(|ip| networks.iter().any(|network| network.contains(&ip.to_canonical())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use mail_builder::headers::raw::Raw;
 
 use super::Error;
 use super::texts::Texts;
+use crate::case::trail::{Trail, is_automatic};
 use crate::case::{Case, Disposition, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
@@ -74,7 +75,7 @@ impl Sender {
         if is_automatic(to) || to.to_string().eq_ignore_ascii_case(&self.from) {
             return Err(NotOwed::Automatic);
         }
-        if is_bulk(&case.mail) {
+        if Trail::of(&case.mail, 0).is_bulk() {
             return Err(NotOwed::Bulk);
         }
         let sender = found(case).and_then(|found| found.sender.as_ref());
@@ -183,28 +184,6 @@ pub(super) fn reference(mail: &Mail) -> String {
 fn disposition(case: &Case, recipient: usize) -> Disposition {
     let decision = case.decisions.iter().find(|decision| decision.recipients.contains(&recipient));
     decision.map_or(Disposition::Reject, |decision| decision.disposition)
-}
-
-/// Addresses behind which nobody reads: an answer to them goes in circles (RFC 3834 §2).
-pub(super) fn is_automatic(address: &Address) -> bool {
-    let local = address.local().to_ascii_lowercase();
-    ["owner-", "bounce-", "bounces-"].iter().any(|begin| local.starts_with(begin))
-        || ["-request", "-owner", "-bounces"].iter().any(|end| local.ends_with(end))
-        || ["mailer-daemon", "listserv", "majordomo", "noreply", "no-reply"].contains(&local.as_str())
-}
-
-/// Mail that came over a list, in bulk, or from a programme (RFC 2369, RFC 2919, RFC 3834 §2).
-pub(super) fn is_bulk(mail: &Mail) -> bool {
-    let word = |name: &'static str| {
-        mail.named(name)
-            .map(|field| String::from_utf8_lossy(&field.value).trim().to_ascii_lowercase())
-            .collect::<Vec<_>>()
-    };
-    let precedence = |value: &String| matches!(value.as_str(), "bulk" | "list" | "junk");
-    let automatic = |value: &String| value.split([';', ' ', '\t']).next() != Some("no");
-    mail.fields.iter().any(|field| field.name.len() > 5 && field.name.to_ascii_lowercase().starts_with("list-"))
-        || word("Precedence").iter().any(precedence)
-        || word("Auto-Submitted").iter().any(automatic)
 }
 
 /// An address of a stranger's choosing as text that no reader turns into a link.

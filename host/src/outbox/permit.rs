@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::compose::{is_automatic, is_bulk};
+use crate::case::trail::{Trail, is_automatic};
 use crate::case::{AuthResult, Case, Decision, Disposition, Found, Mail, Owed, ReversePath, Verdict};
 use crate::proto::address::Address;
 
@@ -18,7 +18,7 @@ pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result
     if is_automatic(path) || path.to_string().eq_ignore_ascii_case(own) {
         return Err("the reverse-path belongs to a list, a programme or ourselves");
     }
-    if is_bulk(mail) {
+    if Trail::of(mail, 0).is_bulk() {
         return Err("the message is list, bulk or automatic mail");
     }
     if !is_vouched_for(path, found) {

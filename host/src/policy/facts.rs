@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::sandbox::contract::{
     Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Wants, Why,
 };
-use crate::case::{self, Field, Found, Mail, ReversePath};
+use crate::case::{self, Field, Found, Mail};
 use crate::proto::{address, record};
 
 /// Facts and the recipients (indices) that they are the same for.
@@ -51,7 +51,7 @@ fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
         envelope_sender: if_wanted(Wants::ENVELOPE_SENDER).and(mail.reverse_path.address()).map(contract_address),
         client: if_wanted(Wants::CLIENT).and_then(|()| client(&mail.client)),
         size: if_wanted(Wants::SIZE).and(mail.size),
-        trail: if_wanted(Wants::TRAIL).map(|()| trail(mail)),
+        trail: if_wanted(Wants::TRAIL).map(|()| trail(case::trail::Trail::of(mail, found.own_fields))),
         mail_auth: if_wanted(Wants::MAIL_AUTH).and(found.mail_auth).map(contract_auth),
         claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
         headers: description.headers.iter().map(|name| mail.named(name).map(unfolded).collect()).collect(),
@@ -65,34 +65,14 @@ fn client(client: &case::Client) -> Option<Client> {
     Some(Client { ip, name: client.name.clone(), helo: client.helo.clone(), tls: client.tls })
 }
 
-/// The signs of a way that loses keys: lists, forwarders, resending users, machines, bounces.
-///
-/// The sender writes these fields, so they prove nothing: a mark only ever weakens a suspicion, and a policy that is to
-/// be strict does not ask for them.
-///
-/// * mailing-list: a field List-Id (RFC 2919), List-Post, List-Help, List-Subscribe or List-Unsubscribe (RFC 2369), or
-///   Precedence: list;
-/// * forwarded: a field Delivered-To, X-Forwarded-To, X-Forwarded-For or ARC-Seal (RFC 8617);
-/// * resent: a field Resent-From, Resent-Sender, Resent-To or Resent-Date (RFC 5322 §3.6.6);
-/// * automatic: Auto-Submitted other than `no` (RFC 3834 §5), or Precedence: bulk or junk;
-/// * bounce: the null reverse-path.
-fn trail(mail: &Mail) -> Trail {
-    let any = |names: &[&str]| names.iter().any(|name| mail.named(name).next().is_some());
-    let word = |name: &str| {
-        let value = mail.named(name).next().map(unfolded).unwrap_or_default();
-        value.split([';', ' ', '\t', '(']).find(|word| !word.is_empty()).unwrap_or_default().to_ascii_lowercase()
-    };
-    let precedence = word("Precedence");
-    let automatic = !matches!(word("Auto-Submitted").as_str(), "" | "no");
+/// The contract's marks.
+fn trail(trail: case::trail::Trail) -> Trail {
     let marks = [
-        (
-            any(&["List-Id", "List-Post", "List-Help", "List-Subscribe", "List-Unsubscribe"]) || precedence == "list",
-            Trail::MAILING_LIST,
-        ),
-        (any(&["Delivered-To", "X-Forwarded-To", "X-Forwarded-For", "ARC-Seal"]), Trail::FORWARDED),
-        (any(&["Resent-From", "Resent-Sender", "Resent-To", "Resent-Date"]), Trail::RESENT),
-        (automatic || matches!(precedence.as_str(), "bulk" | "junk"), Trail::AUTOMATIC),
-        (mail.reverse_path == ReversePath::Null, Trail::BOUNCE),
+        (trail.mailing_list, Trail::MAILING_LIST),
+        (trail.forwarded, Trail::FORWARDED),
+        (trail.resent, Trail::RESENT),
+        (trail.automatic, Trail::AUTOMATIC),
+        (trail.bounce, Trail::BOUNCE),
     ];
     marks.into_iter().filter(|(set, _)| *set).fold(Trail::default(), |trail, (_, mark)| trail | mark)
 }
@@ -154,12 +134,12 @@ pub(super) fn contract_status(status: case::KeyStatus) -> KeyStatus {
 fn contract_why(why: case::Why) -> Why {
     match why {
         case::Why::Wrong => Why::Wrong,
-        // This world has no word for it.
-        case::Why::NoAddress => Why::Other,
         case::Why::Expired => Why::Expired,
         case::Why::NoFrom => Why::NoFrom,
         case::Why::SeveralFrom => Why::SeveralFrom,
         case::Why::BadAddress => Why::BadAddress,
+        // This world has no word for it.
+        case::Why::NoAddress => Why::Other,
         case::Why::SeveralKeys => Why::SeveralKeys,
         case::Why::BadKey => Why::BadKey,
         case::Why::MalformedHeader => Why::MalformedHeader,
