@@ -261,11 +261,13 @@ impl Decision {
 }
 
 impl Case {
-    /// The case as one line for the log, queue id first; what came from outside is escaped.
+    /// The case as one line for the log, queue id first; what came from outside is escaped, and has no key in it.
     pub fn line(&self) -> String {
+        let redactor = self.mail.redactor();
         let mut line = format!("{}:", plain(self.mail.queue_id.as_deref().unwrap_or("-")));
         let mut word = |name: &str, value: &str| {
-            line.push_str(&format!(" {name}={}", plain(value)));
+            let value = if name == "to" { value.into() } else { redactor.cut_text(value) };
+            line.push_str(&format!(" {name}={}", plain(&value)));
         };
         match &self.finding {
             Finding::Passing(direction) => word("direction", direction.word()),

@@ -88,7 +88,9 @@ async fn a_bounce_that_names_nobody_has_a_reason_of_its_own_and_nothing_else_has
             assert_eq!(result(&verifier.verify(&other).await.unwrap()).1, Some(Why::BadAddress), "{from} {other:?}");
         }
     }
-    for from in ["alice@example.com <>", "=?utf-8?Q?alice=40example.com?= <>", "alice\u{ff20}example.com", "<alice@>", "@"] {
+    for from in
+        ["alice@example.com <>", "=?utf-8?Q?alice=40example.com?= <>", "alice\u{ff20}example.com", "<alice@>", "@"]
+    {
         assert_eq!(result(&verifier.verify(&bounce(from)).await.unwrap()).1, Some(Why::BadAddress), "{from}");
     }
     assert_eq!(verifier.verify(&bounce(ALICE)).await.unwrap().status, KeyStatus::Missing);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Recipient;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
+use crate::proto::redact::Redactor;
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
 ///
@@ -92,8 +93,8 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// A header field as the MTA told it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A header field as the MTA told it. It prints without its value, which may hold a copy of a key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Field {
     /// The name, octets 33 to 126 without colon.
     pub name: String,
@@ -101,7 +102,18 @@ pub struct Field {
     pub value: Vec<u8>,
 }
 
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Field({}, {} octets)", self.name.escape_default(), self.value.len())
+    }
+}
+
 impl Mail {
+    /// What cuts the message's keys out of all that is kept, journalled or told of it.
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(self.keys.iter().chain(&self.new_keys).flatten())
+    }
+
     /// The fields of this name, top first, letter case ignored.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
         self.fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name))

@@ -10,12 +10,13 @@ use super::{NotStamped, Owed, Postponed, Redirect, Reply, ReversePath, Stamp, Ve
 use crate::proto::address::{Address, BadAddress};
 use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::record::Claim;
+use crate::proto::redact::Redactor;
 
 /// The version of a case's JSON; a change that an old reader would misread raises it.
 pub const CASE_VERSION: u32 = 2;
 
 /// What is written down of a case: envelope, finding, decisions and reply; of the header no field but the From's address, and
-/// never a key.
+/// never a key. Where a stranger's words repeat a key, it is cut out; the recipients are told as they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Story {
     /// [`CASE_VERSION`].
@@ -221,23 +222,32 @@ impl Story {
     /// Writes a case down.
     pub fn of(case: &Case) -> Story {
         let mail = &case.mail;
+        let redactor = mail.redactor();
+        let clean = |text: &str| redactor.cut_text(text).into_owned();
+        let Client { name, helo, .. } = &mail.client;
+        let client = Client { name: name.as_deref().map(clean), helo: clean(helo), ..mail.client.clone() };
+        let decided = |decision: &Decision| Decision {
+            reason: clean(&decision.reason),
+            fault: decision.fault.as_deref().map(clean),
+            ..decision.clone()
+        };
         Story {
             version: CASE_VERSION,
             received: stamp(mail.received),
             queue_id: mail.queue_id.clone(),
-            client: mail.client.clone(),
+            client,
             daemon: mail.daemon.clone(),
-            login: mail.login.clone(),
+            login: mail.login.as_deref().map(clean),
             reverse_path: match &mail.reverse_path {
                 ReversePath::Null => Some("<>".to_owned()),
-                ReversePath::Path(address) => address.as_ref().map(|address| format!("<{address}>")),
+                ReversePath::Path(address) => address.as_ref().map(|address| clean(&format!("<{address}>"))),
             },
             recipients: mail.recipients.iter().map(|recipient| format!("<{}>", recipient.shown())).collect(),
             size: mail.size,
             keys: mail.keys.len(),
-            finding: finding(&case.finding),
-            decisions: case.decisions.clone(),
-            reply: reply(&case.reply),
+            finding: finding(&case.finding, &redactor),
+            decisions: case.decisions.iter().map(decided).collect(),
+            reply: reply(&case.reply, &redactor),
             erased: false,
             shortened: false,
         }
@@ -258,29 +268,30 @@ impl MailAuth {
     }
 }
 
-fn finding(finding: &Finding) -> ToldFinding {
+fn finding(finding: &Finding, redactor: &Redactor) -> ToldFinding {
+    let address = |address: &Address| redactor.cut_text(&address.to_string()).into_owned();
     match finding {
         Finding::Passing(direction) => ToldFinding::Passing(*direction),
-        Finding::Found(found) => ToldFinding::Found(told(found)),
+        Finding::Found(found) => ToldFinding::Found(told(found, found.sender.as_ref().map(address))),
         Finding::Submitted(submitted) => ToldFinding::Submitted(ToldSubmitted {
-            sender: submitted.sender.as_ref().map(ToString::to_string),
+            sender: submitted.sender.as_ref().map(address),
             stamp: match &submitted.stamp {
                 Stamp::Newest(key) => ToldStamp::Newest(key.verify_key().fingerprint()),
                 Stamp::Client => ToldStamp::Client,
                 Stamp::Bare(why) => ToldStamp::Bare(*why),
             },
-            inside: submitted.inside.as_ref().map(told),
+            inside: submitted.inside.as_ref().map(|found| told(found, found.sender.as_ref().map(address))),
         }),
         Finding::Postponed(postponed) => ToldFinding::Postponed(postponed.clone()),
         Finding::Unclear => ToldFinding::Unclear,
     }
 }
 
-fn told(found: &Found) -> ToldFound {
+fn told(found: &Found, sender: Option<String>) -> ToldFound {
     ToldFound {
         status: found.status,
         why: found.why,
-        sender: found.sender.as_ref().map(ToString::to_string),
+        sender,
         claim: found.claim,
         authority: found.authority.clone(),
         cached: found.cached,
@@ -300,11 +311,11 @@ fn told(found: &Found) -> ToldFound {
     }
 }
 
-fn reply(reply: &Reply) -> ToldReply {
+fn reply(reply: &Reply, redactor: &Redactor) -> ToldReply {
     let refusal = |refusal: &super::Refusal| ToldRefusal {
         code: refusal.code,
         status: refusal.status.to_owned(),
-        text: refusal.text.clone(),
+        text: redactor.cut_text(&refusal.text).into_owned(),
     };
     let added = reply.edits.iter().filter_map(|edit| match edit {
         Edit::Insert { name, .. } => Some(name.clone()),
@@ -314,7 +325,7 @@ fn reply(reply: &Reply) -> ToldReply {
     ToldReply {
         verdict: match &reply.verdict {
             Verdict::Accept => ToldVerdict::Accept,
-            Verdict::Hold(reason) => ToldVerdict::Hold(reason.clone()),
+            Verdict::Hold(reason) => ToldVerdict::Hold(redactor.cut_text(reason).into_owned()),
             Verdict::Discard => ToldVerdict::Discard,
             Verdict::Reject(why) => ToldVerdict::Reject(refusal(why)),
             Verdict::Defer(why) => ToldVerdict::Defer(refusal(why)),

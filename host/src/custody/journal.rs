@@ -228,6 +228,8 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
         Finding::Postponed(_) => "postponed",
         Finding::Unclear => "unclear",
     };
+    let redactor = case.mail.redactor();
+    let clean = |text: String| redactor.cut_text(&text).into_owned();
     let mut notes = case.finding.notes();
     notes.extend((!note.is_empty()).then_some(note));
     let mut story = Story::of(case);
@@ -241,11 +243,11 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     }
     Entry {
         queue_id: case.mail.queue_id.clone(),
-        sender: case.finding.sender().map(ToString::to_string),
+        sender: case.finding.sender().map(|sender| clean(sender.to_string())),
         result: result.to_owned(),
         verdict: case.reply.verdict.word().to_owned(),
         json,
-        note: notes.join("; "),
+        note: clean(notes.join("; ")),
     }
 }
 

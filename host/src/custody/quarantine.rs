@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::case::{Body, Case, Decision, Field, Finding, Owed, Recipient};
 use crate::config::{Config, Limits};
-use crate::proto::address::Address;
 use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, strip_hidden};
 use crate::proto::mark::MARK_FIELD;
+use crate::proto::redact::Redactor;
 use crate::proto::results::{RESULTS_FIELD, is_forged};
 use crate::settle::{SPAM_FIELD, status};
 use crate::store::Kept;
@@ -66,18 +66,22 @@ impl Settings {
 
     fn one(&self, case: &Case, body: &Body, indices: &[usize], form: Form, now: SystemTime) -> Kept {
         let mail = &case.mail;
-        let sender = case.finding.sender().map(Address::to_string);
+        let redactor = mail.redactor();
+        let sender = case.finding.sender().map(|sender| redactor.cut_text(&sender.to_string()).into_owned());
         let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
+        // A reverse-path with a key in it is none that anything may be sent from.
+        let path = mail.reverse_path.address().map(ToString::to_string);
+        let path = path.filter(|path| !redactor.holds(path.as_bytes()));
         // A time that no clock reaches would be an error in the middle of the mail; it is as good as for ever.
         let expires = now.checked_add(self.kept_for).unwrap_or(now + Duration::from_secs(100 * 366 * 86_400));
         Kept {
             queue_id: mail.queue_id.clone(),
             sender,
-            reverse_path: mail.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
+            reverse_path: path.unwrap_or_default(),
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
-            subject: printable(subject, self.limits.subject_shown),
-            reason: format!("{}{}", form.prefix(), reason(case, indices)),
-            message: message(case, body, form, self),
+            subject: printable(&redactor.cut_value("Subject", subject), self.limits.subject_shown),
+            reason: redactor.cut_text(&format!("{}{}", form.prefix(), reason(case, indices))).into_owned(),
+            message: message(case, body, form, self, &redactor),
             expires,
             copy: form != Form::Kept,
         }
@@ -105,11 +109,12 @@ impl Form {
     }
 }
 
-/// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body.
-fn message(case: &Case, body: &Body, form: Form, settings: &Settings) -> Vec<u8> {
+/// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body; without any copy of
+/// a key.
+fn message(case: &Case, body: &Body, form: Form, settings: &Settings, redactor: &Redactor) -> Vec<u8> {
     let host = case.mail.client.server.as_ref().unwrap_or(&settings.hostname);
     let own_id = settings.first_in_chain.then_some(host.as_str());
-    let mut octets = Vec::with_capacity(body.0.len() + 4_096);
+    let mut octets = Vec::with_capacity(4_096);
     let mut ours = |name: &str, value: &str| octets.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     if let Some(found) = case.finding.found() {
         ours(STATUS_FIELD, &status(found, host));
@@ -135,11 +140,9 @@ fn message(case: &Case, body: &Body, form: Form, settings: &Settings) -> Vec<u8>
         octets.extend_from_slice(b"\r\n");
     }
     octets.extend_from_slice(b"\r\n");
-    match case.mail.malformed {
-        true => octets.extend_from_slice(&strip_hidden(&body.0, &KEYS)),
-        false => octets.extend_from_slice(&body.0),
-    }
-    octets
+    // The body's beginning may be what a line of junk cut off the header, however long it is.
+    let body = strip_hidden(&body.0, &KEYS);
+    [redactor.cut(&octets), redactor.cut(&body)].concat()
 }
 
 /// A field's value, its folds with CRLF, as it was in SMTP; the milter protocol tells them with LF.

@@ -78,10 +78,10 @@ impl Sender {
         if Trail::of(&case.mail, 0).is_bulk() {
             return Err(NotOwed::Bulk);
         }
-        let sender = found(case).and_then(|found| found.sender.as_ref());
+        let sender = sender(case);
         let text = &self.texts.notice;
         let values = [
-            ("sender", sender.map_or("(no usable address)".into(), |sender| spelled(&sender.to_string()))),
+            ("sender", sender.as_deref().map_or("(no usable address)".into(), spelled)),
             ("when", when(case.mail.received)),
             ("reason", reason(case).to_owned()),
             ("fate", fate(case, recipient).to_owned()),
@@ -92,7 +92,7 @@ impl Sender {
         Ok(Draft {
             kind: Kind::Notice,
             recipient: to.to_string(),
-            sender: sender.map(Address::to_string).unwrap_or_default(),
+            sender: sender.unwrap_or_default(),
             reverse_path: String::new(),
             message_id: id,
             message: letter.text_body(text.body(&values)).write_to_vec().map_err(|_| NotOwed::Failed)?,
@@ -151,6 +151,12 @@ impl Sender {
 /// What was found, where the message was ours to examine.
 pub(super) fn found(case: &Case) -> Option<&Found> {
     case.finding.found()
+}
+
+/// The sender address, where there is one, without a copy of a key in it.
+pub(super) fn sender(case: &Case) -> Option<String> {
+    let sender = found(case)?.sender.as_ref()?.to_string();
+    Some(case.mail.redactor().cut_text(&sender).into_owned())
 }
 
 /// Why the sender counts as unconfirmed, for a reader who knows nothing of keys.

@@ -5,9 +5,8 @@ use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::{BodyPart, MimePart};
 
-use super::compose::{NotOwed, Sender, found, letters, reference, seconds, spelled, when};
+use super::compose::{NotOwed, Sender, found, letters, reference, seconds, sender, spelled, when};
 use crate::case::{Case, Field, Mail, Recipient};
-use crate::proto::address::Address;
 use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 use crate::proto::mark::MARK_FIELD;
 use crate::store::{Draft, Kind};
@@ -26,10 +25,10 @@ impl Sender {
         if recipients.is_empty() || recipients.iter().any(|index| mail.recipients.get(*index).is_none()) {
             return Err(NotOwed::NoAddress);
         }
-        let sender = found(case).and_then(|found| found.sender.as_ref());
+        let sender = sender(case);
         let text = &self.texts.report;
         let values = [
-            ("sender", sender.map_or("(no usable address)".into(), |sender| spelled(&sender.to_string()))),
+            ("sender", sender.as_deref().map_or("(no usable address)".into(), spelled)),
             ("recipients", named(mail, recipients)),
             ("when", when(mail.received)),
             ("reason", reason(case, recipients.first().copied().unwrap_or_default())),
@@ -47,7 +46,7 @@ impl Sender {
         Ok(Draft {
             kind: Kind::Report,
             recipient: to.to_string(),
-            sender: sender.map(Address::to_string).unwrap_or_default(),
+            sender: sender.unwrap_or_default(),
             reverse_path: String::new(),
             message_id: id,
             message: letter.write_to_vec().map_err(|_| NotOwed::Failed)?,
@@ -117,23 +116,22 @@ fn message_id(mail: &Mail) -> Option<String> {
     let harmless = inside.contains('@')
         && id.len() <= 250
         && inside.chars().all(plain)
-        && mail.keys.iter().flatten().all(|key| !inside.contains(key.expose()));
+        && !mail.redactor().holds(inside.as_bytes());
     harmless.then(|| id.to_owned())
 }
 
 /// The header of the message, as a part: none where the header may hide a key from us. Fields beyond `most` octets are left
 /// out, and so are ours and those that repeat a key, as a DKIM signature does with its `z=`.
 fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
-    // Keys that differ are no sender's doing, and each of them would have to be looked for in every field.
-    let mut keys = mail.keys.iter().flatten();
-    let first = keys.next();
-    if mail.malformed || mail.truncated || keys.any(|key| Some(key) != first) {
+    if mail.malformed || mail.truncated {
         return None;
     }
+    let redactor = mail.redactor();
+    let holds_key = |field: &Field| redactor.holds(&[field.name.as_bytes(), b":", &field.value].concat());
     let ours = [KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, MARK_FIELD];
     let hidden = |field: &Field| ours.iter().any(|name| field.name.trim().eq_ignore_ascii_case(name));
     let mut octets = Vec::new();
-    for field in mail.fields.iter().filter(|field| !hidden(field) && !holds_key(mail, &field.value)) {
+    for field in mail.fields.iter().filter(|field| !hidden(field) && !holds_key(field)) {
         if octets.len() + field.name.len() + field.value.len() + 3 > most {
             break;
         }
@@ -150,14 +148,6 @@ fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
         // Lines too long, or octets of no known charset: mail-builder encodes them.
         _ => MimePart::new("text/rfc822-headers", octets),
     })
-}
-
-/// Whether the message's key is in it, however it is folded. The caller has seen to it that there is one at most: to look for
-/// hundreds in every field is work that a stranger could order.
-fn holds_key(mail: &Mail, octets: &[u8]) -> bool {
-    let dense: Vec<u8> = octets.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
-    let holds = |key: &[u8]| dense.windows(key.len()).any(|window| window == key);
-    mail.keys.iter().flatten().next().is_some_and(|key| holds(key.expose().as_bytes()))
 }
 
 /// The octets with CRLF at each line's end, whatever ends it: a bare one has no place in mail.

@@ -117,7 +117,8 @@ impl Bound {
     pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
         let mailbox = recipient.mailbox();
         let mailbox = mailbox.as_deref();
-        let (by, policy) = self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
+        let (by, policy) =
+            self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
         let (mark_by, mark) = self.marks(mailbox, wish).next().unwrap_or((By::Site, self.mark));
         Choice { policy: Arc::clone(policy), by, mark, mark_by }
     }

@@ -6,6 +6,7 @@ use super::sandbox::contract::{
     Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Wants, Why,
 };
 use crate::case::{self, Field, Found, Mail};
+use crate::proto::redact::Redactor;
 use crate::proto::{address, record};
 
 /// Facts and the recipients (indices) that they are the same for.
@@ -43,26 +44,34 @@ fn groups(mail: &Mail, members: Vec<usize>) -> Vec<(Option<Address>, Vec<usize>)
 /// What is the same for all recipients.
 fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
     let wants = description.wants;
+    let redactor = mail.redactor();
     let if_wanted = |fact| wants.has(fact).then_some(());
     Facts {
         why: if_wanted(Wants::WHY).and(found.why).map(contract_why),
-        sender: if_wanted(Wants::SENDER).and(found.sender.as_ref()).map(contract_address),
+        sender: if_wanted(Wants::SENDER).and(found.sender.as_ref()).map(|from| without_key(from, &redactor)),
         recipient: None,
-        envelope_sender: if_wanted(Wants::ENVELOPE_SENDER).and(mail.reverse_path.address()).map(contract_address),
-        client: if_wanted(Wants::CLIENT).and_then(|()| client(&mail.client)),
+        envelope_sender: if_wanted(Wants::ENVELOPE_SENDER)
+            .and(mail.reverse_path.address())
+            .map(|path| without_key(path, &redactor)),
+        client: if_wanted(Wants::CLIENT).and_then(|()| client(&mail.client, &redactor)),
         size: if_wanted(Wants::SIZE).and(mail.size),
         trail: if_wanted(Wants::TRAIL).map(|()| trail(case::trail::Trail::of(mail, found.own_fields))),
         mail_auth: if_wanted(Wants::MAIL_AUTH).and(found.mail_auth).map(contract_auth),
         claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
-        headers: description.headers.iter().map(|name| mail.named(name).map(unfolded).collect()).collect(),
+        headers: description
+            .headers
+            .iter()
+            .map(|name| mail.named(name).map(|field| unfolded(field, &redactor)).collect())
+            .collect(),
         ..Facts::of(contract_status(found.status))
     }
 }
 
 /// Absent on a unix socket, where the client has no address.
-fn client(client: &case::Client) -> Option<Client> {
+fn client(client: &case::Client, redactor: &Redactor) -> Option<Client> {
     let ip = client.ip?.to_canonical().to_string();
-    Some(Client { ip, name: client.name.clone(), helo: client.helo.clone(), tls: client.tls })
+    let clean = |text: &String| redactor.cut_text(text).into_owned();
+    Some(Client { ip, name: client.name.as_ref().map(clean), helo: clean(&client.helo), tls: client.tls })
 }
 
 /// The contract's marks.
@@ -77,15 +86,22 @@ fn trail(trail: case::trail::Trail) -> Trail {
     marks.into_iter().filter(|(set, _)| *set).fold(Trail::default(), |trail, (_, mark)| trail | mark)
 }
 
-/// A field's value without its folds (RFC 5322 §2.2.3) and the white space around it; octets that are no UTF-8 become
+/// A field's value without keys, its folds (RFC 5322 §2.2.3) and the white space around it; octets that are no UTF-8 become
 /// U+FFFD.
-fn unfolded(field: &Field) -> String {
-    let octets: Vec<u8> = field.value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
+fn unfolded(field: &Field, redactor: &Redactor) -> String {
+    let value = redactor.cut_value(&field.name, &field.value);
+    let octets: Vec<u8> = value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
     String::from_utf8_lossy(&octets).trim_matches([' ', '\t']).to_owned()
 }
 
 fn contract_address(address: &address::Address) -> Address {
     Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
+}
+
+/// What a stranger wrote as an address, without a key.
+fn without_key(address: &address::Address, redactor: &Redactor) -> Address {
+    let Address { local, domain } = contract_address(address);
+    Address { local: redactor.cut_text(&local).into_owned(), domain: redactor.cut_text(&domain).into_owned() }
 }
 
 fn contract_auth(auth: case::MailAuth) -> MailAuth {

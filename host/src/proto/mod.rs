@@ -7,6 +7,7 @@ pub mod key;
 pub mod mark;
 pub mod network;
 pub mod record;
+pub mod redact;
 pub mod results;
 pub mod seal;
 pub mod text;

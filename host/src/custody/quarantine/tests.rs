@@ -3,6 +3,7 @@
 use super::*;
 use crate::case::{By, Client, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Reply, ReversePath};
 use crate::case::{Verdict, Why};
+use crate::proto::address::Address;
 use crate::proto::header::{Bounds, inject, scan, strip};
 use crate::proto::key::AuthKey;
 
@@ -178,4 +179,46 @@ fn a13_a_key_behind_a_bare_cr_is_not_kept_even_where_the_fields_first_line_is_em
     };
     assert!(hidden(format!(" foo\rX-Auth-Key: {KEY}").as_bytes()));
     assert!(hidden(format!("\n foo\rX-Auth-Key: {KEY}").as_bytes()));
+}
+
+/// A copy of a key, in whatever field or part, is not kept: the rest of the message is, octet by octet.
+#[test]
+fn a13_copies_of_a_key_are_not_kept() {
+    let (begin, end) = KEY.split_at(20);
+    let sent = |key: &str, folded: &str| {
+        format!(
+            "DKIM-Signature: v=1; z=From:=20a|X-Auth-Key:=20{key}|Date:=20x;\r\n\tb=abc\r\nSubject: {key} and more\r\n\
+             X-Original-X-Auth-Key: {folded}\r\nFrom: <alice@sender.example>\r\n\r\n\
+             Dear bob,\r\n\r\n> X-Auth-Key: {folded}\r\nhttp://x.example/?{key}&x=1\r\n.\r\n"
+        )
+    };
+    let (case, body) = case(sent(KEY, &format!("{begin}\r\n {end}")).as_bytes(), vec![Owed::Quarantine(vec![0])]);
+    let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
+    let text = String::from_utf8(kept.message).unwrap();
+    let removed = crate::proto::redact::REMOVED;
+    assert_eq!(text, format!("X-Auth-Key-Status: {STATUS}\r\n{}", sent(removed, removed)));
+    assert_eq!(kept.subject, format!("{removed} and more"));
+}
+
+/// A line of junk makes a body of what follows: a key field there is not kept, however far behind.
+#[test]
+fn a13_a_key_line_far_down_in_what_a_line_of_junk_cut_off_is_not_kept() {
+    for (lines, malformed) in [(1, true), (10_000, true), (10_000, false)] {
+        let filler = "X-Filler: a line that is not empty\r\n".repeat(lines);
+        let hidden = format!("junk\r\n{filler}X-New-Auth-Key:\r\n {KEY}\r\nx-auth-key: {KEY}\r\nTo: b\r\n\r\nend\r\n");
+        let (mut case, _) = case(b"Subject: x\r\n\r\n", vec![Owed::Quarantine(vec![0])]);
+        (case.mail.malformed, case.mail.keys) = (malformed, Vec::new());
+        let kept = settings().kept(&case, &Body(hidden.into_bytes()), SystemTime::UNIX_EPOCH).remove(0);
+        let text = String::from_utf8(kept.message).unwrap();
+        assert!(!text.contains(KEY) && text.ends_with("line that is not empty\r\nTo: b\r\n\r\nend\r\n"), "{lines}");
+    }
+}
+
+#[test]
+fn a13_nothing_is_sent_from_a_reverse_path_that_repeats_a_key() {
+    let (mut case, body) = case(b"Subject: x\r\n\r\nx\r\n", vec![Owed::Quarantine(vec![0])]);
+    case.mail.reverse_path =
+        ReversePath::Path(Address::parse(format!("{}@x.example", &KEY[..64]).as_bytes(), false).ok());
+    let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
+    assert_eq!(kept.reverse_path, "");
 }

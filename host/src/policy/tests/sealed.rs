@@ -159,6 +159,30 @@ async fn k17_a_component_that_declares_a_key_field_is_refused() {
     assert_eq!(one(&harmless, &mail(1), &wrong_key()).await.fault, None);
 }
 
+/// What a policy sees, it could tell; what it saw, the journal keeps.
+#[tokio::test]
+async fn k10_a_policy_that_asks_for_a_field_sees_it_without_a_copy_of_the_key() {
+    let key = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+    let removed = crate::proto::redact::REMOVED;
+    for (name, value, seen) in [
+        (
+            "DKIM-Signature",
+            format!(" v=1; z=X-Auth-Key:=20{key}|D:x;\n b=a"),
+            format!("v=1; z=X-Auth-Key:=20{removed}|D:x; b=a"),
+        ),
+        ("Subject", format!(" a {}\n {} b", &key[..20], &key[20..]), format!("a {removed} b")),
+        ("Old-X-Auth-Key", format!(" {}", "Junk".repeat(9)), removed.to_owned()),
+        ("Subject", " as it is".to_owned(), "as it is".to_owned()),
+    ] {
+        let policies = load_written(&Written::asking_for(name)).unwrap();
+        let mut mail = mail(1);
+        mail.keys = vec![AuthKey::parse(key.as_bytes()).ok()];
+        mail.fields.push(Field { name: name.into(), value: value.into_bytes() });
+        let decision = one(&policies, &mail, &wrong_key()).await;
+        assert_eq!(decision.facts["headers"][name][0], seen);
+    }
+}
+
 /// A message of which every fact is known, and a key.
 /// Each member another word, so that none can stand for another.
 const MAIL_AUTH: MailAuth = MailAuth {
