@@ -10,6 +10,7 @@ use super::*;
 use crate::case::{Client, Field, Recipient, ReversePath};
 use crate::config::{self, Module};
 
+mod memories;
 mod sealed;
 mod written;
 

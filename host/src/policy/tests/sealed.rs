@@ -11,13 +11,13 @@ use crate::proto::key::AuthKey;
 use crate::proto::record::Claim;
 
 /// Loads these octets as the policy `x`, bound to a missing and an invalid key.
-fn load_octets(octets: &[u8], limits: Limits) -> Result<Policies, Error> {
+pub(super) fn load_octets(octets: &[u8], limits: Limits) -> Result<Policies, Error> {
     let (_dir, dir) = shelf_with(octets);
     Policies::load(&Policy { dir, ..bindings("x") }, &BTreeMap::new(), &Arc::new(limits), &Trial::waived())
         .map_err(bare)
 }
 
-fn load_written(written: &Written) -> Result<Policies, Error> {
+pub(super) fn load_written(written: &Written) -> Result<Policies, Error> {
     load_octets(&written.component(), Limits::clone(&limits()))
 }
 
@@ -105,7 +105,7 @@ fn k15_a_component_made_to_be_slow_to_compile_is_given_up() {
     let begin = Instant::now();
     let refused = sandbox.load(&bomb).err().unwrap();
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
-    assert_eq!(refused.to_string(), "compiling it took longer than 0.1 s, so it was given up");
+    assert!(matches!(refused, Refused::CompileTime(_)), "{refused}");
 }
 
 #[test]
