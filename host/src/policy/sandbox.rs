@@ -71,7 +71,10 @@ pub enum Refused {
     #[error("it {0}, which no policy needs: build it with `addrauth policy build`, without other components inside")]
     Outline(String),
     /// Compiling it took too long.
-    #[error("compiling it took longer than {}, so it was given up", super::seconds(*.0))]
+    #[error(
+        "compiling it took longer than {}, so it was given up: take another build of it or bind another policy",
+        super::seconds(*.0)
+    )]
     CompileTime(Duration),
     /// Compiling it takes too much work.
     #[error(
@@ -130,7 +133,7 @@ impl Sandbox {
     /// Compiles a component and holds it against the contract. What comes from outside is tried first: see
     /// [`super::trial::Trial::run`].
     pub(crate) fn load(&self, octets: &[u8]) -> Result<Guest, Refused> {
-        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK)?;
+        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK, self.limits.policy_compile)?;
         self.check_types(&guest)?;
         Ok(guest)
     }
@@ -225,7 +228,9 @@ impl Sandbox {
 pub(super) fn rehearse(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
     let engine = Engine::new(&settings(InstanceAllocationStrategy::OnDemand, limits));
     let engine = engine.map_err(|e| Refused::Setup(one_line(&e)))?;
-    prepare_apart(&engine, octets, limits, TRIAL_STACK).map(drop)
+    // The process's own limit counts what it worked, not how long it waited for a processor.
+    let for_ever = Duration::from_secs(u64::from(u32::MAX));
+    prepare_apart(&engine, octets, limits, TRIAL_STACK, for_ever).map(drop)
 }
 
 /// Refuses what is no policy by its make-up, at no cost.
@@ -242,7 +247,13 @@ pub(super) fn check_outline(octets: &[u8]) -> Result<(), Refused> {
 
 /// Compiles on a thread of its own, so that a component made to be slow to compile ends in an error: Cranelift cannot be
 /// interrupted, but its result need not be waited for.
-fn prepare_apart(engine: &Engine, octets: &[u8], limits: &Limits, stack: usize) -> Result<Guest, Refused> {
+fn prepare_apart(
+    engine: &Engine,
+    octets: &[u8],
+    limits: &Limits,
+    stack: usize,
+    most: Duration,
+) -> Result<Guest, Refused> {
     check_outline(octets)?;
     let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy_text);
     let (done, prepared) = sync_channel(1);
@@ -254,9 +265,9 @@ fn prepare_apart(engine: &Engine, octets: &[u8], limits: &Limits, stack: usize) 
             let _ = done.send(prepare(&engine, &octets, text));
         })
         .map_err(|e| Refused::Setup(e.to_string()))?;
-    match prepared.recv_timeout(limits.policy_compile) {
+    match prepared.recv_timeout(most) {
         Ok(guest) => guest,
-        Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(limits.policy_compile)),
+        Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(most)),
         Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
     }
 }

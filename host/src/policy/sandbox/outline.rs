@@ -98,3 +98,64 @@ fn listed(payload: &Payload<'_>) -> u32 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> Vec<Vec<u8>> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let ids = crate::policy::shelf::shipped().map(|id| format!("policies/{id}/{id}.wasm"));
+        ids.chain(["tests/hostile/hostile.wasm".into()]).map(|file| std::fs::read(root.join(file)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_policy_is_far_from_every_bound() {
+        for octets in shipped() {
+            let Outline { parts, instances, types, functions, items } = check(&octets).unwrap();
+            let all = [(parts, PARTS), (instances, INSTANCES), (types, TYPES), (functions, FUNCTIONS), (items, ITEMS)];
+            assert!(all.iter().all(|(count, most)| (1..=most / 4).contains(count)), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_anywhere_is_refused_and_nothing_panics() {
+        let [octets, ..] = &shipped()[..] else { panic!("none ships") };
+        for length in (9..octets.len()).step_by(97) {
+            let cut = check(&octets[..length]);
+            // The names at the end may be cut off between two sections.
+            assert!(length > octets.len() / 2 || matches!(cut, Err(Refused::Compile(_))), "{length}");
+        }
+    }
+
+    #[test]
+    fn one_beyond_each_bound_is_refused_and_what_lies_in_different_parts_is_summed() {
+        let module = |functions: usize| format!("(core module {})", "(func)".repeat(functions));
+        let most = usize::try_from(FUNCTIONS).unwrap();
+        let types = "(type u8)".repeat(usize::try_from(TYPES).unwrap());
+        let parts = usize::try_from(PARTS).unwrap();
+        let component = "(component (type u8))";
+        let cases = [
+            (format!("{} {}", module(most - 1), module(1)), true),
+            (format!("{} {}", module(most - 1), module(2)), false),
+            (types.clone(), true),
+            (format!("{types} (component (type u8))"), false),
+            (component.repeat(parts), true),
+            (format!("{} (core module)", component.repeat(parts)), false),
+            ("(component (core module))".into(), false),
+            ("(component (component))".into(), false),
+            ("(component $c) (component (alias outer 1 $c (component $d)) (instance (instantiate $d)))".into(), false),
+            (format!("(component $c) {}", "(instance (instantiate $c))".repeat(256)), true),
+            (format!("(component $c) {}", "(instance (instantiate $c))".repeat(257)), false),
+        ];
+        for (text, good) in cases {
+            let octets = wat::parse_str(format!("(component {text})")).unwrap();
+            let shown: String = text.chars().take(80).collect();
+            match check(&octets) {
+                Ok(_) => assert!(good, "{shown}"),
+                Err(Refused::Outline(_)) => assert!(!good, "{shown}"),
+                Err(why) => panic!("{shown}: {why}"),
+            }
+        }
+    }
+}

@@ -11,9 +11,6 @@ use super::super::shelf::hex;
 use super::{PASSES, REFUSED};
 use crate::config::Limits;
 
-/// Descriptors that the child may have: its three, and some for the allocator's and the compiler's own.
-const DESCRIPTORS: u64 = 16;
-
 /// Compiles the component on standard input under `policy_trial_time` and `policy_trial_memory`, and says on standard output
 /// how that went. What a program calls that [`super::Trial::by`] names: first of all, with one thread and nothing open, since
 /// the limits are for the whole process and stay.
@@ -40,9 +37,8 @@ fn confine(limits: &Limits) -> std::io::Result<()> {
     let bound = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
     let seconds = limits.policy_trial_time.as_secs().max(1);
     let memory = u64::try_from(limits.policy_trial_memory).unwrap_or(u64::MAX);
+    // Where it fails is told already, and half a gigabyte of it tells no more.
     setrlimit(Resource::Core, bound(0))?;
-    setrlimit(Resource::Fsize, bound(0))?;
-    setrlimit(Resource::Nofile, bound(DESCRIPTORS))?;
     setrlimit(Resource::As, bound(memory))?;
     // The first says why (SIGXCPU), the second cannot be caught.
     setrlimit(Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(1)) })?;
