@@ -186,7 +186,10 @@ fn where_a_recipients_mail_goes() {
         ("<bob@elsewhere.example@home.example>", Unclear),
         ("<bob%elsewhere.example@home.example>", Unclear),
         ("<elsewhere.example!bob@home.example>", Unclear),
-        ("<boss%home.example@elsewhere.example>", Elsewhere),
+        ("<boss%Home.Example.@elsewhere.example>", Unclear),
+        ("<\"boss@bücher.example\"@elsewhere.example>", Unclear),
+        ("<boss%home@elsewhere.example>", Unclear),
+        ("<boss%x.example@elsewhere.example>", Elsewhere),
         ("<a..b@elsewhere.example>", Elsewhere),
         ("<bob@nothome.example>", Elsewhere),
         ("<bob@home.example.elsewhere.example>", Elsewhere),
@@ -202,6 +205,8 @@ fn where_a_recipients_mail_goes() {
         ("<x@elsewhere.example>", "x@home.example", Here),
         ("<bob@home.example@elsewhere.example>", "bob@home.example", Here),
         ("<bob@home.example>", "", Unclear),
+        ("<bob@home.example@home.example>", "bob@home.example@home.example", Unclear),
+        ("<bob%home.example@elsewhere.example>", "bob%home.example@elsewhere.example", Elsewhere),
     ] {
         assert_eq!(Recipient::by_mta(path, said.as_bytes()).place(&finals()), place, "{path}");
     }

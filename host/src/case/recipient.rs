@@ -59,20 +59,20 @@ impl Recipient {
     /// Without any, all of it goes on.
     ///
     /// A name of one label is the MTA's own, like no domain at all; where an MTA could complete it to a domain of ours, it is
-    /// unclear.
+    /// unclear. So is a local part that may lead from elsewhere to a domain of ours.
     pub fn place(&self, finals: &[String]) -> Place {
         let ours = |domain: &str| finals.iter().any(|known| known == domain);
+        let completes = |label: &str| finals.iter().any(|known| known.split('.').next() == Some(label));
         match &self.reading {
             _ if finals.is_empty() => Place::Elsewhere,
             Reading::Unclear => Place::Unclear,
             Reading::Own(_) => Place::Here,
             Reading::Mailbox(address) if ours(address.domain()) => Place::Here,
             Reading::Domain { domain, .. } if ours(domain) => Place::Here,
-            Reading::Routed { domain } if ours(domain) || !domain.contains('.') => Place::Unclear,
-            Reading::Domain { domain, .. } if !domain.contains('.') => {
-                let completes = |known: &String| known.split('.').next() == Some(domain);
-                if finals.iter().any(completes) { Place::Unclear } else { Place::Here }
-            }
+            Reading::Routed { domain, .. } if ours(domain) || !domain.contains('.') => Place::Unclear,
+            Reading::Routed { hops, .. } if hops.iter().any(|hop| ours(hop) || completes(hop)) => Place::Unclear,
+            Reading::Domain { domain, .. } if completes(domain) => Place::Unclear,
+            Reading::Domain { domain, .. } if !domain.contains('.') => Place::Here,
             Reading::Mailbox(_) | Reading::Domain { .. } | Reading::Routed { .. } => Place::Elsewhere,
         }
     }

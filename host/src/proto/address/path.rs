@@ -21,6 +21,8 @@ pub enum Reading {
     Routed {
         /// The domain, as above.
         domain: String,
+        /// What stands between these signs, where it could be a domain too.
+        hops: Vec<String>,
     },
     /// A mailbox of the MTA itself, which the path names without a domain, or by an address literal. The address is what
     /// the MTA makes of it; absent where it does not say.
@@ -55,7 +57,8 @@ impl Reading {
     /// Reads what the MTA makes of a path: the address in Postfix's internal form, without quotes, whose last `@` separates.
     ///
     /// A mailbox whose domain the path did not name is the MTA's own, and so is one at an address literal or at a name of
-    /// one label. Postfix 3.7 tells a local part in lower case: where the path says the same, its letters count.
+    /// one label. Postfix 3.7 tells a local part in lower case: where the path says the same, its letters count. One with an
+    /// `@` is routed even so: where `$myorigin` is a virtual domain, Postfix delivers `bob@x@x` to bob@x (measured).
     pub fn by_mta(path: &[u8], said: &[u8]) -> Reading {
         let said = String::from_utf8_lossy(said);
         let Some((local, domain)) = said.rsplit_once('@') else { return Reading::Unclear };
@@ -64,6 +67,8 @@ impl Reading {
             return Reading::Own(None);
         }
         match named(local, domain) {
+            Reading::Mailbox(address) if local.contains('@') => routed(local, address.domain()),
+            Reading::Domain { domain, .. } if local.contains('@') => routed(local, &domain),
             Reading::Domain { domain, .. } if !domain.contains('.') => Reading::Own(None),
             Reading::Mailbox(address) if is_completed(path, domain) => Reading::Own(Some(address)),
             Reading::Mailbox(address) => match Reading::of(path) {
@@ -213,17 +218,28 @@ fn content(tokens: &[Token]) -> Option<String> {
 /// Whom a path with one `@` names.
 fn full(local: &[Token], domain: &[Token]) -> Reading {
     let Some(local) = content(local).filter(|local| !local.is_empty()) else { return Reading::Unclear };
-    let routed = local.contains(['%', '!', '@']);
+    let is_routed = local.contains(ROUTES);
     if *domain == [Token::Literal] {
-        return if routed { Reading::Unclear } else { Reading::Own(None) };
+        return if is_routed { Reading::Unclear } else { Reading::Own(None) };
     }
     let Some(domain) = content(domain) else { return Reading::Unclear };
     let reading = named(&local, domain.strip_suffix('.').unwrap_or(&domain));
     match reading {
-        Reading::Mailbox(address) if routed => Reading::Routed { domain: address.domain().to_owned() },
-        Reading::Domain { domain, .. } if routed => Reading::Routed { domain },
+        Reading::Mailbox(address) if is_routed => routed(&local, address.domain()),
+        Reading::Domain { domain, .. } if is_routed => routed(&local, &domain),
         reading => reading,
     }
+}
+
+/// By these signs a local part may name where mail goes on to.
+const ROUTES: [char; 3] = ['%', '!', '@'];
+
+fn routed(local: &str, domain: &str) -> Reading {
+    let hop = |part: &str| {
+        let part = part.strip_suffix('.').unwrap_or(part);
+        canonical_domain(part).ok().or_else(|| loose_domain(part))
+    };
+    Reading::Routed { domain: domain.to_owned(), hops: local.split(ROUTES).filter_map(hop).collect() }
 }
 
 /// The mailbox of this local part, by what it means, at this domain.

@@ -127,12 +127,18 @@ fn what_two_mtas_could_read_in_two_ways_is_unclear() {
 
 #[test]
 fn where_only_the_domain_is_certain_that_counts() {
-    let routed = |domain: &str| Reading::Routed { domain: domain.to_owned() };
+    let domain_of =
+        |reading| if let Reading::Routed { domain, .. } = reading { domain } else { format!("{reading:?}") };
     for path in
         ["<boss%x.test@Recv.test.>", "<x.test!boss@recv.test>", "<\"boss@x.test\"@recv.test>", "<a\\@b@recv.test>"]
     {
-        assert_eq!(of(path), routed("recv.test"), "{path}");
+        assert_eq!(domain_of(of(path)), "recv.test", "{path}");
     }
+    let hops = vec!["boss".to_owned(), "x.test".into(), "xn--bcher-kva.example".into()];
+    let reading = of("<boss%X.test.!bücher.example!%a b@y.test>");
+    assert_eq!(reading, Reading::Unclear);
+    let reading = of("<boss%X.test.!bücher.example!%@y.test>");
+    assert_eq!(reading, Reading::Routed { domain: "y.test".into(), hops });
     let domain = |local: &str, domain: &str| Reading::Domain { local: local.into(), domain: domain.into() };
     let long = "a".repeat(65);
     assert_eq!(of(&format!("<{long}@recv.test>")), domain(&long, "recv.test"));
@@ -151,7 +157,9 @@ fn the_mtas_word_counts_and_its_last_at_sign_separates() {
     assert_eq!(by("<boss%recv.test>", "boss@recv.test"), mailbox("boss@recv.test"));
     assert_eq!(by("<bob@recv.test@x.test>", "bob@recv.test"), mailbox("bob@recv.test"));
     assert_eq!(by("<\"a b\"@recv.test>", "a b@recv.test"), mailbox("\"a b\"@recv.test"));
-    assert_eq!(by("<x>", "a@b@recv.test"), Reading::Own(Address::parse(b"\"a@b\"@recv.test", true).ok()));
+    for path in ["<x>", "<x@y.test>", "<a@b@recv.test>"] {
+        assert!(matches!(by(path, "a@b@recv.test"), Reading::Routed { .. }), "{path}");
+    }
     assert_eq!(by("<x@y.test>", "a\"b@recv.test"), mailbox("\"a\\\"b\"@recv.test"));
     assert_eq!(by("<x@y.test>", "a..b@recv.test."), mailbox("\"a..b\"@recv.test"));
     // Its lower case is no news; another mailbox is.
