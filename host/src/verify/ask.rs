@@ -142,14 +142,17 @@ impl Asker {
             }
         };
         let begun = Instant::now();
+        let asked: Asked = udp.iter().chain(&tls).cloned().collect();
         let exchange = Exchange::new(&inquiry, udp, &self.from, &passage);
         let verdict = self.ask_both(&inquiry, exchange, tls, &passage).await;
         if matches!(verdict.said, Said::Valid { .. }) {
             passage.refund();
         }
-        // It was asked late, and had no time to be answered: that is no silence of the server's.
+        // It was asked late, and had no time to be answered: that is no silence of the server's, unless others met that too.
         let late = begun.saturating_duration_since(start) > AT_ONCE && begun + END > inquiry.deadline;
-        if late && verdict.said == Said::Unverified(Why::Timeout) { Verdict::limited() } else { verdict }
+        let now = Instant::now();
+        let dead = asked.iter().all(|(_, peer)| peer.is_open(Over::Udp, now) || peer.is_open(Over::Tls, now));
+        if late && !dead && verdict.said == Said::Unverified(Why::Timeout) { Verdict::limited() } else { verdict }
     }
 
     /// Asks the first endpoint alone, past its budget and its breaker: those bound what other people's mail causes.

@@ -259,7 +259,8 @@ async fn who_waits_for_a_server_that_dies_is_told_and_who_goes_away_leaves_nothi
         let waiting = gate.enter(&sponsors, until, |_| false);
         assert!(tokio::time::timeout(Duration::from_millis(1), waiting).await.is_err());
     }
-    assert_eq!((gate.lock().waiting.len(), gate.waiting.load(Ordering::Relaxed), gate.lock().inside), (0, 0, 0));
+    let state = gate.lock();
+    assert_eq!((state.waiting.len(), gate.waiting.load(Ordering::Relaxed), state.inside), (0, 0, 0));
 }
 
 #[test]

@@ -5,10 +5,53 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 use super::*;
-use crate::cli::demo::zone::{Fault, Records as Zoned, Zone};
 
-fn taking_part() -> Zoned {
-    Zoned::default().txt("example.com", "AS=as.example.com:4410")
+/// What a server says.
+#[derive(Clone, Copy)]
+enum Says {
+    /// These names hold a TXT record that names an AS, and no other name exists.
+    Names(&'static [&'static str]),
+    /// This response code, the question repeated or not.
+    Code(u8, bool),
+}
+
+const TAKES_PART: Says = Says::Names(&["example.com", "example.org"]);
+
+/// A DNS server on loopback; where.
+async fn server(says: Says) -> SocketAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(serve(socket, says));
+    address
+}
+
+async fn serve(socket: UdpSocket, says: Says) {
+    let mut buffer = [0; 1_500];
+    while let Ok((_, peer)) = socket.recv_from(&mut buffer).await {
+        let (mut end, mut labels) = (12, Vec::new());
+        while buffer[end] != 0 {
+            let label = &buffer[end + 1..end + 1 + usize::from(buffer[end])];
+            labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+            end += 1 + label.len();
+        }
+        end += 5;
+        let (name, is_txt) = (labels.join("."), buffer[end - 4..end - 2] == [0, 16]);
+        let (code, repeats, holds) = match says {
+            Says::Code(code, repeats) => (code, repeats, false),
+            Says::Names(names) => match names.contains(&name.as_str()) {
+                true => (0, true, is_txt),
+                false => (3, true, false),
+            },
+        };
+        let mut answer = buffer[..if repeats { end } else { 12 }].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80 | code, 0, u8::from(repeats), 0, u8::from(holds), 0, 0, 0, 0]);
+        if holds {
+            let text = b"AS=as.example.com:4410";
+            answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, text.len() as u8 + 1, text.len() as u8]);
+            answer.extend(text);
+        }
+        let _ = socket.send_to(&answer, peer).await;
+    }
 }
 
 fn limits() -> Arc<Limits> {
@@ -24,48 +67,31 @@ async fn through(servers: &[SocketAddr]) -> Published {
     published(&Locator::new(&config, &Arc::new(Limits::default())).unwrap(), "example.com").await
 }
 
-/// A server that answers with this code, the question repeated or not.
-async fn answering(code: u8, repeats: bool) -> SocketAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = socket.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut buffer = [0; 1_500];
-        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
-            let end = 12 + buffer[12..length].iter().position(|octet| *octet == 0).unwrap() + 5;
-            let mut answer = buffer[..if repeats { end } else { 12 }].to_vec();
-            (answer[2], answer[3]) = (0x81, 0x80 | code);
-            answer[4..12].copy_from_slice(&[0, u8::from(repeats), 0, 0, 0, 0, 0, 0]);
-            let _ = socket.send_to(&answer, peer).await;
-        }
-    });
-    address
-}
-
 #[tokio::test]
 async fn where_one_server_fails_the_next_is_asked_and_an_absence_is_an_answer() {
-    let zone = Zone::start(taking_part()).await.unwrap();
+    let zone = server(TAKES_PART).await;
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     // SERVFAIL, REFUSED, FORMERR, NOTIMP.
     for code in [2, 5, 1, 4] {
         for repeats in [true, false] {
-            let bad = answering(code, repeats).await;
-            let found = through(&[bad, zone.addr]).await;
+            let bad = server(Says::Code(code, repeats)).await;
+            let found = through(&[bad, zone]).await;
             assert!(matches!(found, Published::Records(_)), "{code} {repeats}: {found:?}");
         }
     }
-    let found = through(&[silent.local_addr().unwrap(), zone.addr]).await;
+    let found = through(&[silent.local_addr().unwrap(), zone]).await;
     assert!(matches!(found, Published::Records(_)), "{found:?}");
-    let empty = Zone::start(Zoned::default()).await.unwrap();
-    assert_eq!(through(&[empty.addr, zone.addr]).await, Published::Nothing);
-    let broken = Zone::start(Zoned::default().fault("example.com", Fault::ServFail)).await.unwrap();
-    assert!(matches!(through(&[broken.addr]).await, Published::Failed(_)));
+    let empty = server(Says::Names(&[])).await;
+    assert_eq!(through(&[empty, zone]).await, Published::Nothing);
+    let broken = server(Says::Code(2, true)).await;
+    assert!(matches!(through(&[broken]).await, Published::Failed(_)));
 }
 
 #[tokio::test]
 async fn a_server_that_is_overtaken_is_asked_last() {
-    let zone = Zone::start(taking_part().txt("example.org", "AS=as.example.org:4410")).await.unwrap();
+    let zone = server(TAKES_PART).await;
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let config = config::Verify { dns: vec![silent.local_addr().unwrap(), zone.addr], ..config::Verify::default() };
+    let config = config::Verify { dns: vec![silent.local_addr().unwrap(), zone], ..config::Verify::default() };
     let locator = Locator::new(&config, &Arc::new(Limits::default())).unwrap();
     assert!(matches!(published(&locator, "example.com").await, Published::Records(_)));
     let mut name = Name::from_ascii("example.org").unwrap();
@@ -82,13 +108,13 @@ async fn a_server_that_is_overtaken_is_asked_last() {
 
 #[tokio::test]
 async fn the_systems_servers_are_followed() {
-    let zone = Zone::start(taking_part()).await.unwrap();
+    let zone = server(TAKES_PART).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("resolv.conf");
     // Nobody is on this address: what 127.0.0.1 means where the file is missing depends on the machine.
     fs::write(&path, "search ..\nnameserver 127.9.9.9\noptions timeout:\n").unwrap();
     let config = config::Verify::default();
-    let locator = Locator::following(&path, zone.addr.port(), &config, &limits()).unwrap();
+    let locator = Locator::following(&path, zone.port(), &config, &limits()).unwrap();
     assert!(matches!(published(&locator, "example.com").await, Published::Failed(_)));
     for text in ["nameserver 127.0.0.1\n", "nameserver 127.9.9.9\nnameserver 127.0.0.1\n"] {
         fs::write(&path, text).unwrap();
@@ -102,13 +128,13 @@ async fn the_systems_servers_are_followed() {
 
 #[tokio::test]
 async fn a_missing_file_is_no_reason_not_to_start_and_leads_to_this_machine() {
-    let zone = Zone::start(taking_part()).await.unwrap();
+    let zone = server(TAKES_PART).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("resolv.conf");
     let config = config::Verify::default();
-    let locator = Locator::following(&path, zone.addr.port(), &config, &limits()).unwrap();
+    let locator = Locator::following(&path, zone.port(), &config, &limits()).unwrap();
     assert!(matches!(published(&locator, "example.com").await, Published::Records(_)));
-    let fixed = [zone.addr];
+    let fixed = [zone];
     let config = config::Verify { dns: fixed.to_vec(), ..config::Verify::default() };
     assert_eq!(NameServers::of(&config), NameServers { servers: fixed.to_vec(), from: "verify.dns", unusable: vec![] });
 }
@@ -118,18 +144,10 @@ async fn a_server_is_asked_in_its_scope() {
     let Ok(socket) = UdpSocket::bind(("::1", 0)).await else { return };
     let port = socket.local_addr().unwrap().port();
     let scoped = std::net::SocketAddrV6::new("::1".parse().unwrap(), port, 0, 1);
-    let heard = tokio::spawn(async move {
-        let mut buffer = [0; 512];
-        let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
-        let end = 12 + buffer[12..length].iter().position(|octet| *octet == 0).unwrap() + 5;
-        (buffer[2], buffer[3]) = (0x81, 0x85);
-        buffer[4..12].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-        socket.send_to(&buffer[..end], peer).await.unwrap();
-    });
+    tokio::spawn(serve(socket, Says::Code(5, true)));
     let servers = Servers::new(&[scoped.into()], &Limits::default()).unwrap();
     let mut name = Name::from_ascii("example.com").unwrap();
     name.set_fqdn(true);
     let refused = servers.lookup(name, RecordType::TXT).await.unwrap_err();
     assert!(refused.to_string().to_lowercase().contains("refused"), "{refused}");
-    heard.await.unwrap();
 }
