@@ -160,6 +160,7 @@ fn read(row: &SqliteRow) -> Result<SettingsRow, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::plan::{self, Plan};
     use crate::store::{Keys, Opening};
 
     const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
@@ -172,8 +173,8 @@ mod tests {
     #[tokio::test]
     async fn a_database_of_the_first_version_keeps_its_keys() {
         let dir = tempfile::tempdir().unwrap();
-        let first = [include_str!("../schema/authority.1.sql")];
-        let old = super::super::Database::open(dir.path(), "authority.db", &first, OPENING).await.unwrap();
+        let first = Plan { steps: &[include_str!("../schema/authority.1.sql")], ..plan::AUTHORITY };
+        let old = super::super::Database::open(dir.path(), first, OPENING).await.unwrap();
         sqlx::raw_sql(
             "INSERT INTO addresses VALUES ('a@example.com', 3);
              INSERT INTO keys VALUES ('a@example.com', 3, zeroblob(32), 100, 900, NULL)",
