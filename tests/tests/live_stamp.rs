@@ -108,9 +108,13 @@ fn msa() -> Option<Msa> {
 impl Msa {
     /// Alice, logged in, sends this.
     fn submit(&self, from: &str, to: &str, message: &str) -> Reply {
+        self.submit_to(from, &[to], message)
+    }
+
+    fn submit_to(&self, from: &str, to: &[&str], message: &str) -> Reply {
         let mut session = Session::open(self.rig.door.port);
         session.log_in(ALICE);
-        session.deliver(from, &[to], message.replace('\n', "\r\n").as_bytes())
+        session.deliver(from, to, message.replace('\n', "\r\n").as_bytes())
     }
 
     /// What arrives at an address of send.test, which is elsewhere by this filter's configuration.
@@ -177,4 +181,35 @@ fn what_stays_inside_is_valid_by_login_and_carries_no_key() {
     let text = String::from_utf8_lossy(&as_sent(&file)).into_owned();
     assert!(text.starts_with("X-Auth-Key-Status: VALIDKEY; address=alice@send.test;"), "{text}");
     assert!(!text.contains("X-Auth-Key:"), "{text}");
+}
+
+#[test]
+fn a_colleagues_own_copy_keeps_the_signature_and_has_no_key() {
+    let Some(msa) = msa() else { return };
+    let (bob, away) = (msa.rig.door.address("bob"), "both@send.test");
+    assert_eq!(msa.submit_to(SENDER, &[&bob, away], &letter(SENDER, away)).code, 250);
+    let stamped = msa.arrived(away);
+    let text = String::from_utf8_lossy(&stamped).into_owned();
+    assert!(text.starts_with(&format!("X-Auth-Key: {}\n", msa.rig.key)) && !text.contains("Status:"), "{text}");
+    assert!(msa.signer.verifies(&stamped));
+    let file = msa.rig.door.delivered("bob", 1).pop().unwrap();
+    let copy = as_sent(&file);
+    let text = String::from_utf8_lossy(&copy).into_owned();
+    assert!(text.contains("X-Auth-Key-Status: VALIDKEY; address=alice@send.test;"), "{text}");
+    assert!(!text.contains(&msa.rig.key), "{text}");
+    assert!(msa.signer.verifies(&copy), "the copy has the octets that were signed");
+}
+
+#[test]
+fn i_a_colleagues_live_key_reaches_nobody_here_by_way_of_one_more_recipient() {
+    let Some(msa) = msa() else { return };
+    let (bob, away) = (msa.rig.door.address("bob"), "stolen@send.test");
+    let bobs_key = msa.rig.issue("bob@send.test");
+    let stolen = format!("X-Auth-Key: {bobs_key}\n{}", letter("bob@send.test", away));
+    assert_eq!(msa.submit_to(SENDER, &[&bob, away], &stolen).code, 250);
+    let file = msa.rig.door.delivered("bob", 1).pop().unwrap();
+    for text in [as_sent(&file), msa.arrived(away)].map(|octets| String::from_utf8_lossy(&octets).into_owned()) {
+        assert!(!text.contains(&bobs_key), "{text}");
+    }
+    assert_eq!(msa.rig.door.mailbox("bob").len(), 1);
 }

@@ -157,6 +157,51 @@ async fn three_recipients_with_three_wishes() {
     assert_eq!(words(&account), ["same"; 3]);
 }
 
+/// The same message to bob, to carol, who wants it kept back, and to somebody elsewhere.
+async fn both_ways(stamp: Option<Stamp>) -> Account {
+    let policies = load("[recipient.\"carol@home.example\"]\nmissing = \"quarantine\"\nvalid = \"quarantine\"");
+    let away = Recipient::new("<xenia@elsewhere.example>");
+    let mut mail = mail(&["bob", "carol"]);
+    mail.recipients.insert(1, away);
+    let login = stamp.is_some().then(|| "alice@home.example".to_owned());
+    let (status, sender) = if login.is_some() {
+        (KeyStatus::Valid, "alice@home.example")
+    } else {
+        (KeyStatus::Missing, "alice@bank.example")
+    };
+    let found = Found { elsewhere: vec![1], ..Found::bare(status, None, address(sender)) };
+    let mail = Mail { login, keys: Vec::new(), ..mail };
+    let decisions = policies.decide(&mail, &found, &[]).await;
+    let finding = match stamp {
+        Some(stamp) => Finding::Submitted(Submitted { sender: address(sender), stamp, inside: Some(found) }),
+        None => Finding::Found(found),
+    };
+    let permits = Permits { report: Err("nobody asked"), refuse: true };
+    let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
+    let case = Case { mail, finding, decisions, reply };
+    let copy = SentTrace { kind: "copy".into(), ..notice("bob") };
+    let held = HeldTrace {
+        quarantine: 4,
+        recipient: "carol@home.example".into(),
+        expires: time(1_766_360_565),
+        outcome: None,
+    };
+    let sent = if case.mail.login.is_some() { vec![copy] } else { Vec::new() };
+    account(&case, policies, Traces { sent, held: vec![held] })
+}
+
+#[tokio::test]
+async fn a_message_of_a_login_that_goes_here_and_elsewhere() {
+    let account = both_ways(Some(Stamp::Newest(AuthKey::parse(&[b'k'; 64]).unwrap()))).await;
+    expect("both", &account);
+    assert_eq!(words(&account), ["same"; 2]);
+}
+
+#[tokio::test]
+async fn a_message_from_outside_that_goes_here_and_elsewhere() {
+    expect("relayed", &both_ways(None).await);
+}
+
 /// A message for bob, who wants it, and carol, whose server is to refuse it and tell the sender.
 async fn refused_for_one(policies: &Policies, report: Result<(), &'static str>) -> Case {
     let mail = mail(&["bob", "carol"]);
