@@ -273,7 +273,8 @@ impl Door {
                  -o smtpd_sender_login_maps=texthash:$config_directory/owners\n  \
                  -o smtpd_sender_restrictions=reject_authenticated_sender_login_mismatch\n  \
                  -o myorigin=origin.test\n  -o { mydestination = local.test, other.test }\n  -o recipient_delimiter=+\n  \
-                 -o smtpd_junk_command_limit=100000\n"
+                 -o smtpd_junk_command_limit=100000\n  -o smtpd_error_sleep_time=0\n  \
+                 -o smtpd_soft_error_limit=100000\n  -o smtpd_hard_error_limit=100000\n"
             }
             _ => "",
         };
