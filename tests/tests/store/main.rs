@@ -48,6 +48,7 @@ mod openers;
 mod posts;
 mod rights;
 mod together;
+mod upgrade;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(10), readers: 4 };
 

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::*;
 
-const USERS: usize = 24;
+const USERS: usize = 8;
 
 fn configuration(dir: &Path) -> PathBuf {
     let file = dir.join("addrauth.toml");
@@ -20,6 +20,7 @@ fn configuration(dir: &Path) -> PathBuf {
         door.display()
     );
     std::fs::write(&file, text).unwrap();
+    std::fs::create_dir(&state).unwrap();
     file
 }
 
@@ -82,7 +83,7 @@ fn commands_work_while_daemons_start_stop_and_are_killed() {
                 }
             }
         });
-        for round in 0..3 {
+        for round in 0..2 {
             all_at_once(&file, round);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -105,7 +106,6 @@ async fn a_file_that_another_process_has_locked_for_a_while_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let file = configuration(dir.path());
         let state = dir.path().join("state");
-        std::fs::create_dir(&state).unwrap();
         if made {
             said("first", &begin(&file, &["user", "set", "a@example.com", "invalid=mark"]).wait_with_output().unwrap());
         }
