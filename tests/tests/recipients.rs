@@ -6,6 +6,7 @@ use addrauth::case::{By, Case, Client, Finding, Mail, Place, Recipient, Verdict}
 use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Bindings, Config, Limits, Mixed, Observe, StateDir};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth::store::JournalRow;
@@ -39,7 +40,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let boss = Bindings { invalid: drop.clone(), unverified: drop, ..Bindings::default() };
     config.policy.recipient.insert("boss@home.example".into(), boss);
     change(&mut config);
-    let filter = Filter::open(config, Arc::new(Limits::default())).await.unwrap();
+    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
     Stage { filter, _server: server, _zone: zone, _home: home }
 }
 
