@@ -76,6 +76,8 @@ async fn a_bounce_that_names_nobody_has_a_reason_of_its_own_and_nothing_else_has
     let bounce = |from: &str| Mail { reverse_path: ReversePath::Null, ..mail(&[from], &[]) };
     for from in ["<>", "\"\" <>", "MAILER-DAEMON", "Mail Delivery System <MAILER-DAEMON>", ""] {
         assert_eq!(result(&verifier.verify(&bounce(from)).await.unwrap()).1, Some(Why::NoAddress), "{from}");
+        let sender_too = Mail { fields: vec![field("From", from), field("Sender", "\"\" <>")], ..bounce(from) };
+        assert_eq!(result(&verifier.verify(&sender_too).await.unwrap()).1, Some(Why::NoAddress), "{from}");
         let path = ReversePath::Path(Address::parse(b"eve@evil.example", false).ok());
         for other in [
             Mail { reverse_path: path, ..bounce(from) },
@@ -84,6 +86,10 @@ async fn a_bounce_that_names_nobody_has_a_reason_of_its_own_and_nothing_else_has
             Mail { keys: vec![None], ..bounce(from) },
             Mail { new_keys: vec![None], ..bounce(from) },
             Mail { fields: vec![field("From", from), field("Sender", "alice@example.com")], ..bounce(from) },
+            Mail {
+                fields: vec![field("Sender", "<>"), field("Sender", "a@x.test, b"), field("From", from)],
+                ..bounce(from)
+            },
         ] {
             assert_eq!(result(&verifier.verify(&other).await.unwrap()).1, Some(Why::BadAddress), "{from} {other:?}");
         }

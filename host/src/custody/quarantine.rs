@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::case::{Body, Case, Decision, Field, Finding, Owed, Recipient};
 use crate::config::{Config, Limits};
-use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hides_field, strip_hidden};
+use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hidden_keys, hides_field, strip_hidden};
 use crate::proto::mark::MARK_FIELD;
 use crate::proto::redact::Redactor;
 use crate::proto::results::{RESULTS_FIELD, is_forged};
@@ -66,7 +66,9 @@ impl Settings {
 
     fn one(&self, case: &Case, body: &Body, indices: &[usize], form: Form, now: SystemTime) -> Kept {
         let mail = &case.mail;
-        let redactor = mail.redactor();
+        // Where a line of junk ended the header, its keys are in the body.
+        let hidden = hidden_keys(&body.0, &KEYS);
+        let redactor = Redactor::new(mail.keys.iter().chain(&mail.new_keys).flatten().chain(&hidden));
         let sender = case.finding.sender().map(|sender| redactor.cut_text(&sender.to_string()).into_owned());
         let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
         // A reverse-path with a key in it is none that anything may be sent from.

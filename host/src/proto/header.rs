@@ -268,6 +268,21 @@ pub fn strip_hidden(body: &[u8], names: &[&str]) -> Vec<u8> {
     kept
 }
 
+/// The keys on the lines that [`hides_key`] finds for these names, and on the folds that follow them.
+pub fn hidden_keys(body: &[u8], names: &[&str]) -> Vec<AuthKey> {
+    let mut keys = Vec::new();
+    let mut hidden = false;
+    let lines = body.split(|&o| o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let mut values: Vec<&[u8]> = names.iter().flat_map(|name| hidden_values(line, name)).collect();
+        let folds = hidden && matches!(line.first(), Some(b' ' | b'\t'));
+        values.extend(folds.then_some(line));
+        keys.extend(values.iter().filter_map(|value| AuthKey::parse(key_value(value)).ok()));
+        hidden = !values.is_empty();
+    }
+    keys
+}
+
 /// The values of the lines before the first empty one that read as a field of this name.
 fn hidden_values<'a>(octets: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
     octets

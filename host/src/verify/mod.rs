@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, ReversePath, Why};
+use crate::case::{Field, Found, KeyStatus, Limited, Mail, Postponed, ReversePath, Why};
 use crate::config::{self, Limits};
 use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
@@ -372,8 +372,8 @@ pub fn sender(mail: &Mail) -> Result<Address, Why> {
 /// show Sender where From has nothing to show), and neither brings a key nor hides one.
 fn is_bounce(mail: &Mail) -> bool {
     let keys = !mail.keys.is_empty() || !mail.new_keys.is_empty();
-    let sender = mail.named("Sender").next().is_some();
-    mail.reverse_path == ReversePath::Null && !mail.malformed && !keys && !sender
+    let nobody = |field: &Field| Address::from_field(&field.value, mail.smtputf8) == Err(BadFrom::Nobody);
+    mail.reverse_path == ReversePath::Null && !mail.malformed && !keys && mail.named("Sender").all(nobody)
 }
 
 /// The message's one key: equal copies are one, a good and a bad one differ.

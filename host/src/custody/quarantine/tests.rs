@@ -205,12 +205,17 @@ fn a13_copies_of_a_key_are_not_kept() {
 fn a13_a_key_line_far_down_in_what_a_line_of_junk_cut_off_is_not_kept() {
     for (lines, malformed) in [(1, true), (10_000, true), (10_000, false)] {
         let filler = "X-Filler: a line that is not empty\r\n".repeat(lines);
-        let hidden = format!("junk\r\n{filler}X-New-Auth-Key:\r\n {KEY}\r\nx-auth-key: {KEY}\r\nTo: b\r\n\r\nend\r\n");
+        let hidden = format!(
+            "junk\r\n{filler}X-New-Auth-Key:\r\n {KEY}\r\nx-auth-key: {KEY}\r\nTo: b\r\n\r\nk={KEY}\r\nend\r\n"
+        );
         let (mut case, _) = case(b"Subject: x\r\n\r\n", vec![Owed::Quarantine(vec![0])]);
         (case.mail.malformed, case.mail.keys) = (malformed, Vec::new());
         let kept = settings().kept(&case, &Body(hidden.into_bytes()), SystemTime::UNIX_EPOCH).remove(0);
         let text = String::from_utf8(kept.message).unwrap();
-        assert!(!text.contains(KEY) && text.ends_with("line that is not empty\r\nTo: b\r\n\r\nend\r\n"), "{lines}");
+        assert!(
+            !text.contains(KEY) && text.ends_with("not empty\r\nTo: b\r\n\r\nk=[key-removed]\r\nend\r\n"),
+            "{lines}"
+        );
     }
 }
 
