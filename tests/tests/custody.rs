@@ -244,6 +244,30 @@ async fn a_notice_that_is_refused_for_good_is_given_up_and_journalled() {
     assert!(note.contains("given up") && note.contains("nobody"), "{note}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_is_deferred_while_the_database_is_not_the_one_at_its_path_and_kept_in_that_soon_after() {
+    for ends in [&["", "-wal", "-shm"][..], &[""], &["-wal"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let custody = open(dir.path(), None).await;
+        assert_eq!(custody.keep(case("eve@x.example"), None).await.reply.verdict, Verdict::Discard);
+        for end in ends {
+            std::fs::remove_file(dir.path().join(format!("filter.db{end}"))).unwrap();
+        }
+        assert!(is_deferred(&custody.keep(case("mallory@x.example"), None).await), "{ends:?}");
+        // As the sending server does.
+        let begin = std::time::Instant::now();
+        while is_deferred(&custody.keep(case("mallory@x.example"), None).await) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{ends:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // By another process's handle on what is at the path.
+        let other = open(dir.path(), None).await;
+        let dropped = other.journal(99).await.unwrap().into_iter().filter(|row| row.entry.verdict == "discard");
+        let senders: Vec<_> = dropped.filter_map(|row| row.entry.sender).collect();
+        assert_eq!(senders.iter().filter(|sender| *sender == "mallory@x.example").count(), 1, "{ends:?} {senders:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
     let dir = tempfile::tempdir().unwrap();

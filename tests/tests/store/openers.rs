@@ -90,37 +90,53 @@ fn commands_work_while_daemons_start_stop_and_are_killed() {
     });
 }
 
-/// A connection of somebody else's, that locks the whole file.
-async fn locked(path: &Path, wal: bool) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+/// How somebody else holds the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Hold {
+    /// Reads, with the rollback journal: SQLite does not wait for it when the log is to be switched on.
+    Reading,
+    /// Has locked all of it, with the rollback journal.
+    Locked,
+    /// Writes, with the log.
+    Writing,
+}
+
+async fn held(path: &Path, hold: Hold) -> SqliteConnection {
+    let options =
+        SqliteConnectOptions::new().filename(path).create_if_missing(true).busy_timeout(Duration::from_secs(60));
     let mut other = options.connect().await.unwrap();
-    sqlx::raw_sql(if wal { "PRAGMA journal_mode = WAL" } else { "SELECT 1" }).execute(&mut other).await.unwrap();
-    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let statements = match hold {
+        Hold::Reading => "PRAGMA journal_mode = DELETE; BEGIN; SELECT count(*) FROM sqlite_schema",
+        Hold::Locked => "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE",
+        Hold::Writing => "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE",
+    };
+    sqlx::raw_sql(statements).execute(&mut other).await.unwrap();
     other
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_another_process_has_locked_for_a_while_is_waited_for() {
-    // Once on a file that is not there yet, once on one with the log on, and once on one that somebody took it from.
-    for (made, wal) in [(false, false), (true, true), (true, false)] {
+async fn a_file_that_another_process_holds_for_a_while_is_waited_for() {
+    for (made, hold) in [
+        (false, Hold::Reading),
+        (false, Hold::Locked),
+        (true, Hold::Reading),
+        (true, Hold::Locked),
+        (true, Hold::Writing),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let file = configuration(dir.path());
-        let state = dir.path().join("state");
         if made {
             said("first", &begin(&file, &["user", "set", "a@example.com", "invalid=mark"]).wait_with_output().unwrap());
         }
-        let mut other = locked(&state.join("filter.db"), wal).await;
-        if made && !wal {
-            sqlx::raw_sql("ROLLBACK; PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-        }
+        let mut other = held(&dir.path().join("state/filter.db"), hold).await;
         let children: Vec<_> =
             (0..3).map(|n| begin(&file, &["user", "set", &format!("b{n}@example.com"), "invalid=mark"])).collect();
-        // Longer than twenty tries 50 ms apart.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // Longer than many short tries.
+        tokio::time::sleep(Duration::from_secs(5)).await;
         sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
         other.close().await.unwrap();
         for child in children {
-            said(&format!("made {made}, log {wal}"), &child.wait_with_output().unwrap());
+            said(&format!("made {made}, {hold:?}"), &child.wait_with_output().unwrap());
         }
     }
 }
