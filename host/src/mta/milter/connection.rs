@@ -22,8 +22,6 @@ use crate::case::{Case, Mail, Recipient};
 use crate::config::Limits;
 use crate::mta::Judge;
 
-/// How a Postfix begins what it calls itself (`v`).
-const POSTFIX: &str = "Postfix";
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long an MTA may take to read why its connection ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -162,7 +160,7 @@ impl<J: Judge> Connection<J> {
             if self.door.foreign.is_due() {
                 tracing::warn!("every message of a mail server gets 451, since its milter is not supported yet: {why}");
             }
-        } else if command == command::MAIL && !self.session.mta().starts_with(POSTFIX) && self.door.unknown.is_due() {
+        } else if command == command::MAIL && !self.session.is_postfix() && self.door.unknown.is_due() {
             let mta = self.session.mta();
             tracing::warn!(mta, "a mail server does not say that it is a Postfix: see BUGS in addrauth(1)");
         }

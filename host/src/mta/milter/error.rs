@@ -65,6 +65,10 @@ pub enum Error {
     /// An MTA whose milter client does other things than Postfix's, so that the answers would not do what they say.
     #[error("this mail server's milter is not supported yet: {0}")]
     Foreign(&'static str),
+    /// A body that begins with the header's first fields, by an MTA that does not say that it is a Postfix: either its milter
+    /// client shows the whole message as the body, or the message was written so.
+    #[error("its body begins with its header once more, as where a mail server's milter is not supported yet")]
+    HeaderAgain,
     /// More fields to delete than `Limits::key_fields`.
     #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
@@ -122,7 +126,9 @@ impl Error {
             Error::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
             Error::LongFrame { .. } => "552 5.3.4 A header field or a line of the message is too long",
             Error::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
-            Error::Foreign(_) => "451 4.3.5 Address Authentication: this mail server's milter is not supported yet",
+            Error::Foreign(_) | Error::HeaderAgain => {
+                "451 4.3.5 Address Authentication: this mail server's milter is not supported yet"
+            }
             Error::Bind { .. }
             | Error::Taken(_)
             | Error::NoSocket(_)
@@ -169,6 +175,7 @@ mod tests {
             Error::Unknown(b'x'),
             Error::Version(1),
             Error::Foreign("x"),
+            Error::HeaderAgain,
             Error::Full("x"),
             Error::NotOffered("x"),
             Error::Edit,

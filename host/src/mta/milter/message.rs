@@ -121,6 +121,11 @@ impl Message {
         mta.clone_into(&mut self.mail.mta);
     }
 
+    /// What the MTA calls itself, as it said before MAIL.
+    pub(super) fn mta(&self) -> &str {
+        &self.mail.mta
+    }
+
     /// Whether its client logged in.
     pub(super) fn has_login(&self) -> bool {
         self.mail.login.is_some()

@@ -58,7 +58,7 @@ pub struct Session {
     queue_id: String,
     /// What the MTA says of the recipient whose RCPT comes next.
     told: Told,
-    /// Why messages of this MTA are not taken.
+    /// Why messages of this MTA are not taken: by its own word alone, never by what a message looks like.
     foreign: Option<&'static str>,
     message: Option<Message>,
 }
@@ -76,9 +76,8 @@ impl Told {
     /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom
     /// it refuses, and tells no mailer of mail that comes by no smtpd, whose address it has not resolved.
     fn by(self, mta: &str) -> Option<Vec<u8>> {
-        let is_postfix = mta == "Postfix" || mta.starts_with("Postfix ");
         let resolved = self.mailer.is_some_and(|mailer| !mailer.is_empty() && mailer != b"error");
-        self.address.filter(|address| is_postfix && resolved && address.contains(&b'@'))
+        self.address.filter(|address| is_postfix(mta) && resolved && address.contains(&b'@'))
     }
 }
 
@@ -204,6 +203,11 @@ impl Session {
         self.foreign
     }
 
+    /// Whether the MTA says that it is a Postfix.
+    pub fn is_postfix(&self) -> bool {
+        is_postfix(&self.mta)
+    }
+
     /// What the MTA calls itself (`v`); empty where it does not say.
     pub fn mta(&self) -> &str {
         &self.mta
@@ -292,7 +296,7 @@ impl Session {
         let Some(message) = &mut self.message else { return };
         match fault {
             // The connection tells of it, and not each time.
-            Error::Foreign(why) => self.foreign = Some(why),
+            Error::Foreign(_) => {}
             _ => tracing::warn!(queue_id = message.queue_id(), "the message is refused: {fault}"),
         }
         message.fault.get_or_insert(fault);
@@ -392,8 +396,11 @@ fn step(
             message.field(&frame.payload, terms.keep_leading_space(), limits)?;
         }
         (command::END_OF_HEADER, Stage::Envelope | Stage::Header) => message.stage = Stage::HeaderEnd,
-        (command::BODY | command::END, Stage::HeaderEnd) if message.comes_again(&frame.payload) => {
-            return Err(Error::Foreign("it shows the header of a message once more in the body"));
+        // Whoever writes a message may write that too: it says nothing of an MTA whose milter is known, nor of another message.
+        (command::BODY | command::END, Stage::HeaderEnd)
+            if !is_postfix(message.mta()) && message.comes_again(&frame.payload) =>
+        {
+            return Err(Error::HeaderAgain);
         }
         (command::BODY, Stage::HeaderEnd) => return Ok(Act::Examine(Box::new(message.finish(&frame.payload)))),
         (command::BODY, Stage::Skipped) => {}
@@ -404,6 +411,11 @@ fn step(
         _ => return order(),
     }
     Ok(Act::Read)
+}
+
+/// Whether an MTA that calls itself so is a Postfix.
+fn is_postfix(mta: &str) -> bool {
+    mta == "Postfix" || mta.starts_with("Postfix ")
 }
 
 /// What CONNECT says: the client's name, its family, and for an internet family port and address. Each that is not there, or

@@ -174,10 +174,24 @@ fn a_body_that_begins_with_the_header_is_none() {
             let (act, out) = take(&mut session, command, body.as_bytes());
             assert_eq!(says(&out, words), refused, "{body}");
             assert_eq!(matches!(act, Act::Abandon), refused, "{body}");
-            take(&mut session, b'A', b"");
-            // It is the MTA that does so, not the message.
-            assert_eq!(says(&take(&mut session, b'M', b"<>\0").1, words), refused);
+            if command == b'B' {
+                assert_eq!(says(&take(&mut session, b'E', b"").1, words), refused, "{body}");
+            }
+            // Whoever writes a message can make it look so: the session's other mail does not wait for that.
+            assert!(matches!(take(&mut session, b'M', b"<>\0").0, Act::Admit), "{body}");
+            assert!(session.foreign().is_none());
         }
+    }
+    // The milter of a Postfix is known, whatever its users write.
+    for (mta, refused) in [("Postfix 3.7.11", false), ("Postfix", false), ("Postfixed 1", true), ("8.17.1", true)] {
+        let mut session = session(OFFER, Limits::default());
+        take(&mut session, b'D', format!("Cv\0{mta}\0").as_bytes());
+        take(&mut session, b'M', b"<>\0");
+        for (command, payload) in fields {
+            take(&mut session, command, payload);
+        }
+        take(&mut session, b'N', b"");
+        assert_eq!(says(&take(&mut session, b'B', again.as_bytes()).1, words), refused, "{mta}");
     }
     // A message of two fields is too little to go by.
     let mut session = session(OFFER, Limits::default());
