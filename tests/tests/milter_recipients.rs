@@ -224,3 +224,30 @@ async fn a_path_that_may_not_strike_its_recipient_out_is_none_to_do_it_by() {
         assert_eq!((outcome.fate, outcome.recipients), (Fate::Delivered, vec![odd.to_owned()]));
     }
 }
+
+/// Postfix's cleanup would answer a refusal with a deferral that never ends.
+#[tokio::test]
+async fn no_recipient_of_a_message_by_sendmail_is_refused_by_himself() {
+    let limits = Limits { recipients: 3, milter_text: 200, ..Limits::default() };
+    let daemon = open_with(Fake::splitting(), PLACE, limits);
+    let mut mta = Mta::connect(&daemon.place).await.unwrap();
+    mta.picks_up();
+    let unlike = to(&["a@one.example", "b@two.example", "c@three.example"]);
+    let outcome = sent(&mut mta, &unlike, "x").await;
+    assert_eq!((outcome.fate, outcome.refused.len()), (Fate::Delivered, 0));
+    assert_eq!(outcome.recipients, ["a@one.example", "b@two.example", "c@three.example"]);
+    assert_eq!(daemon.fake().compared.load(Ordering::SeqCst), 0);
+    let long = format!("{}@one.example", "x".repeat(300));
+    let many = to(&["a@one.example", "b@one.example", "c@one.example", "d@one.example", "e@one.example"]);
+    for (envelope, words) in [
+        (many, "554 5.5.3 "),
+        (to(&["a@one.example", &long, "b@one.example"]), "554 5.1.3 "),
+        (to(&[&long]), "554 5.1.3 "),
+    ] {
+        let outcome = sent(&mut mta, &envelope, "x").await;
+        assert!(matches!(&outcome.fate, Fate::Refused(text) if text.starts_with(words)), "{outcome:?}");
+        // What is answered after RCPT is the message's own.
+        assert_eq!((outcome.at, outcome.refused.len()), ('B', 0));
+    }
+    assert_eq!(sent(&mut mta, &unlike, "x").await.recipients.len(), 3);
+}

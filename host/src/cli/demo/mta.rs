@@ -161,6 +161,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub struct Mta {
     frames: Reader<Box<dyn Stream>>,
     protocol: u32,
+    /// Whether messages come by sendmail(1).
+    picked_up: bool,
     pauses: Vec<(char, Duration)>,
     /// Of the message under way, as in [`Outcome`].
     recipients: Vec<String>,
@@ -185,6 +187,7 @@ impl Mta {
         let mut mta = Mta {
             frames: Reader::new(stream, cutter),
             protocol: 0,
+            picked_up: false,
             pauses: Vec::new(),
             recipients: Vec::new(),
             refused: Vec::new(),
@@ -203,6 +206,12 @@ impl Mta {
             }
             _ => Err(nonsense(command::OPTIONS, answer)),
         }
+    }
+
+    /// From now on the messages come by sendmail(1) (`non_smtpd_milters`): Postfix's cleanup says paths without brackets, names no
+    /// mailer of a recipient, and leaves a message where it was if the milter refuses one, to try it again (3.7.11, measured).
+    pub fn picks_up(&mut self) {
+        self.picked_up = true;
     }
 
     /// One message from CONNECT to our answer. The connection stays open.
@@ -271,9 +280,15 @@ impl Mta {
         }
         for recipient in &envelope.recipients {
             // Postfix opens its queue file at the first accepted recipient.
-            let id: &[(&str, &str)] = if self.recipients.is_empty() { &[] } else { &[("i", &envelope.queue_id)] };
-            self.macros(command::RCPT, id).await?;
-            match self.ask(command::RCPT, &[format!("<{recipient}>\0").as_bytes()]).await? {
+            let id = (!self.recipients.is_empty()).then_some(("i", envelope.queue_id.as_str()));
+            let path = if self.picked_up { format!("{recipient}\0") } else { format!("<{recipient}>\0") };
+            // Its `{rcpt_addr}` is left out: the addresses that are played read as they are.
+            let mailer = (!self.picked_up).then_some(("{rcpt_mailer}", "virtual"));
+            self.macros(command::RCPT, &id.into_iter().chain(mailer).collect::<Vec<_>>()).await?;
+            match self.ask(command::RCPT, &[path.as_bytes()]).await? {
+                Some((at, _)) if self.picked_up => {
+                    return Ok(Some((at, "451 4.3.5 Server configuration error".to_owned())));
+                }
                 Some((_, reply)) => self.refused.push((recipient.clone(), reply)),
                 None => self.recipients.push(recipient.clone()),
             }

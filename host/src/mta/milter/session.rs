@@ -70,14 +70,36 @@ struct Told {
     mailer: Option<Vec<u8>>,
 }
 
+/// What is known of one RCPT before its path is read.
+#[derive(Clone, Copy, Debug)]
+struct Rcpt<'a> {
+    /// Whom the MTA takes the path for, where it says so.
+    whom: Option<&'a [u8]>,
+    /// Whether the MTA waits for an answer to this one, and a refusal is his alone.
+    alone: bool,
+}
+
 impl Told {
     /// Whom this MTA takes the path for; absent where it does not say.
     ///
     /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom
     /// it refuses, and tells no mailer of mail that comes by no smtpd, whose address it has not resolved.
     fn by(self, mta: &str) -> Option<Vec<u8>> {
-        let resolved = self.mailer.is_some_and(|mailer| !mailer.is_empty() && mailer != b"error");
+        let resolved = self.resolved();
         self.address.filter(|address| is_postfix(mta) && resolved && address.contains(&b'@'))
+    }
+
+    /// Whether this MTA says where it would bring the recipient.
+    fn resolved(&self) -> bool {
+        self.mailer.as_ref().is_some_and(|mailer| !mailer.is_empty() && mailer != b"error")
+    }
+
+    /// Whether the recipient may be refused by himself.
+    ///
+    /// A Postfix that tells no mailer may be its cleanup, with mail that comes by no smtpd (`non_smtpd_milters`): to that a
+    /// refusal is a "milter configuration error", and it tries the whole message again without end.
+    fn may_be_refused(&self, mta: &str) -> bool {
+        !is_postfix(mta) || self.resolved()
     }
 }
 
@@ -120,7 +142,9 @@ impl Session {
             return Ok(Act::Read);
         };
         // What is told of one recipient is never another's.
-        let told = take(&mut self.told).by(&self.mta);
+        let told = take(&mut self.told);
+        let alone = terms.answers(command::RCPT) && told.may_be_refused(&self.mta);
+        let whom = told.by(&self.mta);
         match frame.command {
             command::MACROS => self.macros(&frame.payload)?,
             command::CONNECT => self.client = connected(&frame.payload, self.limits.milter_text),
@@ -138,7 +162,7 @@ impl Session {
             command::QUIT => return Ok(Act::Quit),
             command::OPTIONS => return Err(Error::Order(frame.command)),
             command::RCPT | command::DATA | command::HEADER | command::END_OF_HEADER | command::BODY | command::END => {
-                return self.in_message(frame, told.as_deref(), terms, out);
+                return self.in_message(frame, Rcpt { whom: whom.as_deref(), alone }, terms, out);
             }
             other => return Err(Error::Unknown(other)),
         }
@@ -244,20 +268,14 @@ impl Session {
         Ok(Act::Abandon)
     }
 
-    fn in_message(
-        &mut self,
-        frame: &Frame,
-        told: Option<&[u8]>,
-        terms: Terms,
-        out: &mut BytesMut,
-    ) -> Result<Act, Error> {
+    fn in_message(&mut self, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms, out: &mut BytesMut) -> Result<Act, Error> {
         let Some(message) = &mut self.message else { return Err(Error::Order(frame.command)) };
         let act = match &message.fault {
             Some(_) => Ok(Act::Read),
-            None => step(message, frame, told, terms, &self.limits),
+            None => step(message, frame, rcpt, terms, &self.limits),
         };
         if let Err(fault @ (Error::Recipients(_) | Error::Path(_))) = &act
-            && terms.answers(command::RCPT)
+            && rcpt.alone
         {
             refuse_recipient(fault, out);
             return Ok(Act::Read);
@@ -274,6 +292,10 @@ impl Session {
                 return Ok(Act::Abandon);
             }
             (command::END, None) => self.forget_message(),
+            // The end of the message says it.
+            (command::RCPT, Some(_)) if terms.answers(command::RCPT) && !rcpt.alone => {
+                self.go_on(command::RCPT, out)?
+            }
             (command, Some(fault)) if terms.answers(command) => refuse_for(fault, out),
             (_, Some(_)) => {}
             // What is answered is not known yet.
@@ -368,20 +390,14 @@ impl Session {
     }
 }
 
-/// What a frame inside a healthy message does to it; `told` is whom the MTA takes a RCPT for.
-fn step(
-    message: &mut Message,
-    frame: &Frame,
-    told: Option<&[u8]>,
-    terms: Terms,
-    limits: &Limits,
-) -> Result<Act, Error> {
+/// What a frame inside a healthy message does to it.
+fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms, limits: &Limits) -> Result<Act, Error> {
     let order = || Err(Error::Order(frame.command));
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
-            let recipient = message.recipient(&frame.payload, told, limits)?;
+            let recipient = message.recipient(&frame.payload, rcpt.whom, limits)?;
             // A user's mail client would show a 452 to its user, and bring nobody in a message of his own.
-            let told_apart = terms.answers(command::RCPT) && !message.has_login();
+            let told_apart = rcpt.alone && !message.has_login();
             let Some(first) = message.first().filter(|_| told_apart) else {
                 message.join(recipient);
                 return Ok(Act::Read);

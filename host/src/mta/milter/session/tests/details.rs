@@ -131,6 +131,57 @@ fn too_many_recipients_are_told_to_come_again_where_rcpt_is_answered_and_refused
 }
 
 #[test]
+fn a_postfix_that_names_no_mailer_of_a_recipient_hears_no_refusal_of_him() {
+    let limits = Limits { recipients: 2, milter_text: 30, ..Limits::default() };
+    let long = "<".to_owned() + &"x".repeat(40) + "@two.example>\0";
+    let mailer: &[u8] = b"R{rcpt_mailer}\0virtual\0";
+    for (mta, macros, alone) in [
+        ("Postfix 3.7.11", None, false),
+        ("Postfix 3.7.11", Some(&b"Ri\0Q\0"[..]), false),
+        ("Postfix 3.7.11", Some(b"R{rcpt_addr}\0e@two.example\0"), false),
+        ("Postfix 3.7.11", Some(b"R{rcpt_mailer}\0\0"), false),
+        ("Postfix 3.7.11", Some(mailer), true),
+        ("8.17.1", None, true),
+        ("", None, true),
+    ] {
+        for (odd, at_once, at_end) in
+            [("<e@two.example>\0", "452 4.5.3 ", "554 5.5.3 "), (&long, "554 5.1.3 ", "554 5.1.3 ")]
+        {
+            let mut session = session([6, 0x1ff, 0x1f_ffff & !0x8000], limits.clone());
+            take(&mut session, b'D', format!("Cv\0{mta}\0").as_bytes());
+            take(&mut session, b'M', b"<>\0");
+            // What is told of one recipient is not told of the next.
+            for rcpt in ["<c@two.example>\0", "<d@two.example>\0"] {
+                take(&mut session, b'D', mailer);
+                assert_eq!(take(&mut session, b'R', rcpt.as_bytes()).1, b"\0\0\0\x01c");
+            }
+            for _ in 0..2 {
+                if let Some(macros) = macros {
+                    take(&mut session, b'D', macros);
+                }
+                let (act, out) = take(&mut session, b'R', odd.as_bytes());
+                assert!(!matches!(act, Act::Compare(_)));
+                assert!(if alone { says(&out, at_once) } else { out == b"\0\0\0\x01c" }, "{mta} {macros:?}");
+            }
+            take(&mut session, b'N', b"");
+            let (act, out) = take(&mut session, b'E', b"");
+            assert_eq!((matches!(act, Act::Answer(_)), says(&out, at_end)), (alone, !alone), "{mta} {macros:?}");
+        }
+    }
+    // Nor is he compared with the first.
+    let mut session = session([6, 0x1ff, 0x1f_ffff & !0x8000], Limits::default());
+    take(&mut session, b'D', b"Cv\0Postfix 3.7.11\0");
+    take(&mut session, b'M', b"<>\0");
+    for (mailer, compared) in [(true, false), (false, false), (true, true)] {
+        if mailer {
+            take(&mut session, b'D', b"R{rcpt_mailer}\0virtual\0");
+        }
+        let (act, out) = take(&mut session, b'R', b"<c@two.example>\0");
+        assert_eq!((matches!(act, Act::Compare(_)), out.as_slice()), (compared, &b"\0\0\0\x01c"[..]));
+    }
+}
+
+#[test]
 fn a_mail_server_whose_milter_is_not_understood_is_refused_at_mail_with_words() {
     let words = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
     let mut session = session(OFFER, Limits::default());
