@@ -268,6 +268,24 @@ async fn while_observing_a_key_is_learned_and_its_mail_delivered_without_it() {
 }
 
 #[tokio::test]
+async fn a_delivered_key_mail_is_told_of_by_the_mail_servers_name_where_none_is_set() {
+    for assumed in [true, false] {
+        let house = House::build(|config| {
+            learning(config);
+            config.keyring.deliver_key_mail = true;
+            config.hostname_assumed = assumed;
+        })
+        .await;
+        let key = house.issue(ALICE).await;
+        let outcome = sent(&house, ALICE, &key_mail(ALICE, key.expose())).await;
+        let by = if assumed { "by=mx.example" } else { "by=mx.home.example" };
+        let text = String::from_utf8_lossy(&outcome.message).into_owned();
+        let status = text.lines().next().unwrap();
+        assert!(status.starts_with("X-Auth-Key-Status: ") && status.split("; ").any(|part| part == by), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn keys_are_learned_where_the_configuration_says_and_taken_off_everywhere() {
     let house = House::build(|config| config.keyring.learn = Where::Daemons(vec!["smtpd".into()])).await;
     let key = house.issue(ALICE).await;

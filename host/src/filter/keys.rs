@@ -131,7 +131,7 @@ impl Filter {
     /// Writes a proven key into the keyring before the MTA hears of it; where that fails, the message is to come again. What
     /// it is answered may hang on what became of the key.
     pub(super) async fn learn(&self, case: Case) -> Case {
-        let Case { mail, mut finding, decisions, reply } = case;
+        let Case { mut mail, mut finding, decisions, reply } = case;
         let proven = match &mut finding {
             Finding::Found(Found { new_key: Some(NewKey::Proven(proven)), .. }) => proven,
             _ => return Case { mail, finding, decisions, reply },
@@ -148,7 +148,8 @@ impl Filter {
             }
         }
         let permits = Permits { report: Err("nothing is decided"), refuse: true };
-        let reply = settle(&mail, &finding, &decisions, &self.rules, &permits);
+        let rules = self.rules_by_name(&mut mail);
+        let reply = settle(&mail, &finding, &decisions, &rules, &permits);
         Case { mail, finding, decisions, reply }
     }
 
