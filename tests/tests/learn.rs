@@ -268,6 +268,23 @@ async fn while_observing_a_key_is_learned_and_its_mail_delivered_without_it() {
 }
 
 #[tokio::test]
+async fn while_observing_a_key_that_cannot_be_proved_now_is_not_lost_and_no_other_mail_waits() {
+    let mut house = House::build(|config| {
+        learning(config);
+        config.observe.0 = true;
+    })
+    .await;
+    let key = house.issue(ALICE).await;
+    house.silence().await;
+    let outcome = sent(&house, ALICE, &key_mail(ALICE, key.expose())).await;
+    assert!(matches!(&outcome.fate, Fate::Refused(reply) if reply.starts_with("451 4.7.1 ")), "{:?}", outcome.fate);
+    for other in ["", &format!("X-Auth-Key: {JUNK}\n")] {
+        let other = format!("{other}From: alice@home.example\nTo: alice@home.example\n\nbody\n");
+        assert_eq!(sent(&house, ALICE, &other).await.fate, Fate::Delivered);
+    }
+}
+
+#[tokio::test]
 async fn a_delivered_key_mail_is_told_of_by_the_mail_servers_name_where_none_is_set() {
     for assumed in [true, false] {
         let house = House::build(|config| {

@@ -93,7 +93,7 @@ impl Filter {
     /// cache, where a revoked key may still be.
     ///
     /// # Errors
-    /// Nobody could say: the message is to come again.
+    /// Nobody could say: the message is to come again, under `observe` too, since a key that is taken off unproved is lost.
     pub(super) async fn new_key(&self, mail: &Mail) -> Result<Option<NewKey>, Postponed> {
         if mail.new_keys.is_empty() {
             return Ok(None);
