@@ -229,7 +229,10 @@ fn fate(
     let mark = !fates.marked.is_empty() && fates.plain.is_empty() && !apart;
     let copies = if mark { Vec::new() } else { std::mem::take(&mut fates.marked) };
     let own = if apart { std::mem::take(&mut fates.plain) } else { Vec::new() };
-    let folders = if apart { std::mem::take(&mut fates.folder) } else { Vec::new() };
+    let folders = match apart {
+        true => std::mem::take(&mut fates.folder),
+        false => struck_out_too(mail, &mut fates, &[&reported, &copies]),
+    };
     let in_folders = folders.iter().map(|redirect| redirect.recipient).collect();
 
     let all_kept = fates.kept.len() == mail.recipients.len();
@@ -253,12 +256,29 @@ fn fate(
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
     }
-    // Whoever is addressed in that folder already gets it there: an MTA may take a path that is struck out and put in again
-    // for a duplicate.
-    fates.folder.retain(|redirect| {
-        mail.recipients.get(redirect.recipient).is_some_and(|recipient| recipient.address() != Some(&redirect.to))
-    });
     (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
+}
+
+/// Takes the spam folders out whose paths are struck out of the envelope as another recipient: an MTA may take a path that is
+/// struck out and put in again for a duplicate, and deliver to nobody. `others` are struck out besides those of the fates.
+/// Whoever is addressed in his folder already gets it there, and stays.
+fn struck_out_too(mail: &Mail, fates: &mut Fates, others: &[&Vec<usize>]) -> Vec<Redirect> {
+    let known = |index: usize| mail.recipients.get(index);
+    fates.folder.retain(|redirect| known(redirect.recipient).is_some_and(|to| to.address() != Some(&redirect.to)));
+    let redirected: Vec<usize> = fates.folder.iter().map(|redirect| redirect.recipient).collect();
+    let lists = [&fates.silent, &fates.kept, &redirected].into_iter().chain(others.iter().copied());
+    let gone: Vec<&Recipient> = lists.flatten().filter_map(|index| known(*index)).collect();
+    let clashes = |redirect: &Redirect| gone.iter().any(|recipient| is_path_of(recipient, &redirect.to));
+    let (clashing, alone) = std::mem::take(&mut fates.folder).into_iter().partition(clashes);
+    fates.folder = alone;
+    clashing
+}
+
+/// Whether an MTA may take this address for the recipient's path: by its octets, or as it is read, in any letter case.
+fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
+    let text = address.to_string();
+    let read = recipient.address().is_some_and(|known| known.to_string().eq_ignore_ascii_case(&text));
+    read || recipient.path.eq_ignore_ascii_case(format!("<{text}>").as_bytes())
 }
 
 /// Some want the sender told, while others get the message or are dropped: he gets a report where one may go out, which is

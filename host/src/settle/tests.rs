@@ -398,6 +398,53 @@ fn the_spam_folder_of_one_who_may_not_be_struck_out_gets_a_copy() {
     assert_eq!((reply.verdict, reply.redirected, reply.owed), (Verdict::Discard, vec![], owed));
 }
 
+/// Postfix counts a path that is deleted and added as one that it has had.
+#[test]
+fn a_spam_folder_whose_path_is_struck_out_as_another_recipient_gets_a_copy() {
+    use Disposition::{Accept, Mark, Quarantine, Reject};
+    let rules = Rules { spam_folder: "+Junk".into(), ..rules(false) };
+    let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
+    let to = |address: &str| Address::parse(address.as_bytes(), false).unwrap();
+    let bob = Redirect { recipient: 0, to: to("bob+Junk@home.example") };
+    let settled = |second: Recipient, disposition, truncated| {
+        let mut mail = Mail { truncated, ..mail(1, &[]) };
+        mail.recipients = vec![Recipient::new("<bob@home.example>"), second, Recipient::new("<dave@home.example>")];
+        let decided = |index, disposition, mark| Decision {
+            recipients: vec![index],
+            mark,
+            ..decision(disposition, false, false)
+        };
+        let decisions = [
+            decided(0, Mark, MarkAs::Folder),
+            decided(1, disposition, MarkAs::Header),
+            decided(2, Accept, MarkAs::Header),
+        ];
+        settle(&mail, &finding, &decisions, &rules, &PERMITS)
+    };
+    let (junk, other) = ("<bob+Junk@home.example>", "<bob+junk@HOME.example>");
+    for second in
+        [Recipient::new(junk), Recipient::new(other), Recipient::by_mta("<x%home.example>", b"bob+Junk@home.example")]
+    {
+        for (disposition, owed) in [(Quarantine, Some(Owed::Quarantine(vec![1]))), (Reject, None)] {
+            let reply = settled(second.clone(), disposition, false);
+            assert_eq!((&reply.verdict, &reply.removed, &reply.redirected), (&Verdict::Accept, &vec![0, 1], &vec![]));
+            let owed = [Some(Owed::Record), owed, Some(Owed::Folder(vec![bob.clone()]))];
+            assert_eq!(reply.owed, owed.into_iter().flatten().collect::<Vec<_>>());
+        }
+        // Who stays clashes with nobody.
+        let reply = settled(second, Accept, false);
+        assert_eq!((reply.verdict, reply.removed, reply.redirected), (Verdict::Accept, vec![], vec![bob.clone()]));
+    }
+    // One whose own path it is by its octets, and who is somebody else to the MTA.
+    let reply = settled(Recipient::by_mta(junk, b"carol@home.example"), Reject, false);
+    assert_eq!((reply.removed, reply.redirected), (vec![0, 1], vec![]));
+    // Others' paths are no matter.
+    let reply = settled(Recipient::new("<carol+Junk@home.example>"), Quarantine, false);
+    assert_eq!((reply.removed, reply.redirected), (vec![1], vec![bob.clone()]));
+    // A copy that cannot be made holds the message for somebody to look at.
+    assert!(matches!(settled(Recipient::new(junk), Reject, true).verdict, Verdict::Hold(_)));
+}
+
 #[test]
 fn a_message_that_goes_elsewhere_too_is_refused_where_somebody_here_may_not_be_struck_out() {
     for path in STAYS {

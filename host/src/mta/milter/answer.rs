@@ -127,7 +127,7 @@ fn edits(edits: &[Edit], terms: &Terms, out: &mut BytesMut, limit: usize) -> Res
 /// Strikes recipients out by [`Recipient::struck_out_by`], then adds those who take their place.
 ///
 /// Postfix 3.7.11 deletes nobody, silently, for other octets, and delivers to nobody, silently, where all are deleted
-/// (measured): an answer that leaves nobody is none. Nor is one that keeps and deletes the same path.
+/// (measured): an answer that leaves nobody is none. Nor is one that keeps or adds, and deletes, the same path.
 fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
     let (mut gone, mut added) = (BTreeSet::new(), BTreeSet::new());
     gone.extend(reply.removed.iter().copied());
@@ -151,7 +151,8 @@ fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut
     if nobody_left || deleted.iter().any(|path| path.contains(&0)) {
         return Err(Error::Recipient);
     }
-    if stay.any(|(_, recipient)| deleted.contains(recipient.path.as_slice())) {
+    let comes_back = added.iter().any(|(_, path)| deleted.contains(path.as_slice()));
+    if comes_back || stay.any(|(_, recipient)| deleted.contains(recipient.path.as_slice())) {
         return Err(Error::Recipient);
     }
     if !terms.may_delete_recipients() {
@@ -368,6 +369,17 @@ mod tests {
         let said = changes(&struck(&[], &[(0, folder), (1, folder), (2, folder)]), &to, 0x1ff).unwrap();
         let expected = ["-<b+x@two.example>\\x00", "-<b@two.example>\\x00", "+<b+Junk@two.example>\\x00"];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_path_that_would_be_deleted_and_added_is_no_answer() {
+        let to = to(&["<b@two.example>", "<b+Junk@two.example>", "<c@three.example>"]);
+        for reply in [
+            struck(&[1], &[(0, "b+Junk@two.example")]),
+            struck(&[], &[(0, "b+Junk@two.example"), (1, "d@two.example")]),
+        ] {
+            assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Recipient)), "{reply:?}");
+        }
     }
 
     #[test]
