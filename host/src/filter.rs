@@ -132,6 +132,10 @@ impl Filter {
         }
         let permits = self.permits(&mail, &mut finding, &decisions).await;
         let reply = settle(&mail, &finding, &decisions, &rules, &permits);
+        if let (Some(custody), Ok(()), false) = (&self.custody, permits.report, reply.owes_report()) {
+            // It would be missing when the message comes again, or for the next one.
+            custody.give_back(&mail);
+        }
         Case { mail, finding, decisions, reply }
     }
 

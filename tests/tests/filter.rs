@@ -142,6 +142,32 @@ async fn from_the_null_path_a_wish_to_tell_the_sender_is_a_drop_and_is_asked_abo
 }
 
 #[tokio::test]
+async fn a_message_that_is_owed_no_report_after_all_does_not_take_the_senders_one_of_the_hour() {
+    let stage = stage([Act::invalid()], |config| {
+        let bindings = |id: &str| addrauth::config::Bindings { invalid: Some(id.into()), ..Default::default() };
+        config.trusted_authserv_ids = vec!["mx.home.example".into()];
+        config.policy.recipient.insert("bob@home.example".into(), bindings("reject-notify-sender"));
+        config.policy.recipient.insert("carol@home.example".into(), bindings("accept"));
+        config.policy.invalid = "quarantine".into();
+    })
+    .await;
+    let sent = async |recipients: &[&str]| {
+        let mut mail = mail(&[GOOD], recipients);
+        mail.reverse_path = ReversePath::Path(Address::parse(b"alice@example.com", false).ok());
+        let value = b" mx.home.example; spf=pass smtp.mailfrom=example.com".to_vec();
+        mail.fields.push(Field { name: "Authentication-Results".into(), value });
+        stage.filter.examine(mail).await.reply
+    };
+    // A copy cannot be sent to one without a domain: the mail server keeps the message.
+    let held = sent(&["bob@home.example", "postmaster"]).await;
+    assert!(matches!(held.verdict, Verdict::Hold(_)) && !held.owes_report(), "{held:?}");
+    let told = sent(&["bob@home.example", "carol@home.example"]).await;
+    assert!(told.verdict == Verdict::Accept && told.owes_report(), "{told:?}");
+    let second = sent(&["bob@home.example", "carol@home.example"]).await;
+    assert!(!second.owes_report(), "one in an hour: {second:?}");
+}
+
+#[tokio::test]
 async fn observing_drops_nothing_and_asks_once() {
     let stage = stage([Act::invalid()], |config| {
         config.policy.invalid = "reject-silently".into();

@@ -97,7 +97,9 @@ impl Custody {
     /// The case as a 451 that edits nothing and owes nothing; the journal tells why, as soon as it can be written.
     fn deferred(&self, case: Case, failure: &str) -> Case {
         let queue_id = case.mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
-        self.outbox.give_back(&case);
+        if case.reply.owes_report() {
+            self.outbox.give_back(&case.mail);
+        }
         warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
         let text = "Local trouble, try again later".to_owned();
         let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
@@ -171,6 +173,11 @@ impl Custody {
     /// Whether a report about this message may go to its reverse-path (guard B); see [`Outbox::permit`].
     pub async fn permit(&self, mail: &Mail, found: &Found) -> Result<(), &'static str> {
         self.outbox.permit(mail, found, SystemTime::now()).await
+    }
+
+    /// Gives back the report that was permitted, and is not owed after all.
+    pub fn give_back(&self, mail: &Mail) {
+        self.outbox.give_back(mail);
     }
 
     /// Reads the texts of our mail again, where nothing else of the settings has changed.

@@ -143,7 +143,7 @@ impl Outbox {
     }
 
     /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
-    /// sender may get in `Limits::report_pair` is reserved; it lapses where no report is owed after all. The refusal is in
+    /// sender may get in `Limits::report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all. The refusal is in
     /// plain words, for the journal.
     pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), &'static str> {
         let path = permit::reportable(mail, found, &self.sender_for(mail).from)?.to_string();
@@ -165,9 +165,10 @@ impl Outbox {
         Err(refused)
     }
 
-    /// Gives back what [`Outbox::permit`] reserved for this message: it was not taken, so it comes again.
-    pub fn give_back(&self, case: &Case) {
-        if let (Some(path), true) = (case.mail.reverse_path.address(), case.reply.owes_report()) {
+    /// Gives back what [`Outbox::permit`] reserved for this message: no report is owed after all, or it is not taken and comes
+    /// again.
+    pub fn give_back(&self, mail: &Mail) {
+        if let Some(path) = mail.reverse_path.address() {
             self.reserved.give_back(&folded(&path.to_string()).unwrap_or_default());
         }
     }
