@@ -12,8 +12,10 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::key::{AuthKey, KEY_MAX, KEY_MIN};
 
+mod cuts;
 mod scan;
 
+use cuts::{Cut, Cuts};
 use scan::{Escapes, Gap, Item, Octets};
 
 /// What stands where a key was: one word of octets that may stand in a field's name.
@@ -48,14 +50,6 @@ struct Node {
     fail: usize,
     /// The longest pattern that ends here: its length, and for base64 the place of its first octet in a group of four.
     ends: Option<(usize, Option<usize>)>,
-}
-
-/// A place that holds a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cut {
-    place: Range<usize>,
-    /// For base64, the place of its first octet in a group of four.
-    phase: Option<usize>,
 }
 
 impl Redactor {
@@ -131,21 +125,25 @@ impl Redactor {
 
     /// Whether a key is in the octets.
     pub fn holds(&self, octets: &[u8]) -> bool {
-        !self.cuts(octets).is_empty()
+        Escapes::ALL.into_iter().filter(|escapes| escapes.are_in(octets)).any(|escapes| {
+            let mut first = Cuts::first();
+            self.find(Octets::new(octets, escapes), &mut first);
+            !first.is_empty()
+        })
     }
 
     /// The places of keys, in their order; they may overlap.
     fn cuts(&self, octets: &[u8]) -> Vec<Cut> {
-        let mut cuts = Vec::new();
+        let mut places = Vec::new();
         for escapes in Escapes::ALL.into_iter().filter(|escapes| escapes.are_in(octets)) {
+            let mut cuts = Cuts::all();
             self.find(Octets::new(octets, escapes), &mut cuts);
+            cuts.join(&mut places);
         }
-        // Of two that begin at one place the longer first, and text before base64: it is the whole of a key.
-        cuts.sort_by_key(|cut| (cut.place.start, usize::MAX - cut.place.end));
-        cuts
+        places
     }
 
-    fn find(&self, octets: Octets<'_>, cuts: &mut Vec<Cut>) {
+    fn find(&self, octets: impl Iterator<Item = Item>, cuts: &mut Cuts) {
         // Where the last octets stood, and what they were, for a pattern's beginning and a field's name.
         let mut last = [Item::default(); PATTERN_MOST];
         let (mut seen, mut state) = (0_usize, 0);
@@ -157,13 +155,16 @@ impl Redactor {
             if !self.nodes.is_empty() {
                 state = self.step(state, item.octet);
                 if let Some((length, phase)) = self.nodes.get(state).and_then(|node| node.ends) {
-                    cuts.push(Cut { place: ago(length - 1).start..item.end, phase });
+                    cuts.add(Cut { place: ago(length - 1).start..item.end, phase }, seen - length);
                 }
             }
             let is_name = item.octet == b':'
                 && seen > NAME.len()
                 && NAME.iter().rev().enumerate().all(|(back, o)| ago(back + 1).octet.eq_ignore_ascii_case(o));
             named.take(item, is_name, self.crowded, cuts);
+            if cuts.suffice() {
+                return;
+            }
         }
         named.end(cuts);
     }
@@ -251,7 +252,7 @@ struct Named {
 
 impl Named {
     /// Takes the next octet; `is_name`: it is the colon behind a key field's name.
-    fn take(&mut self, item: Item, is_name: bool, crowded: bool, cuts: &mut Vec<Cut>) {
+    fn take(&mut self, item: Item, is_name: bool, crowded: bool, cuts: &mut Cuts) {
         let breaks = matches!(item.gap, Gap::Blank) && self.length > 0 || matches!(item.gap, Gap::Line);
         if breaks {
             // Behind one key may stand another; behind a word of prose stands prose.
@@ -286,10 +287,10 @@ impl Named {
         }
     }
 
-    fn end(&mut self, cuts: &mut Vec<Cut>) {
+    fn end(&mut self, cuts: &mut Cuts) {
         let least = if self.armed { NAMED_LEAST } else { KEY_MIN };
         if self.length >= least {
-            cuts.push(Cut { place: self.run.clone(), phase: None });
+            cuts.add(Cut { place: self.run.clone(), phase: None }, 0);
         }
         *self = Named::default();
     }

@@ -148,6 +148,56 @@ fn f_the_work_grows_with_the_octets_alone() {
     assert!(large < small * 100 + std::time::Duration::from_secs(5), "{small:?} {large:?}");
 }
 
+#[test]
+fn f_however_often_keys_overlap_there_are_no_more_cuts_than_keys_side_by_side() {
+    let [one, quad] = [key(&"a".repeat(KEY_MIN)), key(&"YWFh".repeat(8))];
+    let large = 3_000_000;
+    let body = |word: &str| [word.repeat(large / word.len()).as_bytes(), b"=%"].concat();
+    // One letter in all four ways of reading; and text that is a key at one octet and base64 of another at the next.
+    for (keys, word) in [(vec![&one], "a"), (vec![&one, &quad], "YWFh"), (vec![&one, &quad], "WVdGaFlXRmhZV0Zo")] {
+        let (redactor, body) = (Redactor::new(keys), body(word));
+        let mut most = 0;
+        for escapes in Escapes::ALL {
+            let mut cuts = Cuts::all();
+            redactor.find(Octets::new(&body, escapes), &mut cuts);
+            let mut places = Vec::new();
+            cuts.join(&mut places);
+            most = most.max(places.len());
+        }
+        assert!(most <= 5, "{word}: {most}");
+        assert!(redactor.cuts(&body).len() <= 5, "{word}");
+        assert!(redactor.cut(&body).len() <= body.len(), "{word}");
+    }
+    // Side by side they are cut one by one.
+    let redactor = Redactor::new([&one]);
+    let apart = body(&format!("{} ", "a".repeat(KEY_MIN)).replace(' ', "."));
+    assert!(redactor.cuts(&apart).len() <= apart.len() / KEY_MIN);
+    assert_eq!(redactor.cut_text(&"a".repeat(1_000)), REMOVED);
+}
+
+#[test]
+fn f_whether_a_key_is_there_is_known_at_the_first() {
+    let redactor = Redactor::new([&key(KEY)]);
+    let mut first = Cuts::first();
+    let text = format!("{KEY} {KEY} X-Auth-Key: {KEY}");
+    let mut octets = Octets::new(text.as_bytes(), Escapes::ALL[0]);
+    redactor.find(octets.by_ref(), &mut first);
+    assert!(!first.is_empty());
+    assert_eq!(octets.count(), text.len() - 3 - KEY.len(), "what follows is not read");
+}
+
+#[test]
+fn a13_overlapping_base64_is_overwritten_as_one_and_can_still_be_decoded() {
+    let redactor = Redactor::new([&key(&"a".repeat(KEY_MIN))]);
+    for before in 0..4 {
+        let digits = STANDARD.encode(format!("{}{}, and so on", "x".repeat(before), "a".repeat(400)));
+        let clean = redactor.cut_text(&digits).into_owned();
+        let decoded = String::from_utf8_lossy(&STANDARD.decode(&clean).unwrap()).into_owned();
+        assert!(decoded.starts_with(&"x".repeat(before)) && decoded.ends_with(", and so on"), "{decoded}");
+        assert!(clean.len() == digits.len() && !decoded.contains("aaa"), "{decoded}");
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_is_left_of_a_key_and_nothing_else_is_lost(
