@@ -269,7 +269,8 @@ impl MailAuth {
 }
 
 fn finding(finding: &Finding, redactor: &Redactor) -> ToldFinding {
-    let address = |address: &Address| redactor.cut_text(&address.to_string()).into_owned();
+    let clean = |text: &str| redactor.cut_text(text).into_owned();
+    let address = |address: &Address| clean(&address.to_string());
     match finding {
         Finding::Passing(direction) => ToldFinding::Passing(*direction),
         Finding::Found(found) => ToldFinding::Found(told(found, found.sender.as_ref().map(address))),
@@ -282,7 +283,12 @@ fn finding(finding: &Finding, redactor: &Redactor) -> ToldFinding {
             },
             inside: submitted.inside.as_ref().map(|found| told(found, found.sender.as_ref().map(address))),
         }),
-        Finding::Postponed(postponed) => ToldFinding::Postponed(postponed.clone()),
+        Finding::Postponed(postponed) => ToldFinding::Postponed(match postponed {
+            Postponed::Owners(error) => Postponed::Owners(clean(error)),
+            Postponed::Keyring(error) => Postponed::Keyring(clean(error)),
+            Postponed::NewKey(why) => Postponed::NewKey(*why),
+            Postponed::Limited { domain, by } => Postponed::Limited { domain: clean(domain), by: *by },
+        }),
         Finding::Unclear => ToldFinding::Unclear,
     }
 }
@@ -341,4 +347,27 @@ fn reply(reply: &Reply, redactor: &Redactor) -> ToldReply {
 pub fn stamp(at: SystemTime) -> String {
     let most = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     format_rfc3339_millis(at.clamp(UNIX_EPOCH, most)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Limited;
+    use crate::proto::key::AuthKey;
+
+    #[test]
+    fn a13_what_is_postponed_is_told_without_keys() {
+        const KEY: &str = "vb3kq9w2zr7typ0sxn4mlc8dhf1gja6e";
+        let key = AuthKey::parse(KEY.as_bytes()).unwrap();
+        let text = format!("{KEY}.example");
+        for postponed in [
+            Postponed::Owners(text.clone()),
+            Postponed::Keyring(text.clone()),
+            Postponed::Limited { domain: text.clone(), by: Limited::Here },
+        ] {
+            let told = finding(&Finding::Postponed(postponed), &Redactor::new([&key]));
+            let json = serde_json::to_string(&told).unwrap();
+            assert!(!json.contains(KEY) && json.contains(".example"), "{json}");
+        }
+    }
 }
