@@ -38,6 +38,7 @@ fn mail() -> Mail {
         fields: Vec::new(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -59,6 +59,7 @@ fn mail(octets: &[u8]) -> Option<Mail> {
         fields,
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     })

@@ -43,6 +43,7 @@ pub fn mail(from: &[&str], keys: &[&str]) -> Mail {
         fields: from.iter().map(field).collect(),
         keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -55,6 +55,7 @@ fn case(sender: &str) -> Case {
             fields: vec![Field { name: "Subject".into(), value: b" a secret subject".to_vec() }],
             keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
             new_keys: Vec::new(),
+            hidden: Vec::new(),
             malformed: false,
             truncated: false,
         },

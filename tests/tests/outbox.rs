@@ -80,6 +80,7 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
                 field("Message-ID", " <abc@x.example>"),
             ],
             new_keys: Vec::new(),
+            hidden: Vec::new(),
             keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
             malformed: false,
             truncated: false,

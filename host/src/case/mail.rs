@@ -12,7 +12,7 @@ use crate::proto::redact::Redactor;
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
 ///
-/// It holds no key outside of [`Mail::keys`] and [`Mail::new_keys`]: the door moved the key fields there.
+/// Its key fields are in [`Mail::keys`] and [`Mail::new_keys`] alone: the door moved the key fields there.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// When its MAIL command came, by the wall clock.
@@ -41,6 +41,9 @@ pub struct Mail {
     pub keys: Vec<Option<AuthKey>>,
     /// The same for `X-New-Auth-Key`.
     pub new_keys: Vec<Option<AuthKey>>,
+    /// Keys, bounded in number, that stand where the MTA sees no field: behind a bare CR, on the first lines of a body that a
+    /// line of junk cut off the header, beyond the limits. They judge nothing; they are cut out of what is kept or told.
+    pub hidden: Vec<AuthKey>,
     /// A key field that no MTA command can remove, or a header block over its limits.
     pub malformed: bool,
     /// Over the limits: not all of the header is in `fields`, so no copy of the message could be whole.
@@ -111,7 +114,12 @@ impl std::fmt::Debug for Field {
 impl Mail {
     /// What cuts the message's keys out of all that is kept, journalled or told of it.
     pub fn redactor(&self) -> Redactor {
-        Redactor::new(self.keys.iter().chain(&self.new_keys).flatten())
+        self.redactor_with(&[])
+    }
+
+    /// The same, with keys that only the body told of.
+    pub fn redactor_with(&self, more: &[AuthKey]) -> Redactor {
+        Redactor::new(self.keys.iter().chain(&self.new_keys).flatten().chain(&self.hidden).chain(more))
     }
 
     /// The fields of this name, top first, letter case ignored.

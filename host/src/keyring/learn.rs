@@ -114,6 +114,7 @@ mod tests {
             fields: to.iter().map(|to| Field { name: "TO".into(), value: format!(" {to}").into_bytes() }).collect(),
             keys: Vec::new(),
             new_keys,
+            hidden: Vec::new(),
             malformed: false,
             truncated: false,
         }

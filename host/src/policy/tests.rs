@@ -30,6 +30,7 @@ fn mail(recipients: usize) -> Mail {
         fields: Vec::new(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::key::AuthKey;
+use super::redact::KEYS_MOST;
 
 /// The field that carries an address's key.
 pub const KEY_FIELD: &str = "X-Auth-Key";
@@ -268,16 +269,21 @@ pub fn strip_hidden(body: &[u8], names: &[&str]) -> Vec<u8> {
     kept
 }
 
-/// The keys on the lines that [`hides_key`] finds for these names, and on the folds that follow them.
+/// The keys on the lines that [`hides_key`] finds for these names, and on the folds that follow them: each once, and no more
+/// than one above what a [`super::redact::Redactor`] looks for one by one.
 pub fn hidden_keys(body: &[u8], names: &[&str]) -> Vec<AuthKey> {
-    let mut keys = Vec::new();
+    let mut keys: Vec<AuthKey> = Vec::new();
     let mut hidden = false;
     let lines = body.split(|&o| o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for line in lines.take_while(|line| !line.is_empty()) {
         let mut values: Vec<&[u8]> = names.iter().flat_map(|name| hidden_values(line, name)).collect();
         let folds = hidden && matches!(line.first(), Some(b' ' | b'\t'));
         values.extend(folds.then_some(line));
-        keys.extend(values.iter().filter_map(|value| AuthKey::parse(key_value(value)).ok()));
+        for key in values.iter().filter_map(|value| AuthKey::parse(key_value(value)).ok()) {
+            if keys.len() <= KEYS_MOST && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
         hidden = !values.is_empty();
     }
     keys

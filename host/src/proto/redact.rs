@@ -21,7 +21,7 @@ use scan::{Escapes, Gap, Item, Octets};
 /// What stands where a key was: one word of octets that may stand in a field's name.
 pub const REMOVED: &str = "[key-removed]";
 /// Keys of one message that are looked for one by one. No sender's mail has more than two; beyond, whatever may be a key goes.
-const KEYS_MOST: usize = 64;
+pub(super) const KEYS_MOST: usize = 64;
 /// The shortest text behind a key field's name that is taken for a key, in octets: a key outside the grammar is a secret too.
 const NAMED_LEAST: usize = 16;
 /// The end of the names of key fields, whatever a forwarder wrote before it.

@@ -25,6 +25,7 @@ fn mail(keys: usize, fields: &[&str]) -> Mail {
         fields: fields.iter().map(|name| Field { name: (*name).into(), value: b" x".to_vec() }).collect(),
         keys: vec![None; keys],
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

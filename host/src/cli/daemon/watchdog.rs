@@ -166,6 +166,7 @@ mod tests {
             fields: Vec::new(),
             keys: Vec::new(),
             new_keys: Vec::new(),
+            hidden: Vec::new(),
             malformed: false,
             truncated: false,
         }

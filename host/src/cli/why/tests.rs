@@ -39,6 +39,7 @@ fn mail(to: &[&str]) -> Mail {
         fields: Vec::new(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -42,6 +42,7 @@ fn case(sent: &[u8], owed: Vec<Owed>) -> (Case, Body) {
             fields,
             keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
             new_keys: Vec::new(),
+            hidden: Vec::new(),
             malformed: false,
             truncated: false,
         },

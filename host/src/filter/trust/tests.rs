@@ -21,6 +21,7 @@ fn mail(client: &str, fields: &[(&str, &str)]) -> Mail {
         fields: fields.iter().map(field).collect(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

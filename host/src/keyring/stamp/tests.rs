@@ -54,6 +54,7 @@ fn mail(fields: &[(&str, &str)], path: Option<&str>) -> Mail {
         fields: fields.iter().map(field).collect(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

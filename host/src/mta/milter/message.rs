@@ -12,7 +12,7 @@ use crate::case::{Client, Field, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::header::{
-    Bounds, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, Span, hides_field, hides_key, key_value, scan,
+    Bounds, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, Span, hidden_keys, hides_field, hides_key, key_value, scan,
 };
 use crate::proto::key::AuthKey;
 use crate::proto::mark::MARK_FIELD;
@@ -80,6 +80,7 @@ impl Message {
             fields: Vec::new(),
             keys: Vec::new(),
             new_keys: Vec::new(),
+            hidden: Vec::new(),
             malformed: false,
             truncated: false,
         };
@@ -205,7 +206,14 @@ impl Message {
         }
         // Beyond the limits the fields that may have to be deleted are only counted.
         if is_key {
-            let key = if over { None } else { AuthKey::parse(key_value(value)).ok() };
+            let key = AuthKey::parse(key_value(value)).ok();
+            // Beyond the limits it is no key to ask about, but one to cut out all the same.
+            let key = if over {
+                self.mail.hidden.extend(key);
+                None
+            } else {
+                key
+            };
             if is(&KEY_FIELD) {
                 self.mail.keys.push(key)
             } else {
@@ -229,6 +237,9 @@ impl Message {
         self.mail.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
         self.mail.malformed |=
             value.split(|octet| *octet == b'\n').skip(1).any(|l| !matches!(l.first(), Some(b' ' | b'\t')));
+        if value.contains(&b'\r') && self.mail.hidden.len() <= limits.key_fields {
+            self.mail.hidden.extend(hidden_keys(lines, &KEYS));
+        }
         let mut stored = Vec::with_capacity(value.len() + 1);
         if !spaced && !matches!(value.first(), None | Some(b' ' | b'\t' | b'\n')) {
             stored.push(b' ');
@@ -257,10 +268,12 @@ impl Message {
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
         let hidden = KEYS.iter().any(|name| hides_key(body_start, name));
         self.mail.malformed |= hidden;
+        self.mail.hidden.extend(hidden_keys(body_start, &KEYS));
         self.stage = Stage::Body;
         let (keys, new_keys) = (take(&mut self.mail.keys), take(&mut self.mail.new_keys));
+        let hidden = take(&mut self.mail.hidden);
         let (fields, recipients) = (take(&mut self.mail.fields), take(&mut self.mail.recipients));
-        Mail { fields, keys, new_keys, recipients, ..self.mail.clone() }
+        Mail { fields, keys, new_keys, hidden, recipients, ..self.mail.clone() }
     }
 }
 
@@ -328,6 +341,30 @@ mod tests {
         message.join(first.clone());
         assert_eq!(message.first(), Some(&first));
         assert!(matches!(message.recipient(b"<b@c.example>\0", None, &limits), Err(Error::Recipients(1))));
+    }
+
+    #[test]
+    fn a13_a_key_where_the_mta_sees_no_field_is_cut_out_of_all_that_is_told() {
+        const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
+        let limits = Limits { header_fields: 2, ..Limits::default() };
+        let (old, named) = (format!("X-Old\0 {KEY}\0"), format!("X-Auth-Key\0 {KEY}\0"));
+        let bare = format!("X\0 a\rX-New-Auth-Key: {KEY}\0");
+        for (fields, body) in [
+            (vec![&*old], format!("junk\r\nX-Auth-Key: {KEY}\r\n\r\n")),
+            (vec![&*old], format!("junk\r\nx-new-auth-key:\r\n {KEY}\r\n\r\n")),
+            (vec![&*old, &*bare], String::new()),
+            (vec![&*old, "A\0 b\0", &*named], String::new()),
+        ] {
+            let mut message = begun();
+            fields.iter().for_each(|field| message.field(field.as_bytes(), true, &limits).unwrap());
+            let mail = message.finish(body.as_bytes());
+            assert!(mail.malformed && mail.keys.iter().chain(&mail.new_keys).all(Option::is_none));
+            assert!(!mail.redactor().cut_text(&format!("old {KEY}")).contains(KEY), "{fields:?}{body}");
+        }
+        let many: String = (0..1_000).map(|n| format!("X-Auth-Key: {n:0>40}\r\n")).collect();
+        let mail = begun().finish(many.as_bytes());
+        assert!((1..100).contains(&mail.hidden.len()), "{}", mail.hidden.len());
+        assert!(!mail.redactor().cut_text(&format!("a {KEY}")).contains(KEY), "too many keys: whatever may be one");
     }
 
     #[test]

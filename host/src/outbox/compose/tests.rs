@@ -26,6 +26,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         fields,
         keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     };

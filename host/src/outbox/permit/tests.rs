@@ -26,6 +26,7 @@ fn mail(reverse_path: ReversePath, fields: &[(&str, &str)]) -> Mail {
         fields: fields.iter().map(field).collect(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

@@ -265,6 +265,7 @@ fn mail(recipients: impl Iterator<Item = String>) -> Mail {
         fields: Vec::new(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }

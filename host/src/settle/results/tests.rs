@@ -26,6 +26,7 @@ fn mail(values: &[&str]) -> Mail {
         fields: values.iter().map(field).collect(),
         keys: Vec::new(),
         new_keys: Vec::new(),
+        hidden: Vec::new(),
         malformed: false,
         truncated: false,
     }
