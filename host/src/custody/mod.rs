@@ -17,7 +17,7 @@ use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
 use crate::proto::address::Address;
 use crate::proto::mark::MarkKey;
-use crate::store::{self, Held, JournalRow, Ledger, Opening, Recorded, Wish};
+use crate::store::{self, Held, JournalRow, Kept, Ledger, Opening, Recorded, Wish};
 
 use journal::Journal;
 
@@ -88,7 +88,10 @@ impl Custody {
         if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
             return self.deferred(case, "the message is not whole, so no copy of it can be");
         }
-        match self.record(&case, body).await {
+        let case = Arc::new(case);
+        let recorded = self.record(&case, body).await;
+        let case = Arc::unwrap_or_clone(case);
+        match recorded {
             Ok(()) => case,
             Err(failure) => self.deferred(case, &failure),
         }
@@ -112,7 +115,12 @@ impl Custody {
     }
 
     /// Writes what is owed, or says why not.
-    async fn record(&self, case: &Case, body: Option<Body>) -> Result<(), String> {
+    async fn record(&self, case: &Arc<Case>, body: Option<Body>) -> Result<(), String> {
+        let now = SystemTime::now();
+        let kept = match body {
+            Some(body) => self.copies(case, body, now).await?,
+            None => Vec::new(),
+        };
         let (mut drafts, mut notes) = (Vec::new(), Vec::new());
         for owed in &case.reply.owed {
             match owed {
@@ -128,8 +136,6 @@ impl Custody {
         }
         notes.extend(self.outbox.refusal(case).map(|why| format!("no report to the sender: {why}")));
         let entry = journal::entry(case, self.limits.journal_row, notes.join("; "));
-        let now = SystemTime::now();
-        let kept = body.map(|body| self.settings.kept(case, &body, now)).unwrap_or_default();
         let copies = kept.iter().any(|message| message.copy);
         let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
         let writing = async move { ledger.record_and_keep(&entry, &drafts, (&kept, most), caps, now).await };
@@ -139,6 +145,16 @@ impl Custody {
             self.outbox.wake();
         }
         Ok(())
+    }
+
+    /// The messages that are kept, made where a large body blocks nobody, within `Limits::keep`.
+    async fn copies(&self, case: &Arc<Case>, body: Body, now: SystemTime) -> Result<Vec<Kept>, String> {
+        let (settings, case) = (self.settings.clone(), Arc::clone(case));
+        let making = tokio::task::spawn_blocking(move || settings.kept(&case, &body, now));
+        match tokio::time::timeout(self.limits.keep, making).await {
+            Ok(made) => made.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("copies not made within {:?}", self.limits.keep)),
+        }
     }
 
     /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed later, when the MTA has

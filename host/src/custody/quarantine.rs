@@ -1,5 +1,6 @@
 //! A message as it is kept: the original octet by octet, less the keys, our status on top.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,15 +49,16 @@ impl Settings {
     /// The messages that this case owes: what is quarantined, and what goes out as a copy of some recipients' own.
     pub(super) fn kept(&self, case: &Case, body: &Body, now: SystemTime) -> Vec<Kept> {
         let mut all = Vec::new();
+        let clean = Clean::of(case, body);
         for owed in &case.reply.owed {
             match owed {
-                Owed::Quarantine(indices) => all.push(self.one(case, body, indices, Form::Kept, now)),
-                Owed::Copy(indices) => all.push(self.one(case, body, indices, Form::Marked, now)),
-                Owed::Apart(indices) => all.push(self.one(case, body, indices, Form::Plain, now)),
+                Owed::Quarantine(indices) => all.push(self.one(case, &clean, indices, Form::Kept, now)),
+                Owed::Copy(indices) => all.push(self.one(case, &clean, indices, Form::Marked, now)),
+                Owed::Apart(indices) => all.push(self.one(case, &clean, indices, Form::Plain, now)),
                 Owed::Folder(redirects) => {
                     let indices: Vec<usize> = redirects.iter().map(|redirect| redirect.recipient).collect();
                     let recipients = redirects.iter().map(|redirect| redirect.to.to_string()).collect();
-                    all.push(Kept { recipients, ..self.one(case, body, &indices, Form::Plain, now) });
+                    all.push(Kept { recipients, ..self.one(case, &clean, &indices, Form::Plain, now) });
                 }
                 Owed::Record | Owed::Notice(_) | Owed::Report(_) => {}
             }
@@ -64,11 +66,8 @@ impl Settings {
         all
     }
 
-    fn one(&self, case: &Case, body: &Body, indices: &[usize], form: Form, now: SystemTime) -> Kept {
-        let mail = &case.mail;
-        // Where a line of junk ended the header, its keys are in the body.
-        let hidden = hidden_keys(&body.0, &KEYS);
-        let redactor = Redactor::new(mail.keys.iter().chain(&mail.new_keys).flatten().chain(&hidden));
+    fn one(&self, case: &Case, clean: &Clean<'_>, indices: &[usize], form: Form, now: SystemTime) -> Kept {
+        let (mail, redactor) = (&case.mail, &clean.redactor);
         let sender = case.finding.sender().map(|sender| redactor.cut_text(&sender.to_string()).into_owned());
         let subject = mail.named("Subject").next().map(|field| field.value.as_slice()).unwrap_or_default();
         // A reverse-path with a key in it is none that anything may be sent from.
@@ -83,10 +82,32 @@ impl Settings {
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
             subject: printable(&redactor.cut_value("Subject", subject), self.limits.subject_shown),
             reason: redactor.cut_text(&format!("{}{}", form.prefix(), reason(case, indices))).into_owned(),
-            message: message(case, body, form, self, &redactor),
+            message: message(case, clean, form, self),
             expires,
             copy: form != Form::Kept,
         }
+    }
+}
+
+/// What all copies of a message share.
+struct Clean<'a> {
+    redactor: Redactor,
+    /// The body without keys.
+    body: Cow<'a, [u8]>,
+}
+
+impl<'a> Clean<'a> {
+    fn of(case: &Case, body: &'a Body) -> Clean<'a> {
+        // Where a line of junk ended the header, its keys are in the body, some further down than the door sees.
+        let hidden = hidden_keys(&body.0, &KEYS);
+        let redactor = case.mail.redactor_with(&hidden);
+        // The body's beginning may be what a line of junk cut off the header, however long it is.
+        let stripped = strip_hidden(&body.0, &KEYS);
+        let body = match redactor.cut(&stripped) {
+            Cow::Borrowed(same) if same.len() == body.0.len() => Cow::Borrowed(body.0.as_slice()),
+            clean => Cow::Owned(clean.into_owned()),
+        };
+        Clean { redactor, body }
     }
 }
 
@@ -113,7 +134,7 @@ impl Form {
 
 /// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body; without any copy of
 /// a key.
-fn message(case: &Case, body: &Body, form: Form, settings: &Settings, redactor: &Redactor) -> Vec<u8> {
+fn message(case: &Case, clean: &Clean<'_>, form: Form, settings: &Settings) -> Vec<u8> {
     let host = case.mail.client.server.as_ref().unwrap_or(&settings.hostname);
     let own_id = settings.first_in_chain.then_some(host.as_str());
     let mut octets = Vec::with_capacity(4_096);
@@ -142,9 +163,7 @@ fn message(case: &Case, body: &Body, form: Form, settings: &Settings, redactor: 
         octets.extend_from_slice(b"\r\n");
     }
     octets.extend_from_slice(b"\r\n");
-    // The body's beginning may be what a line of junk cut off the header, however long it is.
-    let body = strip_hidden(&body.0, &KEYS);
-    [redactor.cut(&octets), redactor.cut(&body)].concat()
+    [clean.redactor.cut(&octets).as_ref(), clean.body.as_ref()].concat()
 }
 
 /// A field's value, its folds with CRLF, as it was in SMTP; the milter protocol tells them with LF.
