@@ -71,12 +71,12 @@ impl Filter {
     }
 
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
-    /// journal live on where their settings are the same; a component that has not changed needs no other trial. It may be
-    /// dropped like [`Filter::open`].
+    /// journal live on where their settings are the same; a component that has not changed needs no other trial, and one that is
+    /// gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like [`Filter::open`].
     pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
         let rules = rules(&config);
         let trial = self.trial.clone();
-        let policies = Policies::load_apart(&config.policy, &config.policies, &self.limits, &trial).await?;
+        let policies = self.policies.reload_apart(&config.policy, &config.policies, &trial).await?;
         let verifier = match (&config.verify, &rules.hostname) == (&self.config.verify, &self.rules.hostname) {
             true => Arc::clone(&self.verifier),
             false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),

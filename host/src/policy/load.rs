@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::choose::Bound;
 use super::sandbox::Sandbox;
-use super::shelf::{self, Shelved};
+use super::shelf::{self, Origin, Shelved};
 use super::threads::Threads;
 use super::trial::Trial;
 use super::{Error, Policies};
@@ -36,7 +36,7 @@ impl Policies {
         limits: &Arc<Limits>,
         trial: &Trial,
     ) -> Result<Policies, Error> {
-        load(bindings, modules, limits, trial, &AtomicBool::new(false))
+        load(bindings, modules, &BTreeMap::new(), limits, trial, &AtomicBool::new(false))
     }
 
     /// The same on a thread of its own. Where this is dropped, the process that tries a component is ended at once and waited
@@ -47,28 +47,55 @@ impl Policies {
         limits: &Arc<Limits>,
         trial: &Trial,
     ) -> Result<Policies, Error> {
-        let (bindings, modules) = (bindings.clone(), modules.clone());
-        let (limits, trial) = (Arc::clone(limits), trial.clone());
-        let given_up = Arc::new(AtomicBool::new(false));
-        let _give_up = GiveUp(Arc::clone(&given_up));
-        let (done, loaded) = oneshot::channel();
-        let work = move || {
-            // Nobody waits any more where it was given up.
-            let _ = done.send(load(&bindings, &modules, &limits, &trial, &given_up));
-        };
-        let setup = |text: String| Error::Setup(text);
-        thread::Builder::new()
-            .name("policy-load".into())
-            .stack_size(STACK)
-            .spawn(work)
-            .map_err(|e| setup(e.to_string()))?;
-        loaded.await.unwrap_or_else(|_| Err(setup("the thread that loads them has ended".into())))
+        load_apart(bindings, modules, BTreeMap::new(), limits, trial).await
     }
+
+    /// What takes the place of these after a change of the configuration or of files, under the same limits; loaded like
+    /// [`Policies::load_apart`].
+    ///
+    /// # Errors
+    /// Also where a file is gone that a component of these came from, and the shipped one would take its place. Another
+    /// `policy.dir` or `policies.ID.module` may leave it behind.
+    pub async fn reload_apart(
+        &self,
+        bindings: &config::Policy,
+        modules: &BTreeMap<String, Module>,
+        trial: &Trial,
+    ) -> Result<Policies, Error> {
+        let origins = self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())).collect();
+        load_apart(bindings, modules, origins, &self.limits, trial).await
+    }
+}
+
+async fn load_apart(
+    bindings: &config::Policy,
+    modules: &BTreeMap<String, Module>,
+    former: BTreeMap<String, Origin>,
+    limits: &Arc<Limits>,
+    trial: &Trial,
+) -> Result<Policies, Error> {
+    let (bindings, modules) = (bindings.clone(), modules.clone());
+    let (limits, trial) = (Arc::clone(limits), trial.clone());
+    let given_up = Arc::new(AtomicBool::new(false));
+    let _give_up = GiveUp(Arc::clone(&given_up));
+    let (done, loaded) = oneshot::channel();
+    let work = move || {
+        // Nobody waits any more where it was given up.
+        let _ = done.send(load(&bindings, &modules, &former, &limits, &trial, &given_up));
+    };
+    let setup = |text: String| Error::Setup(text);
+    thread::Builder::new()
+        .name("policy-load".into())
+        .stack_size(STACK)
+        .spawn(work)
+        .map_err(|e| setup(e.to_string()))?;
+    loaded.await.unwrap_or_else(|_| Err(setup("the thread that loads them has ended".into())))
 }
 
 fn load(
     bindings: &config::Policy,
     modules: &BTreeMap<String, Module>,
+    former: &BTreeMap<String, Origin>,
     limits: &Arc<Limits>,
     trial: &Trial,
     given_up: &AtomicBool,
@@ -86,7 +113,8 @@ fn load(
         if given_up.load(Ordering::Relaxed) {
             return Err(Error::GivenUp);
         }
-        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, modules.get(id), limits, &tried)?);
+        let (module, former) = (modules.get(id), former.get(id));
+        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, module, former, limits, &tried)?);
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
         Ok(policy)

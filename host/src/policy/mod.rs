@@ -101,6 +101,17 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A reload does not find the file that the component in force came from.
+    #[error(
+        "{path} is gone, which policy `{id}` came from: put it back. If another component is meant, restart, or change policy.dir \
+         or policies.{id}.module"
+    )]
+    Gone {
+        /// The policy's id.
+        id: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is too large to be a policy.
     #[error("{path} is larger than {} MiB, too large for a policy", room >> 20)]
     TooLarge {

@@ -78,17 +78,18 @@ pub(super) fn shipped() -> impl Iterator<Item = &'static str> {
 }
 
 /// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
-/// from a file passes `trial` first, with its digest.
+/// from a file passes `trial` first, with its digest. `former` is where the component in force came from, on a reload.
 pub(super) fn load(
     sandbox: &Sandbox,
     id: &str,
     dir: &Path,
     module: Option<&Module>,
+    former: Option<&Origin>,
     limits: &Limits,
     trial: &dyn Fn(&[u8], &str) -> Result<(), Refused>,
 ) -> Result<Shelved, Error> {
     check_id(id)?;
-    let (octets, origin) = find(id, dir, module, limits)?;
+    let (octets, origin) = find(id, dir, module, former, limits)?;
     let digest = hex(&Sha256::digest(&octets));
     if let Some(pinned) = module.and_then(|module| module.sha256.as_ref()).filter(|p| !p.eq_ignore_ascii_case(&digest))
     {
@@ -134,14 +135,20 @@ fn check_id(id: &str) -> Result<(), Error> {
     if (1..=64).contains(&id.len()) && id.bytes().all(good) { Ok(()) } else { Err(Error::Id(id.into())) }
 }
 
-fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Result<(Vec<u8>, Origin), Error> {
+fn find(
+    id: &str,
+    dir: &Path,
+    module: Option<&Module>,
+    former: Option<&Origin>,
+    limits: &Limits,
+) -> Result<(Vec<u8>, Origin), Error> {
     let file = module.and_then(|module| module.module.as_ref());
     if let Some(module) = file.filter(|file| file.is_relative() && dir.as_os_str().is_empty()) {
         return Err(Error::Relative { id: id.into(), module: module.clone() });
     }
     let named = file.map(|file| dir.join(file));
     let path = match named {
-        None if !dir.as_os_str().is_empty() => beside(dir.join(format!("{id}.wasm")))?,
+        None if !dir.as_os_str().is_empty() => beside(id, dir.join(format!("{id}.wasm")), former)?,
         named => named,
     };
     if let Some(path) = path {
@@ -153,11 +160,15 @@ fn find(id: &str, dir: &Path, module: Option<&Module>, limits: &Limits) -> Resul
     }
 }
 
-/// The file of `policy.dir` where it is there. One that cannot be looked at is an error: the shipped component must not take
-/// its place.
-fn beside(path: PathBuf) -> Result<Option<PathBuf>, Error> {
+/// The file of `policy.dir` where it is there. One that cannot be looked at is an error, and so is one that the component in
+/// force came from and that is gone: the shipped component must not take its place.
+fn beside(id: &str, path: PathBuf, former: Option<&Origin>) -> Result<Option<PathBuf>, Error> {
     match files::is_there(&path) {
-        Ok(there) => Ok(there.then_some(path)),
+        Ok(true) => Ok(Some(path)),
+        Ok(false) if matches!(former, Some(Origin::File(file)) if *file == path) => {
+            Err(Error::Gone { id: id.into(), path })
+        }
+        Ok(false) => Ok(None),
         Err(e) => Err(Error::Read { path, source: e.into() }),
     }
 }

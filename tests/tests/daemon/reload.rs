@@ -80,8 +80,71 @@ async fn a_component_that_cannot_be_looked_at_is_not_replaced_by_the_shipped_one
         fs::remove_file(&own).unwrap();
     }
     assert!(filter.is_alive());
+    // The shipped one was in force all the time, and none of one's own has ever been there.
     filter.signal("HUP");
     bed.until_said("reloaded: the next message", 1);
+}
+
+/// The policy that treats mail that names no sender in these tests.
+const OWN: &str = "quarantine";
+
+#[tokio::test]
+async fn a_component_of_ones_own_that_is_gone_is_not_replaced_by_the_shipped_one() {
+    let bed = Bed::new();
+    let (dir, away) = (bed.path("policies"), bed.path("away"));
+    let (file, aside) = (dir.join(format!("{OWN}.wasm")), bed.path("aside.wasm"));
+    // Told apart from the shipped one by what becomes of the message: this one delivers it.
+    let accepts = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/accept/accept.wasm");
+    fs::copy(accepts, &file).unwrap();
+    let mut filter = bed.filter();
+    bed.until_it_listens();
+    assert_eq!(bed.send("4O00").await, Fate::Delivered);
+    type Change<'a> = (&'a dyn Fn(), &'a dyn Fn());
+    let losses: [Change<'_>; 3] = [
+        // Between the rm and the cp of a deploy.
+        (&|| fs::rename(&file, &aside).unwrap(), &|| fs::rename(&aside, &file).unwrap()),
+        // A file system that is not mounted.
+        (
+            &|| {
+                fs::rename(&dir, &away).unwrap();
+                fs::create_dir(&dir).unwrap();
+            },
+            &|| {
+                fs::remove_dir(&dir).unwrap();
+                fs::rename(&away, &dir).unwrap();
+            },
+        ),
+        // Its settings may change meanwhile.
+        (
+            &|| {
+                fs::rename(&file, &aside).unwrap();
+                bed.write(&format!("{}[policies.{OWN}]\non_fault = \"reject\"\n", bed.text()));
+            },
+            &|| fs::rename(&aside, &file).unwrap(),
+        ),
+    ];
+    for (number, (lose, put_back)) in losses.iter().enumerate() {
+        lose();
+        filter.signal("HUP");
+        bed.until_said("not reloaded", number + 1);
+        let log = bed.log();
+        let line = log.lines().rfind(|line| line.contains("not reloaded")).unwrap();
+        for words in ["quarantine.wasm is gone", "put it back", "restart", "policy.dir", "policies.quarantine.module"] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+        assert_eq!(bed.send(&format!("4O1{number}")).await, Fate::Delivered, "{log}");
+        put_back();
+        filter.signal("HUP");
+        bed.until_said("reloaded: the next message", number + 1);
+        assert_eq!(bed.send(&format!("4O2{number}")).await, Fate::Delivered, "{}", bed.log());
+    }
+    assert!(filter.is_alive());
+    // Another directory is meant so.
+    fs::create_dir(&away).unwrap();
+    bed.write(&bed.text().replace("/policies", "/away"));
+    filter.signal("HUP");
+    bed.until_said("reloaded: the next message", losses.len() + 1);
+    assert_eq!(bed.send("4O99").await, Fate::Discarded, "{}", bed.log());
 }
 
 #[test]
