@@ -17,7 +17,7 @@ use super::daemon::settings::Settings;
 use super::daemon::signals::{Signals, Wish};
 use super::daemon::watchdog::{self, UnderWay, Watched};
 use super::{Context, exit, fail};
-use crate::config::{Config, Limits, Where};
+use crate::config::{Limits, Where};
 use crate::custody::Custody;
 use crate::files;
 use crate::filter::Filter;
@@ -27,7 +27,7 @@ use crate::mta::milter::{self, Listener};
 ///
 /// Without a configuration it listens on 127.0.0.1:8891, knows no domain of its own and changes nothing. SIGHUP reads the
 /// configuration and the policy components again, all together or, on an error, not at all; a file that is gone, empty or cut,
-/// or takes all of final_domains away, is an error. SIGTERM ends it cleanly: messages in flight get their answer first.
+/// or takes all of final_domains or the line observe = false away, is an error. SIGTERM ends it cleanly: messages in flight get their answer first.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -54,7 +54,10 @@ async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> 
     let mut locks = BTreeMap::new();
     lock(&mut locks, &filter)?;
     let listeners = Listener::bind(&config.milter)?;
-    announce(&config, &filter, &listeners);
+    for listener in &listeners {
+        tracing::info!("listening on {}", listener.local());
+    }
+    announce(&filter);
     let stop = CancellationToken::new();
     let under_way = Arc::new(UnderWay::new(limits.milter_answer));
     let pulses = listeners.iter().map(Listener::pulse).collect();
@@ -78,8 +81,9 @@ async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> 
                 if next.config.milter != config.milter {
                     tracing::warn!("the [milter] section changed: restart to listen elsewhere");
                 }
+                let weaker = settings.weaker(&next);
                 settings = next;
-                take_over(&sender, Watched::new(filter, &under_way));
+                take_over(&sender, Watched::new(filter, &under_way), &weaker);
             }
             Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
         }
@@ -120,10 +124,11 @@ async fn renew(context: Context, settings: Settings, old: Arc<Watched<Filter>>) 
     Ok((next, filter))
 }
 
-/// From the next message on this snapshot counts.
-fn take_over(sender: &watch::Sender<Arc<Watched<Filter>>>, filter: Arc<Watched<Filter>>) {
-    for policy in filter.policies().list() {
-        tracing::info!("{policy}");
+/// From the next message on this snapshot counts; `weaker` is what it does no longer.
+fn take_over(sender: &watch::Sender<Arc<Watched<Filter>>>, filter: Arc<Watched<Filter>>, weaker: &[String]) {
+    announce(&filter);
+    if !weaker.is_empty() {
+        tracing::warn!("the reload takes away what was in force before: {}", weaker.join("; "));
     }
     sender.send_replace(filter);
     tracing::info!("reloaded: the next message is treated by the new configuration");
@@ -219,11 +224,9 @@ async fn look_at_keys(judge: watch::Receiver<Arc<Watched<Filter>>>, every: Durat
     }
 }
 
-/// Says what is in force, once at the start.
-fn announce(config: &Config, filter: &Filter, listeners: &[Listener]) {
-    for listener in listeners {
-        tracing::info!("listening on {}", listener.local());
-    }
+/// Says what is in force, at the start and after each reload.
+fn announce(filter: &Filter) {
+    let config = filter.config();
     for policy in filter.policies().list() {
         tracing::info!("{policy}");
     }

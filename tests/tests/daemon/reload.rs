@@ -22,7 +22,7 @@ async fn a_configuration_that_is_gone_empty_cut_or_no_file_leaves_the_old_one_in
         let _ = fs::remove_file(&file);
         fs::write(&file, text).unwrap();
     };
-    let changes: [Change<'_>; 11] = [
+    let changes: [Change<'_>; 12] = [
         ("is gone", &|| fs::remove_file(&file).unwrap()),
         ("a link that leads nowhere", &|| symlink(bed.path("nowhere"), &file).unwrap()),
         ("is empty", &|| put(String::new())),
@@ -31,6 +31,7 @@ async fn a_configuration_that_is_gone_empty_cut_or_no_file_leaves_the_old_one_in
         ("TOML", &|| put(within.into())),
         ("has no end", &|| put(text.trim_end().replace("quarantine", "mark"))),
         ("sets no final_domains", &|| put(text.replace("final_domains", "#"))),
+        ("does not set observe", &|| put(text.replace("observe = false\n", ""))),
         ("a FIFO", &|| {
             fs::remove_file(&file).unwrap();
             fifo(&file);
@@ -64,6 +65,31 @@ async fn a_configuration_that_is_gone_empty_cut_or_no_file_leaves_the_old_one_in
     filter.signal("HUP");
     bed.until_said("reloaded: the next message", 1);
     assert_eq!(bed.send("4R99").await, Fate::Delivered);
+}
+
+#[test]
+fn a_reload_says_what_became_weaker_and_what_is_in_force() {
+    let bed = Bed::new();
+    let filter = bed.filter();
+    bed.until_it_listens();
+    let text = bed.text();
+    bed.write(&text.replace("unusable = \"quarantine\"\n", "").replace("[\"home", "[\"new.example\", \"home"));
+    filter.signal("HUP");
+    bed.until_said("reloaded: the next message", 1);
+    let log = bed.log();
+    let line = log.lines().find(|line| line.contains("takes away")).unwrap();
+    assert!(line.contains("WARN") && line.contains("policy.unusable is not set"), "{line}");
+    bed.write(&text.replace("observe = false", "observe = true"));
+    filter.signal("HUP");
+    bed.until_said("reloaded: the next message", 2);
+    let log = bed.log();
+    let line = log.lines().rfind(|line| line.contains("takes away")).unwrap();
+    assert!(line.contains("observe is true") && line.contains("new.example"), "{line}");
+    assert!(log.contains("nothing else is done to it"), "the state is told as at the start: {log}");
+    bed.write(&text);
+    filter.signal("HUP");
+    bed.until_said("reloaded: the next message", 3);
+    bed.until_said("takes away", 2);
 }
 
 #[tokio::test]

@@ -3,13 +3,18 @@
 //! At the start an absent file means the defaults. A reload is another thing: the daemon serves, and what looks like a file
 //! that was lost, emptied or cut must not turn it into one that examines nothing. What can be told of a cut file: it does not
 //! parse; it is the beginning of the one in force; its last line has no end, where that of the one in force has; no
-//! `final_domains` are left. A new file that is cut between two of its lines, and keeps `final_domains`, cannot be told from
-//! one that was meant so: replace the file by rename(2), as editors and configuration management do.
+//! `final_domains` are left; `observe = false` is gone. A new file that is cut between two of its lines, and keeps these, cannot
+//! be told from one that was meant so: it is obeyed, and what became weaker is told ([`Settings::weaker`]). Replace the file by
+//! rename(2), as editors and configuration management do.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{CONFIG_FILE, Context, named, there};
-use crate::config::{Config, Error};
+use crate::config::{Config, Error, Where};
+
+/// Settings that a reload took away and that are named; a line of the log has no room for a thousand domains.
+const NAMED: usize = 20;
 
 /// A configuration, and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -53,6 +58,12 @@ pub(in crate::cli) enum Refused {
         "{0} sets no final_domains, and there are some in force: nothing would be examined. If it is meant so, restart"
     )]
     NoDomains(PathBuf),
+    /// It goes back to observing, and does not say so.
+    #[error(
+        "{0} does not set observe, and observe = false is in force: was it cut? Without the line nothing would be done but \
+         observing; if that is meant, write observe = true"
+    )]
+    Observe(PathBuf),
 }
 
 impl Settings {
@@ -102,14 +113,89 @@ impl Settings {
             () if next.config.final_domains.is_empty() && !self.config.final_domains.is_empty() => {
                 Err(Refused::NoDomains(path))
             }
+            () if !self.config.observe.0 && next.config.observe.0 && !table(now).contains_key("observe") => {
+                Err(Refused::Observe(path))
+            }
             () => Ok(next),
         }
     }
+
+    /// What the next settings do no longer, in words for the log; bindings and choices that are gone, roles that are switched
+    /// off, domains that are not examined any more.
+    pub(in crate::cli) fn weaker(&self, next: &Settings) -> Vec<String> {
+        let (old, new) = (&self.config, &next.config);
+        let mut lost = Vec::new();
+        if !old.observe.0 && new.observe.0 {
+            lost.push("observe is true".into());
+        }
+        let gone = |before: &[String], now: &[String]| -> Vec<String> {
+            before.iter().filter(|name| !now.contains(name)).map(|name| format!("{name:?}")).collect()
+        };
+        lost.extend(
+            gone(&old.final_domains, &new.final_domains).iter().map(|name| format!("final_domains lost {name}")),
+        );
+        lost.extend(
+            gone(&old.policy.user_may, &new.policy.user_may).iter().map(|id| format!("policy.user_may lost {id}")),
+        );
+        for (role, before, now) in
+            [("learn", &old.keyring.learn, &new.keyring.learn), ("stamp", &old.keyring.stamp, &new.keyring.stamp)]
+        {
+            lost.extend(narrower(before, now).map(|what| format!("keyring.{role} {what}")));
+        }
+        let set = |settings: &Settings| settings.source.as_ref().map(|(_, text)| bindings(&table(text)));
+        let (before, now) = (set(self).unwrap_or_default(), set(next).unwrap_or_default());
+        lost.extend(before.into_iter().filter(|name| !now.contains(name)).map(|name| format!("{name} is not set")));
+        let more = lost.len().saturating_sub(NAMED);
+        lost.truncate(NAMED);
+        lost.extend((more > 0).then(|| format!("{more} more")));
+        lost
+    }
 }
 
-/// Whether a file sets nothing at all; one that is no TOML is refused before this is asked.
+/// What a role is no longer played for.
+fn narrower(before: &Where, now: &Where) -> Option<String> {
+    match (before, now) {
+        (before, now) if before.is_anywhere() && !now.is_anywhere() => Some("is off".into()),
+        (Where::All(true), Where::Daemons(names)) => Some(format!("is for {names:?} alone")),
+        (Where::Daemons(before), Where::Daemons(_)) => {
+            let lost: Vec<&String> = before.iter().filter(|name| !now.covers(name)).collect();
+            (!lost.is_empty()).then(|| format!("lost {lost:?}"))
+        }
+        _ => None,
+    }
+}
+
+/// The settings of `[policy…]` and `[policies…]` that a file makes, by their names.
+fn bindings(table: &toml::Table) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open: Vec<(String, &toml::Value)> =
+        ["policy", "policies"].into_iter().filter_map(|name| Some((name.to_owned(), table.get(name)?))).collect();
+    // The parser bounds how deep tables nest.
+    while let Some((name, value)) = open.pop() {
+        match value {
+            toml::Value::Table(inner) => open.extend(inner.iter().map(|(key, value)| {
+                let bare = !key.is_empty() && key.bytes().all(|o| o.is_ascii_alphanumeric() || b"-_".contains(&o));
+                let key = if bare { key.clone() } else { format!("{key:?}") };
+                (format!("{name}.{key}"), value)
+            })),
+            // Told by what it lost.
+            _ if name == "policy.user_may" => {}
+            _ => {
+                names.insert(name);
+            }
+        }
+    }
+    names
+}
+
+/// Whether a file sets nothing at all.
 fn is_empty(text: &str) -> bool {
-    text.parse::<toml::Table>().is_ok_and(|table| table.is_empty())
+    table(text).is_empty()
+}
+
+/// What a file sets; one that is no TOML is refused before this is asked.
+fn table(text: &str) -> toml::Table {
+    text.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -173,13 +259,63 @@ mod tests {
             FULL.trim_end().to_owned(),
             format!("{FULL}# the end\n"),
             FULL.replace("[policy]\ninvalid = \"mark\"\n", "# no [policy]\n"),
-            FULL.replace("observe = false\n", ""),
+            FULL.replace("observe = false\n", "observe = true\n"),
             FULL.replace("1000", "10"),
-            "final_domains = [\"example.net\"]\n".to_owned(),
+            "final_domains = [\"example.net\"]\nobserve = false\n".to_owned(),
         ] {
             assert!(becomes(FULL, &text).is_ok(), "{text:?}: {:?}", becomes(FULL, &text));
         }
         assert!(becomes("observe = false", "observe = true").is_ok(), "who ends no line need not begin");
-        assert!(becomes("observe = false\n", "final_domains = [\"example.com\"]\n").is_ok());
+        let observes = "final_domains = [\"example.com\"]\n";
+        assert!(becomes(observes, &format!("{observes}# as before\n")).is_ok(), "it was not set before either");
+    }
+
+    #[test]
+    fn a_file_that_loses_observe_is_refused_and_one_that_sets_it_is_obeyed() {
+        for text in [
+            FULL.replace("observe = false\n", ""),
+            FULL.replace("observe", "# observe"),
+            // A new file, cut between two lines.
+            "final_domains = [\"example.com\", \"example.net\"]\n".to_owned(),
+        ] {
+            assert!(matches!(becomes(FULL, &text), Err(Refused::Observe(_))), "{text:?}");
+        }
+        assert!(becomes(FULL, &FULL.replace("observe = false", "observe = true")).is_ok());
+    }
+
+    #[test]
+    fn what_a_reload_takes_away_is_named_and_what_it_adds_is_not() {
+        const BEFORE: &str = "final_domains = [\"a.example\", \"b.example\"]\nobserve = false\n[policy]\n\
+             invalid = \"quarantine\"\nuser_may = [\"mark\", \"accept\"]\n[policy.domain.\"a.example\"]\n\
+             missing = \"mark\"\n[policy.recipient.\"x@b.example\"]\nmissing = \"quarantine\"\n\
+             [policies.mark]\non_fault = \"reject\"\n[keyring]\nlearn = true\nstamp = [\"one\", \"two\"]\n";
+        let weaker = |now: &str| settings(BEFORE).unwrap().weaker(&settings(now).unwrap());
+        for (line, with, told) in [
+            ("observe = false", "observe = true", "observe is true"),
+            (", \"b.example\"", "", "final_domains lost \"b.example\""),
+            (", \"accept\"", "", "policy.user_may lost \"accept\""),
+            ("invalid = \"quarantine\"\n", "", "policy.invalid is not set"),
+            ("[policy.domain.\"a.example\"]\nmissing = \"mark\"", "", "policy.domain.\"a.example\".missing is not set"),
+            ("x@b.example", "y@b.example", "policy.recipient.\"x@b.example\".missing is not set"),
+            ("on_fault = \"reject\"", "", "policies.mark.on_fault is not set"),
+            ("learn = true", "", "keyring.learn is off"),
+            ("learn = true", "learn = false", "keyring.learn is off"),
+            ("learn = true", "learn = [\"one\"]", "keyring.learn is for [\"one\"] alone"),
+            (", \"two\"]", "]", "keyring.stamp lost [\"two\"]"),
+            ("stamp = [\"one\", \"two\"]", "stamp = []", "keyring.stamp is off"),
+        ] {
+            let now = BEFORE.replace(line, with);
+            assert_ne!(now, BEFORE, "{line}");
+            assert_eq!(weaker(&now), [told], "{line}");
+            assert!(
+                settings(&now).unwrap().weaker(&settings(BEFORE).unwrap()).iter().all(|other| other != told),
+                "{line}"
+            );
+        }
+        assert_eq!(weaker(BEFORE), [""; 0]);
+        let many: Vec<String> = (0..100).map(|n| format!("\"{n}.example\"")).collect();
+        let many = format!("final_domains = [{}]\n", many.join(", "));
+        let lost = settings(&many).unwrap().weaker(&settings("final_domains = [\"0.example\"]\n").unwrap());
+        assert_eq!((lost.len(), lost.last().unwrap().as_str()), (21, "79 more"));
     }
 }
