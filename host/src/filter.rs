@@ -81,6 +81,11 @@ impl Filter {
             true => Arc::clone(&self.verifier),
             false => Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?),
         };
+        let roles = match self.roles.serves(&config, &self.config) {
+            true => Arc::clone(&self.roles),
+            false => Arc::new(Roles::open(&config, &self.limits).await?),
+        };
+        // Last, since it changes what the snapshot in force has too: nothing fails after it.
         let same = Custody::opens_alike(&config, &self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
             (true, _) => None,
@@ -89,10 +94,6 @@ impl Filter {
                 Some(Arc::clone(custody))
             }
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
-        };
-        let roles = match self.roles.serves(&config, &self.config) {
-            true => Arc::clone(&self.roles),
-            false => Arc::new(Roles::open(&config, &self.limits).await?),
         };
         let warned = Arc::clone(&self.warned);
         let limits = Arc::clone(&self.limits);

@@ -17,7 +17,7 @@ use super::daemon::settings::Settings;
 use super::daemon::signals::{Signals, Wish};
 use super::daemon::watchdog::{self, UnderWay, Watched};
 use super::{Context, exit, fail};
-use crate::config::{Limits, Where};
+use crate::config::{Config, Limits, Where};
 use crate::custody::Custody;
 use crate::files;
 use crate::filter::Filter;
@@ -52,7 +52,7 @@ async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> 
     };
     let config = settings.config.clone();
     let mut locks = BTreeMap::new();
-    lock(&mut locks, &filter)?;
+    lock(&mut locks, &config)?;
     let listeners = Listener::bind(&config.milter)?;
     for listener in &listeners {
         tracing::info!("listening on {}", listener.local());
@@ -75,8 +75,12 @@ async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> 
             _ = signals.stop() => break,
             new = apart(renew(context.clone(), settings.clone(), old)) => new,
         };
+        // The lock of the state_dir in force is held, so for the same one nothing fails any more.
         let new = new.unwrap_or_else(|e| Err(e.into()));
-        match new.and_then(|(next, filter)| lock(&mut locks, &filter).map(|()| (next, filter)).map_err(Failure::from)) {
+        match new.and_then(|(next, filter)| {
+            lock(&mut locks, &next.config)?;
+            Ok((next, filter))
+        }) {
             Ok((next, filter)) => {
                 if next.config.milter != config.milter {
                     tracing::warn!("the [milter] section changed: restart to listen elsewhere");
@@ -135,9 +139,9 @@ fn take_over(sender: &watch::Sender<Arc<Watched<Filter>>>, filter: Arc<Watched<F
 }
 
 /// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
-fn lock(locks: &mut BTreeMap<PathBuf, File>, filter: &Filter) -> Result<(), String> {
-    let dir = &filter.config().state_dir.0;
-    if filter.custody().is_none() || locks.contains_key(dir) {
+fn lock(locks: &mut BTreeMap<PathBuf, File>, config: &Config) -> Result<(), String> {
+    let dir = &config.state_dir.0;
+    if config.final_domains.is_empty() || locks.contains_key(dir) {
         return Ok(());
     }
     let path = dir.join("filter.lock");
