@@ -14,6 +14,7 @@ use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::server::{GUESS, HOST, SEQ, Server, config, question, say};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 /// What is read until the other side closes, and after how long it does.
 async fn until_closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> (Vec<u8>, Duration) {
@@ -317,6 +318,41 @@ async fn files_that_make_no_server_are_refused_with_the_way_out() {
         let error = Config::parse(&format!("[authority.tls]\n{half}"), Path::new("x")).unwrap_err().to_string();
         assert!(error.contains("both certificate and key"), "{error}");
     }
+    authority.close().await;
+}
+
+#[tokio::test]
+async fn each_socket_and_each_door_of_tls_tells_for_itself_whether_its_loop_turns() {
+    const SHORT: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(60);
+    let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
+    let mut config = config(dir.path(), &root);
+    config.authority.listen = vec!["127.0.0.1:0".parse().unwrap(); 2];
+    let authority = Arc::new(Authority::open(&config, &Arc::new(Limits::default())).await.unwrap());
+    let (mut sockets, streams) = loop {
+        // The port that UDP was given may be taken on TCP.
+        let sockets = authority.bind().await.unwrap();
+        if let Ok(Some(streams)) = authority.bind_streams(&config, &sockets).await {
+            break (sockets, streams);
+        }
+    };
+    let (udp, tls) = (authority.pulses(), streams.pulses());
+    assert_eq!((udp.len(), tls.len()), (2, 2));
+    let stop = CancellationToken::new();
+    // The loops of the other socket, and those of TLS, do not turn.
+    let _unserved = sockets.pop().unwrap();
+    let serving = tokio::spawn(Arc::clone(&authority).serve(sockets, stop.clone()));
+    for _ in 0..3 {
+        assert!(udp[0].beats(LONG).await);
+        for pulse in [&udp[1], &tls[0], &tls[1]] {
+            assert!(!pulse.beats(SHORT).await, "others do not answer for it");
+        }
+    }
+    let streaming = tokio::spawn(Arc::clone(&authority).serve_streams(streams, stop.clone()));
+    assert!(tls[0].beats(LONG).await && tls[1].beats(LONG).await && !udp[1].beats(SHORT).await);
+    stop.cancel();
+    serving.await.unwrap();
+    streaming.await.unwrap();
     authority.close().await;
 }
 

@@ -16,6 +16,7 @@ use super::issue::{KeyState, state};
 use super::{Authority, Error};
 use crate::proto::key::VerifyKey;
 use crate::proto::wire::{self, Credential, DATAGRAM_MAX, Reason, Request, STREAM_MAX, Status};
+use crate::pulse::Pulse;
 use crate::store::{self, KeyRow};
 
 /// What a question came over.
@@ -64,10 +65,10 @@ impl Authority {
     /// at hand are finished.
     pub async fn serve(self: Arc<Self>, sockets: Vec<UdpSocket>, shutdown: CancellationToken) {
         let tasks = TaskTracker::new();
-        for socket in sockets {
-            let socket = Arc::new(socket);
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let (socket, pulse) = (Arc::new(socket), self.pulses.get(number).cloned().unwrap_or_default());
             for _ in 0..self.limits.answers_at_once.max(1) {
-                tasks.spawn(self.clone().answer_on(socket.clone(), shutdown.clone()));
+                tasks.spawn(self.clone().answer_on(socket.clone(), pulse.clone(), shutdown.clone()));
             }
         }
         tasks.spawn(self.clone().write_counts_often(shutdown.clone()));
@@ -77,14 +78,14 @@ impl Authority {
         self.write_counts_or_warn().await;
     }
 
-    async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, shutdown: CancellationToken) {
+    async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, pulse: Arc<Pulse>, shutdown: CancellationToken) {
         // One octet more than a datagram may have, so that one that is too long shows.
         let mut rooms = vec![[0; DATAGRAM_MAX + 1]; self.limits.answers_together.max(1)];
         loop {
             let Some((first, others)) = rooms.split_first_mut() else { return };
             let received = tokio::select! {
                 () = shutdown.cancelled() => return,
-                never = self.pulse.answer() => match never {},
+                never = pulse.answer() => match never {},
                 received = socket.recv_from(first) => received,
             };
             let mut received = match received {

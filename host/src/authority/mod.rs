@@ -252,8 +252,8 @@ pub struct Authority {
     troubled: AtomicBool,
     /// Stands in where an address has too few keys, so that each question costs the same work.
     dummy: VerifyKey,
-    /// Answered by whoever waits for questions over UDP.
-    pulse: Arc<Pulse>,
+    /// One for each of `listen`, answered by the loops that wait for questions on its UDP socket.
+    pulses: Vec<Arc<Pulse>>,
 }
 
 impl Authority {
@@ -303,7 +303,7 @@ impl Authority {
             forged: Mutex::new(Counts::new(limits.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
-            pulse: Arc::default(),
+            pulses: config.authority.listen.iter().map(|_| Arc::default()).collect(),
         };
         authority.warn_of_short_avt();
         Ok(authority)
@@ -314,9 +314,9 @@ impl Authority {
         &self.domains
     }
 
-    /// What tells whether somebody waits for questions over UDP.
-    pub fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.pulse)
+    /// What tells of each UDP socket, in the order of [`Authority::bind`], whether any of its loops waits for questions.
+    pub fn pulses(&self) -> Vec<Arc<Pulse>> {
+        self.pulses.clone()
     }
 
     /// Closes the table; from then on every answer is `e=temp`.

@@ -21,6 +21,7 @@ use super::{Authority, Error};
 use crate::config::Config;
 use crate::proto::network::network;
 use crate::proto::wire::STREAM_MAX;
+use crate::pulse::Pulse;
 use crate::tls::Acceptor;
 
 /// How long taking leave may take: whoever does not listen any more misses nothing.
@@ -34,7 +35,7 @@ const STREAMS_LEAST: usize = 64;
 /// The doors of TLS, and who sits behind them.
 #[derive(Debug)]
 pub struct Streams {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Arc<Pulse>)>,
     acceptor: Acceptor,
     pub(super) fetch: Option<Fetch>,
     seats: Seats,
@@ -44,6 +45,11 @@ impl Streams {
     /// Reads the certificate again if its files changed.
     pub fn renew(&self) {
         self.acceptor.renew();
+    }
+
+    /// What tells of each door whether its loop waits for connections.
+    pub fn pulses(&self) -> Vec<Arc<Pulse>> {
+        self.listeners.iter().map(|(_, pulse)| Arc::clone(pulse)).collect()
     }
 }
 
@@ -143,7 +149,7 @@ impl Authority {
         for (socket, address) in sockets.iter().zip(&self.listen) {
             let failed = |source| Error::ListenTls { address: *address, source };
             let place = socket.local_addr().map_err(failed)?;
-            listeners.push(TcpListener::bind(place).await.map_err(failed)?);
+            listeners.push((TcpListener::bind(place).await.map_err(failed)?, Arc::default()));
         }
         let seats = Seats::new(room_for(self.limits.streams), self.limits.streams_per_network);
         Ok(Some(Arc::new(Streams { listeners, acceptor, fetch, seats })))
@@ -169,11 +175,12 @@ impl Authority {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) {
-        let Some(listener) = streams.listeners.get(door) else { return };
+        let Some((listener, pulse)) = streams.listeners.get(door) else { return };
         let mut troubled = false;
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => return,
+                never = pulse.answer() => match never {},
                 accepted = listener.accept() => accepted,
             };
             match accepted {

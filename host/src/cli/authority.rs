@@ -136,12 +136,14 @@ async fn start(context: &Context, mut signals: Signals) -> Result<(), Failure> {
         }
     };
     let serving = async { tokio::join!(authority.clone().serve(sockets, shutdown.clone()), posting) };
+    let doors = streams.iter().flat_map(|streams| streams.pulses());
+    let pulses = authority.pulses().into_iter().chain(doors).collect();
     let certificates = streams.clone();
     let streaming = streams.map(|streams| tokio::spawn(authority.clone().serve_streams(streams, shutdown.clone())));
     tokio::pin!(serving);
     // Nothing of a message is under way here.
     let under_way = Arc::new(UnderWay::new(Duration::MAX));
-    let feeding = tokio::spawn(watchdog::feed(supervisor.clone(), vec![authority.pulse()], Arc::clone(&under_way)));
+    let feeding = tokio::spawn(watchdog::feed(supervisor.clone(), pulses, Arc::clone(&under_way)));
     supervisor.ready().await;
     let name = tokio::select! {
         _ = &mut serving => "itself",
