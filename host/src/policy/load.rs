@@ -1,8 +1,8 @@
 //! Loads every policy that is bound or configured, all of them or none.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -27,6 +27,15 @@ impl Drop for GiveUp {
     }
 }
 
+/// What the policies of before leave to those that take their place.
+struct Former {
+    /// Where each component came from.
+    origins: BTreeMap<String, Origin>,
+    sandbox: Arc<Sandbox>,
+    threads: Arc<Threads>,
+    loading: Arc<Mutex<()>>,
+}
+
 impl Policies {
     /// Loads every policy that is bound or configured, and checks that each fits. It reads files, waits for trials and
     /// compiles: never on a thread that serves others, see [`Policies::load_apart`].
@@ -36,7 +45,7 @@ impl Policies {
         limits: &Arc<Limits>,
         trial: &Trial,
     ) -> Result<Policies, Error> {
-        load(bindings, modules, &BTreeMap::new(), limits, trial, &AtomicBool::new(false))
+        load(bindings, modules, None, limits, trial, &AtomicBool::new(false))
     }
 
     /// The same on a thread of its own. Where this is dropped, the process that tries a component is ended at once and waited
@@ -47,11 +56,11 @@ impl Policies {
         limits: &Arc<Limits>,
         trial: &Trial,
     ) -> Result<Policies, Error> {
-        load_apart(bindings, modules, BTreeMap::new(), limits, trial).await
+        load_apart(bindings, modules, None, limits, trial).await
     }
 
     /// What takes the place of these after a change of the configuration or of files, under the same limits; loaded like
-    /// [`Policies::load_apart`].
+    /// [`Policies::load_apart`]. Both share one sandbox, so that no more address space is reserved, and its threads.
     ///
     /// # Errors
     /// Also where a file is gone that a component of these came from, and the shipped one would take its place. Another
@@ -62,15 +71,20 @@ impl Policies {
         modules: &BTreeMap<String, Module>,
         trial: &Trial,
     ) -> Result<Policies, Error> {
-        let origins = self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())).collect();
-        load_apart(bindings, modules, origins, &self.limits, trial).await
+        let former = Former {
+            origins: self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())).collect(),
+            sandbox: Arc::clone(&self.sandbox),
+            threads: Arc::clone(&self.threads),
+            loading: Arc::clone(&self.loading),
+        };
+        load_apart(bindings, modules, Some(former), &self.limits, trial).await
     }
 }
 
 async fn load_apart(
     bindings: &config::Policy,
     modules: &BTreeMap<String, Module>,
-    former: BTreeMap<String, Origin>,
+    former: Option<Former>,
     limits: &Arc<Limits>,
     trial: &Trial,
 ) -> Result<Policies, Error> {
@@ -81,7 +95,7 @@ async fn load_apart(
     let (done, loaded) = oneshot::channel();
     let work = move || {
         // Nobody waits any more where it was given up.
-        let _ = done.send(load(&bindings, &modules, &former, &limits, &trial, &given_up));
+        let _ = done.send(load(&bindings, &modules, former.as_ref(), &limits, &trial, &given_up));
     };
     let setup = |text: String| Error::Setup(text);
     thread::Builder::new()
@@ -95,7 +109,7 @@ async fn load_apart(
 fn load(
     bindings: &config::Policy,
     modules: &BTreeMap<String, Module>,
-    former: &BTreeMap<String, Origin>,
+    former: Option<&Former>,
     limits: &Arc<Limits>,
     trial: &Trial,
     given_up: &AtomicBool,
@@ -103,7 +117,13 @@ fn load(
     if !bindings.dir.as_os_str().is_empty() {
         std::fs::read_dir(&bindings.dir).map_err(|source| Error::Dir { path: bindings.dir.clone(), source })?;
     }
-    let sandbox = Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?);
+    let sandbox = match former {
+        Some(former) => Arc::clone(&former.sandbox),
+        None => Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?),
+    };
+    // The sandbox has room for one thread that loads.
+    let loading = former.map(|former| Arc::clone(&former.loading)).unwrap_or_default();
+    let alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
     let tried = |octets: &[u8], digest: &str| trial.run(octets, digest, limits, given_up);
     let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
     let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
@@ -113,7 +133,7 @@ fn load(
         if given_up.load(Ordering::Relaxed) {
             return Err(Error::GivenUp);
         }
-        let (module, former) = (modules.get(id), former.get(id));
+        let (module, former) = (modules.get(id), former.and_then(|former| former.origins.get(id)));
         let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, module, former, limits, &tried)?);
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
@@ -123,8 +143,14 @@ fn load(
     for id in modules.keys() {
         shelve(id)?;
     }
-    let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue)
-        .map_err(|e| Error::Setup(e.to_string()))?;
+    drop(alone);
+    let threads = match former {
+        Some(former) => Arc::clone(&former.threads),
+        None => {
+            let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue);
+            Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?)
+        }
+    };
     let all = loaded.into_values().collect();
-    Ok(Policies { bound, all, threads, sandbox, limits: Arc::clone(limits) })
+    Ok(Policies { bound, all, threads, sandbox, loading, limits: Arc::clone(limits) })
 }

@@ -4,7 +4,7 @@
 //! never an acceptance; its words are made safe; and a silent drop is held back where it is not allowed.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -222,8 +222,11 @@ impl std::fmt::Display for Listed {
 pub struct Policies {
     bound: Bound,
     all: Vec<Arc<Shelved>>,
-    threads: Threads,
+    /// Shared with the policies of before and after a reload, as the next two are.
+    threads: Arc<Threads>,
     sandbox: Arc<Sandbox>,
+    /// Held by the thread that loads.
+    loading: Arc<Mutex<()>>,
     limits: Arc<Limits>,
 }
 

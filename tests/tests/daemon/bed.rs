@@ -142,6 +142,13 @@ impl Running {
         self.0.try_wait().unwrap().is_none()
     }
 
+    /// Octets of its address space (proc(5), `VmSize`).
+    pub fn address_space(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+    }
+
     /// Waits until it handles this signal itself (proc(5), `SigCgt`).
     pub fn until_it_handles(&mut self, number: u32) {
         let file = format!("/proc/{}/status", self.0.id());

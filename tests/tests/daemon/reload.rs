@@ -68,6 +68,21 @@ async fn a_configuration_that_is_gone_empty_cut_or_no_file_leaves_the_old_one_in
 }
 
 #[test]
+fn reloads_reserve_no_more_address_space() {
+    let bed = Bed::new();
+    let filter = bed.filter();
+    bed.until_it_listens();
+    let before = filter.address_space();
+    assert!(before > 20 << 30, "{before}: the sandbox has its memories");
+    for number in 1..=4 {
+        filter.signal("HUP");
+        bed.until_said("reloaded: the next message", number);
+        let now = filter.address_space();
+        assert!(now < before + (4 << 30), "{before} {now}");
+    }
+}
+
+#[test]
 fn a_reload_says_what_became_weaker_and_what_is_in_force() {
     let bed = Bed::new();
     let filter = bed.filter();
