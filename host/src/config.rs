@@ -19,7 +19,7 @@ mod limits;
 mod policy;
 
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
-pub use limits::Limits;
+pub use limits::{Limits, PolicyOutline};
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
 
 /// Why a configuration was refused.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+mod outline;
+
+pub use outline::PolicyOutline;
+
 /// Every bound of the program, each with its reason. Not configurable, unless a setting of the same name says so.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -108,6 +112,8 @@ pub struct Limits {
     pub policy_time: Duration,
     /// Memory of one policy instance, in octets.
     pub policy_memory: usize,
+    /// What a component may be made of.
+    pub policy_outline: PolicyOutline,
     /// Octets that a policy may hand back in one call.
     pub policy_result: usize,
     /// Octets of a policy's text that are kept.
@@ -142,6 +148,10 @@ pub struct Limits {
     pub policy_trial_time: Duration,
     /// Address space of the process that tries a component, in octets: the program itself and its compiler take 150 MiB.
     pub policy_trial_memory: usize,
+    /// Octets of the answer of the process that tries a component; they fit into a pipe at once.
+    pub policy_trial_answer: u64,
+    /// Digests that are remembered of components that passed their trial; a server has some ten.
+    pub policy_trials_known: usize,
     /// Octets of native stack that a policy may use; its own memory holds most of what it works on.
     pub policy_stack: usize,
     /// INVALIDKEY answers of our AS to one /24 or /56 in ten seconds; right proofs are always answered.
@@ -371,6 +381,7 @@ impl Default for Limits {
             cache_unverified_for: Duration::from_secs(5),
             policy_time: Duration::from_millis(10),
             policy_memory: 16 * 1024 * 1024,
+            policy_outline: PolicyOutline::default(),
             policy_result: 64 * 1024,
             policy_text: 400,
             log_octets: 1024 * 1024,
@@ -387,6 +398,8 @@ impl Default for Limits {
             policy_compile: Duration::from_secs(20),
             policy_trial_time: Duration::from_secs(2),
             policy_trial_memory: 512 * 1024 * 1024,
+            policy_trial_answer: 1_024,
+            policy_trials_known: 1_024,
             policy_stack: 256 * 1024,
             invalid_answers: 50,
             invalid_networks: 65_536,

@@ -15,7 +15,7 @@ pub(crate) mod contract;
 mod outline;
 mod ticker;
 
-use bounds::{Bounds, Exceeded, TABLE_ELEMENTS};
+use bounds::{Bounds, Exceeded};
 use contract::{Decision, Description, Facts, INTERFACE, Value};
 use ticker::{TICK, Ticker};
 
@@ -180,7 +180,8 @@ impl Sandbox {
     }
 
     fn store(&self) -> Store<Bounds> {
-        let mut store = Store::new(&self.engine, Bounds::new(self.limits.policy_memory));
+        let mut store =
+            Store::new(&self.engine, Bounds::new(self.limits.policy_memory, self.limits.policy_outline.elements));
         store.limiter(|bounds| bounds);
         store.set_hostcall_fuel(self.limits.policy_result);
         store
@@ -190,7 +191,9 @@ impl Sandbox {
         let limits = &self.limits;
         let text = match (error.downcast_ref::<Trap>(), error.downcast_ref::<Exceeded>()) {
             (_, Some(Exceeded::Memory)) => format!("wanted more than {} MiB of memory", limits.policy_memory >> 20),
-            (_, Some(exceeded)) => exceeded.to_string(),
+            (_, Some(Exceeded::Elements)) => {
+                format!("wanted more than {} table elements", limits.policy_outline.elements)
+            }
             (Some(Trap::Interrupt), _) => format!("ran longer than {} ms", limits.policy_time.as_millis()),
             (Some(Trap::StackOverflow), _) => "used up its stack".into(),
             (Some(trap), _) => format!("trapped: {trap}"),
@@ -234,7 +237,7 @@ pub(super) fn rehearse(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
 }
 
 /// Refuses what is no policy by its make-up, at no cost.
-pub(super) fn check_outline(octets: &[u8]) -> Result<(), Refused> {
+pub(super) fn check_outline(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
     if !octets.starts_with(b"\0asm") {
         return Err(Refused::Compile("it is not WebAssembly at all".into()));
     }
@@ -242,7 +245,7 @@ pub(super) fn check_outline(octets: &[u8]) -> Result<(), Refused> {
         let text = "it is a core module, of which `addrauth policy build` makes a component";
         return Err(Refused::Compile(text.into()));
     }
-    outline::check(octets).map(drop)
+    outline::check(octets, limits).map(drop)
 }
 
 /// Compiles on a thread of its own, so that a component made to be slow to compile ends in an error: Cranelift cannot be
@@ -254,7 +257,7 @@ fn prepare_apart(
     stack: usize,
     most: Duration,
 ) -> Result<Guest, Refused> {
-    check_outline(octets)?;
+    check_outline(octets, limits)?;
     let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy_text);
     let (done, prepared) = sync_channel(1);
     thread::Builder::new()
@@ -329,7 +332,7 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(PARTS)
         .max_memory_size(limits.policy_memory)
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(limits.policy_outline.elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(parts);

@@ -25,12 +25,8 @@ mod child;
 
 pub use child::answer;
 
-/// Digests of components that passed; a server has some ten.
-const PASSED: usize = 1_024;
 /// Between two looks whether the child is done: it takes some 50 ms.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Octets of the child's answer; they fit into a pipe at once.
-const ANSWER: u64 = 1_024;
 /// How the answer of a child begins that could compile it; the component's digest follows.
 const PASSES: &str = "passes ";
 /// How the answer begins that says why it cannot be compiled.
@@ -81,13 +77,13 @@ impl Trial {
         limits: &Limits,
         given_up: &AtomicBool,
     ) -> Result<(), Refused> {
-        check_outline(octets)?;
+        check_outline(octets, limits)?;
         let Some(tester) = &self.child else { return Ok(()) };
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         if passed().contains(digest) {
             return Ok(());
         }
-        let untold = |e: std::io::Error| Refused::Untried(format!("{}: {e}", tester.program.display()));
+        let untold = |e: std::io::Error| Refused::Untried(tester.untold(&e));
         let mut child = tester.spawn(octets).map_err(untold)?;
         let begin = Instant::now();
         let status = loop {
@@ -108,9 +104,9 @@ impl Trial {
                 }
             }
         };
-        verdict(&said(&mut child), status, digest, limits)?;
+        verdict(&said(&mut child, limits.policy_trial_answer), status, digest, limits)?;
         let mut passed = passed();
-        if passed.len() >= PASSED {
+        if passed.len() >= limits.policy_trials_known {
             passed.clear();
         }
         passed.insert(digest.to_owned());
@@ -119,6 +115,15 @@ impl Trial {
 }
 
 impl Tester {
+    /// Why no child could be had, and the way out where the system has no such program.
+    fn untold(&self, error: &std::io::Error) -> String {
+        let way = match self.program.starts_with("/proc") && error.kind() == std::io::ErrorKind::NotFound {
+            true => ". This program finds itself there: mount /proc where it runs (in its chroot or container)",
+            false => "",
+        };
+        format!("{}: {error}{way}", self.program.display())
+    }
+
     fn spawn(&self, octets: &[u8]) -> std::io::Result<Child> {
         // In memory: nothing has to be written while the child reads, and no directory has to be writable.
         let mut file = std::fs::File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
@@ -130,12 +135,12 @@ impl Tester {
     }
 }
 
-/// The answer of a child that has ended.
-fn said(child: &mut Child) -> String {
+/// The answer of a child that has ended, so many octets of it at most.
+fn said(child: &mut Child, most: u64) -> String {
     let mut octets = Vec::new();
     if let Some(out) = &mut child.stdout {
         // What cannot be read is no answer, and no answer is a refusal.
-        let _ = out.take(ANSWER).read_to_end(&mut octets);
+        let _ = out.take(most).read_to_end(&mut octets);
     }
     String::from_utf8_lossy(&octets).into_owned()
 }

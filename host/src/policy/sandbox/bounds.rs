@@ -2,9 +2,6 @@
 
 use wasmtime::ResourceLimiter;
 
-/// Elements of all tables together: function pointers. A large policy has hundreds.
-pub(super) const TABLE_ELEMENTS: usize = 20_000;
-
 /// What is left for one store. A growth beyond it traps: no guest goes on without what it asked for.
 pub(super) struct Bounds {
     memory: usize,
@@ -16,14 +13,14 @@ pub(super) struct Bounds {
 pub(super) enum Exceeded {
     #[error("wanted more memory than a policy may have")]
     Memory,
-    #[error("wanted more than {TABLE_ELEMENTS} table elements")]
+    #[error("wanted more table elements than a policy may have")]
     Elements,
 }
 
 impl Bounds {
-    /// Octets of all memories together, those that the component begins with included.
-    pub(super) fn new(memory: usize) -> Bounds {
-        Bounds { memory, elements: TABLE_ELEMENTS }
+    /// Octets of all memories together, and elements of all tables, those that the component begins with included.
+    pub(super) fn new(memory: usize, elements: usize) -> Bounds {
+        Bounds { memory, elements }
     }
 }
 

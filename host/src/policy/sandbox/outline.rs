@@ -7,18 +7,7 @@
 use wasmtime::wasmparser::{Encoding, Parser, Payload};
 
 use super::Refused;
-
-/// Core modules and inner components. A policy has one to four modules, and one inner component for each interface.
-const PARTS: u32 = 16;
-/// Instances of modules and components, and what one section of them lists. A policy has some ten.
-const INSTANCES: u32 = 256;
-/// Types of the component model, and those of core modules. A policy has some fifty.
-const TYPES: u32 = 10_000;
-/// Functions of all core modules together. A large policy has a few thousand; each costs the compiler 10 us and some KB,
-/// however short it is.
-const FUNCTIONS: u32 = 20_000;
-/// Everything else that a section lists: imports, exports, globals, segments, aliases.
-const ITEMS: u32 = 50_000;
+use crate::config::Limits;
 
 /// What a component holds, summed over all of its parts.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,7 +20,7 @@ pub(super) struct Outline {
 }
 
 /// Says what of a component is not a policy's, in words that end the sentence "it …"; linear in its length.
-pub(super) fn check(octets: &[u8]) -> Result<Outline, Refused> {
+pub(super) fn check(octets: &[u8], limits: &Limits) -> Result<Outline, Refused> {
     let mut outline = Outline::default();
     // For each part that is open, the outermost first: whether it is a component.
     let mut open = Vec::new();
@@ -57,17 +46,29 @@ pub(super) fn check(octets: &[u8]) -> Result<Outline, Refused> {
                 return Err(Refused::Outline("nests components that hold or instantiate others".into()));
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                (add(&mut outline.parts, 1), PARTS, "modules and components")
+                (add(&mut outline.parts, 1), limits.policy_outline.parts, "modules and components")
             }
-            Payload::InstanceSection(list) => (add(&mut outline.instances, list.count()), INSTANCES, "instances"),
+            Payload::InstanceSection(list) => {
+                (add(&mut outline.instances, list.count()), limits.policy_outline.instances, "instances")
+            }
             Payload::ComponentInstanceSection(list) => {
-                (add(&mut outline.instances, list.count()), INSTANCES, "instances")
+                (add(&mut outline.instances, list.count()), limits.policy_outline.instances, "instances")
             }
-            Payload::ComponentTypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
-            Payload::CoreTypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
-            Payload::TypeSection(list) => (add(&mut outline.types, list.count()), TYPES, "types"),
-            Payload::FunctionSection(list) => (add(&mut outline.functions, list.count()), FUNCTIONS, "functions"),
-            other => (add(&mut outline.items, listed(other)), ITEMS, "imports, exports, globals and segments"),
+            Payload::ComponentTypeSection(list) => {
+                (add(&mut outline.types, list.count()), limits.policy_outline.types, "types")
+            }
+            Payload::CoreTypeSection(list) => {
+                (add(&mut outline.types, list.count()), limits.policy_outline.types, "types")
+            }
+            Payload::TypeSection(list) => (add(&mut outline.types, list.count()), limits.policy_outline.types, "types"),
+            Payload::FunctionSection(list) => {
+                (add(&mut outline.functions, list.count()), limits.policy_outline.functions, "functions")
+            }
+            other => (
+                add(&mut outline.items, listed(other)),
+                limits.policy_outline.items,
+                "imports, exports, globals and segments",
+            ),
         };
         if count > most {
             return Err(Refused::Outline(format!("has {count} {what}, and may have {most}")));
@@ -112,8 +113,15 @@ mod tests {
     #[test]
     fn a_policy_is_far_from_every_bound() {
         for octets in shipped() {
-            let Outline { parts, instances, types, functions, items } = check(&octets).unwrap();
-            let all = [(parts, PARTS), (instances, INSTANCES), (types, TYPES), (functions, FUNCTIONS), (items, ITEMS)];
+            let limits = Limits::default();
+            let Outline { parts, instances, types, functions, items } = check(&octets, &limits).unwrap();
+            let all = [
+                (parts, limits.policy_outline.parts),
+                (instances, limits.policy_outline.instances),
+                (types, limits.policy_outline.types),
+                (functions, limits.policy_outline.functions),
+                (items, limits.policy_outline.items),
+            ];
             assert!(all.iter().all(|(count, most)| (1..=most / 4).contains(count)), "{all:?}");
         }
     }
@@ -122,7 +130,7 @@ mod tests {
     fn what_is_cut_off_anywhere_is_refused_and_nothing_panics() {
         let [octets, ..] = &shipped()[..] else { panic!("none ships") };
         for length in (9..octets.len()).step_by(97) {
-            let cut = check(&octets[..length]);
+            let cut = check(&octets[..length], &Limits::default());
             // The names at the end may be cut off between two sections.
             assert!(length > octets.len() / 2 || matches!(cut, Err(Refused::Compile(_))), "{length}");
         }
@@ -130,10 +138,11 @@ mod tests {
 
     #[test]
     fn one_beyond_each_bound_is_refused_and_what_lies_in_different_parts_is_summed() {
+        let limits = Limits::default();
         let module = |functions: usize| format!("(core module {})", "(func)".repeat(functions));
-        let most = usize::try_from(FUNCTIONS).unwrap();
-        let types = "(type u8)".repeat(usize::try_from(TYPES).unwrap());
-        let parts = usize::try_from(PARTS).unwrap();
+        let most = usize::try_from(limits.policy_outline.functions).unwrap();
+        let types = "(type u8)".repeat(usize::try_from(limits.policy_outline.types).unwrap());
+        let parts = usize::try_from(limits.policy_outline.parts).unwrap();
         let component = "(component (type u8))";
         let cases = [
             (format!("{} {}", module(most - 1), module(1)), true),
@@ -151,7 +160,7 @@ mod tests {
         for (text, good) in cases {
             let octets = wat::parse_str(format!("(component {text})")).unwrap();
             let shown: String = text.chars().take(80).collect();
-            match check(&octets) {
+            match check(&octets, &limits) {
                 Ok(_) => assert!(good, "{shown}"),
                 Err(Refused::Outline(_)) => assert!(!good, "{shown}"),
                 Err(why) => panic!("{shown}: {why}"),

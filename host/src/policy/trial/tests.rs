@@ -67,6 +67,12 @@ fn a_program_that_is_not_there_or_another_one_is_a_refusal() {
 }
 
 #[test]
+fn where_there_is_no_proc_the_way_out_is_told() {
+    let refused = run(&Trial::by("/proc/nowhere/exe", ["try"]), &Limits::default()).unwrap_err().to_string();
+    assert!(refused.contains("could not be tried") && refused.contains("mount /proc"), "{refused}");
+}
+
+#[test]
 fn a_child_gets_the_component_and_no_environment() {
     let dir = tempfile::tempdir().unwrap();
     // A shell makes these three by itself.
