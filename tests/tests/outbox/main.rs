@@ -10,13 +10,13 @@ use addrauth::case::*;
 use addrauth::cli::demo::mailbox::Mailbox;
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
-use addrauth::filter::Filter;
 use addrauth::outbox::Turn;
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth_tests::postfix::{Bed, Kind};
 use mail_parser::{MessageParser, MimeHeaders, PartType};
+
+mod texts;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
 
@@ -479,45 +479,4 @@ async fn a_full_outbox_permits_no_report_and_the_journal_says_why() {
     custody.keep(other, None).await;
     let note = custody.journal(1).await.unwrap()[0].entry.note.clone();
     assert_eq!(note, "no report to the sender: the sender asked for none");
-}
-
-#[tokio::test]
-async fn texts_are_read_again_all_of_them_or_none() {
-    let (dir, texts, server) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Script::default().start());
-    let mut config = config(dir.path(), server.address);
-    config.notices.templates = texts.path().to_owned();
-    let custody = Custody::open(&config, &Arc::new(Limits::default())).await.unwrap();
-    std::fs::write(texts.path().join("report.txt"), "Subject: Nope\n\nTo {recipients} and no further.\n").unwrap();
-    custody.reload(&config).unwrap();
-    std::fs::write(texts.path().join("notice.txt"), "Subject: {nothing}\n\nx\n").unwrap();
-    let error = custody.reload(&config).unwrap_err().to_string();
-    assert!(error.contains("notice.txt") && error.contains("{nothing}"), "{error}");
-    assert!(Custody::open(&config, &Arc::new(Limits::default())).await.is_err(), "nor does it start with it");
-    custody.keep(case("alice@x.example", &["bob@example.com", "carol@example.com"]), None).await;
-    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
-    let text = server.text();
-    assert!(text.contains("Subject: Nope\r\n") && text.contains("carol@example.com and no further."), "{text}");
-}
-
-#[tokio::test]
-async fn a_reload_that_fails_leaves_the_texts_alone_and_one_that_does_not_brings_the_new_ones() {
-    let (dir, texts, server) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Script::default().start());
-    let mut config = Config { final_domains: vec!["example.com".into()], ..config(dir.path(), server.address) };
-    config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
-    config.notices.templates = texts.path().to_owned();
-    let filter = Filter::open(config.clone(), Arc::default(), Trial::waived()).await.unwrap();
-    std::fs::write(texts.path().join("report.txt"), "Subject: Nope\n\nTo {recipients} and no further.\n").unwrap();
-    // The texts are good, but nobody can stamp: there is no secret half.
-    let mut stamps = config.clone();
-    stamps.keyring.stamp = addrauth::config::Where::All(true);
-    assert!(matches!(filter.reload(stamps).await, Err(addrauth::filter::Error::Keyring(_))));
-    let custody = filter.custody().unwrap();
-    custody.keep(case("alice@x.example", &["bob@example.com", "carol@example.com"]), None).await;
-    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
-    let text = server.text();
-    assert!(text.contains("carol@example.com") && !text.contains("Subject: Nope"), "{text}");
-    assert!(filter.reload(config).await.is_ok());
-    custody.keep(case("dave@x.example", &["bob@example.com", "carol@example.com"]), None).await;
-    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
-    assert!(server.text().contains("Subject: Nope"), "{}", server.text());
 }
