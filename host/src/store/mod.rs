@@ -129,7 +129,7 @@ pub enum Error {
     },
     /// The file is not the one that was opened.
     #[error(
-        "{path} was removed or replaced while it was in use, so what is written to the old file is found by nobody. The file that is there now is opened. Stop addrauth before a database is removed, moved or restored; to have the old one back, stop it, and put that in place with its -wal"
+        "{path} was removed or replaced while it was in use, so what is written to the old file is found by nobody. A daemon that runs makes no empty one in its place: it answers and decides nothing that rests on it until a database that holds something is there. Stop addrauth before a database is removed, moved or restored; put the old one or a backup in place with its -wal, and start it again. Where none is there, the start makes an empty one"
     )]
     Moved {
         /// The file.

@@ -6,13 +6,17 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::SqlitePool;
 
-use super::opened::{Files, Opened};
+use super::opened::{EMPTY, Files, Look, Opened};
 use crate::store::plan::Plan;
 use crate::store::rights::is_damage;
 use crate::store::{Error, Opening};
+
+/// How long a file that was put in place of an open one must stand still before it is opened: a copy may be under way.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// An open database.
 #[derive(Clone, Debug)]
@@ -68,7 +72,8 @@ impl Database {
 
     /// Whether the file that is open is the one at its path, log included. For a verb whose answer others rest on, before it
     /// reads and after it has committed: in a file that was removed or replaced meanwhile nobody finds it again. Where it is
-    /// not, the file that is there now is opened, or an empty one made, and verbs fail until that is done. After
+    /// not, the file that is there now is opened as soon as it stands still and holds something; verbs fail until that is done.
+    /// None is made: an empty one would answer that no key is right, and that nobody chose anything. After
     /// [`Database::close`] it tells nothing, and the verb itself fails.
     ///
     /// # Errors
@@ -92,23 +97,42 @@ impl Database {
     }
 
     async fn reopen(&self) {
-        let Inner { path, plan, opening, .. } = &*self.0;
         let old = self.opened();
-        // Both files would be written through one -shm otherwise.
-        old.close().await;
-        let opened = match old.files.set_log_aside(path) {
-            Ok(()) => Opened::open(path, *plan, *opening).await,
-            Err(e) => Err(Error::Open { path: path.clone(), text: format!("its log cannot be set aside: {e}") }),
-        };
-        match opened {
+        old.close_pools().await;
+        match self.take_up(old).await {
             Ok(opened) => {
-                tracing::warn!("{}: the file that is there now is in use", path.display());
+                tracing::warn!("{}: the file that is there now is in use", self.0.path.display());
                 // Nobody else sets it: `reopening` is ours.
                 let _ = old.next.set(Box::new(opened));
             }
             Err(e) => tracing::error!("{e}"),
         }
         self.0.reopening.store(false, Ordering::Release);
+    }
+
+    /// Opens the file that is at the path now. As long as there is none, the log stays beside it for the database that may come
+    /// back, and the old one is held, so that another file cannot get its inode and pass for it.
+    async fn take_up(&self, old: &Opened) -> Result<Opened, Error> {
+        let Inner { path, plan, opening, .. } = &*self.0;
+        let failed = |text: String| Error::Open { path: path.clone(), text };
+        let before = Look::at(path);
+        tokio::time::sleep(SETTLED).await;
+        let now = Look::at(path);
+        if now.length().is_none() {
+            return Err(self.moved());
+        }
+        if now != before {
+            return Err(failed("it is still being written; it is tried again".into()));
+        }
+        // Before SQLite sees it: beside an empty file that would remove the log.
+        if now.length() == Some(0) {
+            return Err(failed(EMPTY.into()));
+        }
+        // Both files would be written through one -shm otherwise.
+        old.close().await;
+        old.files.set_log_aside(path).map_err(|e| failed(format!("its log cannot be set aside: {e}")))?;
+        let same = old.files.is_same_database(path);
+        Opened::take_up(path, *plan, *opening, same).await
     }
 
     /// The newest connections. Those before them, as many as the file was replaced in the life of this process, are closed.

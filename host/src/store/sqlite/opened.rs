@@ -16,6 +16,11 @@ use crate::store::{Error, Opening};
 /// How long to wait before a file is tried again that another process holds for a moment.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// Why a file is not taken up by a daemon that runs.
+pub(super) const EMPTY: &str = "nothing is in it: a copy that is not complete, or a new database. A daemon that runs takes up no \
+                                such file: stop it, put the backup there with its -wal, and start it; without a backup, start \
+                                it again";
+
 /// Connections to a file: one that writes, several that read, so that no writer waits for another of ours.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -52,14 +57,48 @@ impl Files {
         Files { database: identity(path), log: identity(&log_of(path)) }
     }
 
+    /// Whether the database at this path is the one of these files.
+    pub(super) fn is_same_database(self, path: &Path) -> bool {
+        Files::at(path).database == self.database
+    }
+
     /// Moves the log at this path out of the way where it belongs to these files and not to the database that is there now:
     /// SQLite would write its pages into that.
     pub(super) fn set_log_aside(self, path: &Path) -> std::io::Result<()> {
         let now = Files::at(path);
-        match now.log.is_some() && now.log == self.log && now.database != self.database {
+        match now.database.is_some() && now.log.is_some() && now.log == self.log && now.database != self.database {
             true => std::fs::rename(log_of(path), with_end(path, "-wal.old")),
             false => Ok(()),
         }
+    }
+}
+
+/// How a database and its log stand, to tell whether somebody writes them. The time of the last change is one that no copy
+/// sets back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Look([Option<Seen>; 2]);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    inode: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Look {
+    /// At what is at this path now. The files are not opened: to close one ends the locks that this process has on it.
+    pub(super) fn at(path: &Path) -> Look {
+        let stand = |path: &Path| {
+            let found = std::fs::metadata(path).ok()?;
+            let changed = (found.ctime(), found.ctime_nsec());
+            Some(Seen { inode: (found.dev(), found.ino()), length: found.len(), changed })
+        };
+        Look([stand(path), stand(&log_of(path))])
+    }
+
+    /// The database's length in octets; absent where there is none.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.0[0].as_ref().map(|database| database.length)
     }
 }
 
@@ -78,18 +117,40 @@ impl Opened {
     pub(super) async fn open(path: &Path, plan: Plan, opening: Opening) -> Result<Opened, Error> {
         // Made by us and not by SQLite, so that nobody else can read it for a moment; its -wal and -shm follow its mode.
         prepare_file(path)?;
+        Opened::with(path, plan, opening, None).await
+    }
+
+    /// Opens the file that was put in place of another one, or of itself (`same`), while that was in use. It is not made, and
+    /// refused where it has no tables or, unless it is the same, not one row.
+    pub(super) async fn take_up(path: &Path, plan: Plan, opening: Opening, same: bool) -> Result<Opened, Error> {
+        Opened::with(path, plan, opening, Some(same)).await
+    }
+
+    async fn with(path: &Path, plan: Plan, opening: Opening, taken_up: Option<bool>) -> Result<Opened, Error> {
         let options = options(path, opening);
         let most = opening.busy.max(Limits::default().store_open);
-        let anchor = match patiently(most, || connect(&options, plan)).await.map_err(|e| unopened(path, &e, most))? {
-            (Found::Ours, anchor) => anchor,
-            (Found::Newer(found), _) => {
+        let before = Files::at(path).database;
+        let connected = patiently(most, || async {
+            match taken_up {
+                Some(same) if !holds_something(&options, same).await? => Ok(None),
+                _ => connect(&options, plan).await.map(Some),
+            }
+        });
+        let anchor = match connected.await.map_err(|e| unopened(path, &e, most))? {
+            Some((Found::Ours, anchor)) => anchor,
+            Some((Found::Newer(found), _)) => {
                 return Err(Error::Newer { path: path.to_owned(), found, known: plan.known() });
             }
-            (Found::Strange, _) => {
+            Some((Found::Strange, _)) => {
                 let text = "it has tables and no version (a dump that was read back needs `PRAGMA user_version`)";
                 return Err(Error::Damaged { path: path.to_owned(), text: text.to_owned() });
             }
+            None => return Err(Error::Open { path: path.to_owned(), text: EMPTY.to_owned() }),
         };
+        let files = Files::at(path);
+        if files.database != before {
+            return Err(Error::Moved { path: path.to_owned() });
+        }
         let pool = |most: u32| {
             SqlitePoolOptions::new()
                 .max_connections(most.max(1))
@@ -105,15 +166,20 @@ impl Opened {
             writer: pool(1),
             readers: pool(opening.readers),
             anchor: Anchor(Mutex::new(Some(anchor))),
-            files: Files::at(path),
+            files,
             next: OnceLock::new(),
         })
     }
 
-    /// Closes the connections, those in use as soon as they are given back.
-    pub(super) async fn close(&self) {
+    /// Closes the connections that are used, those in use as soon as they are given back; the anchor holds the file.
+    pub(super) async fn close_pools(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// Closes the connections, those in use as soon as they are given back.
+    pub(super) async fn close(&self) {
+        self.close_pools().await;
         let anchor = self.anchor.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(anchor) = anchor {
             // Everything is committed: what the log holds is read from there at the next start.
@@ -184,6 +250,21 @@ pub(super) async fn connect(
     let options = options.clone().journal_mode(SqliteJournalMode::Wal);
     let mut connection = SqliteConnection::connect_with(&options).await?;
     Ok((step(&mut connection, plan).await?, connection))
+}
+
+/// Whether a file has tables and, unless it is the `same` as before, a row in one of them. It is only read.
+async fn holds_something(options: &SqliteConnectOptions, same: bool) -> Result<bool, sqlx::Error> {
+    let mut connection = SqliteConnection::connect_with(options).await?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await?;
+    let mut holds = version != 0 && !tables.is_empty() && same;
+    for table in tables.iter().filter(|_| version != 0) {
+        let row = format!("SELECT EXISTS (SELECT 1 FROM \"{}\")", table.replace('"', "\"\""));
+        holds = holds || sqlx::query_scalar(sqlx::AssertSqlSafe(row)).fetch_one(&mut connection).await?;
+    }
+    connection.close().await?;
+    Ok(holds)
 }
 
 /// What a file turned out to be.

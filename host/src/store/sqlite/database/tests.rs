@@ -191,21 +191,120 @@ async fn rows_of_others(dir: &Path) -> Vec<i64> {
 /// A file that was closed in good order, with these rows.
 async fn backup(dir: &Path, rows: std::ops::Range<i64>) -> PathBuf {
     let other = Database::open(dir, X, OPENING).await.unwrap();
+    let mut work = other.writer().begin().await.unwrap();
     for row in rows {
-        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(other.writer()).await.unwrap();
+        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(&mut *work).await.unwrap();
     }
+    work.commit().await.unwrap();
     other.close().await;
     dir.join("x.db")
 }
 
+fn remove_all(dir: &Path, ends: &[&str]) {
+    for end in ends {
+        std::fs::remove_file(dir.join(format!("x.db{end}"))).unwrap();
+    }
+}
+
+/// Waits until the file that is there is in use.
+async fn in_place_again(db: &Database, what: &str) {
+    let begin = Instant::now();
+    while db.in_place().is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Asks until several attempts to open what is there have ended, each with a refusal.
+async fn is_refused_for_long(db: &Database, what: &str) {
+    for _ in 0..3 {
+        assert!(matches!(db.in_place(), Err(Error::Moved { .. })), "{what}");
+        while db.0.reopening.load(Ordering::Acquire) {
+            assert!(matches!(db.in_place(), Err(Error::Moved { .. })), "{what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn used_with_rows(dir: &Path, rows: i64) -> Database {
+    let db = Database::open(dir, X, OPENING).await.unwrap();
+    for row in 0..rows {
+        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(db.writer()).await.unwrap();
+    }
+    db.in_place().unwrap();
+    db
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_removed_or_replaced_is_noticed_and_the_one_that_is_there_is_opened() {
+async fn where_the_file_is_gone_none_is_made_and_the_one_that_is_put_there_is_opened() {
+    type Do = fn(&Path);
+    let cases: [(&str, Do); 3] = [
+        ("all removed", |dir| remove_all(dir, &["", "-wal", "-shm"])),
+        ("the database removed", |dir| remove_all(dir, &[""])),
+        ("moved away", |dir| std::fs::rename(dir.join("x.db"), dir.join("y.db")).unwrap()),
+    ];
+    for (what, change) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let (dir, other) = (home.path().join("state"), home.path().join("backup"));
+        let saved = backup(&other, 50..53).await;
+        let db = used_with_rows(&dir, 20).await;
+        change(&dir);
+        is_refused_for_long(&db, what).await;
+        assert!(!dir.join("x.db").exists(), "{what}");
+        std::fs::copy(&saved, dir.join("x.db")).unwrap();
+        in_place_again(&db, what).await;
+        assert_eq!(rows_of_others(&dir).await, [50, 51, 52], "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_comes_back_has_what_its_log_held() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("state");
+    let db = used_with_rows(&dir, 20).await;
+    std::fs::rename(dir.join("x.db"), dir.join("y.db")).unwrap();
+    is_refused_for_long(&db, "moved away").await;
+    std::fs::rename(dir.join("y.db"), dir.join("x.db")).unwrap();
+    in_place_again(&db, "moved back").await;
+    assert_eq!(rows_of_others(&dir).await, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_with_nothing_in_it_or_half_of_a_copy_is_not_taken_up_and_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let (other, new) = (home.path().join("backup"), home.path().join("new"));
+    let whole = std::fs::read(backup(&other, 0..3_000).await).unwrap();
+    assert!(whole.len() > 4 * 4096);
+    let blank = std::fs::read(backup(&new, 0..0).await).unwrap();
+    let mut no_version = whole.clone();
+    no_version[60..64].fill(0);
+    let cases: [(&str, &[u8]); 6] = [
+        ("empty", b""),
+        ("a part of the header", &whole[..50]),
+        ("a page", &whole[..4096]),
+        ("half", &whole[..whole.len() / 8192 * 4096]),
+        ("no row", &blank),
+        ("no version", &no_version),
+    ];
+    for (number, (what, octets)) in cases.into_iter().enumerate() {
+        let dir = home.path().join(format!("state{number}"));
+        let db = used_with_rows(&dir, 20).await;
+        remove_all(&dir, &["", "-wal", "-shm"]);
+        std::fs::write(dir.join("x.db"), octets).unwrap();
+        is_refused_for_long(&db, what).await;
+        assert_eq!(std::fs::read(dir.join("x.db")).unwrap(), octets, "{what}");
+        // The copy goes on, into the same file.
+        std::fs::write(dir.join("x.db"), &whole).unwrap();
+        in_place_again(&db, what).await;
+        assert_eq!(rows_of_others(&dir).await.len(), 3_000, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_replaced_is_noticed_and_the_one_that_is_there_is_opened() {
     type Do = fn(&Path, &Path);
-    let cases: [(&str, Do, &[i64]); 7] = [
-        ("all removed", |dir, _| remove_all(dir, &["", "-wal", "-shm"]), &[]),
-        ("the database removed", |dir, _| remove_all(dir, &[""]), &[]),
+    let cases: [(&str, Do, &[i64]); 4] = [
         ("the log removed", |dir, _| remove_all(dir, &["-wal"]), &[]),
-        ("moved away", |dir, _| std::fs::rename(dir.join("x.db"), dir.join("y.db")).unwrap(), &[]),
         ("replaced", |dir, backup| std::fs::rename(backup, dir.join("x.db")).unwrap(), &[50, 51, 52]),
         (
             "replaced, without its log",
@@ -224,28 +323,15 @@ async fn a_file_that_is_removed_or_replaced_is_noticed_and_the_one_that_is_there
             &[50, 51, 52],
         ),
     ];
-    fn remove_all(dir: &Path, ends: &[&str]) {
-        for end in ends {
-            std::fs::remove_file(dir.join(format!("x.db{end}"))).unwrap();
-        }
-    }
     for (what, change, there) in cases {
         let home = tempfile::tempdir().unwrap();
         let (dir, other) = (home.path().join("state"), home.path().join("backup"));
         let saved = backup(&other, 50..53).await;
-        let db = Database::open(&dir, X, OPENING).await.unwrap();
-        for row in 0..20 {
-            sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(db.writer()).await.unwrap();
-        }
-        db.in_place().unwrap();
+        let db = used_with_rows(&dir, 20).await;
         change(&dir, &saved);
         let error = db.in_place().unwrap_err();
         assert!(matches!(error, Error::Moved { .. }) && error.to_string().contains("Stop addrauth"), "{what}: {error}");
-        let begin = Instant::now();
-        while db.in_place().is_err() {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        in_place_again(&db, what).await;
         sqlx::raw_sql("INSERT INTO t VALUES (99)").execute(db.writer()).await.unwrap();
         db.in_place().unwrap();
         let found = rows_of_others(&dir).await;
@@ -269,11 +355,7 @@ async fn a_directory_that_is_gone_is_not_made_again_and_used_when_it_is_back() {
     }
     assert!(!dir.exists());
     std::fs::rename(&away, &dir).unwrap();
-    let begin = Instant::now();
-    while db.in_place().is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(60));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    in_place_again(&db, "the directory is back").await;
     sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
     assert_eq!(rows_of_others(&dir).await, [1]);
 }
