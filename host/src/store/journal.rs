@@ -105,7 +105,9 @@ impl Ledger {
             }
             work.commit().await
         };
-        written.await.map_err(|e| self.0.failed(e))
+        written.await.map_err(|e| self.0.failed(e))?;
+        // Whoever wrote them forgets them then.
+        self.0.in_place()
     }
 
     /// The newest journal rows, newest first.

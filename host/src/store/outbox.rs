@@ -191,7 +191,8 @@ impl Ledger {
 
     /// Notes why a try did not succeed; the next one is when [`Ledger::take`] said.
     pub async fn postpone(&self, due: &Due, why: &str) -> Result<(), Error> {
-        let noted = sqlx::query("UPDATE outbox SET note = ? WHERE id = ? AND ended IS NULL").bind(why).bind(due.id);
+        let noted = sqlx::query("UPDATE outbox SET note = ? WHERE id = ? AND message_id = ? AND ended IS NULL");
+        let noted = noted.bind(why).bind(due.id).bind(&due.message_id);
         noted.execute(self.0.writer()).await.map(|_| ()).map_err(|e| self.0.failed(e))
     }
 
@@ -201,12 +202,14 @@ impl Ledger {
     pub async fn end(&self, due: &Due, given_up: Option<&str>, now: SystemTime) -> Result<(), Error> {
         let ended = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            // The text is not needed any more; the row stays for the caps.
+            // The text is not needed any more; the row stays for the caps. By its Message-ID too: in a backup that was put
+            // in place meanwhile the same number may be another mail's.
             let ended = sqlx::query(
                 "UPDATE outbox SET ended = ?1, outcome = coalesce(?2, 'sent'), note = NULL, message = x'', quarantine = NULL
-                 WHERE id = ?3 AND (ended IS NULL OR ?2 IS NULL)",
+                 WHERE id = ?3 AND message_id = ?4 AND (ended IS NULL OR ?2 IS NULL)",
             );
-            let ended = ended.bind(seconds(now)).bind(given_up).bind(due.id).execute(&mut *work).await?;
+            let ended = ended.bind(seconds(now)).bind(given_up).bind(due.id).bind(&due.message_id);
+            let ended = ended.execute(&mut *work).await?;
             if ended.rows_affected() == 0 {
                 return Ok(());
             }

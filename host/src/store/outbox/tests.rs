@@ -84,6 +84,21 @@ async fn a_try_that_never_ended_is_repeated_and_one_that_did_is_not() {
 }
 
 #[tokio::test]
+async fn a_mail_ends_no_other_of_the_same_number() {
+    let ((_dir, ledger), (_restored, other)) = (ledger().await, ledger().await);
+    let now = time(1_000_000);
+    ledger.record(&Entry::default(), &[draft(1, "bob@example.com", "")], CAPS, now).await.unwrap();
+    other.record(&Entry::default(), &[draft(2, "carol@example.com", "")], CAPS, now).await.unwrap();
+    let due = ledger.take(now, minute).await.unwrap().unwrap();
+    other.postpone(&due, "later").await.unwrap();
+    other.end(&due, Some("refused"), now).await.unwrap();
+    other.end(&due, None, now).await.unwrap();
+    assert_eq!(other.outbox(9).await.unwrap()[0].note, None);
+    let carols = other.take(now, minute).await.unwrap().unwrap();
+    assert_eq!((carols.id, carols.recipient.as_str()), (due.id, "carol@example.com"));
+}
+
+#[tokio::test]
 async fn j1_notices_to_many_recipients_do_not_pile_up_without_end() {
     let (_dir, ledger) = ledger().await;
     let (caps, now) = (Caps { waiting: 3, ..CAPS }, time(1_000_000));

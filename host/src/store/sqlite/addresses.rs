@@ -40,19 +40,21 @@ impl Addresses for SqliteKeys {
         }
         let after: i64 = sqlx::query_scalar(count).fetch_one(&mut *work).await.map_err(failed)?;
         work.commit().await.map_err(failed)?;
+        self.0.in_place()?;
         Ok(u64::try_from(after - before).unwrap_or_default())
     }
 
     async fn set(&self, row: &SettingsRow) -> Result<bool, Error> {
-        sqlx::query("UPDATE settings SET agi = ?, avt = ?, due = ? WHERE address = ?")
+        let done = sqlx::query("UPDATE settings SET agi = ?, avt = ?, due = ? WHERE address = ?")
             .bind(row.agi.map(whole))
             .bind(row.avt.map(whole))
             .bind(seconds(row.due))
             .bind(&row.address)
             .execute(self.0.writer())
             .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(|e| self.0.failed(e))
+            .map_err(|e| self.0.failed(e))?;
+        self.0.in_place()?;
+        Ok(done.rows_affected() > 0)
     }
 
     async fn strike(&self, addresses: &[String], at: SystemTime) -> Result<u64, Error> {
@@ -74,10 +76,12 @@ impl Addresses for SqliteKeys {
                     .rows_affected();
         }
         work.commit().await.map_err(failed)?;
+        self.0.in_place()?;
         Ok(ended)
     }
 
     async fn settings(&self, address: &str) -> Result<Option<SettingsRow>, Error> {
+        self.0.in_place()?;
         sqlx::query("SELECT address, agi, avt, created, due FROM settings WHERE address = ?")
             .bind(address)
             .fetch_optional(self.0.readers())

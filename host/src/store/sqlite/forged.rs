@@ -46,7 +46,8 @@ impl Forgeries for SqliteKeys {
             .await
             .map_err(failed)?;
         }
-        work.commit().await.map_err(failed)
+        work.commit().await.map_err(failed)?;
+        self.0.in_place()
     }
 
     async fn forged(&self, domain: Option<&str>, since: SystemTime) -> Result<Vec<ForgedRow>, Error> {

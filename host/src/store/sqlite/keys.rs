@@ -43,7 +43,8 @@ impl Keys for SqliteKeys {
                 .await
                 .map_err(failed)?;
         }
-        work.commit().await.map_err(failed)
+        work.commit().await.map_err(failed)?;
+        self.0.in_place()
     }
 
     async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error> {

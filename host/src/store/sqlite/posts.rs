@@ -96,6 +96,7 @@ async fn end_dead(work: &mut SqliteConnection, now: SystemTime) -> Result<(), sq
 #[async_trait]
 impl Posts for SqliteKeys {
     async fn take_post(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Post>, Error> {
+        self.0.in_place()?;
         let taken = async {
             let due = "SELECT 1 FROM posts WHERE ended IS NULL AND next_try <= ? LIMIT 1";
             // Most turns find nothing, and need not wait for the writer.
@@ -113,14 +114,19 @@ impl Posts for SqliteKeys {
                 }
             }
         };
-        taken.await.map_err(|e| self.0.failed(e))
+        let taken = taken.await.map_err(|e| self.0.failed(e))?;
+        // A key is sent only where it will be found again.
+        self.0.in_place()?;
+        Ok(taken)
     }
 
     async fn postpone_post(&self, post: &Post, why: &str) -> Result<(), Error> {
-        sqlx::query("UPDATE posts SET note = ? WHERE address = ? AND generation = ? AND ended IS NULL")
+        // By the sealed key too: in a backup that was put in place the same generation may be another key's.
+        sqlx::query("UPDATE posts SET note = ? WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL")
             .bind(why)
             .bind(&post.address)
             .bind(post.generation)
+            .bind(post.sealed.octets())
             .execute(self.0.writer())
             .await
             .map(|_| ())
@@ -130,16 +136,17 @@ impl Posts for SqliteKeys {
     async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error> {
         sqlx::query(
             "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
-             WHERE address = ? AND generation = ? AND ended IS NULL",
+             WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL",
         )
         .bind(seconds(now))
         .bind(outcome)
         .bind(&post.address)
         .bind(post.generation)
+        .bind(post.sealed.octets())
         .execute(self.0.writer())
         .await
-        .map(|_| ())
-        .map_err(|e| self.0.failed(e))
+        .map_err(|e| self.0.failed(e))?;
+        self.0.in_place()
     }
 
     async fn forget_ended(&self) {
@@ -184,7 +191,7 @@ impl Posts for SqliteKeys {
 mod tests {
     use super::*;
     use crate::proto::key::VerifyKey;
-    use crate::store::{Keys, Opening};
+    use crate::store::{Addresses as _, Forgeries as _, Keys, Opening, SettingsRow};
 
     const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 
@@ -221,6 +228,49 @@ mod tests {
         assert!(table.take_post(time(300), minute).await.unwrap().is_none());
         let again = table.take_post(time(360), minute).await.unwrap().unwrap();
         assert_eq!((again.address.as_str(), again.tries), ("user5000@example.com", 2));
+    }
+
+    #[tokio::test]
+    async fn a_post_ends_no_other_of_the_same_generation() {
+        let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
+        table.add_all(&[owed(1, 100, 900)], 4).await.unwrap();
+        let post = table.take_post(time(200), |_| Duration::from_secs(60)).await.unwrap().unwrap();
+        let other = SqliteKeys::open(restored.path(), OPENING).await.unwrap();
+        let key = NewKey { post: Some(Sealed::from_octets(vec![2; 112])), ..owed(1, 100, 900) };
+        other.add_all(&[key], 4).await.unwrap();
+        other.postpone_post(&post, "later").await.unwrap();
+        other.end_post(&post, "sent", time(200)).await.unwrap();
+        let row = &other.posts_of("user1@example.com").await.unwrap()[0];
+        assert_eq!((row.generation, &row.outcome, &row.note), (post.generation, &None, &None));
+        table.end_post(&post, "sent", time(200)).await.unwrap();
+        assert_eq!(table.posts_of("user1@example.com").await.unwrap()[0].outcome.as_deref(), Some("sent"));
+    }
+
+    #[tokio::test]
+    async fn what_is_written_to_a_file_that_was_removed_is_no_success() {
+        let now = time(200);
+        for verb in 0..8 {
+            let dir = tempfile::tempdir().unwrap();
+            let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
+            table.add_all(&[owed(1, 100, 900)], 4).await.unwrap();
+            let address = "user1@example.com".to_owned();
+            let row = SettingsRow { address: address.clone(), agi: None, avt: None, created: now, due: now };
+            table.enlist(std::slice::from_ref(&row), &mut |_| ()).await.unwrap();
+            let post = table.take_post(now, |_| Duration::ZERO).await.unwrap().unwrap();
+            std::fs::remove_file(dir.path().join("authority.db")).unwrap();
+            let answer = match verb {
+                0 => table.take_post(now, |_| Duration::ZERO).await.map(drop),
+                1 => table.end_post(&post, "sent", now).await,
+                2 => table.enlist(std::slice::from_ref(&row), &mut |_| ()).await.map(drop),
+                3 => table.set(&row).await.map(drop),
+                4 => table.strike(std::slice::from_ref(&address), now).await.map(drop),
+                5 => table.take_back(&[(address, 1)], now).await,
+                6 => table.settings(&address).await.map(drop),
+                _ => table.count_forged(&[], 9).await,
+            };
+            assert!(matches!(answer, Err(Error::Moved { .. })), "{verb}: {answer:?}");
+        }
     }
 
     #[tokio::test]
