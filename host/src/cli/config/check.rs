@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use crate::cli::doctor::network::{is_milter, within_reach};
-use crate::cli::{Context, daemon, exit, trial};
+use crate::cli::{Context, exit, trial};
 use crate::config::{Config, Deliver, Limits, Listen};
 use crate::mta::milter;
 use crate::policy::Policies;
@@ -37,17 +37,12 @@ type Refused = Box<dyn Error + Send + Sync>;
 
 /// Exit code 0: a daemon starts with it; 1: none does; 2: this user could not look at everything.
 pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
-    let (limits, loading) = (Arc::new(Limits::default()), config.clone());
-    let policies = {
-        let limits = Arc::clone(&limits);
-        daemon::apart(async move {
-            Policies::load(&loading.policy, &loading.policies, &limits, &trial()).map(|known| known.list())
-        })
-    };
+    let limits = Arc::new(Limits::default());
     let mut checked = Checked::default();
     let looked = async {
-        let loaded = policies.await.map_err(Refused::from)?;
-        let policies = checked.look(loaded.map_err(Refused::from))?.unwrap_or_default();
+        let loaded = Policies::load_apart(&config.policy, &config.policies, &limits, &trial()).await;
+        let listed = loaded.map(|known| known.list()).map_err(Refused::from);
+        let policies = checked.look(listed)?.unwrap_or_default();
         checked.files(config, &limits)?;
         checked.places(config).await?;
         Ok::<_, Refused>(policies)
