@@ -149,8 +149,7 @@ pub(super) async fn lock_settings(work: &mut Line, addresses: &[&str]) -> Result
         .await?)
 }
 
-/// Adds keys of different addresses. Whoever else adds keys to one of them waits from the first lock on, and sees what was
-/// done here after it: each statement looks at what is committed by then.
+/// All keys of these addresses, those of each newest first.
 async fn keys_of(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>, Fault> {
     let rows = sqlx::query(
         "SELECT address, generation, k, created, expires, revoked FROM addrauth.keys
@@ -177,6 +176,8 @@ async fn keys_of_each(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>
     Ok(rows)
 }
 
+/// Adds keys of different addresses. Whoever else adds keys to one of them waits from the first lock on, and sees what was
+/// done here after it: each statement looks at what is committed by then.
 async fn add_round(work: &mut Line, round: &[(usize, &NewKey)], most: usize, added: &mut [Added]) -> Result<(), Fault> {
     let mut tell = |at: usize, what: Added| added.get_mut(at).map(|place| *place = what);
     let moved = take_turns(work, round).await?;
