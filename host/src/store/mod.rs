@@ -47,7 +47,7 @@ pub use secret::{
     check_keyring_seal_to, check_post_key, keyring_key, keyring_seal_to, post_opener, post_seal_to,
     read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,
 };
-pub use sqlite::{SqliteKeyring, SqliteKeys, prepare_dir};
+pub use sqlite::{HEADER, SqliteKeyring, SqliteKeys, check_version, prepare_dir};
 pub use status::{Schema, Status, status};
 
 use crate::config::Config;

@@ -220,6 +220,13 @@ fn good_is_what_starts() {
         assert_eq!(bed.run(&["config", "check"]).0, Some(1), "{name}");
         assert_eq!(bed.run(&["filter"]).0, Some(2), "{name}");
     }
+    // A newer program's: the version is in the octets from 60 on.
+    let bed = Bed::new();
+    let mut newer = b"SQLite format 3\0".repeat(256);
+    newer[60..64].copy_from_slice(&1_000_u32.to_be_bytes());
+    fs::write(bed.path("state").join("filter.db"), newer).unwrap();
+    let (code, out, err) = bed.run(&["config", "check"]);
+    assert!(code == Some(1) && format!("{out}{err}").contains("newer addrauth"), "{out}{err}");
     // Beside the filter that runs, its own place is no fault.
     let bed = Bed::new();
     let before = bed.run(&["config", "check"]);

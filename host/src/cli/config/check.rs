@@ -182,19 +182,23 @@ fn state(config: &Config) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether a database's file can be one. Nothing is opened: that would bring it up to date under a daemon that runs.
+/// Whether a database's file can be one, of a version that is known. SQLite does not open it: that would bring it up to date
+/// under a daemon that runs.
 fn database(path: &Path) -> Result<(), Refused> {
     let wrong = |e: String| Refused::from(format!("{}: {e}", path.display()));
     let mut begin = Vec::new();
     match files::open(path) {
         Err(e) if e.is_absent() => return Ok(()),
         Err(e) => return Err(wrong(e.to_string())),
-        Ok(file) => file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(|e| wrong(e.to_string()))?,
+        Ok(file) => file.take(store::HEADER).read_to_end(&mut begin).map_err(|e| wrong(e.to_string()))?,
     };
-    if begin.is_empty() || begin == MAGIC {
+    if begin.is_empty() {
         return Ok(());
     }
-    Err(wrong("it is no database: move it away".into()))
+    if !begin.starts_with(MAGIC) {
+        return Err(wrong("it is no database: move it away".into()));
+    }
+    Ok(store::check_version(path, &begin)?)
 }
 
 /// Whether the milter can listen there, or does already.

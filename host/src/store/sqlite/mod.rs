@@ -14,6 +14,7 @@ use std::path::Path;
 pub(super) use database::Database;
 pub use database::prepare_dir;
 pub(super) use status::status;
+pub use status::{HEADER, check_version};
 
 use super::{Error, KeyTable, Opening, plan};
 
