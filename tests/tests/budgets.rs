@@ -51,6 +51,21 @@ async fn f1_mail_that_names_a_victims_domain_reaches_its_as_in_drops_and_is_neve
 }
 
 #[tokio::test]
+async fn equal_questions_of_one_network_are_put_off_beyond_those_that_may_wait() {
+    let server = saying(Act::Silence).await;
+    let (_zone, verifier) = world(&[&server], "").await;
+    let verifier = Arc::new(verifier);
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..450 {
+        let (verifier, message) = (verifier.clone(), from_client([192, 0, 2, 1], ALICE, JUNK));
+        asking.spawn(async move { verifier.verify(&message).await });
+    }
+    let all = asking.join_all().await;
+    let put_off = all.iter().filter(|found| found.as_ref().is_err_and(|later| later.limited == Limited::Here)).count();
+    assert!((300..450).contains(&put_off), "{put_off}");
+}
+
+#[tokio::test]
 async fn g7_what_is_cached_needs_no_budget_and_a_proven_network_has_its_own() {
     let server = saying(Act::Check(key(GOOD))).await;
     let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();

@@ -50,13 +50,14 @@ pub struct Limits {
     pub questions_per_endpoint: usize,
     /// The same to one that answers: one more for each round that it answered.
     pub questions_per_endpoint_most: usize,
-    /// Questions that wait for their turn, to whichever AS: each of them holds one of [`Limits::messages_in_flight`], and the
-    /// other half of these is for mail about which nobody has to wait.
+    /// Messages that wait for the turn of a question, to whichever AS, and those that wait for the answer to another message's
+    /// equal question: each of them holds one of [`Limits::messages_in_flight`], and the other half of these is for mail about
+    /// which nobody has to wait.
     pub questions_waiting: usize,
     /// Questions that one network may have waiting at one AS, less one for each that it spent: a large provider's mail after a
-    /// restart.
+    /// restart. As many of its messages may wait for answers to others' equal questions.
     pub questions_waiting_per_network: usize,
-    /// The same for a network that has spent much.
+    /// The same for a network that has spent much; and for equal questions, while half of [`Limits::questions_waiting`] wait.
     pub questions_waiting_least: usize,
     /// Questions per second and AS address that were not answered VALIDKEY: what mail that others wrote makes us ask.
     pub failures_per_second: f64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::bringer::Sponsors;
+use super::bringer::{Joiners, Sponsors};
 use super::exchange::{Exchange, Step};
 use super::gate::{Gate, Turned};
 use super::locate::Endpoint;
@@ -96,6 +96,8 @@ impl Verdict {
 pub(super) struct Asker {
     peers: Peers,
     common: Arc<Gate>,
+    /// Those that wait for an answer to another message's question.
+    pub(super) joiners: Arc<Joiners>,
     streams: Streams,
     from: String,
     limits: Arc<Limits>,
@@ -123,6 +125,7 @@ impl Asker {
         let peers = Peers::new(limits);
         Asker {
             common: peers.common_gate(),
+            joiners: peers.joiners(),
             peers,
             streams: Streams::new(connector, limits),
             from: from.to_owned(),

@@ -1,7 +1,9 @@
 //! Who brings a message: what the budgets for questions are shared out by, and who has shown a right key lately.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
@@ -69,6 +71,62 @@ impl Sponsors {
     /// All of them, the first one first.
     pub(super) fn all(&self) -> Vec<Sponsor> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Messages that wait for the answer to another's question. Each of them holds a place in flight as one does whose own question
+/// waits, so they count with those; and no bringer has more of them than it may have questions waiting.
+pub(super) struct Joiners {
+    by: Mutex<HashMap<Tag, usize>>,
+    waiting: Arc<AtomicUsize>,
+    limits: Arc<Limits>,
+}
+
+/// The place of one that joined; dropped, it is free again.
+pub(super) struct Place {
+    joiners: Arc<Joiners>,
+    tag: Tag,
+}
+
+impl Joiners {
+    /// `waiting`: what waits in front of all doors.
+    pub(super) fn new(waiting: &Arc<AtomicUsize>, limits: &Arc<Limits>) -> Arc<Joiners> {
+        Arc::new(Joiners { by: Mutex::default(), waiting: waiting.clone(), limits: limits.clone() })
+    }
+
+    /// A place for one more; none where too many wait, or enough of this bringer's. Each has few while many wait.
+    pub(super) fn admit(self: &Arc<Joiners>, sponsor: Sponsor) -> Option<Place> {
+        let tag = if sponsor.proven { sponsor.pair } else { sponsor.bringer };
+        let mut by = self.lock();
+        let (wait, most) = (self.waiting.load(Ordering::Relaxed), self.limits.questions_waiting);
+        let own = if wait < most / 2 {
+            self.limits.questions_waiting_per_network
+        } else {
+            self.limits.questions_waiting_least
+        };
+        if wait >= most || by.get(&tag).is_some_and(|joined| *joined >= own) {
+            return None;
+        }
+        *by.entry(tag).or_default() += 1;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Some(Place { joiners: self.clone(), tag })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tag, usize>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by = self.joiners.lock();
+        if let Some(joined) = by.get_mut(&self.tag) {
+            *joined -= 1;
+            if *joined == 0 {
+                by.remove(&self.tag);
+            }
+        }
+        self.joiners.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -163,6 +221,26 @@ mod tests {
         }
         let is = |n: u32| proven.sponsor(&Bringer::Network(IpAddr::V4((n << 8).into())), &alice(), start).proven;
         assert!(proven.known.len() <= 100 && (0..10_000).filter(|n| is(*n)).count() <= 100);
+    }
+
+    #[test]
+    fn equal_questions_hold_no_more_places_than_others() {
+        let limits = Arc::new(Limits::default());
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let joiners = Joiners::new(&waiting, &limits);
+        let join = |network: u8, times: usize| -> Vec<Place> {
+            let sponsor = Sponsor { bringer: [network; 16], pair: [network; 16], proven: false };
+            (0..times).filter_map(|_| joiners.admit(sponsor)).collect()
+        };
+        let first = join(1, 450);
+        assert_eq!((first.len(), waiting.load(Ordering::Relaxed)), (64, 64), "one network");
+        let mut others: Vec<Place> = (2..200).flat_map(|network| join(network, 450)).collect();
+        assert_eq!(first.len() + others.len(), 250, "any number of networks");
+        assert!(join(201, 1).is_empty());
+        others.truncate(100);
+        assert_eq!(join(201, 450).len(), 4, "few while many wait");
+        drop((first, others));
+        assert_eq!((waiting.load(Ordering::Relaxed), joiners.lock().len()), (0, 0));
     }
 
     #[test]

@@ -32,21 +32,29 @@ where
         Flights { running: Arc::new(Mutex::new(HashMap::new())) }
     }
 
-    /// The outcome of the work about `key`: of that in flight, or else of `work`. `bring` adds to what both share.
-    pub(super) async fn join<W>(&self, key: K, bring: impl FnOnce(&S), work: impl FnOnce(Arc<S>) -> W) -> Joined<V>
-    where
-        W: Future<Output = V> + Send + 'static,
-    {
-        let (shared, is_own) = self.running_or(key, bring, work);
-        Joined { outcome: shared.await, is_own }
-    }
-
-    fn running_or<W>(
+    /// The outcome of the work about `key`: of that in flight, or else of `work`. `bring` adds to what both share. `admit`
+    /// gives the place that one more holds while it waits for work in flight; absent where it gives none.
+    pub(super) async fn join<W, P>(
         &self,
         key: K,
         bring: impl FnOnce(&S),
+        admit: impl FnOnce() -> Option<P>,
         work: impl FnOnce(Arc<S>) -> W,
-    ) -> (Shared<BoxFuture<'static, V>>, bool)
+    ) -> Option<Joined<V>>
+    where
+        W: Future<Output = V> + Send + 'static,
+    {
+        let (shared, place) = self.running_or(key, bring, admit, work)?;
+        Some(Joined { outcome: shared.await, is_own: place.is_none() })
+    }
+
+    fn running_or<W, P>(
+        &self,
+        key: K,
+        bring: impl FnOnce(&S),
+        admit: impl FnOnce() -> Option<P>,
+        work: impl FnOnce(Arc<S>) -> W,
+    ) -> Option<(Shared<BoxFuture<'static, V>>, Option<P>)>
     where
         W: Future<Output = V> + Send + 'static,
     {
@@ -54,8 +62,9 @@ where
         if let Some((weak, share)) = running.get(&key)
             && let Some(shared) = weak.upgrade()
         {
+            let place = admit()?;
             bring(share);
-            return (shared, false);
+            return Some((shared, Some(place)));
         }
         let share = Arc::new(S::default());
         bring(&share);
@@ -74,7 +83,7 @@ where
         if let Some(weak) = shared.downgrade() {
             running.insert(key, (weak, share));
         }
-        (shared, true)
+        Some((shared, None))
     }
 }
 
@@ -101,9 +110,10 @@ mod tests {
                 asked.fetch_add(1, Ordering::SeqCst);
                 share.lock().unwrap().len()
             };
-            flights.join(key, move |share| share.lock().unwrap().push(who), work)
+            flights.join(key, move |share| share.lock().unwrap().push(who), || Some(()), work)
         };
         let (a, b, other) = tokio::join!(ask(1, 1), ask(1, 2), ask(2, 3));
+        let (a, b, other) = (a.unwrap(), b.unwrap(), other.unwrap());
         assert_eq!((a.outcome, b.outcome, other.outcome), (2, 2, 1), "the work knows all who want it");
         assert_eq!((a.is_own, b.is_own, other.is_own), (true, false, true));
         assert_eq!(asked.load(Ordering::SeqCst), 2);
@@ -115,8 +125,24 @@ mod tests {
     #[tokio::test]
     async fn work_that_everybody_gave_up_is_done_anew() {
         let flights = Flights::<u8, u8>::new();
-        let never = flights.join(1, |()| {}, |_| std::future::pending::<u8>());
+        let never = flights.join(1, |()| {}, || Some(()), |_| std::future::pending::<u8>());
         assert!(tokio::time::timeout(Duration::from_millis(5), never).await.is_err());
-        assert_eq!(flights.join(1, |()| {}, |_| async { 7 }).await, Joined { outcome: 7, is_own: true });
+        let anew = flights.join(1, |()| {}, || Some(()), |_| async { 7 }).await;
+        assert_eq!(anew, Some(Joined { outcome: 7, is_own: true }));
+    }
+
+    #[tokio::test]
+    async fn who_is_not_admitted_does_not_join_but_begins_what_nobody_has_begun() {
+        let flights = Flights::<u8, u8>::new();
+        let nobody = || None::<()>;
+        let first = async {
+            let work = |_| async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                7
+            };
+            flights.join(1, |()| {}, nobody, work).await
+        };
+        let (first, second) = tokio::join!(first, flights.join(1, |()| {}, nobody, |_| async { 8 }));
+        assert_eq!((first, second), (Some(Joined { outcome: 7, is_own: true }), None));
     }
 }

@@ -240,8 +240,10 @@ impl Verifier {
     async fn published(&self, domain: &str, deadline: Instant) -> Published {
         let (works, name) = (self.works.clone(), domain.to_owned());
         let work = |_| async move { works.locator.published(&name, deadline).await };
-        let published = timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), |()| {}, work)).await;
-        published.map_or_else(|_| Published::Failed(Failure::Timeout(domain.to_owned())), |joined| joined.outcome)
+        let published =
+            timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), |()| {}, || Some(()), work)).await;
+        let slow = || Published::Failed(Failure::Timeout(domain.to_owned()));
+        published.ok().flatten().map_or_else(slow, |joined| joined.outcome)
     }
 
     /// Asks, once for all who want to know the same at the same time.
@@ -259,7 +261,7 @@ impl Verifier {
     }
 
     /// The outcome of the question in flight about the same, or of a new one. Whoever joined another's question and saw it put
-    /// off has time of its own left, and asks anew.
+    /// off has time of its own left, and asks anew; whoever may not join is put off.
     async fn join<W>(
         &self,
         flights: &Flights<Mark, Verdict, Sponsors>,
@@ -273,9 +275,12 @@ impl Verifier {
         let (mark, deadline) = (self.works.memory.mark(&job.address, &job.key.verify_key()), job.deadline);
         loop {
             let work = |sponsors| ask(job.clone(), sponsors);
-            let joining = flights.join(mark, |sponsors| sponsors.add(sponsor), work);
-            let Ok(joined) = timeout_at(deadline + GRACE, joining).await else {
-                return Verdict::unverified(Why::Timeout);
+            let admit = || self.works.asker.joiners.admit(sponsor);
+            let joining = flights.join(mark, |sponsors| sponsors.add(sponsor), admit, work);
+            let joined = match timeout_at(deadline + GRACE, joining).await {
+                Ok(Some(joined)) => joined,
+                Ok(None) => return Verdict::limited(),
+                Err(_) => return Verdict::unverified(Why::Timeout),
             };
             let put_off = matches!(joined.outcome.said, Said::Limited(Limited::Here));
             if !put_off || joined.is_own || Instant::now() >= deadline {

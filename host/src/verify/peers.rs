@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::bringer::Sponsors;
+use super::bringer::{Joiners, Sponsors};
 use super::gate::{Gate, Pass, Tokens, Turned};
 use super::locate::Endpoint;
 use super::schedule::END;
@@ -94,6 +94,11 @@ impl Peers {
     /// The door that all questions pass, whomever they go to: those that wait there count with the others.
     pub(super) fn common_gate(&self) -> Arc<Gate> {
         Gate::new((self.limits.questions, self.limits.questions), None, &self.waiting, &self.limits)
+    }
+
+    /// Those that wait for an answer to another's question count with those that wait at a door.
+    pub(super) fn joiners(&self) -> Arc<Joiners> {
+        Joiners::new(&self.waiting, &self.limits)
     }
 }
 
