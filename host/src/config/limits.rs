@@ -54,6 +54,11 @@ pub struct Limits {
     /// equal question: each of them holds one of [`Limits::messages_in_flight`], and the other half of these is for mail about
     /// which nobody has to wait.
     pub questions_waiting: usize,
+    /// Questions that wait at one AS address nevertheless: who floods another one puts off nobody here.
+    pub questions_waiting_per_endpoint: usize,
+    /// Questions and equal ones that wait in all, those included: a fifth of [`Limits::messages_in_flight`] is left whatever
+    /// floods, though somebody who has many servers asked can fill the rest.
+    pub questions_waiting_most: usize,
     /// Questions that one network may have waiting at one AS, less one for each that it spent: a large provider's mail after a
     /// restart. As many of its messages may wait for answers to others' equal questions.
     pub questions_waiting_per_network: usize,
@@ -353,6 +358,8 @@ impl Default for Limits {
             questions_per_endpoint: 8,
             questions_per_endpoint_most: 64,
             questions_waiting: 250,
+            questions_waiting_per_endpoint: 16,
+            questions_waiting_most: 400,
             questions_waiting_per_network: 64,
             questions_waiting_least: 4,
             failures_per_second: 10.0,

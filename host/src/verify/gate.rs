@@ -182,7 +182,11 @@ impl Gate {
             self.remove(&mut state, number);
             return Err(Turned::Away);
         }
-        if still && self.waiting.load(Ordering::Relaxed) > self.limits.questions_waiting {
+        let all_waiting = self.waiting.load(Ordering::Relaxed);
+        // Where few wait, the one that stands worst stands badly by being alone: others fill the house.
+        let few = state.waiting.len() <= self.limits.questions_waiting_per_endpoint
+            && all_waiting <= self.limits.questions_waiting_most;
+        if still && !few && all_waiting > self.limits.questions_waiting {
             let worst = state.worst(now, &self.limits).unwrap_or(number);
             self.remove(&mut state, worst);
             if worst == number {

@@ -232,6 +232,31 @@ fn of_those_who_wait_nobody_holds_more_places_than_is_good_for_all() {
 }
 
 #[test]
+fn a_flood_at_one_door_turns_away_nobody_at_another() {
+    let (waiting, limits) = (Arc::new(AtomicUsize::new(0)), Arc::new(slow()));
+    let door = || {
+        let tokens = Tokens::new(limits.failures_per_second, limits.failures_burst, Instant::now());
+        let gate = Gate::new((8, 8), Some(tokens), &waiting, &limits);
+        exhaust(&gate, 0);
+        gate
+    };
+    let queue = |gate: &Arc<Gate>, networks: std::ops::Range<u8>| {
+        let turns = networks.map(|network| gate.queue(&of(network, false), Instant::now(), true));
+        turns.flatten().collect::<Vec<_>>()
+    };
+    let (one, other) = (door(), door());
+    let flood: Vec<_> = (0..3).map(|_| queue(&one, 1..127)).collect();
+    assert_eq!((waiting.load(Ordering::Relaxed), flood.len()), (250, 3));
+    let honest = queue(&other, 1..100);
+    assert_eq!(other.lock().waiting.len(), 16);
+    assert!(honest.len() >= 16);
+    // Whoever has many doors opened fills the house nevertheless, and no more.
+    let many: Vec<_> = (0..20).map(|_| door()).collect();
+    let turns: Vec<_> = many.iter().map(|gate| queue(gate, 1..100)).collect();
+    assert_eq!((waiting.load(Ordering::Relaxed), turns.len()), (400, 20));
+}
+
+#[test]
 fn places_grow_with_answers_and_shrink_with_silence() {
     let gate = Bed::new(Limits { failures_burst: 100_000.0, ..slow() }).gate;
     let places = || std::iter::from_fn(|| gate.enter_now(&of(1, false))).collect::<Vec<Pass>>().len();
