@@ -135,7 +135,7 @@ pub type Texts = Result<Vec<Vec<u8>>, Failure>;
 
 /// Finds Authentication Servers.
 pub(super) struct Locator {
-    servers: RwLock<Arc<Servers>>,
+    servers: Arc<RwLock<Arc<Servers>>>,
     /// The system's file, where the configuration names no server, and when to look at it again.
     followed: Option<Arc<Mutex<Followed>>>,
     next_look: Mutex<Instant>,
@@ -156,7 +156,7 @@ impl Locator {
         let followed = config.dns.is_empty().then(|| Followed::new(path, port));
         let servers = Servers::new(followed.as_ref().map_or(&config.dns, |followed| followed.servers()), limits)?;
         Ok(Locator {
-            servers: RwLock::new(Arc::new(servers)),
+            servers: Arc::new(RwLock::new(Arc::new(servers))),
             followed: followed.map(|followed| Arc::new(Mutex::new(followed))),
             next_look: Mutex::new(Instant::now() + limits.resolv_conf_look),
             guard: Guard::new(config),
@@ -353,17 +353,20 @@ impl Locator {
             }
             *next = now + self.limits.resolv_conf_look;
         }
-        let followed = Arc::clone(followed);
+        let (followed, used, limits) = (Arc::clone(followed), Arc::clone(&self.servers), Arc::clone(&self.limits));
+        // It ends by itself what it began: a caller that waits no longer takes no change away.
         let look = tokio::task::spawn_blocking(move || {
             let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
-            followed.look().then(|| followed.servers().to_vec())
-        });
-        if let Ok(Ok(Some(addresses))) = timeout(self.limits.locate / 4, look).await {
-            match Servers::new(&addresses, &self.limits) {
-                Ok(servers) => *self.servers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(servers),
+            followed.look();
+            if used.read().unwrap_or_else(PoisonError::into_inner).are(followed.servers()) {
+                return;
+            }
+            match Servers::new(followed.servers(), &limits) {
+                Ok(servers) => *used.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(servers),
                 Err(error) => tracing::warn!("{RESOLV_CONF}: {error}; the name servers of before are asked"),
             }
-        }
+        });
+        let _ = timeout(self.limits.locate / 4, look).await;
     }
 }
 

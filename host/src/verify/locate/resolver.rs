@@ -33,6 +33,7 @@ const HEADER: usize = 12;
 
 /// Name servers, in the order in which they are asked.
 pub(super) struct Servers {
+    addresses: Vec<SocketAddr>,
     all: Vec<Server>,
     /// When the next one is asked as well.
     pause: Duration,
@@ -67,7 +68,13 @@ impl Servers {
             let (edns, plain) = (resolver(true)?, resolver(false)?);
             Ok(Server { edns, plain, without_edns: Moment::default(), demoted: Moment::default() })
         });
-        Ok(Servers { all: all.collect::<Result<_, NetError>>()?, pause: limits.locate / 5 })
+        let all = all.collect::<Result<_, NetError>>()?;
+        Ok(Servers { addresses: addresses.to_vec(), all, pause: limits.locate / 5 })
+    }
+
+    /// Whether they are these, in this order.
+    pub(super) fn are(&self, addresses: &[SocketAddr]) -> bool {
+        self.addresses == addresses
     }
 
     /// The records at the end of the name's CNAMEs. What one server says is not there is not asked for elsewhere; where all

@@ -2,6 +2,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -124,6 +125,43 @@ async fn the_systems_servers_are_followed() {
     }
     fs::write(&path, "nameserver 127.9.9.9\n").unwrap();
     assert!(matches!(published(&locator, "other.example").await, Published::Failed(_)));
+}
+
+#[tokio::test]
+async fn a_change_is_not_lost_with_the_caller_that_saw_it() {
+    let zone = server(TAKES_PART).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    fs::write(&path, "nameserver 127.9.9.9\n").unwrap();
+    let locator = Locator::following(&path, zone.port(), &config::Verify::default(), &limits()).unwrap();
+    fs::write(&path, "nameserver 127.0.0.1\n").unwrap();
+    // The look is slow, and its caller gone before it ends.
+    let followed = locator.followed.clone().unwrap();
+    {
+        let _slow = followed.lock().unwrap();
+        assert!(locator.follow().now_or_never().is_none());
+    }
+    // The next look finds the file unchanged; or the first one is late.
+    for _ in 0..100 {
+        locator.failures.clear();
+        if matches!(published(&locator, "example.com").await, Published::Records(_)) {
+            return;
+        }
+    }
+    panic!("the servers of before are asked for ever");
+}
+
+#[tokio::test]
+async fn servers_that_could_not_be_used_at_one_look_are_taken_at_the_next() {
+    let zone = server(TAKES_PART).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resolv.conf");
+    fs::write(&path, "nameserver 127.9.9.9\n").unwrap();
+    let locator = Locator::following(&path, zone.port(), &config::Verify::default(), &limits()).unwrap();
+    fs::write(&path, "nameserver 127.0.0.1\n").unwrap();
+    // As it stands after a look from which no resolver could be made.
+    assert!(locator.followed.as_ref().unwrap().lock().unwrap().look());
+    assert!(matches!(published(&locator, "example.com").await, Published::Records(_)));
 }
 
 #[tokio::test]
