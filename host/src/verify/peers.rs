@@ -1,7 +1,7 @@
 //! What is remembered of each endpoint, so that a dead or attacked one costs little: its breakers and its gate.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::sync::Cache;
@@ -34,8 +34,8 @@ impl Over {
 pub(super) struct Peers {
     endpoints: Cache<SocketAddr, Arc<Peer>>,
     waiting: Arc<AtomicUsize>,
-    /// So many were known once that some may have been forgotten.
-    forgets: AtomicBool,
+    /// When one may have been forgotten last, for a new one's sake.
+    forgot: Mutex<Option<Instant>>,
     limits: Arc<Limits>,
 }
 
@@ -62,7 +62,7 @@ impl Peers {
         Peers {
             endpoints: Cache::new(limits.peers_known),
             waiting: Arc::default(),
-            forgets: AtomicBool::new(false),
+            forgot: Mutex::default(),
             limits: limits.clone(),
         }
     }
@@ -72,12 +72,17 @@ impl Peers {
         self.endpoints.get_or_insert_with(&address, new).unwrap_or_else(|never| match never {})
     }
 
-    /// One that is not known. Nobody gets a whole burst anew by having it forgotten.
+    /// One that is not known. Nobody gets a whole burst anew by having it forgotten: where that may have happened, the budget
+    /// is what came back since the last moment when it can have.
     fn new_endpoint(&self) -> Arc<Peer> {
-        let forgets = self.endpoints.len() >= self.limits.peers_known / 2;
-        let forgets = self.forgets.fetch_or(forgets, Ordering::Relaxed) || forgets;
-        let tokens = Tokens::new(self.limits.failures_per_second, self.limits.failures_burst, Instant::now());
-        self.peer(Some(if forgets { tokens.nearly_spent() } else { tokens }))
+        let now = Instant::now();
+        let tokens = Tokens::new(self.limits.failures_per_second, self.limits.failures_burst, now);
+        if self.endpoints.len() < self.limits.peers_known / 2 {
+            return self.peer(Some(tokens));
+        }
+        let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = forgot.replace(now).unwrap_or(now);
+        self.peer(Some(tokens.nearly_spent(last)))
     }
 
     /// An endpoint of which nothing is remembered, now or later, and which may be asked without a budget.
@@ -259,5 +264,19 @@ mod tests {
         }
         assert!(more <= 20, "it may be forgotten, and was asked {more} times more");
         assert_eq!(ask(([192, 0, 2, 2], 4410).into()), 1, "nor does one that may have been forgotten");
+    }
+
+    #[test]
+    fn once_nobody_is_forgotten_any_more_a_new_server_has_its_burst() {
+        let peers = Peers::new(&Arc::new(Limits { peers_known: 100, ..Limits::default() }));
+        let sponsors = Arc::new(Sponsors::default());
+        sponsors.add(Sponsor { bringer: [1; 16], pair: [2; 16], proven: false });
+        for port in 1_024..u16::MAX {
+            peers.endpoint(([192, 0, 2, 1], port).into());
+        }
+        *peers.forgot.lock().unwrap() = Instant::now().checked_sub(Duration::from_secs(3));
+        let gate = peers.endpoint(([192, 0, 2, 2], 4410).into()).gate.clone();
+        let asked = std::iter::from_fn(|| gate.enter_now(&sponsors).map(drop)).take(100).count();
+        assert!(asked >= 15, "{asked}");
     }
 }

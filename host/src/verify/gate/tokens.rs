@@ -34,9 +34,9 @@ impl Tokens {
         Tokens { rate, burst, proven: burst * PROVEN_BURST, open: burst * (1.0 - PROVEN_BURST), at: now }
     }
 
-    /// All but one are gone: how a door begins of which it is not known whether it was forgotten.
-    pub(in super::super) fn nearly_spent(self) -> Tokens {
-        Tokens { proven: 0.0, open: 1.0, ..self }
+    /// All but one were gone then: how a door begins that may have been forgotten at that moment.
+    pub(in super::super) fn nearly_spent(self, then: Instant) -> Tokens {
+        Tokens { proven: 0.0, open: 1.0, at: then, ..self }
     }
 
     pub(super) fn has(&mut self, pool: Pool, now: Instant) -> bool {
