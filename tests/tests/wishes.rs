@@ -277,7 +277,7 @@ async fn an_explanation_says_what_the_filter_will_do() {
     }
     let lines = explain("erin@two.example")["results"].as_array().unwrap().clone();
     let late = lines.iter().find(|line| line["why"] == "expired").unwrap();
-    assert_eq!((&late["by"], &late["policy"], lines.len()), (&"allow-list".into(), &"accept".into(), 7));
+    assert_eq!((&late["by"], &late["policy"], lines.len()), (&"allow-list".into(), &"accept".into(), 8));
 }
 
 #[tokio::test]

@@ -210,19 +210,19 @@ fn table(config: &Config, view: &View) {
     }
     let sender = view.sender.as_ref().map(|sender| format!(" from {sender}")).unwrap_or_default();
     println!("Mail{sender} to {}:\n", view.mailbox);
-    println!("{:<12}{:<26}{:<12}{:<34}COMPONENT", "RESULT", "POLICY", "WHOSE WORD", "WHAT HAPPENS");
+    println!("{:<16}{:<26}{:<12}{:<34}COMPONENT", "RESULT", "POLICY", "WHOSE WORD", "WHAT HAPPENS");
     for (why, result) in &view.results {
         let word = &result.word;
         let (name, happens) = (result_name(*why, result), effect(word));
         let digest = word.digest.get(..12).unwrap_or(&word.digest);
-        println!("{name:<12}{:<26}{:<12}{happens:<34}{}, sha256 {digest}…", word.policy, word.by.word(), word.origin);
+        println!("{name:<16}{:<26}{:<12}{happens:<34}{}, sha256 {digest}…", word.policy, word.by.word(), word.origin);
     }
     let (by, mark) = view.mark.mark;
     let shown = match mark {
         MarkAs::Header => "by the field X-Spam-Flag: YES".to_owned(),
         MarkAs::Folder => format!("by delivery to his spam folder ({})", config.policy.spam_folder),
     };
-    println!("{:<12}{:<26}{:<12}a marked message is shown {shown}", "mark", word(mark), by.word());
+    println!("{:<16}{:<26}{:<12}a marked message is shown {shown}", "mark", word(mark), by.word());
     let lost = lost(view);
     if !lost.is_empty() {
         println!();
