@@ -306,8 +306,12 @@ fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
 
 /// What is owed to the recipients of these lists, where anybody is in them.
 fn owed_to(kept: Vec<usize>, marked: Vec<usize>, apart: Vec<usize>, reported: Vec<usize>) -> Vec<Owed> {
-    let lists: [(Vec<usize>, fn(Vec<usize>) -> Owed); 4] =
-        [(kept, Owed::Quarantine), (marked, Owed::Copy), (apart, Owed::Apart), (reported, Owed::Report)];
+    let lists = [
+        (kept, Owed::Quarantine as fn(Vec<usize>) -> Owed),
+        (marked, Owed::Copy),
+        (apart, Owed::Apart),
+        (reported, Owed::Report),
+    ];
     lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)).collect()
 }
 

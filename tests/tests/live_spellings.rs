@@ -310,7 +310,7 @@ fn trials(every: usize) -> Vec<Trial> {
                     for strict in [false, true] {
                         for beside in [Beside::Nobody, Beside::Before, Beside::After] {
                             turn = turn.wrapping_mul(1_103_515_245).wrapping_add(12_345) % (1 << 31);
-                            if (turn >> 8) % every == 0 {
+                            if (turn >> 8).is_multiple_of(every) {
                                 let path = path.clone();
                                 trials.push(Trial { path, user, who, strict, beside, queued: false });
                             }

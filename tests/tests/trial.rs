@@ -286,8 +286,12 @@ fn held(daemon: &Daemon) -> u32 {
         child = trying(daemon.pid()).first().copied();
         child.is_some()
     });
-    signal(child.unwrap(), "STOP");
-    child.unwrap()
+    let child = child.unwrap();
+    // It binds itself to the life of its parent first of all, and to limits then.
+    let bound = || field(child, "limits", "Max cpu time").is_some();
+    until("it is bound", || is_gone(child) || bound());
+    signal(child, "STOP");
+    child
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn load(
             return Err(Error::GivenUp);
         }
         let (module, former) = (modules.get(id), former.and_then(|former| former.origins.get(id)));
-        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, module, former, limits, &tried)?);
+        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, module, former, limits, tried)?);
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
         Ok(policy)

@@ -79,15 +79,18 @@ pub(super) fn shipped() -> impl Iterator<Item = &'static str> {
 
 /// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
 /// from a file passes `trial` first, with its digest. `former` is where the component in force came from, on a reload.
-pub(super) fn load(
+pub(super) fn load<T>(
     sandbox: &Sandbox,
     id: &str,
     dir: &Path,
     module: Option<&Module>,
     former: Option<&Origin>,
     limits: &Limits,
-    trial: &dyn Fn(&[u8], &str) -> Result<(), Refused>,
-) -> Result<Shelved, Error> {
+    trial: T,
+) -> Result<Shelved, Error>
+where
+    T: Fn(&[u8], &str) -> Result<(), Refused>,
+{
     check_id(id)?;
     let (octets, origin) = find(id, dir, module, former, limits)?;
     let digest = hex(&Sha256::digest(&octets));

@@ -11,12 +11,14 @@ use sqlx::{Connection, Row};
 use crate::stage::{self, AWAY, FORGED, Stage};
 use crate::table::{Cell, Expected};
 
+/// Recipient, outcome and octets of a message that is kept.
+type Held = (String, Option<String>, Vec<u8>);
+
 /// All that the tables hold, by queue id.
 #[derive(Default)]
 pub struct Tables {
     journal: BTreeMap<String, Vec<String>>,
-    /// Recipient, outcome, message.
-    kept: BTreeMap<String, Vec<(String, Option<String>, Vec<u8>)>>,
+    kept: BTreeMap<String, Vec<Held>>,
     /// Kind, recipient.
     outbox: BTreeMap<String, Vec<(String, String)>>,
 }

@@ -113,7 +113,7 @@ pub async fn bring(mta: &mut Mta, cell: &Cell) -> Outcome {
         "inside" => vec![here(cell)],
         "outside" => vec![AWAY.to_owned()],
         // Whoever comes first makes no difference.
-        _ if cell.number % 2 == 0 => vec![here(cell), AWAY.to_owned()],
+        _ if cell.number.is_multiple_of(2) => vec![here(cell), AWAY.to_owned()],
         _ => vec![AWAY.to_owned(), here(cell)],
     };
     let client = if cell.who == "submitter" { SUBMITTER } else { ANYWHERE };

@@ -43,10 +43,13 @@ const LOCAL: (&str, &str) = ("Received", "by mx2.home.example (Postfix) id 3");
 const AGENT: (&str, &str) = ("Received", "from localhost (localhost [127.0.0.1]) by mx2.home.example (Postfix) id 4");
 const FROM: (&str, &str) = ("From", "alice@x.example");
 
+/// Names and values.
+type Fields = &'static [(&'static str, &'static str)];
+
 #[test]
 fn only_what_stands_below_the_first_hop_of_our_own_came_in_with_the_message() {
     let stranger = "203.0.113.9";
-    let cases: &[(&str, &[(&str, &str)], usize, bool)] = &[
+    let cases: &[(&str, Fields, usize, bool)] = &[
         // A stranger brings it: all that we are told was there before.
         (stranger, &[FROM], 0, false),
         (stranger, &[TO, IN, FROM], 0, true),
