@@ -72,6 +72,8 @@ impl Role {
 struct Ports {
     mx: [u16; 2],
     submission: [u16; 2],
+    /// Where the submission server takes its filter's own mail.
+    own: u16,
     far: [u16; 2],
     raw: u16,
     authority: SocketAddr,
@@ -81,7 +83,7 @@ impl Ports {
     fn free() -> Ports {
         let [mx, submission, far] = [(); 3].map(|()| [claim(), claim()]);
         let authority = SocketAddr::from((Ipv4Addr::LOCALHOST, claim()));
-        Ports { mx, submission, far, raw: claim(), authority }
+        Ports { mx, submission, own: claim(), far, raw: claim(), authority }
     }
 }
 
@@ -337,7 +339,9 @@ fn sites(ports: &Ports, settings: &Settings) -> (Site, Option<Site>, Site) {
     let submission = if settings.is_apart() {
         let inside = [("one.test", ports.mx[0]), ("fwd.test", ports.mx[0])];
         let routes = [inside.to_vec(), outside].concat();
-        let (name, ports) = ("smtp.one.test", vec![submission_port]);
+        // Copies for colleagues come back through the server that they were sent by, and go to the MX from its address.
+        let own = port([ports.own, ports.submission[1]], "smtpd", false);
+        let (name, ports) = ("smtp.one.test", vec![submission_port, own]);
         Some(Site::new(Plan { name, ports, from: 3, routes, logins, ..Plan::default() }))
     } else {
         mx.ports.push(submission_port);

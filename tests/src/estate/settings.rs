@@ -132,7 +132,11 @@ impl Files<'_> {
             Role::Far => "mx.two.test",
         };
         // The AS's mail takes the way that mail from outside takes.
-        let [notify, _] = if role == Role::Far { self.ports.far } else { self.ports.mx };
+        let notify = match role {
+            Role::Authority | Role::Mx => self.ports.mx[0],
+            Role::Submission => self.ports.own,
+            Role::Far => self.ports.far[0],
+        };
         let (domain, state) = (name.split_once('.').unwrap().1, self.state(role));
         let roots = match &self.settings.shared {
             Shared::Stream(certified) => format!("tls_roots = {:?}\n", certified.roots),
