@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
+use super::hold::Hold;
 use super::issue::{KeyState, state};
 use super::{Authority, Error};
 use crate::proto::key::VerifyKey;
@@ -81,6 +82,7 @@ impl Authority {
     async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, pulse: Arc<Pulse>, shutdown: CancellationToken) {
         // One octet more than a datagram may have, so that one that is too long shows.
         let mut rooms = vec![[0; DATAGRAM_MAX + 1]; self.limits.answers_together.max(1)];
+        let hold = Hold::new(self.limits.answer_after);
         loop {
             let Some((first, others)) = rooms.split_first_mut() else { return };
             let received = tokio::select! {
@@ -105,7 +107,7 @@ impl Authority {
             };
             let lines: Vec<_> = rooms.iter().zip(&received).map(line).collect();
             let replies = self.answers(Over::Udp, &lines).await;
-            self.hold(begin, lines.len()).await;
+            hold.until_even(begin, lines.len()).await;
             for (reply, (_, peer)) in replies.into_iter().zip(&lines) {
                 if let Some(reply) = reply
                     && let Err(e) = socket.send_to(&reply, peer).await
@@ -114,20 +116,6 @@ impl Authority {
                 }
             }
         }
-    }
-
-    /// Waits until `Limits::answer_after` has passed since so many questions came together, or a multiple of it where answering
-    /// took longer: what is left of the work that depends on the address, such as reading its rows, does not show in the time of
-    /// the answer. Many questions at once do not add it up: for every eight that time is as long again.
-    pub(super) async fn hold(&self, since: tokio::time::Instant, questions: usize) {
-        let times = u32::try_from(questions.div_ceil(8).max(1)).unwrap_or(u32::MAX);
-        let step = self.limits.answer_after.saturating_mul(times);
-        if step.is_zero() {
-            return;
-        }
-        let steps = since.elapsed().as_nanos() / step.as_nanos() + 1;
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        tokio::time::sleep_until(since + step.saturating_mul(steps)).await;
     }
 
     /// The answer to one datagram, if it gets one: never longer than the datagram.

@@ -16,6 +16,7 @@ mod addresses;
 mod answer;
 mod fetch;
 mod forged;
+mod hold;
 mod in_time;
 mod issue;
 mod post;

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use super::fetch::Fetch;
+use super::hold::Hold;
 use super::{Authority, Error};
 use crate::config::Config;
 use crate::proto::network::network;
@@ -119,12 +120,12 @@ impl Drop for Seat {
     }
 }
 
-/// How many connections there may be, so that other files and sockets keep three quarters of the descriptors.
+/// How many connections there may be, each with its timer, so that other files and sockets keep three quarters of the descriptors.
 fn room_for(most: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let open = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let soft = open.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
-    soft.map_or(most, |soft| most.min((soft / 4).max(STREAMS_LEAST)))
+    soft.map_or(most, |soft| most.min((soft / 8).max(STREAMS_LEAST)))
 }
 
 /// What is done with one line.
@@ -245,7 +246,7 @@ impl Authority {
     ) -> &'static str {
         let mut room = Zeroizing::new(vec![0; self.limits.stream_octets.max(STREAM_MAX)]);
         let (mut filled, mut since) = (0, Instant::now());
-        let oldest = since + self.limits.stream_age;
+        let (oldest, hold) = (since + self.limits.stream_age, Hold::new(self.limits.answer_after));
         loop {
             let begins = filled == 0;
             let patience = if begins { self.limits.stream_idle } else { self.limits.stream_line };
@@ -263,7 +264,7 @@ impl Authority {
             let lines = room.get(..filled).unwrap_or_default();
             let whole = lines.iter().rposition(|&octet| octet == b'\n').map_or(0, |at| at + 1);
             let goes_on = match lines.get(..whole).filter(|lines| !lines.is_empty()) {
-                Some(lines) => self.answer_all(lines, stream, streams, peer).await,
+                Some(lines) => self.answer_all(lines, stream, streams, peer, &hold).await,
                 None => true,
             };
             if !goes_on {
@@ -291,6 +292,7 @@ impl Authority {
         stream: &mut (impl AsyncWrite + Unpin),
         streams: &Streams,
         peer: SocketAddr,
+        hold: &Hold,
     ) -> bool {
         let (begin, mut count) = (Instant::now(), 0);
         let mut lines = lines.split_inclusive(|&octet| octet == b'\n');
@@ -307,7 +309,7 @@ impl Authority {
             replies.extend(reply.unwrap_or_default());
             goes_on = next;
         }
-        self.hold(begin, count).await;
+        hold.until_even(begin, count).await;
         let write = async {
             stream.write_all(&replies).await?;
             stream.flush().await

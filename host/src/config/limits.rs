@@ -168,8 +168,8 @@ pub struct Limits {
     pub answers_at_once: usize,
     /// VERIFY questions that are looked up together: under load one question to the table serves as many.
     pub answers_together: usize,
-    /// TLS connections to our AS at once, those in their handshake included, and at most a quarter of the descriptors that this
-    /// process may have; for a new one beyond that the one that has been silent longest is closed. Some 50 KB each.
+    /// TLS connections to our AS at once, those in their handshake included, and at most an eighth of the descriptors that this
+    /// process may have (each takes two); for a new one beyond that the one silent longest is closed. Some 50 KB each.
     pub streams: usize,
     /// The same from one /24 or /56: a large provider's servers keep one each, and one network must not take all.
     pub streams_per_network: usize,

@@ -1,0 +1,114 @@
+//! Holds an answer back, so that its time does not tell how much work it was.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::fd::OwnedFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep_until};
+
+/// Holds the answers of one socket or connection back.
+///
+/// The kernel's timer ends at its deadline to within some 50 us. The runtime's own cannot be used: it waits in whole
+/// milliseconds from the moment at which the work was done, so that the fraction of a millisecond that the work took
+/// shows in the time of the answer.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// Absent where no descriptor was left for it.
+    timer: Option<AsyncFd<OwnedFd>>,
+    /// The time that an answer takes, `Limits::answer_after`; zero holds nothing back.
+    step: Duration,
+}
+
+impl Hold {
+    /// Must be called within a runtime.
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types that share their descriptor; an OwnedFd does not"
+    )]
+    pub(super) fn new(step: Duration) -> Hold {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let made = || AsyncFd::try_new(timerfd_create(TimerfdClockId::Monotonic, flags).ok()?).ok();
+        Hold { timer: if step.is_zero() { None } else { made() }, step }
+    }
+
+    /// Waits until `step` has passed since `begin`, when so many questions came together, or a multiple of it where answering
+    /// took longer. Every eight questions add one `step`, so that many at once do not add up the differences between them.
+    pub(super) async fn until_even(&self, begin: Instant, questions: usize) {
+        let Some(deadline) = self.deadline(begin, questions, Instant::now()) else { return };
+        let kept = match &self.timer {
+            Some(timer) => wait(timer, deadline).await.is_ok(),
+            None => false,
+        };
+        if !kept {
+            sleep_until(deadline).await;
+        }
+    }
+
+    fn deadline(&self, begin: Instant, questions: usize, now: Instant) -> Option<Instant> {
+        let times = u32::try_from(questions.div_ceil(8).max(1)).unwrap_or(u32::MAX);
+        let step = self.step.checked_mul(times).filter(|step| !step.is_zero())?;
+        let steps = now.saturating_duration_since(begin).as_nanos() / step.as_nanos() + 1;
+        begin.checked_add(step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)))
+    }
+}
+
+async fn wait(timer: &AsyncFd<OwnedFd>, deadline: Instant) -> io::Result<()> {
+    // A timer of zero would be one that never ends.
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+    let it_value = Timespec::try_from(left).map_err(io::Error::other)?;
+    let once = Itimerspec { it_interval: Timespec::default(), it_value };
+    timerfd_settime(timer, TimerfdTimerFlags::empty(), &once)?;
+    let read = |fd: &OwnedFd| Ok(rustix::io::read(fd, &mut [0_u8; 8])?);
+    loop {
+        let mut ready = timer.readable().await?;
+        if let Ok(read) = ready.try_io(|timer| read(timer.get_ref())) {
+            return read.map(|_| ());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(2);
+
+    #[tokio::test]
+    async fn h_the_end_is_a_multiple_of_the_step_after_the_question_whatever_the_work() {
+        let hold = Hold::new(STEP);
+        let begin = Instant::now();
+        for (work, questions, steps) in [
+            (0, 1, 1),
+            (1, 8, 1),
+            (1_999, 1, 1),
+            (2_000, 1, 2),
+            (5_500, 1, 3),
+            (0, 9, 2),
+            (3_999, 16, 2),
+            (4_000, 16, 4),
+        ] {
+            let end = hold.deadline(begin, questions, begin + Duration::from_micros(work));
+            assert_eq!(end, Some(begin + STEP * steps), "{work} us, {questions} questions");
+        }
+        assert_eq!(Hold::new(Duration::ZERO).deadline(begin, 1, begin), None);
+    }
+
+    #[tokio::test]
+    async fn h_an_answer_waits_for_its_time_with_the_kernels_timer_and_without() {
+        for mut hold in [Hold::new(STEP), Hold::new(STEP)] {
+            for _ in 0..5 {
+                let begin = Instant::now();
+                hold.until_even(begin, 20).await;
+                assert!(begin.elapsed() >= 3 * STEP, "{:?}", begin.elapsed());
+            }
+            hold.timer = None;
+            let begin = Instant::now();
+            hold.until_even(begin, 1).await;
+            assert!(begin.elapsed() >= STEP, "{:?}", begin.elapsed());
+        }
+    }
+}
