@@ -1,6 +1,6 @@
 //! Ports for programs that must be told theirs, and places where nobody listens: nobody else gets either meanwhile.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::sync::Mutex;
@@ -18,7 +18,8 @@ static CLAIMED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 /// A port of 127.0.0.1, free on UDP and TCP, that no other test of any process on this machine gets as long as this one runs:
 /// for a program that cannot bind port 0 and say what it got, or that is to listen at the same place after a restart.
 ///
-/// It is claimed by an abstract unix socket of its name, and not bound in between, so that whoever it is for can bind it.
+/// It is claimed by an abstract unix socket of its name, and never bound here: a process that is being started at that moment
+/// has copies of all sockets until it runs its program, and the one that the port is for could not bind it.
 pub fn claim() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..COUNT {
@@ -27,13 +28,22 @@ pub fn claim() -> u16 {
         let port = FROM + u16::try_from(number % COUNT).unwrap();
         let name = Name::from_abstract_name(format!("addrauth-test-port-{port}")).unwrap();
         let Ok(claimed) = UnixListener::bind_addr(&name) else { continue };
-        let place = (Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
+        if !is_used(port) {
             CLAIMED.lock().unwrap().push(claimed);
             return port;
         }
     }
     panic!("no port from {FROM} on is free")
+}
+
+/// Whether a socket of any kind has this local port, as the system lists them: the second word of a line ends with it.
+fn is_used(port: u16) -> bool {
+    let end = format!(":{port:04X}");
+    ["tcp", "tcp6", "udp", "udp6"].iter().any(|kind| {
+        // Without IPv6 two of them are not there.
+        let list = std::fs::read_to_string(format!("/proc/net/{kind}")).unwrap_or_default();
+        list.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|place| place.ends_with(&end)))
+    })
 }
 
 /// The same as an address.
@@ -71,21 +81,20 @@ impl Closed {
 mod tests {
     use std::collections::BTreeSet;
     use std::io::ErrorKind;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
     #[test]
-    fn nobody_gets_a_claimed_port_and_who_claimed_it_can_bind_it_again_and_again() {
+    fn nobody_gets_a_claimed_port_and_who_claimed_it_can_bind_it() {
         let ports: BTreeSet<u16> = (0..50).map(|_| claim()).collect();
         assert_eq!(ports.len(), 50);
         for port in &ports {
             let name = Name::from_abstract_name(format!("addrauth-test-port-{port}")).unwrap();
             assert_eq!(UnixListener::bind_addr(&name).unwrap_err().kind(), ErrorKind::AddrInUse);
-            for _ in 0..2 {
-                TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).unwrap();
-                UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).unwrap();
-            }
+            let place = (Ipv4Addr::LOCALHOST, *port);
+            let held = (TcpListener::bind(place).unwrap(), UdpSocket::bind(place).unwrap());
+            assert!(is_used(*port), "{held:?}");
         }
         let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
         let first: u32 = range.split_whitespace().next().unwrap().parse().unwrap();
