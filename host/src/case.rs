@@ -10,12 +10,14 @@ mod keys;
 mod mail;
 mod recipient;
 pub mod trail;
+mod wish;
 mod written;
 
 pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
 pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
-pub use mail::{Body, Client, Field, Mail, ReversePath};
+pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
+pub use wish::Wish;
 pub use written::{
     CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,
     ToldSubmitted, ToldVerdict, stamp,

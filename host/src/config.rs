@@ -17,6 +17,7 @@ use crate::proto::address::{Address, folded};
 mod keyring;
 mod limits;
 mod policy;
+mod warnings;
 
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};

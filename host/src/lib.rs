@@ -32,26 +32,37 @@
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
 //! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, pulse, config, filter |
-//! | [`cli`] | one file per verb | anything |
+//! | [`daemon`] | a role opened, served, reloaded, stopped; signals are the program's | anything |
 //!
-//! The table is held against the sources by a test (`tests/tests/house.rs`).
+//! The program `addrauth` is a crate of its own (`host/cli`): one file per verb over what is public here. What the demonstration
+//! and the tests play the outside world with is another (`host/lab`). The table is held against the sources by a test
+//! (`tests/tests/house.rs`).
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "authority")]
 pub mod authority;
 pub mod case;
-pub mod cli;
 pub mod config;
+#[cfg(feature = "filter")]
 pub mod custody;
+#[cfg(any(feature = "authority", all(feature = "filter", feature = "milter")))]
+pub mod daemon;
 pub mod files;
 pub mod filter;
+#[cfg(feature = "filter")]
 pub mod keyring;
+#[cfg(feature = "milter")]
 pub mod mta;
+#[cfg(feature = "outbox")]
 pub mod outbox;
 pub mod policy;
 pub mod proto;
 pub mod pulse;
 pub mod settle;
+#[cfg(feature = "sqlite")]
 pub mod store;
+#[cfg(feature = "verify")]
 pub mod tls;
+#[cfg(feature = "verify")]
 pub mod verify;

@@ -152,9 +152,7 @@ fn later(postponed: &Postponed) -> Refusal {
             status: "4.7.1",
             text: "Address Authentication: the key cannot be checked now, please try again later".into(),
         },
-        Postponed::Owners(_) | Postponed::Keyring(_) => {
-            Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
-        }
+        Postponed::Owners(_) | Postponed::Keyring(_) => local_trouble(),
     }
 }
 
@@ -469,6 +467,15 @@ fn plain(address: &Address) -> String {
         }
     }
     word
+}
+
+/// The reply to a message that is to come again, since what is owed for it cannot be kept: it edits nothing and owes nothing.
+pub fn deferred() -> Reply {
+    Reply::bare(Verdict::Defer(local_trouble()))
+}
+
+fn local_trouble() -> Refusal {
+    Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
 }
 
 #[cfg(test)]

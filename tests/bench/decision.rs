@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use addrauth::case::{Client, Disposition, Found, KeyStatus, Mail, Recipient, ReversePath};
+use addrauth::case::{Client, Disposition, Envelope, Found, Head, KeyStatus, Mail, Recipient, ReversePath};
 use addrauth::config::{Limits, Policy as Bindings};
 use addrauth::policy::{Policies, Trial};
 use addrauth::proto::record::Claim;
@@ -24,24 +24,15 @@ const ROUNDS: usize = 101;
 
 /// Direct mail without a key: what missing-direct was made for.
 fn mail() -> Mail {
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Path(None),
-        smtputf8: false,
-        size: Some(4096),
-        recipients: vec![Recipient::new(b"<bob@example.com>")],
-        fields: Vec::new(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            reverse_path: ReversePath::Path(None),
+            size: Some(4096),
+            recipients: vec![Recipient::new(b"<bob@example.com>")],
+            ..Envelope::default()
+        },
+        Head::default(),
+    )
 }
 
 fn found(status: KeyStatus) -> Found {

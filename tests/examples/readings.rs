@@ -4,13 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use addrauth::case::trail::Trail;
-use addrauth::case::{Client, Field, Mail, ReversePath, Why};
+use addrauth::case::{Envelope, Field, Head, Mail, ReversePath, Why};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{Bounds, scan};
-use addrauth::verify::sender;
 
 /// Names of files that are messages.
 const ENDINGS: [&str; 4] = ["eml", "msg", "txt", "mbox"];
@@ -45,30 +43,14 @@ fn mail(octets: &[u8]) -> Option<Mail> {
         Some(path) => ReversePath::Path(Address::parse(path.trim_matches(['<', '>']).as_bytes(), false).ok()),
         None => ReversePath::Path(None),
     };
-    (!fields.is_empty()).then(|| Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path,
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields,
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    })
+    (!fields.is_empty())
+        .then(|| Mail::new(Envelope { reverse_path, ..Envelope::default() }, Head { fields, ..Head::default() }))
 }
 
 fn count(mail: &Mail, list: bool, counts: &mut Counts) {
     let mut one = |what: &str| *counts.entry(what.to_owned()).or_default() += 1;
     one("messages");
-    match sender(mail) {
+    match mail.sender() {
         Ok(_) => one("From usable"),
         Err(why) => {
             one(&format!("From unusable, {}", why.word()));

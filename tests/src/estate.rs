@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits};
 use addrauth::store::{self, Opening};
+use addrauth_lab::zone::{Records, Zone};
 
 use crate::daemon::{Daemon, binary};
 use crate::fault;

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use addrauth::authority::{Authority, Clock};
-use addrauth::cli::demo::mta::{Envelope, Mta, Outcome};
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits, Listen, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{Listener, serve};
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::seal::Opener;
 use addrauth::store::{JournalRow, Keyring, NewestKey, Opening, open_keyring, read_or_make_opener};
+use addrauth_lab::mta::{Envelope, Mta, Outcome};
+use addrauth_lab::zone::{Records, Zone};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +77,7 @@ impl House {
         std::fs::create_dir(&config.state_dir.0).unwrap();
         read_or_make_opener(&config.state_dir.0.join("keyring.key")).unwrap();
         change(&mut config);
-        let filter = Arc::new(Filter::open(config.clone(), limits.clone(), Trial::waived()).await.unwrap());
+        let filter = Arc::new(Filter::builder(config.clone()).limits(limits.clone()).open().await.unwrap());
         let milter = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
         let listeners = Listener::bind(&milter).unwrap();
         let place = listeners[0].local();

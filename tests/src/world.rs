@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use addrauth::case::{Client, Field, Found, KeyStatus, Mail, ReversePath, Why};
-use addrauth::cli::demo::zone::{Records, Zone};
+use addrauth::case::{Envelope, Field, Found, Head, KeyStatus, Mail, Why};
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::key::AuthKey;
 use addrauth::verify::Verifier;
+use addrauth_lab::zone::{Records, Zone};
 
 use crate::authority::{Act, Authority};
 
@@ -29,24 +29,14 @@ pub fn key(text: &str) -> AuthKey {
 /// A message with these From fields and key fields.
 pub fn mail(from: &[&str], keys: &[&str]) -> Mail {
     let field = |value: &&str| Field { name: "From".into(), value: value.as_bytes().to_vec() };
-    Mail {
-        received: SystemTime::now(),
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Null,
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: from.iter().map(field).collect(),
-        keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope { received: SystemTime::now(), ..Envelope::default() },
+        Head {
+            fields: from.iter().map(field).collect(),
+            keys: keys.iter().map(|text| AuthKey::parse(text.as_bytes()).ok()).collect(),
+            ..Head::default()
+        },
+    )
 }
 
 /// A key that nobody knows, another for each number.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use addrauth::case::{Client, KeyStatus, Limited, Mail, Postponed, Why};
-use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::wire::Reason;
 use addrauth::verify::Verifier;
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::Act;
 use addrauth_tests::world::*;
 
 /// A message of a client at this address.
 fn from_client(client: [u8; 4], from: &str, key: &str) -> Mail {
     let client = Client { ip: Some(client.into()), ..Client::default() };
-    Mail { client, ..mail(&[from], &[key]) }
+    mail(&[from], &[key]).altered(|envelope, _| envelope.client = client)
 }
 
 #[tokio::test]

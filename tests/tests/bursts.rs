@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::Listen;
 use addrauth::proto::wire::Reason;
+use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::{Daemon, LOG_LEVEL, binary};
 use addrauth_tests::dns;

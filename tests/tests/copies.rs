@@ -5,10 +5,10 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use addrauth::cli::demo::mailbox::Mailbox;
-use addrauth::cli::demo::mta::{Envelope, Fate, Outcome};
 use addrauth::config::Bindings;
 use addrauth::outbox::Turn;
+use addrauth_lab::mailbox::Mailbox;
+use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
 
 /// Where all log lines go.

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use addrauth::case::*;
-use addrauth::cli::demo::mailbox::{Mailbox, Taken};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::mark::MARK_FIELD;
+use addrauth_lab::mailbox::{Mailbox, Taken};
 use addrauth_tests::ports::Closed;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
@@ -41,24 +41,23 @@ fn address(text: &str) -> Option<Address> {
 fn case(sender: &str) -> Case {
     let bob = Recipient::new(b"<bob@example.com>");
     Case {
-        mail: Mail {
-            received: SystemTime::now(),
-            queue_id: Some("4XyZ1".into()),
-            client: Client { ip: Some("192.0.2.7".parse().unwrap()), ..Client::default() },
-            daemon: "smtpd".into(),
-            mta: String::new(),
-            login: None,
-            reverse_path: ReversePath::Path(address(sender)),
-            smtputf8: false,
-            size: Some(1000),
-            recipients: vec![bob],
-            fields: vec![Field { name: "Subject".into(), value: b" a secret subject".to_vec() }],
-            keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
-            new_keys: Vec::new(),
-            hidden: Vec::new(),
-            malformed: false,
-            truncated: false,
-        },
+        mail: Mail::new(
+            Envelope {
+                received: SystemTime::now(),
+                queue_id: Some("4XyZ1".into()),
+                client: Client { ip: Some("192.0.2.7".parse().unwrap()), ..Client::default() },
+                daemon: "smtpd".into(),
+                reverse_path: ReversePath::Path(address(sender)),
+                size: Some(1000),
+                recipients: vec![bob],
+                ..Envelope::default()
+            },
+            Head {
+                fields: vec![Field { name: "Subject".into(), value: b" a secret subject".to_vec() }],
+                keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
+                ..Head::default()
+            },
+        ),
         finding: Finding::Found(Found::bare(KeyStatus::Invalid, Some(Why::Wrong), address(sender))),
         decisions: vec![Decision {
             recipients: vec![0],

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits};
+use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::certificates::Root;
 use addrauth_tests::daemon::{Rig, binary};

@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use addrauth::case::*;
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
-use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Config, Limits, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{Listener, serve};
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
+use addrauth_lab::mta::{Envelope, Fate, Mta};
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::world::{self, GOOD, leading_to};
 use tokio::sync::watch;
@@ -41,7 +40,7 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
         ..Config::default()
     };
     change(&mut config);
-    let filter = Arc::new(Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap());
+    let filter = Arc::new(Filter::builder(config).open().await.unwrap());
     Stage { filter, server, _zone: zone, _home: home }
 }
 
@@ -52,7 +51,10 @@ fn mail(client: &str, from: &str, keys: &[&str], fields: &[(&str, &str)], recipi
     let mut mail = world::mail(&[from], keys);
     mail.fields.extend(fields.iter().map(field));
     let client = Client { ip: client.parse().ok(), ..Client::default() };
-    Mail { recipients: recipients.iter().map(recipient).collect(), client, ..mail }
+    mail.altered(|envelope, _| {
+        envelope.recipients = recipients.iter().map(recipient).collect();
+        envelope.client = client;
+    })
 }
 
 async fn judged(stage: &Stage, mail: Mail) -> Case {
@@ -221,7 +223,7 @@ async fn what_one_of_our_hops_examined_is_not_touched() {
         let deletions = case.reply.edits.iter().filter(|edit| matches!(edit, Edit::Delete { .. })).count();
         assert_eq!(deletions, keys.len() + fields.len(), "the key and every status go");
     }
-    let hidden = Mail { malformed: true, ..mail(US, "alice@example.com", &[], &[mark], &BOB) };
+    let hidden = mail(US, "alice@example.com", &[], &[mark], &BOB).altered(|_, head| head.malformed = true);
     assert!(status(&judged(&stage, hidden).await).is_some());
     let away = judged(&stage, mail(US, "alice@example.com", &[], &[mark], &CAROL)).await;
     assert_eq!(away.finding, Finding::Passing(Direction::Relay));

@@ -1,14 +1,11 @@
 //! The filter as a whole: which way a message goes, what is asked, what is kept, with real DNS packets and a real socket.
 
-use std::sync::Arc;
-
 use addrauth::case::{Body, Case, Direction, Field, Finding, KeyStatus, Mail, Recipient, ReversePath, Verdict, Why};
-use addrauth::cli::demo::zone::Zone;
-use addrauth::config::{Config, Limits, Observe, QuarantineIn, StateDir};
+use addrauth::config::{Config, Observe, QuarantineIn, StateDir};
 use addrauth::filter::Filter;
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::world::{self, ALICE, GOOD, leading_to};
 
@@ -34,14 +31,14 @@ async fn stage(acts: impl Into<Vec<Act>>, change: impl FnOnce(&mut Config)) -> S
         ..Config::default()
     };
     change(&mut config);
-    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
+    let filter = Filter::builder(config).open().await.unwrap();
     Stage { filter, server, _zone: zone, _home: home }
 }
 
 /// Alice's message to these recipients.
 fn mail(keys: &[&str], recipients: &[&str]) -> Mail {
     let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
-    Mail { recipients: recipients.iter().map(recipient).collect(), ..world::mail(&[ALICE], keys) }
+    world::mail(&[ALICE], keys).altered(|envelope, _| envelope.recipients = recipients.iter().map(recipient).collect())
 }
 
 async fn judged(stage: &Stage, mail: Mail) -> Case {
@@ -91,7 +88,8 @@ async fn a_recipient_that_is_no_addr_spec_and_yet_local_gets_no_key_either() {
 #[tokio::test]
 async fn a_logins_mail_to_elsewhere_is_left_alone() {
     let stage = stage([Act::valid()], |_| {}).await;
-    let mail = Mail { login: Some("alice@example.com".into()), ..mail(&[GOOD], &["carol@elsewhere.example"]) };
+    let mail = mail(&[GOOD], &["carol@elsewhere.example"])
+        .altered(|envelope, _| envelope.login = Some("alice@example.com".into()));
     let case = judged(&stage, mail).await;
     assert_eq!((case.finding, case.reply.edits.len()), (Finding::Passing(Direction::Outbound), 0));
 }
@@ -99,7 +97,9 @@ async fn a_logins_mail_to_elsewhere_is_left_alone() {
 #[tokio::test]
 async fn inside_a_login_is_valid_as_itself_alone() {
     let stage = stage([Act::invalid()], |_| {}).await;
-    let inside = |login: &str, keys: &[&str]| Mail { login: Some(login.into()), ..mail(keys, &["bob@home.example"]) };
+    let inside = |login: &str, keys: &[&str]| {
+        mail(keys, &["bob@home.example"]).altered(|envelope, _| envelope.login = Some(login.into()))
+    };
     let case = judged(&stage, inside("ALICE@example.com", &[GOOD])).await;
     assert_eq!((found(&case), stage.server.count()), ((KeyStatus::Valid, None), 0));
     assert!(case.reply.edits.contains(&Edit::Delete { name: "X-Auth-Key".into(), index: 1 }), "bob must not get it");
@@ -136,7 +136,7 @@ async fn from_the_null_path_a_wish_to_tell_the_sender_is_a_drop_and_is_asked_abo
     for (path, questions) in [(ReversePath::Null, 2), (ReversePath::Path(None), 1)] {
         let stage = stage([Act::invalid()], wishes).await;
         let mail = mail(&[GOOD], &["bob@home.example", "carol@home.example"]);
-        stage.filter.examine(Mail { reverse_path: path, ..mail }).await;
+        stage.filter.examine(mail.altered(|envelope, _| envelope.reverse_path = path)).await;
         assert_eq!(stage.server.count(), questions);
     }
 }
@@ -184,7 +184,7 @@ async fn our_own_mark_lets_our_notice_pass_and_nobody_elses_mail() {
     let stage = stage([Act::invalid()], |_| {}).await;
     let text = |name: &str, value: &str| Field { name: name.into(), value: format!(" {value}").into_bytes() };
     let marked = |recipients: &[&str], path: ReversePath, id: &str| {
-        let mut mail = Mail { reverse_path: path, ..mail(&[], recipients) };
+        let mut mail = mail(&[], recipients).altered(|envelope, _| envelope.reverse_path = path);
         let custody = stage.filter.custody().unwrap();
         let mark = custody.mark().write(mail.received, "", "bob@home.example", "<1@mx.home.example>");
         mail.fields.extend([text("Message-ID", id), text("X-Addrauth-Mark", &mark)]);

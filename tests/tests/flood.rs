@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use addrauth::cli::demo::mailbox::Mailbox;
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::{Config, Limits, Listen};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
+use addrauth_lab::mailbox::Mailbox;
+use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::{Daemon, LOG_LEVEL};
 use addrauth_tests::dns;

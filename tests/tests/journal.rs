@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use addrauth::case::*;
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::policy::{Policies, Trial};
 use addrauth::proto::address::Address;
 use addrauth::settle::{Permits, Rules, settle};
 use addrauth::store::{Ledger, Opening};
+use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::dns;
 
@@ -25,18 +25,18 @@ fn address(text: &str) -> Option<Address> {
 
 fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
     let recipient = |to: &&str| Recipient::new(format!("<{to}>"));
-    Mail {
-        received: SystemTime::now(),
-        queue_id: Some(queue_id.into()),
-        client: Client { ip: Some("192.0.2.7".parse().unwrap()), helo: "mx.x.example".into(), ..Client::default() },
-        daemon: "smtpd".into(),
-        login: None,
-        reverse_path: ReversePath::Path(address("bounce@x.example")),
-        smtputf8: false,
-        size: Some(1000),
-        recipients: recipients.iter().map(recipient).collect(),
-        ..addrauth_tests::world::mail(&[], &[])
-    }
+    addrauth_tests::world::mail(&[], &[]).altered(|envelope, _| {
+        envelope.received = SystemTime::now();
+        envelope.queue_id = Some(queue_id.into());
+        envelope.client =
+            Client { ip: Some("192.0.2.7".parse().unwrap()), helo: "mx.x.example".into(), ..Client::default() };
+        envelope.daemon = "smtpd".into();
+        envelope.login = None;
+        envelope.reverse_path = ReversePath::Path(address("bounce@x.example"));
+        envelope.smtputf8 = false;
+        envelope.size = Some(1000);
+        envelope.recipients = recipients.iter().map(recipient).collect();
+    })
 }
 
 fn found(status: KeyStatus, why: Option<Why>) -> Found {

@@ -1,9 +1,9 @@
 //! New keys that arrive by mail (attack C): the real filter behind its milter socket, a real AS, and DNS between them.
 
 use addrauth::case::Learned;
-use addrauth::cli::demo::mta::{Envelope, Fate, Outcome};
 use addrauth::config::{Config, Where};
 use addrauth::proto::header::Edit;
+use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
 use addrauth_tests::world::JUNK;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use addrauth::authority::{Authority, Posted, Poster};
-use addrauth::cli::authority::Client;
 use addrauth::config::{Config, FixedAs, Limits, StateDir};
+use addrauth::daemon::Asking;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth_tests::postfix::{Bed, Kind};
@@ -30,7 +30,7 @@ async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line(
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
     let owed = authority.rotate(&who).await.unwrap();
-    let asks = Arc::new(Client::new(&config, &limits));
+    let asks = Arc::new(Asking::new(&config, &limits));
     let poster = Poster::open(&config, authority.clone(), asks).await.unwrap().unwrap();
     assert_eq!(poster.turn().await.unwrap(), Posted { taken: 1, done: 1, given_up: 0 });
     let text = String::from_utf8(door.delivered("bob", 1).pop().unwrap()).unwrap();

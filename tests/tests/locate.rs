@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use addrauth::case::{KeyStatus, Why};
-use addrauth::cli::demo::zone::{Fault, Records, Zone};
 use addrauth::config::{FixedAs, Verify};
 use addrauth::proto::record::Claim;
 use addrauth::verify::{Failure, Published};
+use addrauth_lab::zone::{Fault, Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::world::*;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::{Limits, Listen};
+use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::milter::{Fake, frame, open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

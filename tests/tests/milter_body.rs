@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use addrauth::case::Body;
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta, Offer};
 use addrauth::config::Limits;
+use addrauth_lab::mta::{Envelope, Fate, Mta, Offer};
 use addrauth_tests::milter::{Daemon, POSTFIX, Peer, SLOW, open};
 
 const PLACE: &str = "inet:127.0.0.1:0";

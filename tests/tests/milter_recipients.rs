@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta, Offer, Outcome};
 use addrauth::config::Limits;
+use addrauth_lab::mta::{Envelope, Fate, Mta, Offer, Outcome};
 use addrauth_tests::milter::{Daemon, Fake, POSTFIX, Peer, open, open_with};
 
 const PLACE: &str = "inet:127.0.0.1:0";

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use addrauth::case::{Body, Case, Direction, Field, Finding, Mail, Owed, Recipient, Refusal, ReversePath, Verdict};
-use addrauth::cli::demo::mailbox::{Mailbox, Taken};
-use addrauth::cli::demo::zone::Zone;
-use addrauth::config::{Config, Limits, Observe, StateDir};
+use addrauth::config::{Config, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::outbox::Turn;
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{Bounds, Edit, scan, strip};
 use addrauth::proto::mark::MARK_FIELD;
+use addrauth_lab::mailbox::{Mailbox, Taken};
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::ports::claim_place;
@@ -54,7 +53,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     change(&mut config);
     // For the program's own verbs.
     std::fs::write(home.path().join("addrauth.toml"), toml::to_string(&config).unwrap()).unwrap();
-    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
+    let filter = Filter::builder(config).open().await.unwrap();
     Stage { filter, mailbox, home, _server: server, _zone: zone }
 }
 
@@ -75,13 +74,12 @@ fn fields(header: &str) -> Vec<Field> {
 
 /// Alice's message with a wrong key to these recipients.
 fn mail(header: &str, recipients: &[&str]) -> Mail {
-    Mail {
-        reverse_path: ReversePath::Path(Address::parse(b"bounces+1@Example.com", false).ok()),
-        queue_id: Some("4F1".into()),
-        recipients: recipients.iter().map(|r| recipient(r)).collect(),
-        fields: fields(header),
-        ..world::mail(&[ALICE], &[JUNK])
-    }
+    world::mail(&[ALICE], &[JUNK]).altered(|envelope, head| {
+        envelope.reverse_path = ReversePath::Path(Address::parse(b"bounces+1@Example.com", false).ok());
+        envelope.queue_id = Some("4F1".into());
+        envelope.recipients = recipients.iter().map(|r| recipient(r)).collect();
+        head.fields = fields(header);
+    })
 }
 
 impl Stage {
@@ -212,7 +210,7 @@ async fn what_is_not_whole_or_finds_no_room_is_deferred() {
     let open = stage(|_| {}).await;
     let case = open.filter.examine(mail(HEADER, &[BOB])).await;
     assert!(case.reply.wants_body());
-    let cut = Mail { truncated: true, ..case.mail.clone() };
+    let cut = case.mail.clone().altered(|_, head| head.truncated = true);
     assert!(is_deferred(&open.filter.keep(Case { mail: cut, ..case.clone() }, Some(Body::default())).await));
     assert!(is_deferred(&open.filter.keep(case, None).await), "no body");
     assert_eq!(open.held().await, 0);

@@ -1,15 +1,12 @@
 //! Who a recipient is, for the filter as a whole: no spelling of RCPT leads past the examination or past a binding.
 
-use std::sync::Arc;
-
-use addrauth::case::{By, Case, Client, Finding, Mail, Place, Recipient, Verdict};
-use addrauth::cli::demo::zone::Zone;
-use addrauth::config::{Bindings, Config, Limits, Mixed, Observe, StateDir};
+use addrauth::case::{By, Case, Client, Finding, Place, Recipient, Verdict};
+use addrauth::config::{Bindings, Config, Mixed, Observe, StateDir};
 use addrauth::filter::Filter;
-use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth::store::JournalRow;
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::world::{self, ALICE, GOOD, leading_to};
 use proptest::prelude::*;
@@ -40,13 +37,13 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let boss = Bindings { invalid: drop.clone(), unverified: drop, ..Bindings::default() };
     config.policy.recipient.insert("boss@home.example".into(), boss);
     change(&mut config);
-    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
+    let filter = Filter::builder(config).open().await.unwrap();
     Stage { filter, _server: server, _zone: zone, _home: home }
 }
 
 /// A forged message in Alice's name to these.
 async fn judged(stage: &Stage, recipients: Vec<Recipient>) -> Case {
-    let mail = Mail { recipients, ..world::mail(&[ALICE], &[GOOD]) };
+    let mail = world::mail(&[ALICE], &[GOOD]).altered(|envelope, _| envelope.recipients = recipients);
     stage.filter.keep(stage.filter.examine(mail).await, None).await
 }
 
@@ -142,10 +139,11 @@ async fn one_who_is_unclear_has_the_whole_message_refused_and_while_observing_st
 async fn a_login_and_a_server_of_ours_are_refused_too_where_somebody_is_unclear() {
     let stage = stage(|config| config.trusted_hops = vec!["192.0.2.0/24".parse().unwrap()]).await;
     let unclear = || vec![Recipient::new("<x@elsewhere.example>"), Recipient::new("<boss%home.example>")];
-    let mail = Mail { recipients: unclear(), ..world::mail(&[ALICE], &[GOOD]) };
+    let mail = world::mail(&[ALICE], &[GOOD]).altered(|envelope, _| envelope.recipients = unclear());
     for mail in [
-        Mail { login: Some("alice@example.com".into()), ..mail.clone() },
-        Mail { client: Client { ip: "192.0.2.1".parse().ok(), ..Client::default() }, ..mail.clone() },
+        mail.clone().altered(|envelope, _| envelope.login = Some("alice@example.com".into())),
+        mail.clone()
+            .altered(|envelope, _| envelope.client = Client { ip: "192.0.2.1".parse().ok(), ..Client::default() }),
     ] {
         assert_eq!(stage.filter.examine(mail).await.finding, Finding::Unclear);
     }

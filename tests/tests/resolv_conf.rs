@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta};
 use addrauth::config::Listen;
+use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::daemon::binary;
 use addrauth_tests::dns;
 

@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use addrauth::authority::Authority;
 use addrauth::case::*;
-use addrauth::cli::demo::mailbox::Mailbox;
-use addrauth::cli::demo::mta::{Envelope, Fate};
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits, StateDir, Where};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::wire::{DATAGRAM_MAX, Question, Request};
+use addrauth_lab::mailbox::Mailbox;
+use addrauth_lab::mta::{Envelope, Fate};
+use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::keys::House;
 use addrauth_tests::world::{LOOPBACK, mail, verifier};
 use tokio::net::UdpSocket;
@@ -65,7 +65,7 @@ fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
 
 /// The message, refused for this result, of which its recipient is to be told.
 fn case(mail: Mail, found: Found) -> Case {
-    let mail = Mail { recipients: vec![Recipient::new(b"<bob@example.net>")], ..mail };
+    let mail = mail.altered(|envelope, _| envelope.recipients = vec![Recipient::new(b"<bob@example.net>")]);
     let reply = Reply {
         verdict: Verdict::Discard,
         edits: Vec::new(),

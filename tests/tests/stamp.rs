@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Outcome};
 use addrauth::config::{Config, Where};
 use addrauth::filter::Filter;
-use addrauth::policy::Trial;
 use addrauth::proto::header::{self, Bounds, Edit};
 use addrauth::proto::key::AuthKey;
+use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
 use addrauth_tests::world::{GOOD, JUNK, key};
 use proptest::prelude::*;
@@ -357,9 +356,7 @@ async fn whoever_is_to_stamp_without_the_right_secret_half_does_not_start() {
     config.state_dir.0 = dir.path().to_owned();
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     stamping(&mut config);
-    let open = async |config: &Config| {
-        Filter::open(config.clone(), Default::default(), Trial::waived()).await.err().map(|e| e.to_string())
-    };
+    let open = async |config: &Config| Filter::builder(config.clone()).open().await.err().map(|e| e.to_string());
     let error = open(&config).await.unwrap();
     assert!(error.contains("addrauth keyring key") && error.contains("keyring.key"), "{error}");
     let opener = addrauth::store::read_or_make_opener(&dir.path().join("keyring.key")).unwrap();
@@ -403,7 +400,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let edits = stamped_edits(&message).await;
-            let stamped = addrauth::cli::demo::mta::apply(&message, &edits);
+            let stamped = addrauth_lab::mta::apply(&message, &edits);
             assert!(stamped.starts_with(b"X-Auth-Key: "), "{edits:?}");
             assert_eq!(taken_off(&stamped), message);
         });
@@ -413,7 +410,7 @@ proptest! {
 /// The edits that settling a stamp asks for, as they are written down for the MTA.
 async fn stamped_edits(message: &[u8]) -> Vec<Edit> {
     use addrauth::case::{Finding, Stamp, Submitted};
-    let mail = addrauth::case::Mail { mta: "Postfix 3.7.11".into(), ..addrauth_tests::world::mail(&[], &[]) };
+    let mail = addrauth_tests::world::mail(&[], &[]).altered(|envelope, _| envelope.mta = "Postfix 3.7.11".into());
     let key: AuthKey = key(GOOD);
     let finding = Finding::Submitted(Submitted { sender: None, stamp: Stamp::Newest(key), inside: None });
     let permits = addrauth::settle::Permits { report: Err("nobody"), refuse: true };

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use addrauth::cli::TRIAL_VERB;
 use addrauth::config::{self, Config, Limits};
 use addrauth::filter::Filter;
 use addrauth::policy::{Error, Policies, Refused, Trial};
 use addrauth_tests::bombs;
 use addrauth_tests::daemon::{Daemon, binary, component};
+
+/// By which the program tries a component.
+const TRIAL_VERB: &str = "try-component";
 
 /// For what happens at once, on a machine that does much else. What does not happen at all takes an hour (see `bench`).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -216,7 +218,7 @@ async fn a_reload_tries_only_what_has_changed() {
     let tries = || fs::read_to_string(&count).unwrap().lines().count();
     let policy = config::Policy { dir: shelf.clone(), invalid: "x".into(), missing: "y".into(), ..Default::default() };
     let config = Config { policy, ..Config::default() };
-    let filter = Filter::open(config.clone(), Arc::default(), Trial::by(script, [&count])).await.unwrap();
+    let filter = Filter::builder(config.clone()).trial(Trial::by(script, [&count])).open().await.unwrap();
     assert_eq!(tries(), 2);
     let filter = filter.reload(config.clone()).await.unwrap();
     assert_eq!(tries(), 2);

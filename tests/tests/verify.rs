@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::case::{Field, Found, KeyStatus, Limited, Mail, ReversePath, Why};
-use addrauth::cli::demo::zone::{Records, Zone};
+use addrauth::case::{Field, Found, KeyStatus, Limited, ReversePath, Why};
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
 use addrauth::proto::wire::{Reason, Status};
 use addrauth::verify::{Later, Verifier};
+use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::daemon::binary;
 use addrauth_tests::ports::Closed;
 use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::world::*;
@@ -59,7 +60,7 @@ async fn what_is_unusable_is_so_before_anything_else() {
         let found = verifier.verify(&mail(from, keys)).await.unwrap();
         assert_eq!(result(&found), (KeyStatus::Unusable, Some(why)), "{from:?}");
     }
-    let malformed = Mail { malformed: true, ..mail(&[ALICE], &[GOOD]) };
+    let malformed = mail(&[ALICE], &[GOOD]).altered(|_, head| head.malformed = true);
     let found = verifier.verify(&malformed).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Unusable, Some(Why::MalformedHeader)));
     assert_eq!(found.claim, Some(Claim::Testing), "the domain's claim is looked up all the same");
@@ -73,23 +74,24 @@ async fn a_bounce_that_names_nobody_has_a_reason_of_its_own_and_nothing_else_has
     let server = saying(Act::valid()).await;
     let (_zone, verifier) = world(&[&server], "").await;
     let field = |name: &str, value: &str| Field { name: name.into(), value: value.into() };
-    let bounce = |from: &str| Mail { reverse_path: ReversePath::Null, ..mail(&[from], &[]) };
+    let bounce = |from: &str| mail(&[from], &[]).altered(|envelope, _| envelope.reverse_path = ReversePath::Null);
     for from in ["<>", "\"\" <>", "MAILER-DAEMON", "Mail Delivery System <MAILER-DAEMON>", ""] {
         assert_eq!(result(&verifier.verify(&bounce(from)).await.unwrap()).1, Some(Why::NoAddress), "{from}");
-        let sender_too = Mail { fields: vec![field("From", from), field("Sender", "\"\" <>")], ..bounce(from) };
+        let sender_too =
+            bounce(from).altered(|_, head| head.fields = vec![field("From", from), field("Sender", "\"\" <>")]);
         assert_eq!(result(&verifier.verify(&sender_too).await.unwrap()).1, Some(Why::NoAddress), "{from}");
         let path = ReversePath::Path(Address::parse(b"eve@evil.example", false).ok());
         for other in [
-            Mail { reverse_path: path, ..bounce(from) },
-            Mail { reverse_path: ReversePath::Path(None), ..bounce(from) },
-            Mail { malformed: true, ..bounce(from) },
-            Mail { keys: vec![None], ..bounce(from) },
-            Mail { new_keys: vec![None], ..bounce(from) },
-            Mail { fields: vec![field("From", from), field("Sender", "alice@example.com")], ..bounce(from) },
-            Mail {
-                fields: vec![field("Sender", "<>"), field("Sender", "a@x.test, b"), field("From", from)],
-                ..bounce(from)
-            },
+            bounce(from).altered(|envelope, _| envelope.reverse_path = path),
+            bounce(from).altered(|envelope, _| envelope.reverse_path = ReversePath::Path(None)),
+            bounce(from).altered(|_, head| head.malformed = true),
+            bounce(from).altered(|_, head| head.keys = vec![None]),
+            bounce(from).altered(|_, head| head.new_keys = vec![None]),
+            bounce(from)
+                .altered(|_, head| head.fields = vec![field("From", from), field("Sender", "alice@example.com")]),
+            bounce(from).altered(|_, head| {
+                head.fields = vec![field("Sender", "<>"), field("Sender", "a@x.test, b"), field("From", from)]
+            }),
         ] {
             assert_eq!(result(&verifier.verify(&other).await.unwrap()).1, Some(Why::BadAddress), "{from} {other:?}");
         }
@@ -451,7 +453,6 @@ async fn the_verb_ask_says_yes_no_or_could_not_tell() {
     };
     let dns: SocketAddr = zone.addr;
     let config = write("c.toml", &format!("[verify]\ndns = [\"{dns}\"]\nallow_targets = [\"127.0.0.0/8\"]\n"));
-    let context = addrauth::cli::Context { config: Some(config), json: true };
     for (address, text, code) in [
         ("alice@example.com", Some(GOOD), 0),
         ("alice@example.com", Some(JUNK), 1),
@@ -461,14 +462,14 @@ async fn the_verb_ask_says_yes_no_or_could_not_tell() {
         ("alice@example.com", None, 0),
         ("alice@elsewhere.example", None, 1),
     ] {
-        let key_file = text.map(|text| write("key", &format!("{text}\n")));
-        let args = addrauth::cli::ask::Args {
-            address: address.into(),
-            no_key: key_file.is_none(),
-            key_file,
-            unwanted: Vec::new(),
+        let mut ask = std::process::Command::new(binary());
+        ask.args(["ask", "--json", "--config"]).arg(&config).arg(address);
+        match text {
+            Some(text) => ask.arg("--key-file").arg(write("key", &format!("{text}\n"))),
+            None => ask.arg("--no-key"),
         };
-        let got = addrauth::cli::ask::run(args, &context).await;
-        assert_eq!(got, std::process::ExitCode::from(code), "{address} {text:?}");
+        ask.stdin(std::process::Stdio::null());
+        let said = tokio::task::spawn_blocking(move || ask.output().unwrap()).await.unwrap();
+        assert_eq!(said.status.code(), Some(code), "{address} {text:?} {}", String::from_utf8_lossy(&said.stderr));
     }
 }

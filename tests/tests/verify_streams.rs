@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use addrauth::case::{KeyStatus, Limited, Why};
-use addrauth::cli::demo::zone::Zone;
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::address::Address;
 use addrauth::proto::wire::{Reason, Status};
 use addrauth::verify::{Said, Verifier};
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::certificates::Root;
 use addrauth_tests::quiet::undisturbed;

@@ -5,13 +5,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 
-use addrauth::case::{By, Case, KeyStatus, Mail, MarkAs, Owed, Recipient, Verdict};
-use addrauth::cli::demo::zone::Zone;
-use addrauth::config::{Config, Limits, StateDir, Verify};
+use addrauth::case::{By, Case, KeyStatus, MarkAs, Owed, Recipient, Verdict};
+use addrauth::config::{Config, StateDir, Verify};
 use addrauth::filter::Filter;
-use addrauth::policy::Trial;
+use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::binary;
 use addrauth_tests::world::{self, ALICE, JUNK, leading_to};
@@ -51,7 +49,7 @@ async fn stage(act: Act, text: &str) -> Stage {
     let verify: Verify = world::config(&zone);
     let config = Config { verify, ..Config::read(&file).unwrap() };
     assert_eq!(config.state_dir, StateDir(state.clone()));
-    let filter = Filter::open(config, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
+    let filter = Filter::builder(config).open().await.unwrap();
     Stage { filter, file, state, _server: server, _zone: zone, _home: home }
 }
 
@@ -70,8 +68,8 @@ impl Stage {
 
     /// What becomes of alice's message with these keys to these recipients.
     async fn judged(&self, keys: &[&str], recipients: &[&str]) -> Case {
-        let mail =
-            Mail { recipients: recipients.iter().map(|text| rcpt(text)).collect(), ..world::mail(&[ALICE], keys) };
+        let mail = world::mail(&[ALICE], keys)
+            .altered(|envelope, _| envelope.recipients = recipients.iter().map(|text| rcpt(text)).collect());
         self.filter.keep(self.filter.examine(mail).await, None).await
     }
 
@@ -142,7 +140,7 @@ async fn what_a_user_sets_counts_from_the_next_message_on_beside_the_running_fil
     let mut narrow = stage.filter.config().clone();
     narrow.policy.user_may = vec!["mark".into()];
     let narrow = stage.filter.reload(narrow).await.unwrap();
-    let mail = Mail { recipients: vec![rcpt(bob[0])], ..world::mail(&[ALICE], &[JUNK]) };
+    let mail = world::mail(&[ALICE], &[JUNK]).altered(|envelope, _| envelope.recipients = vec![rcpt(bob[0])]);
     assert_eq!(words(&narrow.examine(mail).await)[0].1, By::Domain);
     assert_eq!(word(&stage).await.1, By::User);
     stage.done(&["user", "clear", "bob@two.example"]);
@@ -241,8 +239,7 @@ async fn nobody_is_told_apart_at_rcpt_where_the_choices_cannot_be_read_or_nothin
     for (from, to) in [("observe = false", "observe = true"), ("mixed = \"split\"", "mixed = \"settle\"")] {
         let config = Config::parse(&text.replace(from, to), "x.toml".as_ref()).unwrap();
         let state_dir = stage.filter.config().state_dir.clone();
-        let filter =
-            Filter::open(Config { state_dir, ..config }, Arc::new(Limits::default()), Trial::waived()).await.unwrap();
+        let filter = Filter::builder(Config { state_dir, ..config }).open().await.unwrap();
         assert!(!filter.splits(), "{to}");
     }
 }

@@ -5,16 +5,14 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Recipient;
-use crate::proto::address::Address;
+use super::{Recipient, Why};
+use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
 use crate::proto::redact::Redactor;
 
-/// A message as the MTA told it, up to the end of its header. Nothing changes it.
-///
-/// Its key fields are in [`Mail::keys`] and [`Mail::new_keys`] alone: the door moved the key fields there.
+/// What the MTA told of a message before its header.
 #[derive(Clone, Debug)]
-pub struct Mail {
+pub struct Envelope {
     /// When its MAIL command came, by the wall clock.
     pub received: SystemTime,
     /// The MTA's name for it; Postfix tells it at DATA.
@@ -35,6 +33,29 @@ pub struct Mail {
     pub size: Option<u64>,
     /// The recipients that the MTA accepted, in order.
     pub recipients: Vec<Recipient>,
+}
+
+impl Default for Envelope {
+    /// Nothing is told: the null reverse-path, no recipient, the beginning of 1970.
+    fn default() -> Envelope {
+        Envelope {
+            received: SystemTime::UNIX_EPOCH,
+            queue_id: None,
+            client: Client::default(),
+            daemon: String::new(),
+            mta: String::new(),
+            login: None,
+            reverse_path: ReversePath::Null,
+            smtputf8: false,
+            size: None,
+            recipients: Vec::new(),
+        }
+    }
+}
+
+/// What the MTA told of a message's header.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
     /// The header fields, top first, without `X-Auth-Key` and `X-New-Auth-Key`.
     pub fields: Vec<Field>,
     /// One for each `X-Auth-Key` field, top first; `None` where its value is outside the grammar.
@@ -48,6 +69,48 @@ pub struct Mail {
     pub malformed: bool,
     /// Over the limits: not all of the header is in `fields`, so no copy of the message could be whole.
     pub truncated: bool,
+}
+
+/// A message as the MTA told it, up to the end of its header. Nothing changes it.
+///
+/// Its key fields are in [`Mail::keys`] and [`Mail::new_keys`] alone: the door moved the key fields there. Its sender address
+/// and its key are read once, by [`Mail::new`].
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// See [`Envelope::received`].
+    pub received: SystemTime,
+    /// See [`Envelope::queue_id`].
+    pub queue_id: Option<String>,
+    /// See [`Envelope::client`].
+    pub client: Client,
+    /// See [`Envelope::daemon`].
+    pub daemon: String,
+    /// See [`Envelope::mta`].
+    pub mta: String,
+    /// See [`Envelope::login`].
+    pub login: Option<String>,
+    /// See [`Envelope::reverse_path`].
+    pub reverse_path: ReversePath,
+    /// See [`Envelope::smtputf8`].
+    pub smtputf8: bool,
+    /// See [`Envelope::size`].
+    pub size: Option<u64>,
+    /// See [`Envelope::recipients`].
+    pub recipients: Vec<Recipient>,
+    /// See [`Head::fields`].
+    pub fields: Vec<Field>,
+    /// See [`Head::keys`].
+    pub keys: Vec<Option<AuthKey>>,
+    /// See [`Head::new_keys`].
+    pub new_keys: Vec<Option<AuthKey>>,
+    /// See [`Head::hidden`].
+    pub hidden: Vec<AuthKey>,
+    /// See [`Head::malformed`].
+    pub malformed: bool,
+    /// See [`Head::truncated`].
+    pub truncated: bool,
+    sender: Result<Address, Why>,
+    key: Result<Option<AuthKey>, Why>,
 }
 
 /// The SMTP client, as the MTA told it.
@@ -112,6 +175,62 @@ impl std::fmt::Debug for Field {
 }
 
 impl Mail {
+    /// A message of this envelope and this header.
+    pub fn new(envelope: Envelope, head: Head) -> Mail {
+        let (sender, key) = (sender(&envelope, &head), key(&head.keys));
+        let Envelope { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients } =
+            envelope;
+        let Head { fields, keys, new_keys, hidden, malformed, truncated } = head;
+        Mail {
+            received,
+            queue_id,
+            client,
+            daemon,
+            mta,
+            login,
+            reverse_path,
+            smtputf8,
+            size,
+            recipients,
+            fields,
+            keys,
+            new_keys,
+            hidden,
+            malformed,
+            truncated,
+            sender,
+            key,
+        }
+    }
+
+    /// The same message with another envelope or header: what a case beside a policy or a test changes of it.
+    pub fn altered(self, change: impl FnOnce(&mut Envelope, &mut Head)) -> Mail {
+        let Mail { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients, .. } =
+            self;
+        let mut envelope =
+            Envelope { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients };
+        let Mail { fields, keys, new_keys, hidden, malformed, truncated, .. } = self;
+        let mut head = Head { fields, keys, new_keys, hidden, malformed, truncated };
+        change(&mut envelope, &mut head);
+        Mail::new(envelope, head)
+    }
+
+    /// The sender address: that of exactly one From field with exactly one mailbox.
+    ///
+    /// # Errors
+    /// Why there is no such address: no From, several, or one without a usable address.
+    pub fn sender(&self) -> Result<&Address, Why> {
+        self.sender.as_ref().map_err(|why| *why)
+    }
+
+    /// The message's one key, where it has one: equal copies are one, a good and a bad one differ.
+    ///
+    /// # Errors
+    /// Why it has no usable key: several, or one outside the grammar.
+    pub fn key(&self) -> Result<Option<&AuthKey>, Why> {
+        self.key.as_ref().map(Option::as_ref).map_err(|why| *why)
+    }
+
     /// What cuts the message's keys out of all that is kept, journalled or told of it.
     pub fn redactor(&self) -> Redactor {
         self.redactor_with(&[])
@@ -124,6 +243,42 @@ impl Mail {
 
     /// The fields of this name, top first, letter case ignored.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
-        self.fields.iter().filter(move |f| f.name.eq_ignore_ascii_case(name))
+        named(&self.fields, name)
     }
+}
+
+fn sender(envelope: &Envelope, head: &Head) -> Result<Address, Why> {
+    let mut fields = named(&head.fields, "From");
+    let field = fields.next().ok_or(Why::NoFrom)?;
+    if fields.next().is_some() {
+        return Err(Why::SeveralFrom);
+    }
+    Address::from_field(&field.value, envelope.smtputf8).map_err(|bad| match bad {
+        BadFrom::Several => Why::SeveralFrom,
+        BadFrom::Nobody if is_bounce(envelope, head) => Why::NoAddress,
+        BadFrom::Nobody | BadFrom::Bad => Why::BadAddress,
+    })
+}
+
+/// Whether a message whose From names nobody is a bounce: it comes from the null reverse-path, names no other author (readers
+/// show Sender where From has nothing to show), and neither brings a key nor hides one.
+fn is_bounce(envelope: &Envelope, head: &Head) -> bool {
+    let keys = !head.keys.is_empty() || !head.new_keys.is_empty();
+    let nobody = |field: &Field| Address::from_field(&field.value, envelope.smtputf8) == Err(BadFrom::Nobody);
+    let authors = named(&head.fields, "Sender").all(nobody);
+    envelope.reverse_path == ReversePath::Null && !head.malformed && !keys && authors
+}
+
+fn key(keys: &[Option<AuthKey>]) -> Result<Option<AuthKey>, Why> {
+    let Some(first) = keys.first() else { return Ok(None) };
+    match first {
+        Some(key) if keys.iter().all(|other| other.as_ref() == Some(key)) => Ok(Some(key.clone())),
+        None if keys.iter().all(Option::is_none) => Err(Why::BadKey),
+        _ => Err(Why::SeveralKeys),
+    }
+}
+
+/// The fields of this name, top first, letter case ignored.
+fn named<'a>(fields: &'a [Field], name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
 }

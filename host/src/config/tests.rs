@@ -1,6 +1,6 @@
 use super::*;
 
-const SAMPLE: &str = include_str!("../../etc/addrauth.toml");
+const SAMPLE: &str = include_str!("../../cli/etc/addrauth.toml");
 
 /// The sample with its defaults switched on: `#key = value` becomes `key = value`, except below a commented section.
 fn switched_on() -> String {

@@ -12,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use crate::case::{Body, Case, Found, Mail, Owed, Recipient, Refusal, Reply, Verdict};
+use crate::case::Wish;
+use crate::case::{Body, Case, Found, Mail, Owed, Recipient};
 use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
 use crate::proto::address::Address;
 use crate::proto::mark::MarkKey;
-use crate::store::{self, Held, JournalRow, Kept, Ledger, Opening, Recorded, Wish};
+use crate::settle;
+use crate::store::{self, Held, JournalRow, Kept, Ledger, Opening, Recorded};
 
 use journal::Journal;
 
@@ -104,9 +106,7 @@ impl Custody {
             self.outbox.give_back(&case.mail);
         }
         warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
-        let text = "Local trouble, try again later".to_owned();
-        let verdict = Verdict::Defer(Refusal { code: 451, status: "4.3.0", text });
-        let case = Case { reply: Reply::bare(verdict), ..case };
+        let case = Case { reply: settle::deferred(), ..case };
         let note = format!("deferred, since what was owed could not be made durable: {failure}");
         if let Some(entry) = journal::judged(&case, self.limits.journal_row, &note) {
             self.journal.note_now(entry);

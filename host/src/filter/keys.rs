@@ -22,11 +22,11 @@ impl Filter {
         if let Some(sender) = trust::submitter(&self.config, mail) {
             return Ok(Some(sender));
         }
-        let (Some(login), Ok(sender)) = (&mail.login, verify::sender(mail)) else { return Ok(None) };
+        let (Some(login), Ok(sender)) = (&mail.login, mail.sender()) else { return Ok(None) };
         let limit = self.limits.owner_message;
-        let owns = tokio::time::timeout(limit, self.roles.owners().owns(login, &sender)).await;
+        let owns = tokio::time::timeout(limit, self.roles.owners().owns(login, sender)).await;
         match owns.unwrap_or(Err(keyring::Error::LateOwners(limit))) {
-            Ok(owns) => Ok(owns.then_some(sender)),
+            Ok(owns) => Ok(owns.then(|| sender.clone())),
             Err(error) if self.config.observe.0 => {
                 if self.warned.is_due("owners") {
                     let until = "until they can, mail of logins is treated as anybody's";
@@ -61,7 +61,7 @@ impl Filter {
     /// # Errors
     /// It cannot be told now who owns the sender address.
     pub(super) async fn outbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Finding, Postponed> {
-        let sender = verify::sender(mail).ok();
+        let sender = mail.sender().ok().cloned();
         let own = trust::own_addresses(&self.config, mail);
         let Some(author) = self.author(mail, &own) else { return Ok(Finding::Passing(Direction::Outbound)) };
         let stays = elsewhere.len() < mail.recipients.len();
@@ -103,8 +103,11 @@ impl Filter {
         }
         match candidate(mail, &self.config.final_domains) {
             Ok((address, key)) => {
+                let Some(verifier) = &self.verifier else {
+                    return Err(Postponed::Keyring("nobody can be asked whether a new key is right".into()));
+                };
                 let bringer = verify::Bringer::of(mail);
-                let proof = self.verifier.prove(&address, key, &bringer).await;
+                let proof = verifier.prove(&address, key, &bringer).await;
                 let (found, valid_for) = proof.map_err(|later| later.postponed())?;
                 weigh(address, key, &found, valid_for, SystemTime::now()).map(Some)
             }

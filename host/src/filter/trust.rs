@@ -6,7 +6,6 @@ use crate::case::{Client, Mail};
 use crate::config::Config;
 use crate::proto::address::Address;
 use crate::proto::header::STATUS_FIELD;
-use crate::verify;
 use ipnet::IpNet;
 
 /// The sender address, where the client may send for us without a login and this address is among its own
@@ -18,9 +17,9 @@ pub(super) fn submitter(config: &Config, mail: &Mail) -> Option<Address> {
     let ip = mail.client.ip?.to_canonical();
     let mut own =
         config.trusted_submitters.iter().filter(|(client, _)| client.to_canonical() == ip).flat_map(|(_, own)| own);
-    let sender = verify::sender(mail).ok()?;
-    let is_sender = |own: &String| Address::parse(own.as_bytes(), true).is_ok_and(|own| same_mailbox(&own, &sender));
-    own.any(is_sender).then_some(sender)
+    let sender = mail.sender().ok()?;
+    let is_sender = |own: &String| Address::parse(own.as_bytes(), true).is_ok_and(|own| same_mailbox(&own, sender));
+    own.any(is_sender).then(|| sender.clone())
 }
 
 /// The addresses for which this client may send without a login.

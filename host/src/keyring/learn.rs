@@ -92,7 +92,7 @@ impl Learner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{Client, Field, Recipient, ReversePath};
+    use crate::case::{Envelope, Field, Head, Recipient};
 
     fn key(letter: u8) -> Option<AuthKey> {
         AuthKey::parse(&[letter; 64]).ok()
@@ -100,24 +100,14 @@ mod tests {
 
     fn mail(new_keys: Vec<Option<AuthKey>>, to: &[&str], recipients: &[&str]) -> Mail {
         let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
-        Mail {
-            received: SystemTime::UNIX_EPOCH,
-            queue_id: None,
-            client: Client::default(),
-            daemon: String::new(),
-            mta: String::new(),
-            login: None,
-            reverse_path: ReversePath::Null,
-            smtputf8: false,
-            size: None,
-            recipients: recipients.iter().map(recipient).collect(),
-            fields: to.iter().map(|to| Field { name: "TO".into(), value: format!(" {to}").into_bytes() }).collect(),
-            keys: Vec::new(),
-            new_keys,
-            hidden: Vec::new(),
-            malformed: false,
-            truncated: false,
-        }
+        Mail::new(
+            Envelope { recipients: recipients.iter().map(recipient).collect(), ..Envelope::default() },
+            Head {
+                fields: to.iter().map(|to| Field { name: "TO".into(), value: format!(" {to}").into_bytes() }).collect(),
+                new_keys,
+                ..Head::default()
+            },
+        )
     }
 
     #[test]
@@ -143,7 +133,7 @@ mod tests {
         ] {
             assert_eq!(of(&mail(new_keys, &to, &recipients)), Err(why), "{to:?} {recipients:?}");
         }
-        let malformed = Mail { malformed: true, ..mail(vec![key(b'k')], &[alice], &[alice]) };
+        let malformed = mail(vec![key(b'k')], &[alice], &[alice]).altered(|_, head| head.malformed = true);
         assert_eq!(of(&malformed), Err(NotLearned::Malformed));
     }
 

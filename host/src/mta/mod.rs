@@ -1,6 +1,7 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
+#[cfg(feature = "filter")]
 use crate::filter::Filter;
 
 pub mod milter;
@@ -26,6 +27,7 @@ pub trait Judge: Send + Sync + 'static {
     }
 }
 
+#[cfg(feature = "filter")]
 impl Judge for Filter {
     async fn examine(&self, mail: Mail) -> Case {
         Filter::examine(self, mail).await

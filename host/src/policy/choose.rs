@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::Error;
 use super::shelf::Shelved;
+use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
-use crate::store::{Wish, folded};
+use crate::proto::address::folded;
 
 /// The policy that lets a wanted sender's mail pass.
 pub(super) const ALLOWED: &str = "accept";

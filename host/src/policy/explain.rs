@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::shelf::Shelved;
 use super::{Origin, Policies, disposition, is_silent_drop, notify};
+use crate::case::Wish;
 use crate::case::{By, Disposition, KeyStatus, MarkAs, Notify, Recipient, Why};
-use crate::store::Wish;
 
 /// What treats a recipient's mail of one result.
 #[derive(Clone, Debug, PartialEq, Eq)]

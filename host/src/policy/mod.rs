@@ -9,27 +9,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::case::Wish;
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
 use crate::config::{Limits, OnFault};
 use crate::proto::record::Claim;
-use crate::store::Wish;
 
 mod choose;
 mod explain;
 mod facts;
 mod load;
 mod prove;
-pub(crate) mod sandbox;
-pub(crate) mod shelf;
+pub mod rehearse;
+mod sandbox;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod threads;
-pub(crate) mod told;
+mod told;
 pub mod trial;
 
 pub use choose::{Choice, may_be_allowed};
 pub use explain::{Effect, Explained, MarkExplained, Word};
-pub use prove::{Kept, Recomputed, Unproved};
+pub use prove::{Kept, Unproved};
 pub use sandbox::{Fault, Refused};
 pub use shelf::Origin;
 pub use trial::Trial;
@@ -375,6 +376,27 @@ impl Policies {
     }
 }
 
+/// What a component decides, its words made safe. The host's own restraint (see [`Decision::clamped`]) is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// What happens.
+    pub disposition: Disposition,
+    /// Who is told.
+    pub notify: Notify,
+    /// The policy's own words, made safe.
+    pub reason: String,
+}
+
+impl Proposal {
+    fn of(decided: &contract::Decision, limits: &Limits) -> Proposal {
+        Proposal {
+            disposition: disposition(decided),
+            notify: notify(decided),
+            reason: printable(&decided.reason, limits.policy_text),
+        }
+    }
+}
+
 /// What is the same in every decision of this policy on these facts.
 fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decision {
     Decision {
@@ -459,7 +481,7 @@ fn seconds(time: Duration) -> String {
 
 /// One line of printable ASCII without `%`, at most `room` octets: what every text from a component becomes before it
 /// is logged or reaches an SMTP client. Anything else turns into a space or `?`.
-pub(crate) fn printable(text: &str, room: usize) -> String {
+pub fn printable(text: &str, room: usize) -> String {
     let safe = text.chars().map(|c| match c {
         '%' => '?',
         ' '..='~' => c,

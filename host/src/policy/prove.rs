@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::told::Told;
-use super::{Fault, Policies, disposition, notify, printable, shelf};
-use crate::case::{Disposition, Notify};
+use super::{Fault, Policies, Proposal, shelf};
 
 /// What recomputing a decision needs, as a case keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +16,6 @@ pub struct Kept<'a> {
     pub facts: &'a serde_json::Value,
     /// Its settings.
     pub settings: &'a serde_json::Value,
-}
-
-/// A decision made again. The host's own restraint (see [`Decision::clamped`]) is not in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recomputed {
-    /// What happens.
-    pub disposition: Disposition,
-    /// Who is told.
-    pub notify: Notify,
-    /// The policy's own words, made safe.
-    pub reason: String,
 }
 
 /// Why a decision cannot be made again.
@@ -53,7 +41,7 @@ pub enum Unproved {
 impl Policies {
     /// Decides again on the facts and settings that a case kept, by the loaded policy of this id: the decision's words, or
     /// why it cannot be had. It is on nobody's way, so the policy may take its time.
-    pub fn recompute(&self, kept: &Kept<'_>) -> Result<Recomputed, Unproved> {
+    pub fn recompute(&self, kept: &Kept<'_>) -> Result<Proposal, Unproved> {
         let policy = self.all.iter().find(|policy| policy.id == kept.policy).ok_or(Unproved::Gone)?;
         if policy.digest != kept.digest {
             return Err(Unproved::Other { digest: policy.digest.clone() });
@@ -65,10 +53,6 @@ impl Policies {
             serde_json::from_value(kept.settings.clone()).map_err(|e| odd(e.to_string()))?;
         let settings = shelf::fit(&policy.description, &given).map_err(odd)?;
         let decided = self.sandbox.decide(&policy.guest, &facts, &settings).map_err(Unproved::Fault)?;
-        Ok(Recomputed {
-            disposition: disposition(&decided),
-            notify: notify(&decided),
-            reason: printable(&decided.reason, self.limits.policy_text),
-        })
+        Ok(Proposal::of(&decided, &self.limits))
     }
 }

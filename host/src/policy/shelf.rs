@@ -14,17 +14,21 @@ use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
 use crate::files;
 
+#[cfg(feature = "shipped")]
 macro_rules! shipped {
     ($($id:literal)*) => {
         /// The components that ship, by id.
-        const SHIPPED: &[(&str, &[u8])] =
-            &[$(($id, include_bytes!(concat!("../../../policies/", $id, "/", $id, ".wasm")))),*];
+        const SHIPPED: &[(&str, &[u8])] = &[$(($id, include_bytes!(concat!("../../shipped/", $id, ".wasm")))),*];
     };
 }
+#[cfg(feature = "shipped")]
 shipped! {
     "accept" "mark" "quarantine" "reject-silently" "reject-notify-sender" "reject-notify-recipient"
     "reject-notify-both" "missing-direct"
 }
+/// None: a program that takes the library without them names its own files.
+#[cfg(not(feature = "shipped"))]
+const SHIPPED: &[(&str, &[u8])] = &[];
 
 /// Fields that hold keys: no policy may see them.
 const KEY_FIELDS: [&str; 2] = ["X-Auth-Key", "X-New-Auth-Key"];

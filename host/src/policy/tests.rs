@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::*;
-use crate::case::{Client, Field, Recipient, ReversePath};
+use crate::case::{Client, Envelope, Field, Head, Recipient, ReversePath};
 use crate::config::{self, Module};
 
 mod memories;
@@ -16,24 +16,15 @@ mod written;
 
 fn mail(recipients: usize) -> Mail {
     let recipient = |_| Recipient::new(b"<bob@example.com>");
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() },
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Path(None),
-        smtputf8: false,
-        size: None,
-        recipients: (0..recipients).map(recipient).collect(),
-        fields: Vec::new(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            client: Client { ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() },
+            reverse_path: ReversePath::Path(None),
+            recipients: (0..recipients).map(recipient).collect(),
+            ..Envelope::default()
+        },
+        Head::default(),
+    )
 }
 
 fn limits() -> Arc<Limits> {

@@ -9,6 +9,7 @@ pub mod network;
 pub mod record;
 pub mod redact;
 pub mod results;
+#[cfg(feature = "sqlite")]
 pub mod seal;
 pub mod text;
 pub mod wire;

@@ -4,31 +4,25 @@ use std::time::SystemTime;
 
 use super::outward::agent;
 use super::*;
-use crate::case::{Client, Field, KeyStatus, Limited, NotStamped, Notify, ReversePath, Stamp, Why};
+use crate::case::{Envelope, Field, Head, KeyStatus, Limited, NotStamped, Notify, ReversePath, Stamp, Why};
 use crate::proto::header::AGENT_FIELD;
 
 mod every;
 
 fn mail(keys: usize, fields: &[&str]) -> Mail {
     let recipient = |name: &str| Recipient::new(format!("<{name}@home.example>"));
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: Some("4F1".into()),
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Null,
-        smtputf8: false,
-        size: None,
-        recipients: vec![recipient("bob"), recipient("carol")],
-        fields: fields.iter().map(|name| Field { name: (*name).into(), value: b" x".to_vec() }).collect(),
-        keys: vec![None; keys],
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            queue_id: Some("4F1".into()),
+            recipients: vec![recipient("bob"), recipient("carol")],
+            ..Envelope::default()
+        },
+        Head {
+            fields: fields.iter().map(|name| Field { name: (*name).into(), value: b" x".to_vec() }).collect(),
+            keys: vec![None; keys],
+            ..Head::default()
+        },
+    )
 }
 
 fn found(status: KeyStatus, why: Option<Why>) -> Finding {
@@ -200,7 +194,7 @@ fn proven(learned: Option<Learned>) -> Finding {
 #[test]
 fn a_key_mail_ends_here_in_phase_one_and_is_delivered_in_phase_two_with_a_key_that_still_counts() {
     use crate::case::Learned::{Known, Newest, Shorter, Superseded};
-    let mail = Mail { new_keys: vec![None], ..mail(1, &["From"]) };
+    let mail = mail(1, &["From"]).altered(|_, head| head.new_keys = vec![None]);
     let deletes = |reply: &Reply, field: &str| {
         reply.edits.iter().any(|edit| matches!(edit, Edit::Delete { name, .. } if name == field))
     };
@@ -220,7 +214,7 @@ fn a_key_mail_ends_here_in_phase_one_and_is_delivered_in_phase_two_with_a_key_th
 
 #[test]
 fn every_new_key_is_taken_off_what_is_examined_and_off_nothing_else() {
-    let mail = Mail { new_keys: vec![None, None], ..mail(0, &["From"]) };
+    let mail = mail(0, &["From"]).altered(|_, head| head.new_keys = vec![None, None]);
     let accept = decision(Disposition::Accept, false, false);
     let new_keys = |finding: &Finding| -> Vec<u32> {
         let reply = settle(&mail, finding, std::slice::from_ref(&accept), &rules(false), &PERMITS);
@@ -240,7 +234,10 @@ fn every_new_key_is_taken_off_what_is_examined_and_off_nothing_else() {
 #[test]
 fn c3_a_login_brings_no_new_keys_to_anybody() {
     let new_keys = |login: Option<&str>, finding: &Finding| {
-        let mail = Mail { login: login.map(str::to_owned), new_keys: vec![None, None], ..mail(1, &["From"]) };
+        let mail = mail(1, &["From"]).altered(|envelope, head| {
+            envelope.login = login.map(str::to_owned);
+            head.new_keys = vec![None, None];
+        });
         let reply = settle(&mail, finding, &[], &rules(false), &PERMITS);
         reply.edits.iter().filter(|edit| matches!(edit, Edit::Delete { name, .. } if name == NEW_KEY_FIELD)).count()
     };
@@ -408,7 +405,7 @@ fn a_spam_folder_whose_path_is_struck_out_as_another_recipient_gets_a_copy() {
     let to = |address: &str| Address::parse(address.as_bytes(), false).unwrap();
     let bob = Redirect { recipient: 0, to: to("bob+Junk@home.example") };
     let settled = |second: Recipient, disposition, truncated| {
-        let mut mail = Mail { truncated, ..mail(1, &[]) };
+        let mut mail = mail(1, &[]).altered(|_, head| head.truncated = truncated);
         mail.recipients = vec![Recipient::new("<bob@home.example>"), second, Recipient::new("<dave@home.example>")];
         let decided = |index, disposition, mark| Decision {
             recipients: vec![index],

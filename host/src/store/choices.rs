@@ -7,19 +7,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Error, Ledger, folded, seconds};
-use crate::case::{KeyStatus, MarkAs};
+use crate::case::{KeyStatus, MarkAs, Wish};
 use crate::proto::address::Address;
-
-/// One recipient's own wishes about one sender's mail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wish {
-    /// The policy that he chose for a result, by id.
-    pub policies: BTreeMap<KeyStatus, String>,
-    /// How he wants marked mail shown.
-    pub mark: Option<MarkAs>,
-    /// Whether the sender is on his list of wanted ones.
-    pub allows: bool,
-}
 
 /// A user with choices of his own, as a list shows him.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +61,7 @@ impl Ledger {
                 .map_err(|e| self.0.failed(e))?;
             for row in &rows {
                 let (address, name, value) = read(row).map_err(|e| self.0.failed(e))?;
-                known.entry(address).or_default().learn(name.as_deref(), &value);
+                learn(known.entry(address).or_default(), name.as_deref(), &value);
             }
         }
         let wish = |mailbox: &Option<String>| mailbox.as_ref().and_then(|address| known.get(address)).cloned();
@@ -199,19 +188,17 @@ impl Ledger {
     }
 }
 
-impl Wish {
-    /// Takes in one row; without a name it is the sender on the list of wanted ones.
-    fn learn(&mut self, name: Option<&str>, value: &str) {
-        let result = |name| KeyStatus::ALL.into_iter().find(|status| status.word() == name);
-        match (name, value) {
-            (None, _) => self.allows = true,
-            (Some("mark"), "header") => self.mark = Some(MarkAs::Header),
-            (Some("mark"), "folder") => self.mark = Some(MarkAs::Folder),
-            (Some(name), _) => match result(name) {
-                Some(status) => _ = self.policies.insert(status, value.to_owned()),
-                None => tracing::debug!(name, value, "a user's choice is unknown to this version, and passed over"),
-            },
-        }
+/// Takes one row into a wish; without a name it is the sender on the list of wanted ones.
+fn learn(wish: &mut Wish, name: Option<&str>, value: &str) {
+    let result = |name| KeyStatus::ALL.into_iter().find(|status| status.word() == name);
+    match (name, value) {
+        (None, _) => wish.allows = true,
+        (Some("mark"), "header") => wish.mark = Some(MarkAs::Header),
+        (Some("mark"), "folder") => wish.mark = Some(MarkAs::Folder),
+        (Some(name), _) => match result(name) {
+            Some(status) => _ = wish.policies.insert(status, value.to_owned()),
+            None => tracing::debug!(name, value, "a user's choice is unknown to this version, and passed over"),
+        },
     }
 }
 

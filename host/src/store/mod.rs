@@ -17,6 +17,7 @@ mod ledger;
 mod memory;
 mod outbox;
 mod plan;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod posts;
 mod quarantine;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::{Addresses, SettingsRow};
-pub use choices::{UserRow, Wish, wanted};
+pub use choices::{UserRow, wanted};
 pub use erase::{ERASED, Erased, Remains};
 pub use forged::{ForgedRow, Forgeries};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
@@ -39,6 +40,7 @@ pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::{Ledger, Recorded};
 pub use memory::{MemoryKeyring, MemoryKeys};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
+#[cfg(feature = "postgres")]
 pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
@@ -48,7 +50,7 @@ pub use secret::{
     read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,
 };
 pub use sqlite::{HEADER, SqliteKeyring, SqliteKeys, check_version, prepare_dir};
-pub use status::{Schema, Status, status};
+pub use status::{Schema, Status};
 
 use crate::config::Config;
 pub use crate::proto::address::folded;
@@ -59,24 +61,83 @@ pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Sen
 /// Whether the settings of `[store]` can be used; connects to nothing.
 pub fn check(config: &Config) -> Result<(), Error> {
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
-    if config.store.url.is_empty() { Ok(()) } else { postgres::check(&config.store, opening) }
+    if config.store.url.is_empty() { Ok(()) } else { shared::check(config, opening) }
 }
 
 /// Opens the AS's table where `[store]` says. A file is made where there is none; tables in PostgreSQL are not, and where
 /// its server does not answer, the verbs fail until it does.
 pub async fn open_keys(config: &Config, opening: Opening) -> Result<Arc<dyn KeyTable>, Error> {
-    Ok(match config.store.url.is_empty() {
-        true => Arc::new(SqliteKeys::open(&config.state_dir.0, opening).await?),
-        false => Arc::new(PostgresKeys::open(&config.store, opening).await?),
-    })
+    if config.store.url.is_empty() {
+        Ok(Arc::new(SqliteKeys::open(&config.state_dir.0, opening).await?))
+    } else {
+        shared::keys(config, opening).await
+    }
 }
 
 /// Opens the keyring where `[store]` says; as [`open_keys`].
 pub async fn open_keyring(config: &Config, opening: Opening) -> Result<Arc<dyn Keyring>, Error> {
-    Ok(match config.store.url.is_empty() {
-        true => Arc::new(SqliteKeyring::open(&config.state_dir.0, opening).await?),
-        false => Arc::new(PostgresKeyring::open(&config.store, opening).await?),
-    })
+    if config.store.url.is_empty() {
+        Ok(Arc::new(SqliteKeyring::open(&config.state_dir.0, opening).await?))
+    } else {
+        shared::keyring(config, opening).await
+    }
+}
+
+/// How the tables stand that `[store]` names. Nothing is made or changed.
+pub async fn status(config: &Config, opening: Opening) -> Result<Status, Error> {
+    if config.store.url.is_empty() {
+        sqlite::status(&config.state_dir.0, opening).await
+    } else {
+        shared::status(config, opening).await
+    }
+}
+
+/// The tables that several hosts share.
+#[cfg(feature = "postgres")]
+mod shared {
+    use super::{Arc, Config, Error, KeyTable, Keyring, Opening, PostgresKeyring, PostgresKeys, Status, postgres};
+
+    pub(super) fn check(config: &Config, opening: Opening) -> Result<(), Error> {
+        postgres::check(&config.store, opening)
+    }
+
+    pub(super) async fn keys(config: &Config, opening: Opening) -> Result<Arc<dyn KeyTable>, Error> {
+        Ok(Arc::new(PostgresKeys::open(&config.store, opening).await?))
+    }
+
+    pub(super) async fn keyring(config: &Config, opening: Opening) -> Result<Arc<dyn Keyring>, Error> {
+        Ok(Arc::new(PostgresKeyring::open(&config.store, opening).await?))
+    }
+
+    pub(super) async fn status(config: &Config, opening: Opening) -> Result<Status, Error> {
+        postgres::status(&config.store, opening).await
+    }
+}
+
+/// A library without them: `store.url` is refused, and no file takes their place.
+#[cfg(not(feature = "postgres"))]
+mod shared {
+    use super::{Arc, Config, Error, KeyTable, Keyring, Opening, Status};
+
+    fn refused() -> Error {
+        Error::StoreUrl { what: "is set, and this program was built without PostgreSQL".into() }
+    }
+
+    pub(super) fn check(_: &Config, _: Opening) -> Result<(), Error> {
+        Err(refused())
+    }
+
+    pub(super) async fn keys(_: &Config, _: Opening) -> Result<Arc<dyn KeyTable>, Error> {
+        Err(refused())
+    }
+
+    pub(super) async fn keyring(_: &Config, _: Opening) -> Result<Arc<dyn Keyring>, Error> {
+        Err(refused())
+    }
+
+    pub(super) async fn status(_: &Config, _: Opening) -> Result<Status, Error> {
+        Err(refused())
+    }
 }
 
 /// How a database is opened; the numbers come from `config::Limits`.
@@ -153,7 +214,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// The database's reason; values are bound and do not show in it.
-        source: sqlx::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// `store.url` cannot be used.
     #[error(

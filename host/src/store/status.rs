@@ -2,9 +2,6 @@
 
 use serde::Serialize;
 
-use super::{Error, Opening, postgres, sqlite};
-use crate::config::Config;
-
 /// Where the tables are, which version they have, and what is in them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -43,13 +40,5 @@ impl Status {
             None => self.schemas.iter().all(|schema| schema.version <= schema.known),
             Some(_) => self.schemas.iter().all(|schema| schema.version == schema.known),
         }
-    }
-}
-
-/// How the tables stand that `[store]` names. Nothing is made or changed.
-pub async fn status(config: &Config, opening: Opening) -> Result<Status, Error> {
-    match config.store.url.is_empty() {
-        true => sqlite::status(&config.state_dir.0, opening).await,
-        false => postgres::status(&config.store, opening).await,
     }
 }

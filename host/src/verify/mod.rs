@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::case::{Field, Found, KeyStatus, Limited, Mail, Postponed, ReversePath, Why};
+use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, Why};
 use crate::config::{self, Limits};
-use crate::proto::address::{Address, BadFrom};
+use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::Claim;
 use crate::tls::{self, Connector};
@@ -121,12 +121,12 @@ impl Verifier {
     /// by that.
     pub async fn verify(&self, mail: &Mail) -> Result<Found, Box<Later>> {
         let deadline = Instant::now() + self.timeout;
-        let sender = match sender(mail) {
-            Ok(sender) => sender,
+        let sender = match mail.sender() {
+            Ok(sender) => sender.clone(),
             Err(why) => return Ok(Found::bare(KeyStatus::Unusable, Some(why), None)),
         };
         let published = self.published(sender.domain(), deadline).await;
-        match key(mail) {
+        match mail.key() {
             Ok(_) if mail.malformed => Ok(unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published)),
             Err(why) => Ok(unknown(KeyStatus::Unusable, Some(why), sender, &published)),
             Ok(key) => self.judge(sender, key, &Bringer::of(mail), published, deadline).await,
@@ -185,7 +185,7 @@ impl Verifier {
     /// # Errors
     /// As [`Verifier::verify`].
     pub async fn confirm(&self, mail: &Mail, found: &Found) -> Result<Found, Box<Later>> {
-        let (KeyStatus::Invalid, Some(sender), Ok(Some(key))) = (found.status, &found.sender, key(mail)) else {
+        let (KeyStatus::Invalid, Some(sender), Ok(Some(key))) = (found.status, &found.sender, mail.key()) else {
             return Ok(found.clone());
         };
         // A question's own time and no more: with the first one it must stay below the MTA's patience.
@@ -356,40 +356,16 @@ impl Works {
     }
 }
 
-/// The sender address: that of exactly one From field with exactly one mailbox.
-///
-/// # Errors
-/// Why there is no such address: no From, several, or one without a usable address.
-pub fn sender(mail: &Mail) -> Result<Address, Why> {
-    let mut fields = mail.named("From");
-    let field = fields.next().ok_or(Why::NoFrom)?;
-    if fields.next().is_some() {
-        return Err(Why::SeveralFrom);
-    }
-    Address::from_field(&field.value, mail.smtputf8).map_err(|bad| match bad {
-        BadFrom::Several => Why::SeveralFrom,
-        BadFrom::Nobody if is_bounce(mail) => Why::NoAddress,
-        BadFrom::Nobody | BadFrom::Bad => Why::BadAddress,
-    })
-}
-
-/// Whether a message whose From names nobody is a bounce: it comes from the null reverse-path, names no other author (readers
-/// show Sender where From has nothing to show), and neither brings a key nor hides one.
-fn is_bounce(mail: &Mail) -> bool {
-    let keys = !mail.keys.is_empty() || !mail.new_keys.is_empty();
-    let nobody = |field: &Field| Address::from_field(&field.value, mail.smtputf8) == Err(BadFrom::Nobody);
-    mail.reverse_path == ReversePath::Null && !mail.malformed && !keys && mail.named("Sender").all(nobody)
-}
-
-/// The message's one key: equal copies are one, a good and a bad one differ.
-fn key(mail: &Mail) -> Result<Option<&AuthKey>, Why> {
-    let mut keys = mail.keys.iter();
-    let Some(first) = keys.next() else { return Ok(None) };
-    match first {
-        Some(key) if keys.all(|other| other.as_ref() == Some(key)) => Ok(Some(key)),
-        None if mail.keys.iter().all(Option::is_none) => Err(Why::BadKey),
-        _ => Err(Why::SeveralKeys),
-    }
+/// What is found out about a message where nobody is asked: whether it has one usable sender address and at most one key; the
+/// key itself nobody vouches for.
+pub fn unasked(mail: &Mail) -> Found {
+    let why = match (mail.sender(), mail.key()) {
+        (Err(why), _) => Some(why),
+        (Ok(_), _) if mail.malformed => Some(Why::MalformedHeader),
+        (Ok(_), key) => key.err(),
+    };
+    let status = if why.is_some() { KeyStatus::Unusable } else { KeyStatus::Unverified };
+    Found::bare(status, why, mail.sender().ok().cloned())
 }
 
 /// The result where what is published rules every question out.

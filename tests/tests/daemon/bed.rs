@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use addrauth::cli::demo::mta::{Envelope, Fate, Mta, Outcome};
+use addrauth_lab::mta::{Envelope, Fate, Mta, Outcome};
 use addrauth_tests::daemon::binary;
 
 /// How long anything may take on a busy machine.

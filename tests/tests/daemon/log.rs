@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use addrauth::cli::demo::mta::Fate;
+use addrauth_lab::mta::Fate;
 
 use crate::bed::{Bed, Running, until};
 

@@ -127,7 +127,7 @@ fn a_manager_that_is_gone_keeps_nobody() {
 /// The units say what the daemons do.
 #[test]
 fn the_units_wait_for_ready_and_watch() {
-    let etc = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/etc");
+    let etc = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/cli/etc");
     for name in ["addrauth-filter.service", "addrauth-authority.service"] {
         let unit = fs::read_to_string(etc.join(name)).unwrap();
         for line in ["Type=notify", "WatchdogSec=60", "ExecReload=/bin/kill -HUP $MAINPID"] {

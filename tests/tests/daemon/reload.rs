@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
-use addrauth::cli::demo::mta::Fate;
+use addrauth_lab::mta::Fate;
 use addrauth_tests::daemon::binary;
 
 use crate::bed::{Bed, ended, fifo, is_root, without_rights};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use addrauth::cli::demo::mta::Outcome;
+use addrauth_lab::mta::Outcome;
 use addrauth_tests::world::{GOOD, JUNK};
 use tokio::task::JoinSet;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use addrauth::cli::demo::mta::{Fate, Outcome};
+use addrauth_lab::mta::{Fate, Outcome};
 use addrauth_tests::world::{GOOD, JUNK};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row};

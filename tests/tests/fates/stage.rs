@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use addrauth::cli::demo::mta::{Envelope, Mta, Outcome};
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Listen, StateDir};
 use addrauth::store::{NewestKey, Opening, open_keyring, read_or_make_opener};
+use addrauth_lab::mta::{Envelope, Mta, Outcome};
+use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::fault::{Filter, Place};
 use addrauth_tests::world::{GOOD, JUNK, LOOPBACK, key};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use addrauth::cli::demo::zone::{self, Records, Zone};
 use addrauth::proto::wire::Status;
+use addrauth_lab::zone::{self, Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::courier::{Answer, Courier, Parcel, Told};
 use addrauth_tests::world::{LOOPBACK, junk};

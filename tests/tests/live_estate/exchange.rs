@@ -1,6 +1,6 @@
 //! The whole way of a key: made, mailed, learned, stamped, verified; once over three hosts and once over one.
 
-use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth_lab::mailbox::Mailbox;
 use addrauth_tests::estate::DAVE;
 
 use super::*;

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use addrauth::case::*;
-use addrauth::cli::demo::mailbox::Mailbox;
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth_lab::mailbox::Mailbox;
 use addrauth_tests::postfix::{Bed, Kind};
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 
@@ -64,29 +64,27 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
         settings: serde_json::Value::Null,
     };
     Case {
-        mail: Mail {
-            received: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-            queue_id: Some("4XyZ1".into()),
-            client: Client::default(),
-            daemon: "smtpd".into(),
-            mta: String::new(),
-            login: None,
-            reverse_path: ReversePath::Path(Some(address(sender))),
-            smtputf8: !sender.is_ascii(),
-            size: None,
-            recipients: recipients.iter().map(|text| recipient(text)).collect(),
-            fields: vec![
-                field("Received", " from x.example\r\n\tby mx.example.com; Fri, 15 Jan 2027 08:00:00 +0000"),
-                field("From", &format!(" <{sender}>")),
-                field("Subject", " hello"),
-                field("Message-ID", " <abc@x.example>"),
-            ],
-            new_keys: Vec::new(),
-            hidden: Vec::new(),
-            keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
-            malformed: false,
-            truncated: false,
-        },
+        mail: Mail::new(
+            Envelope {
+                received: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+                queue_id: Some("4XyZ1".into()),
+                daemon: "smtpd".into(),
+                reverse_path: ReversePath::Path(Some(address(sender))),
+                smtputf8: !sender.is_ascii(),
+                recipients: recipients.iter().map(|text| recipient(text)).collect(),
+                ..Envelope::default()
+            },
+            Head {
+                fields: vec![
+                    field("Received", " from x.example\r\n\tby mx.example.com; Fri, 15 Jan 2027 08:00:00 +0000"),
+                    field("From", &format!(" <{sender}>")),
+                    field("Subject", " hello"),
+                    field("Message-ID", " <abc@x.example>"),
+                ],
+                keys: vec![Some(AuthKey::parse(KEY.as_bytes()).unwrap())],
+                ..Head::default()
+            },
+        ),
         finding: Finding::Found(found),
         decisions: vec![
             decision(vec![0], Disposition::Accept, false),

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use addrauth::authority::{Authority, Clock, Posted, Poster};
-use addrauth::cli::authority::Client;
-use addrauth::cli::demo::mailbox::{Mailbox, Taken};
-use addrauth::cli::demo::zone::{Records, Zone};
 use addrauth::config::{Config, Limits, StateDir};
+use addrauth::daemon::Asking;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth_lab::mailbox::{Mailbox, Taken};
+use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::world::LOOPBACK;
 use tokio_util::sync::CancellationToken;
 
@@ -113,7 +113,7 @@ pub async fn opened(config: &Config, clock: &Arc<AtomicU64>) -> Arc<Authority> {
 }
 
 pub async fn posting(config: &Config, authority: &Arc<Authority>) -> Option<Poster> {
-    let asks = Arc::new(Client::new(config, &Arc::new(Limits::default())));
+    let asks = Arc::new(Asking::new(config, &Arc::new(Limits::default())));
     Poster::open(config, authority.clone(), asks).await.unwrap()
 }
 

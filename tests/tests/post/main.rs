@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use addrauth::authority::{Error, Intervals, Posted};
-use addrauth::cli::demo::zone::Records;
 use addrauth::config::{Config, Deliver, Limits, StateDir};
 use addrauth::proto::wire::Reason;
 use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
+use addrauth_lab::zone::Records;
 use addrauth_tests::authority::{Act, Authority as Fake};
 use addrauth_tests::world::LOOPBACK;
 use bed::{ALICE, Bed, DAY, START, address, holds, key_of, octets_below, opened, posted, posting};

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use addrauth_tests::daemon::{Daemon, binary};
 
 use addrauth::authority::{Authority, Clock, Intervals};
-use addrauth::cli::demo::mailbox::{Mailbox, Taken};
 use addrauth::config::{Config, Limits};
+use addrauth_lab::mailbox::{Mailbox, Taken};
 use addrauth_tests::ports::claim_place;
 use addrauth_tests::world::LOOPBACK;
 

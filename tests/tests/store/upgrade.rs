@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use addrauth::cli::demo::mailbox::Mailbox;
+use addrauth_lab::mailbox::Mailbox;
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::ports::claim_place;
 use sqlx::ConnectOptions as _;

@@ -1,7 +1,5 @@
-use std::time::UNIX_EPOCH;
-
 use super::*;
-use crate::case::Client;
+use crate::case::{Envelope, Head};
 
 fn mail(path: &str, fields: &[(&str, &str)]) -> Mail {
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: format!(" {value}").into_bytes() };
@@ -9,24 +7,10 @@ fn mail(path: &str, fields: &[(&str, &str)]) -> Mail {
         "" => ReversePath::Null,
         path => ReversePath::Path(Address::parse(path.as_bytes(), true).ok()),
     };
-    Mail {
-        received: UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path,
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: fields.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope { reverse_path, ..Envelope::default() },
+        Head { fields: fields.iter().map(field).collect(), ..Head::default() },
+    )
 }
 
 /// The marks by their first letters.

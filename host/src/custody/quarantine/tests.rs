@@ -1,7 +1,9 @@
 //! A kept message against the message as it was sent.
 
 use super::*;
-use crate::case::{By, Client, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Reply, ReversePath};
+use crate::case::{
+    By, Decision, Disposition, Envelope, Found, Head, KeyStatus, Mail, MarkAs, Notify, Reply, ReversePath,
+};
 use crate::case::{Verdict, Why};
 use crate::proto::address::Address;
 use crate::proto::header::{Bounds, inject, scan, strip};
@@ -28,24 +30,15 @@ fn case(sent: &[u8], owed: Vec<Owed>) -> (Case, Body) {
     let recipient = |text: &str| Recipient::new(format!("<{text}>"));
     let found = Found::bare(KeyStatus::Invalid, Some(Why::Wrong), address("alice@sender.example"));
     let case = Case {
-        mail: Mail {
-            received: SystemTime::UNIX_EPOCH,
-            queue_id: Some("4F1".into()),
-            client: Client::default(),
-            daemon: String::new(),
-            mta: String::new(),
-            login: None,
-            reverse_path: ReversePath::Path(address("bounce@sender.example")),
-            smtputf8: false,
-            size: None,
-            recipients: vec![recipient("bob@home.example"), recipient("Carol+x@home.example"), recipient("root")],
-            fields,
-            keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
-            new_keys: Vec::new(),
-            hidden: Vec::new(),
-            malformed: false,
-            truncated: false,
-        },
+        mail: Mail::new(
+            Envelope {
+                queue_id: Some("4F1".into()),
+                reverse_path: ReversePath::Path(address("bounce@sender.example")),
+                recipients: vec![recipient("bob@home.example"), recipient("Carol+x@home.example"), recipient("root")],
+                ..Envelope::default()
+            },
+            Head { fields, keys: vec![AuthKey::parse(KEY.as_bytes()).ok()], ..Head::default() },
+        ),
         finding: Finding::Found(found),
         decisions: vec![Decision {
             recipients: vec![0, 1, 2],

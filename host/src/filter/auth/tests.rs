@@ -1,30 +1,17 @@
 //! Whose words are believed, and which of them.
 
-use std::time::SystemTime;
-
 use super::*;
-use crate::case::{Client, Field, ReversePath};
+use crate::case::{Envelope, Field, Head, ReversePath};
 
 fn mail(values: &[&str]) -> Mail {
     let field = |value: &&str| Field { name: "authentication-RESULTS".into(), value: value.as_bytes().to_vec() };
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Path(Address::parse(b"bounces@news.example.com", false).ok()),
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: values.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            reverse_path: ReversePath::Path(Address::parse(b"bounces@news.example.com", false).ok()),
+            ..Envelope::default()
+        },
+        Head { fields: values.iter().map(field).collect(), ..Head::default() },
+    )
 }
 
 fn trusting(ids: &[&str]) -> Config {
@@ -149,7 +136,7 @@ fn spf_counts_for_the_reverse_path_alone() {
         let auth = believed_of(&[&format!(" mx.home.example; {outcome}")]).unwrap();
         assert_eq!((auth.spf, auth.spf_aligned, auth.spf_of_path), (result, aligned, of_path), "{outcome}");
     }
-    let bounce = Mail { reverse_path: ReversePath::Null, ..mail(&[GOOD]) };
+    let bounce = mail(&[GOOD]).altered(|envelope, _| envelope.reverse_path = ReversePath::Null);
     assert!(!mail_auth(&bounce, None, &trusting(&["mx.home.example"])).unwrap().spf_of_path);
 }
 

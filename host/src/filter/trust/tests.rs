@@ -1,30 +1,18 @@
-use std::time::UNIX_EPOCH;
-
 use super::*;
 use crate::case::trail::Trail;
-use crate::case::{Field, ReversePath};
+use crate::case::{Envelope, Field, Head, ReversePath};
 
 /// A message that this client brings, with these fields.
 fn mail(client: &str, fields: &[(&str, &str)]) -> Mail {
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: format!(" {value}").into_bytes() };
-    Mail {
-        received: UNIX_EPOCH,
-        queue_id: None,
-        client: Client { ip: client.parse().ok(), ..Client::default() },
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Path(None),
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: fields.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            client: Client { ip: client.parse().ok(), ..Client::default() },
+            reverse_path: ReversePath::Path(None),
+            ..Envelope::default()
+        },
+        Head { fields: fields.iter().map(field).collect(), ..Head::default() },
+    )
 }
 
 fn config() -> Config {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::*;
-use crate::case::{Client, Field};
+use crate::case::{Envelope, Field, Head};
 use crate::config;
 use crate::proto::key::AuthKey;
 
@@ -40,24 +40,16 @@ fn address(text: &str) -> Option<Address> {
 
 fn mail(fields: &[(&str, &str)], path: Option<&str>) -> Mail {
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: format!(" {value}").into_bytes() };
-    Mail {
-        received: NOW,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: "Postfix 3.7.11".into(),
-        login: Some("alice@example.com".into()),
-        reverse_path: path.map_or(ReversePath::Null, |path| ReversePath::Path(address(path))),
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: fields.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            received: NOW,
+            mta: "Postfix 3.7.11".into(),
+            login: Some("alice@example.com".into()),
+            reverse_path: path.map_or(ReversePath::Null, |path| ReversePath::Path(address(path))),
+            ..Envelope::default()
+        },
+        Head { fields: fields.iter().map(field).collect(), ..Head::default() },
+    )
 }
 
 fn stamper() -> Stamper {
@@ -86,7 +78,7 @@ async fn a_login_that_owns_the_from_address_and_the_path_is_stamped_with_its_new
     for path in ["mallory@example.com", "alice@example.org"] {
         assert_eq!(alices(&mail(&[], Some(path))).await, Stamp::Bare(NotStamped::OtherPath), "{path}");
     }
-    let no_address = Mail { reverse_path: ReversePath::Path(None), ..mail(&[], None) };
+    let no_address = mail(&[], None).altered(|envelope, _| envelope.reverse_path = ReversePath::Path(None));
     assert_eq!(alices(&no_address).await, Stamp::Bare(NotStamped::OtherPath));
     let tagged = stamped("alice@example.com", "Alice+x@example.com", &mail(&[], None)).await;
     assert!(matches!(tagged, Finding::Submitted(Submitted { stamp: Stamp::Newest(_), .. })), "{tagged:?}");
@@ -100,7 +92,7 @@ async fn i_whoever_writes_as_somebody_else_is_not_stamped() {
         };
         assert_eq!(submitted.stamp, Stamp::Bare(NotStamped::NotOwner), "{login}");
     }
-    let several = Mail { fields: Vec::new(), ..mail(&[], None) };
+    let several = mail(&[], None).altered(|_, head| head.fields = Vec::new());
     let owners = Owners::new(&config::Keyring::default(), &Arc::default()).unwrap();
     let found = stamper().stamp(&several, None, &Author::Login("alice@example.com", &owners), NOW).await;
     let bare = Submitted { sender: None, stamp: Stamp::Bare(NotStamped::NoSender), inside: None };
@@ -132,7 +124,7 @@ async fn forwarded_resent_redistributed_and_bounced_mail_is_left_as_it_is() {
     }
     let report = mail(&[("Content-Type", "multipart/report")], Some("alice@example.com"));
     assert_eq!(alices(&report).await, Stamp::Newest(key(b'a')), "a report that returns to her is hers");
-    let malformed = Mail { malformed: true, ..mail(&[], None) };
+    let malformed = mail(&[], None).altered(|_, head| head.malformed = true);
     assert_eq!(alices(&malformed).await, Stamp::Bare(NotStamped::Malformed));
 }
 
@@ -150,7 +142,7 @@ async fn whoever_resends_does_so_in_his_own_name_or_the_key_goes() {
 
 #[tokio::test]
 async fn a_clients_own_good_key_stays_and_any_other_makes_room() {
-    let keyed = |keys: Vec<Option<AuthKey>>| Mail { keys, ..mail(&[], None) };
+    let keyed = |keys: Vec<Option<AuthKey>>| mail(&[], None).altered(|_, head| head.keys = keys);
     assert_eq!(alices(&keyed(vec![Some(key(b'x'))])).await, Stamp::Client);
     for keys in [vec![None], vec![Some(key(b'x')), Some(key(b'y'))], vec![Some(key(b'x')), None]] {
         assert_eq!(alices(&keyed(keys)).await, Stamp::Newest(key(b'a')));

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::Error;
 use super::frame::strings;
-use crate::case::{Client, Field, Mail, Recipient, ReversePath};
+use crate::case::{Client, Envelope, Field, Head, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::header::{
@@ -54,7 +54,8 @@ pub(super) struct Message {
     pub(super) fault: Option<Error>,
     /// A recipient of whom it is still to be said whether he may stay beside the first.
     pub(super) asked: Option<Recipient>,
-    mail: Mail,
+    envelope: Envelope,
+    head: Head,
     fields: usize,
     octets: usize,
     /// Fields that count, whatever the limits say, because the MTA may have to delete them.
@@ -66,29 +67,13 @@ pub(super) struct Message {
 impl Message {
     /// A message of which nothing but its sender's session is known.
     pub(super) fn new(client: Client, daemon: String, login: Option<String>) -> Message {
-        let mail = Mail {
-            received: SystemTime::UNIX_EPOCH,
-            queue_id: None,
-            client,
-            daemon,
-            mta: String::new(),
-            login,
-            reverse_path: ReversePath::Null,
-            smtputf8: false,
-            size: None,
-            recipients: Vec::new(),
-            fields: Vec::new(),
-            keys: Vec::new(),
-            new_keys: Vec::new(),
-            hidden: Vec::new(),
-            malformed: false,
-            truncated: false,
-        };
+        let envelope = Envelope { client, daemon, login, ..Envelope::default() };
         Message {
             stage: Stage::Envelope,
             fault: None,
             asked: None,
-            mail,
+            envelope,
+            head: Head::default(),
             fields: 0,
             octets: 0,
             doomed: 0,
@@ -103,50 +88,50 @@ impl Message {
         let (path, parameters) = words.split_first().ok_or(Error::Malformed("MAIL"))?;
         for parameter in parameters {
             if parameter.eq_ignore_ascii_case(b"SMTPUTF8") {
-                self.mail.smtputf8 = true;
+                self.envelope.smtputf8 = true;
             } else if parameter.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"SIZE=")) {
                 let digits = parameter.get(5..).and_then(|digits| std::str::from_utf8(digits).ok());
-                self.mail.size = digits.and_then(|digits| digits.parse().ok());
+                self.envelope.size = digits.and_then(|digits| digits.parse().ok());
             }
         }
-        self.mail.reverse_path = match bare(path) {
+        self.envelope.reverse_path = match bare(path) {
             b"" => ReversePath::Null,
             inner if inner.len() > limit => ReversePath::Path(None),
-            inner => ReversePath::Path(Address::parse(inner, self.mail.smtputf8).ok()),
+            inner => ReversePath::Path(Address::parse(inner, self.envelope.smtputf8).ok()),
         };
         Ok(())
     }
 
     /// What the MTA calls itself.
     pub(super) fn taken_by(&mut self, mta: &str) {
-        mta.clone_into(&mut self.mail.mta);
+        mta.clone_into(&mut self.envelope.mta);
     }
 
     /// What the MTA calls itself, as it said before MAIL.
     pub(super) fn mta(&self) -> &str {
-        &self.mail.mta
+        &self.envelope.mta
     }
 
     /// Whether its client logged in.
     pub(super) fn has_login(&self) -> bool {
-        self.mail.login.is_some()
+        self.envelope.login.is_some()
     }
 
     /// When MAIL came.
     pub(super) fn received(&mut self, at: SystemTime) {
-        self.mail.received = at;
+        self.envelope.received = at;
     }
 
     /// The queue id as macro `i` tells it: Postfix 3.7 does not know it at MAIL and at the first RCPT.
     pub(super) fn queued_as(&mut self, id: &str) {
         if !id.is_empty() {
-            self.mail.queue_id = Some(id.to_owned());
+            self.envelope.queue_id = Some(id.to_owned());
         }
     }
 
     /// The queue id, for the log.
     pub(super) fn queue_id(&self) -> &str {
-        self.mail.queue_id.as_deref().unwrap_or("-")
+        self.envelope.queue_id.as_deref().unwrap_or("-")
     }
 
     /// Reads a recipient, by the MTA's own word where it `told` one; [`Message::join`] makes him one of the message's.
@@ -156,7 +141,7 @@ impl Message {
         if path.len() > limits.milter_text {
             return Err(Error::Path(limits.milter_text));
         }
-        if self.mail.recipients.len() >= limits.recipients {
+        if self.envelope.recipients.len() >= limits.recipients {
             return Err(Error::Recipients(limits.recipients));
         }
         let never_notify = words.iter().skip(1).any(|parameter| never_notify(parameter));
@@ -169,12 +154,12 @@ impl Message {
 
     /// A recipient of the message.
     pub(super) fn join(&mut self, recipient: Recipient) {
-        self.mail.recipients.push(recipient);
+        self.envelope.recipients.push(recipient);
     }
 
     /// The first of the recipients.
     pub(super) fn first(&self) -> Option<&Recipient> {
-        self.mail.recipients.first()
+        self.envelope.recipients.first()
     }
 
     /// A header field; `spaced` when values keep their leading space.
@@ -193,8 +178,8 @@ impl Message {
         self.fields = self.fields.saturating_add(1);
         self.octets = self.octets.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
         let over = self.fields > limits.header_fields || self.octets > limits.header_octets;
-        self.mail.malformed |= over;
-        self.mail.truncated |= over;
+        self.head.malformed |= over;
+        self.head.truncated |= over;
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
         let ours = OURS.iter().find(|known| is(known));
         let is_key = KEYS.iter().any(&is);
@@ -209,43 +194,43 @@ impl Message {
             let key = AuthKey::parse(key_value(value)).ok();
             // Beyond the limits it is no key to ask about, but one to cut out all the same.
             let key = if over {
-                self.mail.hidden.extend(key);
+                self.head.hidden.extend(key);
                 None
             } else {
                 key
             };
             if is(&KEY_FIELD) {
-                self.mail.keys.push(key)
+                self.head.keys.push(key)
             } else {
-                self.mail.new_keys.push(key)
+                self.head.new_keys.push(key)
             }
             return Ok(());
         }
         if over {
-            self.mail.fields.extend(ours.map(|name| Field { name: (*name).to_owned(), value: Vec::new() }));
+            self.head.fields.extend(ours.map(|name| Field { name: (*name).to_owned(), value: Vec::new() }));
             return Ok(());
         }
         let is_name = !name.is_empty() && name.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':');
         let Some(name) = std::str::from_utf8(name).ok().filter(|_| is_name) else {
             // No field by RFC 5322, and none that a milter could name to delete it.
-            self.mail.malformed = true;
+            self.head.malformed = true;
             return Ok(());
         };
         // A bare CR is a line's end to some readers; the first line of a folded value may be empty. An LF that folds nothing
         // comes from no MTA that cuts a header into fields.
         let lines = value.strip_prefix(b"\n").unwrap_or(value);
-        self.mail.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
-        self.mail.malformed |=
+        self.head.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
+        self.head.malformed |=
             value.split(|octet| *octet == b'\n').skip(1).any(|l| !matches!(l.first(), Some(b' ' | b'\t')));
-        if value.contains(&b'\r') && self.mail.hidden.len() <= limits.key_fields {
-            self.mail.hidden.extend(hidden_keys(lines, &KEYS));
+        if value.contains(&b'\r') && self.head.hidden.len() <= limits.key_fields {
+            self.head.hidden.extend(hidden_keys(lines, &KEYS));
         }
         let mut stored = Vec::with_capacity(value.len() + 1);
         if !spaced && !matches!(value.first(), None | Some(b' ' | b'\t' | b'\n')) {
             stored.push(b' ');
         }
         stored.extend_from_slice(value);
-        self.mail.fields.push(Field { name: name.to_owned(), value: stored });
+        self.head.fields.push(Field { name: name.to_owned(), value: stored });
         Ok(())
     }
 
@@ -267,13 +252,11 @@ impl Message {
     /// message malformed: no milter command can remove it.
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
         let hidden = KEYS.iter().any(|name| hides_key(body_start, name));
-        self.mail.malformed |= hidden;
-        self.mail.hidden.extend(hidden_keys(body_start, &KEYS));
+        self.head.malformed |= hidden;
+        self.head.hidden.extend(hidden_keys(body_start, &KEYS));
         self.stage = Stage::Body;
-        let (keys, new_keys) = (take(&mut self.mail.keys), take(&mut self.mail.new_keys));
-        let hidden = take(&mut self.mail.hidden);
-        let (fields, recipients) = (take(&mut self.mail.fields), take(&mut self.mail.recipients));
-        Mail { fields, keys, new_keys, hidden, recipients, ..self.mail.clone() }
+        let recipients = take(&mut self.envelope.recipients);
+        Mail::new(Envelope { recipients, ..self.envelope.clone() }, take(&mut self.head))
     }
 }
 

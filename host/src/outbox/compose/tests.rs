@@ -1,5 +1,5 @@
 use super::*;
-use crate::case::{Client, Decision, Field, Finding, Notify, Owed, Recipient, Reply, ReversePath, Verdict};
+use crate::case::{Decision, Envelope, Field, Finding, Head, Notify, Owed, Recipient, Reply, Verdict};
 use crate::proto::key::AuthKey;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
@@ -12,24 +12,16 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
     let address = |text: &str| Address::parse(text.as_bytes(), true).ok();
     let mut fields = vec![field("Subject", " Buy http://evil.example now"), field("From", &format!(" <{sender}>"))];
     fields.extend(more);
-    let mail = Mail {
-        received: UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
-        queue_id: Some("4XyZ<http://evil.example>".into()),
-        client: Client::default(),
-        daemon: "smtpd".into(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Null,
-        smtputf8: false,
-        size: None,
-        recipients: vec![Recipient::new(format!("<{recipient}>"))],
-        fields,
-        keys: vec![AuthKey::parse(KEY.as_bytes()).ok()],
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    };
+    let mail = Mail::new(
+        Envelope {
+            received: UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
+            queue_id: Some("4XyZ<http://evil.example>".into()),
+            daemon: "smtpd".into(),
+            recipients: vec![Recipient::new(format!("<{recipient}>"))],
+            ..Envelope::default()
+        },
+        Head { fields, keys: vec![AuthKey::parse(KEY.as_bytes()).ok()], ..Head::default() },
+    );
     let decision = Decision {
         recipients: vec![0],
         policy: "p".into(),

@@ -1,7 +1,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::*;
-use crate::case::{Client, Field, KeyStatus, MailAuth, Recipient};
+use crate::case::{Envelope, Field, Head, KeyStatus, MailAuth, Recipient};
 
 const OWN: &str = "postmaster@mx.example.com";
 const PASS: AuthResult = AuthResult::Pass;
@@ -12,24 +12,10 @@ fn address(text: &str) -> Option<Address> {
 
 fn mail(reverse_path: ReversePath, fields: &[(&str, &str)]) -> Mail {
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: value.as_bytes().to_vec() };
-    Mail {
-        received: UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path,
-        smtputf8: false,
-        size: None,
-        recipients: vec![Recipient::new(b"<bob@example.com>")],
-        fields: fields.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope { reverse_path, recipients: vec![Recipient::new(b"<bob@example.com>")], ..Envelope::default() },
+        Head { fields: fields.iter().map(field).collect(), ..Head::default() },
+    )
 }
 
 fn found(sender: &str, mail_auth: Option<MailAuth>) -> Found {

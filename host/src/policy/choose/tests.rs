@@ -1,9 +1,9 @@
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::super::Policies;
 use super::*;
-use crate::case::{Client, Found, Mail, ReversePath};
+use crate::case::{Envelope, Found, Head, Mail, ReversePath};
 use crate::config::{Config, Limits};
 use crate::policy::{Explained, Trial};
 use crate::proto::record::Claim;
@@ -251,24 +251,14 @@ async fn no_list_helps_mail_without_a_key_whose_domain_says_that_all_of_it_has_o
 }
 
 fn mail(recipients: impl Iterator<Item = String>) -> Mail {
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Path(None),
-        smtputf8: false,
-        size: None,
-        recipients: recipients.map(|text| rcpt(&text)).collect(),
-        fields: Vec::new(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(
+        Envelope {
+            reverse_path: ReversePath::Path(None),
+            recipients: recipients.map(|text| rcpt(&text)).collect(),
+            ..Envelope::default()
+        },
+        Head::default(),
+    )
 }
 
 #[tokio::test]
@@ -314,7 +304,9 @@ async fn one_call_is_for_all_who_cannot_be_told_apart_whoever_had_the_word() {
     wishes[4] = wish(&[], Some(MarkAs::Header), false);
     let found = Found::bare(KeyStatus::None, None, None);
     let begin = Instant::now();
-    policies.decide(&Mail { recipients: vec![rcpt("u0@home.example")], ..mail.clone() }, &found, &[]).await;
+    policies
+        .decide(&mail.clone().altered(|envelope, _| envelope.recipients = vec![rcpt("u0@home.example")]), &found, &[])
+        .await;
     let once = begin.elapsed();
     let begin = Instant::now();
     let decisions = policies.decide(&mail, &found, &wishes).await;

@@ -27,7 +27,7 @@ fn address(text: &str) -> Address {
 
 fn mail_to(recipients: &[&str]) -> Mail {
     let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
-    Mail { recipients: recipients.iter().map(recipient).collect(), ..mail(0) }
+    mail(0).altered(|envelope, _| envelope.recipients = recipients.iter().map(recipient).collect())
 }
 
 #[tokio::test]

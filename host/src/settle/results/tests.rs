@@ -1,9 +1,7 @@
 //! Forged results, in every dress (invariants §5, B).
 
-use std::time::SystemTime;
-
 use super::*;
-use crate::case::{Client, Decision, Finding, ReversePath, Verdict, Why};
+use crate::case::{Decision, Envelope, Finding, Head, Verdict, Why};
 use crate::proto::address::Address;
 use crate::proto::header::STATUS_FIELD;
 use crate::settle::{Permits, settle};
@@ -12,24 +10,7 @@ const HOST: &str = "mx.home.example";
 
 fn mail(values: &[&str]) -> Mail {
     let field = |value: &&str| Field { name: RESULTS_FIELD.into(), value: value.as_bytes().to_vec() };
-    Mail {
-        received: SystemTime::UNIX_EPOCH,
-        queue_id: None,
-        client: Client::default(),
-        daemon: String::new(),
-        mta: String::new(),
-        login: None,
-        reverse_path: ReversePath::Null,
-        smtputf8: false,
-        size: None,
-        recipients: Vec::new(),
-        fields: values.iter().map(field).collect(),
-        keys: Vec::new(),
-        new_keys: Vec::new(),
-        hidden: Vec::new(),
-        malformed: false,
-        truncated: false,
-    }
+    Mail::new(Envelope::default(), Head { fields: values.iter().map(field).collect(), ..Head::default() })
 }
 
 fn rules(first_in_chain: bool) -> Rules {
@@ -104,7 +85,7 @@ fn b3_ten_of_them_go_from_the_last_to_the_first_and_the_honest_ones_stay() {
 
 #[test]
 fn b3_beyond_the_limits_of_a_header_where_nobody_read_them_they_go() {
-    let over = Mail { truncated: true, ..mail(&[" b.example; spf=pass", "", ""]) };
+    let over = mail(&[" b.example; spf=pass", "", ""]).altered(|_, head| head.truncated = true);
     let delete = |index| Edit::Delete { name: RESULTS_FIELD.into(), index };
     assert_eq!(edits(&over, &rules(false))[..2], [delete(3), delete(2)]);
 }

@@ -71,12 +71,11 @@ fn message(recipients: usize, around: Around) -> Mail {
         ..Recipient::new(format!("<r{index}@home.example>"))
     };
     let path = Address::parse(b"alice@example.com", false).ok();
-    Mail {
-        reverse_path: if around.null { ReversePath::Null } else { ReversePath::Path(path) },
-        recipients: (0..recipients).map(recipient).collect(),
-        truncated: around.truncated,
-        ..mail(1, &["From"])
-    }
+    mail(1, &["From"]).altered(|envelope, head| {
+        envelope.reverse_path = if around.null { ReversePath::Null } else { ReversePath::Path(path) };
+        envelope.recipients = (0..recipients).map(recipient).collect();
+        head.truncated = around.truncated;
+    })
 }
 
 fn rules_of(around: Around) -> Rules {

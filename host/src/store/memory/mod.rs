@@ -42,7 +42,7 @@ impl<T> Kept<T> {
     /// Does one verb on it, while no other is done.
     fn with<R>(&self, verb: impl FnOnce(&mut T) -> Result<R, Error>) -> Result<R, Error> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = || Error::Statement { path: "memory".into(), source: sqlx::Error::PoolClosed };
+        let closed = || Error::Statement { path: "memory".into(), source: "it is closed".into() };
         verb(kept.as_mut().ok_or_else(closed)?)
     }
 

@@ -147,9 +147,10 @@ impl Database {
     /// A failed statement as an error that names the file.
     pub(in crate::store) fn failed(&self, source: sqlx::Error) -> Error {
         let path = self.0.path.clone();
-        match is_damage(&source) {
-            true => Error::Damaged { path, text: source.to_string() },
-            false => Error::Statement { path, source },
+        if is_damage(&source) {
+            Error::Damaged { path, text: source.to_string() }
+        } else {
+            Error::Statement { path, source: source.into() }
         }
     }
 

@@ -28,7 +28,11 @@ fn brought(count: usize, around: Around, bringer: Bringer) -> Mail {
     let keys = if bringer == Bringer::Bare { 0 } else { 1 };
     let login = (bringer != Bringer::Stranger).then(|| "alice".to_owned());
     let fields = mail(0, &["From", STATUS_FIELD]).fields;
-    Mail { keys: vec![None; keys], login, fields, ..message(count, around) }
+    message(count, around).altered(|envelope, head| {
+        envelope.login = login;
+        head.keys = vec![None; keys];
+        head.fields = fields;
+    })
 }
 
 fn finding(wishes: Wishes, bringer: Bringer) -> Finding {

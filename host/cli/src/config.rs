@@ -1,0 +1,151 @@
+//! `addrauth config`: check the configuration, show what is in force, explain what it means for a recipient.
+
+use std::process::ExitCode;
+
+use super::{Context, exit, fail};
+use addrauth::authority;
+use addrauth::config::{Config, Error};
+use addrauth::files;
+
+mod check;
+mod explain;
+
+/// Check, show or explain the configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Read the configuration and do what the start of a daemon does with it, without making or taking anything
+    ///
+    /// Every policy component, text, certificate, key and table it names is read, the places to listen are tried, the state
+    /// directory is looked at. Databases are not opened, and those of other hosts not connected to.
+    ///
+    /// Exit code: 0 a daemon starts with it, 1 none does, 2 this user may not look at everything that the daemon's may.
+    Check,
+    /// Print the configuration in force, defaults included, as TOML (or JSON with --json).
+    Show {
+        /// Print only the settings that differ from their defaults.
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Tell what becomes of a recipient's mail: for each result the policy, whose word that is, and whose word loses
+    ///
+    /// A recipient's mail is treated by the first of: his own list of wanted senders, the administrator's line for him, his
+    /// own choice, the line for his domain, and [policy].
+    Explain {
+        /// The recipient's address
+        recipient: String,
+        /// The address in the From field: whether it is on the recipient's list of wanted senders
+        #[arg(long, value_name = "ADDRESS")]
+        sender: Option<String>,
+    },
+}
+
+/// Exit code 0: good; 1: refused, with the reason on standard error; 2: this user may not look.
+pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
+    let config = match context.read_config() {
+        Ok(config) => config,
+        Err(error) => return unread(context, &error),
+    };
+    match args.verb {
+        Verb::Check => check::run(context, &config).await,
+        Verb::Show { changed } => show(context, &config, changed),
+        Verb::Explain { recipient, sender } => explain::run(context, &config, &recipient, sender.as_deref()).await,
+    }
+}
+
+/// A configuration that this user may not read need not be wrong.
+fn unread(context: &Context, error: &Error) -> ExitCode {
+    let no = refused(context, &error.to_string());
+    match error {
+        Error::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => exit::unknown(),
+        _ => no,
+    }
+}
+
+fn refused(context: &Context, error: &str) -> ExitCode {
+    if context.json {
+        println!("{}", serde_json::json!({ "ok": false, "error": error }));
+    } else {
+        eprintln!("addrauth: {error}");
+    }
+    exit::no()
+}
+
+/// What is allowed and yet probably not meant.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings: Vec<String> = config.host_name_warning().into_iter().collect();
+    if config.final_domains.is_empty() {
+        warnings.push("final_domains is empty: the filter examines and changes nothing".into());
+    }
+    if config.milter.listen.is_empty() {
+        warnings.push("milter.listen is empty: no mail server can connect".into());
+    }
+    let state = &config.state_dir.0;
+    if !config.final_domains.is_empty() && files::is_there(state).is_ok_and(|there| !there) {
+        warnings.push(format!("state_dir {} is not there yet: the filter makes it, if it may", state.display()));
+    }
+    for (name, id, why) in [
+        ("valid", &config.policy.valid, "the sender's domain vouches for this mail"),
+        ("none", &config.policy.none, "nearly all of today's mail comes from domains without a server"),
+        ("missing", &config.policy.missing, "forwarded and list mail lost its key on the way"),
+    ] {
+        if id.starts_with("reject") || id == "quarantine" {
+            warnings.push(format!("policy.{name} = {id:?}: {why}; is that meant?"));
+        }
+    }
+    if config.observe.0 {
+        warnings.push("observe = true: policies decide, and only the status field tells of it".into());
+    }
+    if !config.authority.domains.is_empty() && config.authority.avt < std::time::Duration::from_secs(5 * 86_400) {
+        warnings.push("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail".into());
+    }
+    warnings.extend(authority::warnings(config));
+    let outside = |domain: &str| !config.final_domains.iter().any(|known| known == domain);
+    for domain in config.policy.domain.keys().filter(|domain| outside(domain)) {
+        warnings
+            .push(format!("policy.domain.{domain:?}: the domain is not in final_domains, so its mail is not examined"));
+    }
+    for recipient in config.policy.recipient.keys() {
+        if recipient.rsplit_once('@').is_some_and(|(_, domain)| outside(domain)) {
+            warnings.push(format!(
+                "policy.recipient.{recipient:?}: the domain is not in final_domains, so its mail is not examined"
+            ));
+        }
+    }
+    warnings
+}
+
+fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {
+    let default = Config { hostname: super::hostname(), ..Config::default() };
+    let (mut shown, default) = match (toml::Table::try_from(config), toml::Table::try_from(default)) {
+        (Ok(shown), Ok(default)) => (shown, default),
+        (Err(error), _) | (_, Err(error)) => return fail(error),
+    };
+    if changed {
+        subtract(&mut shown, &default);
+    }
+    if context.json {
+        println!("{}", serde_json::json!(shown));
+    } else {
+        print!("{shown}");
+    }
+    exit::YES
+}
+
+/// Removes from `shown` what is the same in `default`.
+fn subtract(shown: &mut toml::Table, default: &toml::Table) {
+    for (key, value) in default {
+        let Some(ours) = shown.get_mut(key) else { continue };
+        if let (Some(ours), Some(value)) = (ours.as_table_mut(), value.as_table()) {
+            subtract(ours, value);
+        }
+        if ours == value || ours.as_table().is_some_and(toml::Table::is_empty) {
+            shown.remove(key);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The rows that are looked for, one a line.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use super::{Context, Unread, as_json, exit, open, shown, since, story};
+use addrauth::case::{Disposition, Story, ToldFinding, stamp};
+use addrauth::proto::address::Address;
+use addrauth::store::{JournalRow, Search, folded};
+
+/// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
+const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// How many at most; 0: all
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
+    last: usize,
+    /// Only from this sender: address of the From field or of the envelope; @example.com for a whole domain
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
+    /// Only to this recipient; @example.com for a whole domain
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Option<String>,
+    /// Only with this result
+    #[arg(long, value_name = "WORD", value_parser = RESULTS)]
+    result: Option<String>,
+    /// Only where the mail server was told this
+    #[arg(long, value_name = "WORD", value_parser = ["accept", "hold", "discard", "reject", "defer"])]
+    verdict: Option<String>,
+    /// Only where a policy decided this, carried out or observed
+    #[arg(long, value_name = "WORD", value_parser = ["accept", "mark", "quarantine", "reject", "defer"])]
+    decision: Option<String>,
+    /// Only where this policy decided
+    #[arg(long, value_name = "ID")]
+    policy: Option<String>,
+    /// Only of this time: 2d, 12h, 30min, or from a day on: 2026-11-20 (UTC)
+    #[arg(long, value_name = "AGE|DAY", value_parser = since)]
+    since: Option<SystemTime>,
+}
+
+impl Wanted {
+    /// Whether every row is looked for.
+    fn is_all(&self) -> bool {
+        let words = [&self.sender, &self.recipient, &self.result, &self.verdict, &self.decision, &self.policy];
+        words.iter().all(|word| word.is_none()) && self.since.is_none()
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "write a number, such as --last 20; --last 0 shows all".into())
+}
+
+/// Prints them as they are found: all of them may be more than fit into memory.
+pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode, Unread> {
+    let sender = wanted.sender.as_deref().map(whom).transpose()?;
+    let recipient = wanted.recipient.as_deref().map(whom).transpose()?;
+    let search = search(wanted, sender.as_deref().or(recipient.as_deref()));
+    let fits = |row: &JournalRow| {
+        if [&sender, &recipient, &wanted.decision, &wanted.policy].iter().all(|word| word.is_none()) {
+            return true;
+        }
+        let Ok(story) = story(row) else { return false };
+        let is_sender = |whom: &String| senders(&story).iter().any(|address| is(address, whom));
+        let is_recipient = |whom: &String| story.recipients.iter().any(|address| is(address, whom));
+        sender.as_ref().is_none_or(is_sender) && recipient.as_ref().is_none_or(is_recipient) && decided(&story, wanted)
+    };
+    let ledger = open(&context.read_config()?).await?;
+    let (mut printed, mut more) = (0, false);
+    let print = |row: JournalRow| {
+        if !fits(&row) {
+            return true;
+        }
+        more = wanted.last > 0 && printed == wanted.last;
+        if !more {
+            if printed == 0 && !context.json {
+                println!("{}", heading());
+            }
+            println!("{}", if context.json { as_json(&row).to_string() } else { line(&row) });
+            printed += 1;
+        }
+        !more
+    };
+    let scanned = ledger.scan(&search, print).await;
+    ledger.close().await;
+    scanned?;
+    match (printed, more) {
+        (0, _) if wanted.is_all() => eprintln!("addrauth: the journal has no row yet"),
+        (0, _) => eprintln!("addrauth: the journal has no such row; `addrauth journal list` alone shows the newest"),
+        (_, true) => eprintln!("{printed} newest shown; --last 0 shows all"),
+        (_, false) => {}
+    }
+    Ok(if printed == 0 { exit::no() } else { exit::YES })
+}
+
+/// What the database looks for: as much as it can tell of a row.
+fn search(wanted: &Wanted, whom: Option<&str>) -> Search {
+    let domain = whom.map(|whom| format!("@{}", whom.rsplit_once('@').map_or("", |(_, domain)| domain)));
+    let quoted = |name: &str, word: &String| format!("\"{name}\":{}", serde_json::Value::from(word.as_str()));
+    Search {
+        result: wanted.result.clone(),
+        verdict: wanted.verdict.clone(),
+        since: wanted.since,
+        holds: domain
+            .or_else(|| wanted.policy.as_ref().map(|id| quoted("policy", id)))
+            .or_else(|| wanted.decision.as_ref().map(|word| quoted("disposition", word))),
+    }
+}
+
+/// Whether one of its decisions is of the kind that is looked for.
+fn decided(story: &Story, wanted: &Wanted) -> bool {
+    if wanted.decision.is_none() && wanted.policy.is_none() {
+        return true;
+    }
+    let is = |word: &String, disposition: Disposition| disposition.word() == word;
+    story.decisions.iter().any(|decision| {
+        wanted.decision.as_ref().is_none_or(|word| is(word, decision.disposition))
+            && wanted.policy.as_ref().is_none_or(|id| *id == decision.policy)
+    })
+}
+
+/// An address in the form that is compared, or `@domain`.
+fn whom(text: &str) -> Result<String, Unread> {
+    let wrong = || Unread::Address(text.to_owned());
+    if text.starts_with('@') && text.len() > 1 {
+        let one = Address::parse(format!("x{text}").as_bytes(), true).map_err(|_| wrong())?;
+        return Ok(format!("@{}", one.domain()));
+    }
+    let address = Address::parse(text.as_bytes(), true).map_err(|_| wrong())?;
+    folded(&address.to_string()).ok_or_else(wrong)
+}
+
+/// The address in From, and that of the envelope.
+fn senders(story: &Story) -> Vec<&str> {
+    let author = match &story.finding {
+        ToldFinding::Found(found) => found.sender.as_deref(),
+        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+    };
+    author.into_iter().chain(story.reverse_path.as_deref()).collect()
+}
+
+fn is(path: &str, whom: &str) -> bool {
+    let path = path.trim_start_matches('<').trim_end_matches('>');
+    let Some(folded) = folded(path) else { return false };
+    if whom.starts_with('@') {
+        return folded.rsplit_once('@').is_some_and(|(_, domain)| whom.get(1..) == Some(domain));
+    }
+    folded == whom
+}
+
+fn heading() -> String {
+    let [id, written, queue_id] = ["ID", "WRITTEN", "QUEUE ID"];
+    format!("{id:>8}  {written:<20}  {queue_id:<14}  {:<10}  {:<7}  {:<24}  FROM -> TO", "RESULT", "VERDICT", "DECIDED")
+}
+
+/// One row as one line; what comes from outside is made safe for a terminal.
+fn line(row: &JournalRow) -> String {
+    let entry = &row.entry;
+    let (to, decided) = match story(row) {
+        Ok(story) => (recipients(&story), decisions(&story)),
+        Err(_) => ("?".into(), "?".into()),
+    };
+    shown(&format!(
+        "{:>8}  {}  {:<14}  {:<10}  {:<7}  {decided:<24}  {} -> {to}",
+        row.id,
+        stamp(row.at).get(..19).unwrap_or_default().to_owned() + "Z",
+        entry.queue_id.as_deref().unwrap_or("-"),
+        entry.result,
+        entry.verdict,
+        entry.sender.as_deref().unwrap_or("-"),
+    ))
+}
+
+fn recipients(story: &Story) -> String {
+    match story.recipients.as_slice() {
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+        [] => "nobody".into(),
+    }
+}
+
+/// `policy=decision`, each once, as many as differ.
+fn decisions(story: &Story) -> String {
+    let words: BTreeSet<String> =
+        story.decisions.iter().map(|decision| format!("{}={}", decision.policy, decision.word())).collect();
+    if words.is_empty() { "-".into() } else { words.into_iter().collect::<Vec<_>>().join(",") }
+}

@@ -1,0 +1,99 @@
+use super::*;
+use addrauth::store::Entry;
+
+/// A row of a message from this domain, for so many recipients as there are decisions; the reply as JSON.
+fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> JournalRow {
+    let decisions: Vec<_> = (decisions.iter().enumerate())
+        .map(|(n, word)| {
+            json!({ "recipients": [n], "by": "site", "mark": "header", "policy": "p", "digest": "", "disposition": word,
+                "notify": { "sender": false, "recipient": false }, "reason": "", "fault": null, "clamped": null,
+                "facts": null, "settings": null })
+        })
+        .collect();
+    let recipients: Vec<_> = (0..decisions.len()).map(|n| format!("<r{n}@home.example>")).collect();
+    let story = json!({ "version": 1, "received": "", "queue_id": null, "daemon": "", "login": null,
+        "client": { "ip": null, "name": null, "helo": "", "tls": false }, "reverse_path": null, "recipients": recipients,
+        "size": null, "keys": 0, "decisions": decisions, "reply": reply,
+        "finding": { "found": { "status": result, "why": null, "sender": format!("eve@{from}"), "claim": null,
+            "authority": null, "cached": false, "mail_auth": null } } });
+    let entry = Entry { result: result.into(), json: story.to_string(), ..Entry::default() };
+    JournalRow { id: 1, at: SystemTime::UNIX_EPOCH, entry }
+}
+
+fn reply(verdict: Value, added: &[&str], removed: &[usize]) -> Value {
+    json!({ "verdict": verdict, "added": added, "removed": removed, "redirected": [], "owed": [] })
+}
+
+fn summed(rows: &[JournalRow]) -> Summary {
+    let mut summary = Summary::default();
+    rows.iter().for_each(|row| summary.add(row));
+    assert_eq!(summary.unread, 0, "{:?}", rows.iter().map(story).collect::<Vec<_>>());
+    summary
+}
+
+fn counts(summary: &Summary, result: &str, decision: &'static str) -> (u64, u64, u64) {
+    let counts = summary.counts.get(&(result.to_owned(), decision)).copied().unwrap_or_default();
+    (counts.in_force, counts.observed, counts.put_off)
+}
+
+#[test]
+fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_off() {
+    let refusal = json!({ "code": 451, "status": "4.3.0", "text": "" });
+    let summary = summed(&[
+        row("valid", "a.example", &["accept"], reply(json!("accept"), &[], &[])),
+        row("invalid", "b.example", &["reject"], reply(json!("discard"), &[], &[])),
+        row("invalid", "b.example", &["reject"], reply(json!("accept"), &[], &[])),
+        row("invalid", "c.example", &["reject"], reply(json!({ "defer": refusal }), &[], &[])),
+        row("missing", "c.example", &["mark"], reply(json!("accept"), &[SPAM_FIELD], &[])),
+        row("missing", "c.example", &["mark"], reply(json!("accept"), &[], &[])),
+        row("missing", "c.example", &["accept", "quarantine"], reply(json!("accept"), &[], &[1])),
+        row("missing", "c.example", &["accept", "accept"], reply(json!("accept"), &[], &[])),
+        row("none", "d.example", &["defer"], reply(json!({ "defer": refusal }), &[], &[])),
+    ]);
+    assert_eq!(summary.messages, 9);
+    assert_eq!(counts(&summary, "valid", "accept"), (1, 0, 0));
+    assert_eq!(counts(&summary, "invalid", "reject"), (1, 1, 1));
+    assert_eq!(counts(&summary, "missing", "mark"), (1, 1, 0));
+    assert_eq!(counts(&summary, "missing", "quarantine"), (1, 0, 0));
+    assert_eq!(counts(&summary, "missing", "accept"), (2, 0, 0));
+    assert_eq!(counts(&summary, "none", "defer"), (1, 0, 0));
+    let lines = summary.lines(Some(SystemTime::UNIX_EPOCH));
+    assert_eq!(lines[0], "9 messages were judged since 1970-01-01 00:00 UTC");
+    let begins: Vec<&str> = lines[3..9].iter().map(|line| line.get(..22).unwrap().trim_end()).collect();
+    assert_eq!(begins[0], "valid       accept");
+    assert_eq!(begins[1], "invalid     reject");
+    assert_eq!(begins[2..5], ["missing     accept", "missing     mark", "missing     quarantine"]);
+    // Of valid and none nobody is named.
+    let heads: Vec<&String> = lines.iter().filter(|line| line.starts_with("Senders' domains")).collect();
+    assert_eq!(heads, ["Senders' domains of the result invalid", "Senders' domains of the result missing"]);
+}
+
+#[test]
+fn the_ten_most_frequent_domains_are_shown_and_memory_is_bounded() {
+    let mut domains = Domains::default();
+    (0..DOMAINS + 5).for_each(|n| domains.add(format!("d{n:05}.example")));
+    (0..3).for_each(|_| domains.add("d00777.example".into()));
+    assert_eq!((domains.single.len(), domains.others), (DOMAINS, 5));
+    let top = domains.top();
+    assert_eq!((top.len(), top[0], top[1]), (TOP, ("d00777.example", 4), ("d00000.example", 1)));
+}
+
+#[test]
+fn every_line_fits_into_100_columns() {
+    let long = format!("{}.example", "x".repeat(200));
+    let summary = summed(&[row("unverified", &long, &["quarantine"], reply(json!("discard"), &[], &[]))]);
+    let lines = summary.lines(None);
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with('…')), "{lines:?}");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_told_of_and_a_stand_in_is_none() {
+    let mut summary = Summary::default();
+    for (result, json) in [("invalid", "{\"version\":9}"), ("quarantined", "{\"version\":1}")] {
+        let entry = Entry { result: result.into(), json: json.into(), ..Entry::default() };
+        summary.add(&JournalRow { id: 1, at: SystemTime::UNIX_EPOCH, entry });
+    }
+    assert_eq!((summary.messages, summary.unread), (0, 1));
+    assert!(summary.lines(None)[1].starts_with("1 rows cannot be read"));
+}

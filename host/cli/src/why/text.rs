@@ -1,0 +1,315 @@
+//! The account of one message as text.
+
+use serde_json::Value;
+
+use super::proof::Proof;
+use super::{Account, keys, words};
+use addrauth::case::{Decision, KeyStatus, Story, ToldFinding, stamp};
+use addrauth::policy::Proposal;
+pub(crate) use addrauth::proto::text::shown;
+use addrauth::store::{HeldTrace, SentTrace};
+
+/// As wide as a line may be.
+const WIDTH: usize = 100;
+
+/// What a reader must know to read on.
+const ABOUT: &str = "(A policy is a small program that is shown some facts about a message and says what is to happen. \
+    SHA-256 is the fingerprint of the program.)";
+
+/// The account in plain words, lines of at most 100 columns but where one word is longer.
+pub(super) fn of(account: &Account) -> String {
+    let story = &account.story;
+    let mut page = Page::default();
+    let name = story.queue_id.as_deref().unwrap_or("without a queue id");
+    let heading = shown(&format!("Message {name} (journal row {})", account.id));
+    page.line(0, &heading);
+    page.line(0, &"=".repeat(heading.chars().count().min(WIDTH)));
+    envelope(&mut page, story);
+    page.heading("What was found");
+    let status = found(&mut page, &story.finding);
+    page.heading("What was decided");
+    if story.decisions.is_empty() {
+        page.line(2, keys::undecided(&story.finding));
+    }
+    if !story.decisions.is_empty() {
+        page.line(2, ABOUT);
+    }
+    for (decision, proof) in story.decisions.iter().zip(&account.proofs) {
+        decided(&mut page, account, decision, status, proof);
+    }
+    onward(&mut page, story);
+    page.heading("What the mail server was told");
+    page.line(2, &words::verdict(story));
+    if !(account.traces.sent.is_empty() && account.traces.held.is_empty() && account.note.is_empty()) {
+        page.heading("What came of it");
+    }
+    account.traces.sent.iter().for_each(|sent| page.line(2, &sent_words(sent)));
+    account.traces.held.iter().for_each(|held| page.line(2, &held_words(held)));
+    if !account.note.is_empty() {
+        page.line(2, &format!("Noted: {}.", account.note.trim_end_matches('.')));
+    }
+    if story.erased {
+        page.line(2, "An address was erased from this row since: erased@erased.invalid stands in its place.");
+    }
+    page.text
+}
+
+fn envelope(page: &mut Page, story: &Story) {
+    let mut field = |name: &str, value: &str| page.field(name, value);
+    field("When", &moment(&story.received));
+    let author = match &story.finding {
+        ToldFinding::Found(found) => found.sender.as_deref(),
+        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+    };
+    field("From", &author.map_or("no single usable address".into(), |a| format!("{a} (as the message itself says)")));
+    field(
+        "Envelope",
+        match story.reverse_path.as_deref() {
+            Some("<>") => "<> (nobody is to be told of trouble: a bounce or another automatic message)",
+            Some(path) => path,
+            None => "a return address that is none",
+        },
+    );
+    field("To", &story.recipients.join(", "));
+    let client = &story.client;
+    let ip = client.ip.map_or_else(|| "a local program".to_owned(), |ip| ip.to_string());
+    let name = client.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let helo = if client.helo.is_empty() { String::new() } else { format!(", which called itself {}", client.helo) };
+    let login = story.login.as_ref().map(|login| format!(", logged in as {login}")).unwrap_or_default();
+    let tls = if client.tls { ", over an encrypted connection" } else { ", unencrypted" };
+    field("Brought by", &format!("{ip}{name}{helo}{login}{tls}"));
+    if let Some(size) = story.size {
+        field("Size", &format!("{size} octets, as the sending server said"));
+    }
+}
+
+/// Whose mail does not end here, and what became of it.
+fn onward(page: &mut Page, story: &Story) {
+    let elsewhere = story.finding.found().map(|found| found.elsewhere.as_slice()).unwrap_or_default();
+    let names: Vec<&str> =
+        elsewhere.iter().filter_map(|index| story.recipients.get(*index)).map(String::as_str).collect();
+    if !names.is_empty() {
+        page.line(2, &format!("For {}:", names.join(", ")));
+        page.line(4, "Nothing: their mail does not end here, and nobody here decides about it.");
+        page.line(4, &format!("So the message was {}.", words::onward(story)));
+    }
+}
+
+fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
+    let found = match finding {
+        ToldFinding::Found(found) => found,
+        ToldFinding::Passing(direction) => {
+            page.line(2, &format!("Nothing was looked for: the message only passes through ({}).", direction.word()));
+            return None;
+        }
+        ToldFinding::Submitted(submitted) => {
+            page.line(2, &keys::stamp(&submitted.stamp));
+            let found = submitted.inside.as_ref()?;
+            page.line(
+                2,
+                "For those of its recipients whose mail ends here, it was examined as if it went to them alone:",
+            );
+            found
+        }
+        ToldFinding::Unclear => {
+            page.line(2, keys::UNCLEAR);
+            return None;
+        }
+        ToldFinding::Postponed(postponed) => {
+            page.line(2, &format!("Nothing could be told yet: {}.", postponed.text()));
+            return None;
+        }
+    };
+    let why = found.why.map(|why| format!(" ({})", why.word())).unwrap_or_default();
+    page.line(2, &format!("{}{why}", found.status.word()));
+    page.line(2, &words::meaning(found));
+    if let Some(new_key) = &found.new_key {
+        page.line(2, &keys::new_key(new_key));
+    }
+    if let (true, Some(sender)) = (found.own_key, &found.sender) {
+        page.line(2, &keys::own_key(sender));
+    }
+    if let Some(others) = &found.mail_auth {
+        let aligned: Vec<&str> = [(others.spf_aligned, "SPF"), (others.dkim_aligned, "DKIM")]
+            .into_iter()
+            .filter_map(|(is, name)| is.then_some(name))
+            .collect();
+        let aligned = match aligned.as_slice() {
+            [] => "neither SPF nor DKIM speaks for the domain in From".to_owned(),
+            names => format!("{} speaks for the domain in From", names.join(" and ")),
+        };
+        page.line(2, &format!("Other checks, by servers that are trusted here: {}; {aligned}.", others.words()));
+    }
+    Some(found.status)
+}
+
+fn decided(page: &mut Page, account: &Account, decision: &Decision, status: Option<KeyStatus>, proof: &Proof) {
+    let name =
+        |index: &usize| account.story.recipients.get(*index).cloned().unwrap_or_else(|| format!("recipient {index}"));
+    let names: Vec<String> = decision.recipients.iter().map(name).collect();
+    page.line(2, &format!("For {}:", names.join(", ")));
+    page.line(4, &format!("The policy `{}` was asked, {}.", decision.policy, words::by(decision, status)));
+    let wish = words::wish(decision.disposition, decision.notify);
+    match (&decision.fault, &decision.clamped) {
+        (Some(fault), _) => {
+            page.line(4, &format!("It failed: it {fault}. What is configured for that case (on_fault): {wish}."));
+        }
+        (None, Some(clamped)) => page.line(
+            4,
+            &format!("It was held back, since it {clamped}: where the key is not plainly wrong, somebody is told. So: {wish}."),
+        ),
+        (None, None) => page.line(4, &format!("Its decision: {wish}.")),
+    }
+    if !decision.reason.is_empty() && decision.fault.is_none() {
+        page.line(4, &format!("In its own words: \"{}\".", decision.reason));
+    }
+    let mut fates: Vec<(String, Vec<String>)> = Vec::new();
+    for (index, name) in decision.recipients.iter().zip(&names) {
+        let fate = words::fate(account, decision, *index);
+        match fates.iter_mut().find(|(known, _)| *known == fate) {
+            Some((_, members)) => members.push(name.clone()),
+            None => fates.push((fate, vec![name.clone()])),
+        }
+    }
+    for (fate, members) in &fates {
+        let whose = if fates.len() > 1 { format!(" for {}", members.join(", ")) } else { String::new() };
+        page.line(4, &format!("So the message was{whose} {fate}."));
+    }
+    basis(page, decision);
+    page.line(4, &proof_words(proof, decision));
+}
+
+/// What the decision rests on: facts and settings.
+fn basis(page: &mut Page, decision: &Decision) {
+    let facts = pairs(&decision.facts);
+    let table = decision.facts.as_object().is_some_and(|facts| facts.len() == 1 && facts.contains_key("status"));
+    page.line(4, &format!("It saw: {}.", if facts.is_empty() { "nothing that was kept" } else { &facts }));
+    if table && decision.fault.is_none() {
+        page.line(4, "It asks for nothing but the result, so its answer stood in a table made when it was loaded.");
+    }
+    let settings = pairs(&decision.settings);
+    if !settings.is_empty() {
+        page.line(4, &format!("Its settings: {settings}."));
+    }
+}
+
+/// `name = value` for each member.
+fn pairs(value: &Value) -> String {
+    let Some(object) = value.as_object() else { return String::new() };
+    let pair = |(name, value): (&String, &Value)| match value.as_str() {
+        Some(text) => format!("{name} = {text}"),
+        None => format!("{name} = {value}"),
+    };
+    object.iter().map(pair).collect::<Vec<_>>().join("; ")
+}
+
+fn proof_words(proof: &Proof, decision: &Decision) -> String {
+    let short = decision.digest.get(..12).unwrap_or(&decision.digest);
+    let again = format!("Recomputed with the same component (SHA-256 {short}…)");
+    let now = |now: &Proposal| {
+        let reason = if now.reason.is_empty() { String::new() } else { format!(" (\"{}\")", now.reason) };
+        format!("{}{reason}", words::wish(now.disposition, now.notify))
+    };
+    match proof {
+        Proof::Same => format!("{again}: the same decision."),
+        Proof::SameHeldBack => format!("{again}: it asks for the same again, and would be held back again."),
+        Proof::FailsAgain(fault) => format!("{again}: it fails again: it {fault}."),
+        Proof::FailedThen(decided) => {
+            format!("{again}, with time to spare: it does not fail now, and decides: {}.", now(decided))
+        }
+        Proof::Differs(decided) => format!("{again}: ANOTHER DECISION: {}.", now(decided)),
+        Proof::Impossible(why) => format!("Decided by the component with SHA-256 {short}…; not recomputed: {why}."),
+    }
+}
+
+fn sent_words(sent: &SentTrace) -> String {
+    let what = match sent.kind.as_str() {
+        "notice" => format!("A notice to {}", sent.recipient),
+        "digest" => format!("A summary of notices to {}", sent.recipient),
+        "report" => format!("A report of non-delivery to {}", sent.recipient),
+        "release" => format!("The message, released from quarantine, to {}", sent.recipient),
+        "copy" => format!("A separate copy to {}", sent.recipient),
+        other => format!("Mail of the kind `{other}` to {}", sent.recipient),
+    };
+    let tries = |tries: u32| if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
+    match (&sent.outcome, sent.ended) {
+        (Some(outcome), Some(at)) if outcome == "sent" => format!("{what}: sent at {}.", moment(&stamp(at))),
+        (Some(why), _) => {
+            let untold = match sent.kind.as_str() {
+                "notice" | "digest" => " The recipient was not told.",
+                "report" => " The sender was not told.",
+                _ => "",
+            };
+            format!("{what}: given up after {}: {}.{untold}", tries(sent.tries), why.trim_end_matches('.'))
+        }
+        (None, _) if sent.tries == 0 => format!("{what}: still to be sent."),
+        (None, _) => {
+            format!("{what}: not sent after {}; next one at {}.", tries(sent.tries), moment(&stamp(sent.next_try)))
+        }
+    }
+}
+
+fn held_words(held: &HeldTrace) -> String {
+    let HeldTrace { quarantine, recipient, .. } = held;
+    match held.outcome.as_deref() {
+        None => {
+            let until = moment(&stamp(held.expires));
+            format!(
+                "In quarantine as number {quarantine} for {recipient}, until {until}: `addrauth quarantine release \
+                 {quarantine}` delivers it."
+            )
+        }
+        Some("released") => format!("In quarantine as number {quarantine}; released to {recipient}."),
+        Some("deleted") => format!("In quarantine as number {quarantine}; deleted, {recipient} does not get it."),
+        Some("expired") => format!("In quarantine as number {quarantine}; its time for {recipient} ran out."),
+        Some(other) => format!("In quarantine as number {quarantine} for {recipient}: {other}."),
+    }
+}
+
+/// A time of RFC 3339 as a person reads it.
+fn moment(stamp: &str) -> String {
+    match (stamp.get(..10), stamp.get(11..19)) {
+        (Some(date), Some(time)) => format!("{date} {time} UTC"),
+        _ => stamp.to_owned(),
+    }
+}
+
+/// Lines, folded to the width.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn heading(&mut self, words: &str) {
+        self.text.push('\n');
+        self.line(0, words);
+    }
+
+    fn line(&mut self, indent: usize, words: &str) {
+        self.fold(&" ".repeat(indent), indent, words);
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        self.fold(&format!("{name:<12}"), 12, value);
+    }
+
+    fn fold(&mut self, first: &str, indent: usize, words: &str) {
+        let mut line = first.to_owned();
+        let mut begun = false;
+        for word in shown(words).split(' ') {
+            if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+                self.text.push_str(line.trim_end());
+                self.text.push('\n');
+                line = " ".repeat(indent);
+            } else if begun {
+                line.push(' ');
+            }
+            line.push_str(word);
+            begun = true;
+        }
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+}

@@ -1,0 +1,16 @@
+//! What a recipient chose for their own mail.
+
+use std::collections::BTreeMap;
+
+use super::{KeyStatus, MarkAs};
+
+/// One recipient's own wishes about one sender's mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The policy chosen for a result, by id.
+    pub policies: BTreeMap<KeyStatus, String>,
+    /// How marked mail is to be shown.
+    pub mark: Option<MarkAs>,
+    /// Whether the sender is on the recipient's list of wanted senders.
+    pub allows: bool,
+}

@@ -1,0 +1,156 @@
+//! The Authentication Server behind its doors.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::ask::Asking;
+use super::watchdog::{Health, UnderWay};
+use crate::authority::{self, Authority, Poster, Streams};
+use crate::config::{Config, Limits};
+use crate::daemon;
+
+/// Why the Authentication Server does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What it needs cannot be opened.
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+    /// The system does not say where a socket listens.
+    #[error("cannot tell where a socket listens: {0}")]
+    Place(std::io::Error),
+    /// A part of it panicked, or the runtime ends.
+    #[error(transparent)]
+    Panic(#[from] JoinError),
+}
+
+/// Runs the Authentication Server as `config` says until `shutdown`: questions at hand get their answer first. At each `renew`
+/// its certificate is read again.
+///
+/// # Errors
+/// It does not start, or a part of it panicked.
+pub async fn run(config: Config, mut renew: mpsc::Receiver<()>, shutdown: CancellationToken) -> Result<(), Error> {
+    let mut running = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        running = Running::start(config, Arc::new(Limits::default())) => running?,
+    };
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(()) = renew.recv() => running.renew().await,
+            () = running.ended() => break,
+        }
+    }
+    running.stop().await
+}
+
+/// A server that answers: [`run`] for a program that has more to tell it, or to hear of it.
+pub struct Running {
+    authority: Arc<Authority>,
+    streams: Option<Arc<Streams>>,
+    health: Arc<Health>,
+    places: Vec<SocketAddr>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    streaming: Option<JoinHandle<()>>,
+    ended: CancellationToken,
+}
+
+/// What is open before anything is served.
+struct Opened {
+    authority: Arc<Authority>,
+    poster: Option<Poster>,
+    sockets: Vec<tokio::net::UdpSocket>,
+    streams: Option<Arc<Streams>>,
+}
+
+async fn open(config: Config, limits: Arc<Limits>) -> Result<Opened, Error> {
+    for warning in config.host_name_warning().into_iter().chain(authority::warnings(&config)) {
+        warn!("{warning}");
+    }
+    let authority = Arc::new(Authority::open(&config, &limits).await?);
+    let poster = Poster::open(&config, authority.clone(), Arc::new(Asking::new(&config, &limits))).await?;
+    let sockets = authority.bind().await?;
+    let streams = authority.bind_streams(&config, &sockets).await?;
+    Ok(Opened { authority, poster, sockets, streams })
+}
+
+impl Running {
+    /// Opens all that the configuration names, and answers. It may be dropped while it opens.
+    ///
+    /// # Errors
+    /// See [`Error`]: then nothing listens.
+    pub async fn start(config: Config, limits: Arc<Limits>) -> Result<Running, Error> {
+        let Opened { authority, poster, sockets, streams } = daemon::apart(open(config, limits)).await??;
+        let places: Result<Vec<SocketAddr>, _> = sockets.iter().map(tokio::net::UdpSocket::local_addr).collect();
+        let places = places.map_err(Error::Place)?;
+        let over = if streams.is_some() { "UDP and TLS" } else { "UDP" };
+        let told = places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        info!("authority started: answers VERIFY for {} on {over} {told}", authority.domains().join(", "));
+        let doors = streams.iter().flat_map(|streams| streams.pulses());
+        let pulses = authority.pulses().into_iter().chain(doors).collect();
+        // Nothing of a message is under way here.
+        let health = Health::new(pulses, &Arc::new(UnderWay::new(Duration::MAX)));
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let serving = {
+            let (authority, stop, ended) = (authority.clone(), stop.clone(), ended.clone().drop_guard());
+            tokio::spawn(async move {
+                let _ended = ended;
+                let posting = async {
+                    match &poster {
+                        Some(poster) => poster.run(stop.clone()).await,
+                        None => info!("authority.deliver = \"nobody\": no keys are made in time, and none are posted"),
+                    }
+                };
+                tokio::join!(authority.serve(sockets, stop.clone()), posting);
+            })
+        };
+        let streaming =
+            streams.clone().map(|streams| tokio::spawn(authority.clone().serve_streams(streams, stop.clone())));
+        Ok(Running { authority, streams, health, places, stop, serving, streaming, ended })
+    }
+
+    /// Where it answers over UDP, and over TLS on TCP where that is on: ports that the system chose included.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.places
+    }
+
+    /// Whether it answers, for a watchdog.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Reads the certificate again; one that cannot be used leaves the old one in use. It may be dropped.
+    pub async fn renew(&self) {
+        if let Some(streams) = self.streams.clone() {
+            // A panic in there leaves the old certificate in use.
+            let _ = daemon::apart(async move { streams.renew() }).await;
+        }
+    }
+
+    /// Waits until it has ended by itself, which only a panic makes it do.
+    pub async fn ended(&mut self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends it: questions at hand get their answer, counts are written down, and what is open is closed.
+    ///
+    /// # Errors
+    /// A part of it panicked.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.health.stops_taking();
+        self.stop.cancel();
+        self.serving.await?;
+        if let Some(streaming) = self.streaming {
+            streaming.await?;
+        }
+        self.authority.close().await;
+        Ok(())
+    }
+}

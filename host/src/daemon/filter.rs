@@ -1,0 +1,284 @@
+//! The filter behind its milter door.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::watchdog::{Health, UnderWay, Watched};
+use crate::config::{self, Config, Limits, Listen, Where};
+use crate::custody::Custody;
+use crate::filter::{self, Filter};
+use crate::mta::milter::{self, Listener};
+use crate::policy::Trial;
+use crate::{daemon, files};
+
+/// Why the filter does not start, or is not reloaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What it needs cannot be opened.
+    #[error(transparent)]
+    Filter(#[from] filter::Error),
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] milter::Error),
+    /// Two filters on one outbox would each send what is owed.
+    #[error(
+        "another filter runs with state_dir {}: stop it first, or give this one a directory of its own",
+        .0.display()
+    )]
+    Taken(PathBuf),
+    /// The lock of its state directory cannot be taken.
+    #[error("cannot use {}: {source}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A part of it panicked, or the runtime ends.
+    #[error(transparent)]
+    Panic(#[from] JoinError),
+}
+
+/// Runs the filter as `config` says until `shutdown`: messages in flight get their answer first. Each configuration that
+/// `reload` brings takes the place of the one in force, whole, or leaves it where it cannot be taken; the log tells. `trial` is
+/// how a component from a file is tried.
+///
+/// # Errors
+/// It does not start, or a part of it panicked.
+pub async fn run(
+    config: Config,
+    trial: Trial,
+    mut reload: mpsc::Receiver<Config>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let mut running = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        running = Running::start(config, Arc::new(Limits::default()), trial) => running?,
+    };
+    loop {
+        let next = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(next) = reload.recv() => next,
+        };
+        let reloaded = tokio::select! {
+            () = shutdown.cancelled() => break,
+            reloaded = running.reload(next) => reloaded,
+        };
+        if let Err(error) = reloaded {
+            tracing::error!("not reloaded, the old configuration stays in force: {error}");
+        }
+    }
+    running.stop().await
+}
+
+/// A filter that serves: [`run`] for a program that has more to tell it, or to hear of it.
+pub struct Running {
+    /// The section that the listeners were opened by.
+    door: config::Milter,
+    sender: watch::Sender<Arc<Watched<Filter>>>,
+    under_way: Arc<UnderWay>,
+    health: Arc<Health>,
+    listening: Vec<Listen>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    looking: JoinHandle<()>,
+    sending: JoinHandle<Vec<Arc<Custody>>>,
+    /// By `state_dir`: each is this filter's until it ends.
+    locks: BTreeMap<PathBuf, File>,
+}
+
+impl Running {
+    /// Opens all that the configuration names, and serves. It may be dropped while it opens.
+    ///
+    /// # Errors
+    /// See [`Error`]: then nothing listens.
+    pub async fn start(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Running, Error> {
+        let (door, room) = (config.milter.clone(), Arc::clone(&limits));
+        let filter =
+            daemon::apart(async move { Filter::builder(config).limits(room).trial(trial).open().await }).await??;
+        let mut locks = BTreeMap::new();
+        lock(&mut locks, filter.config())?;
+        let listeners = Listener::bind(&door)?;
+        let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
+        for place in &listening {
+            tracing::info!("listening on {place}");
+        }
+        announce(&filter);
+        let stop = CancellationToken::new();
+        let under_way = Arc::new(UnderWay::new(limits.milter_answer));
+        let pulses = listeners.iter().map(Listener::pulse).collect();
+        let health = Health::new(pulses, &under_way);
+        let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
+        let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
+        let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));
+        let serving = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
+        Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })
+    }
+
+    /// Where it listens: ports that the system chose included.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    /// Whether it serves, for a watchdog.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Takes another configuration, whole or not at all: the next message is treated by it. The door stays as it is. It may be
+    /// dropped: then the old configuration stays.
+    ///
+    /// # Errors
+    /// The new one cannot be taken: the old one stays in force.
+    pub async fn reload(&mut self, config: Config) -> Result<(), Error> {
+        if config.milter != self.door {
+            tracing::warn!("the [milter] section changed: restart to listen elsewhere");
+        }
+        let old = Arc::clone(&self.sender.borrow());
+        let filter = daemon::apart(async move { old.reload(config).await }).await??;
+        // The lock of the state_dir in force is held, so for the same one nothing fails any more.
+        lock(&mut self.locks, filter.config())?;
+        announce(&filter);
+        self.sender.send_replace(Watched::new(filter, &self.under_way));
+        tracing::info!("reloaded: the next message is treated by the new configuration");
+        Ok(())
+    }
+
+    /// Ends it: messages in flight get their answer, and what is kept is closed.
+    ///
+    /// # Errors
+    /// A part of it panicked.
+    pub async fn stop(self) -> Result<(), Error> {
+        // Nobody accepts any more, but messages in flight are still to go on.
+        self.health.stops_taking();
+        self.stop.cancel();
+        self.serving.await?;
+        self.looking.await?;
+        // Now that no message is in flight, nothing comes behind what is written here.
+        for custody in self.sending.await? {
+            custody.close().await;
+        }
+        let last = Arc::clone(&self.sender.borrow());
+        last.close_keys().await;
+        Ok(())
+    }
+}
+
+/// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
+fn lock(locks: &mut BTreeMap<PathBuf, File>, config: &Config) -> Result<(), Error> {
+    let dir = &config.state_dir.0;
+    if config.final_domains.is_empty() || locks.contains_key(dir) {
+        return Ok(());
+    }
+    let path = dir.join("filter.lock");
+    let failed = |source: std::io::Error| Error::Lock { path: path.clone(), source };
+    let file =
+        files::open_with(&path, File::options().create(true).append(true).mode(0o600)).map_err(|e| failed(e.into()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Taken(dir.clone())),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    locks.insert(dir.clone(), file);
+    Ok(())
+}
+
+/// Sends what custody owes, and follows the snapshot when a reload brings another custody; returns what is to be closed at
+/// the end. A custody of before a reload stays open while messages that began with it are in flight.
+async fn send_owed(mut judge: watch::Receiver<Arc<Watched<Filter>>>, stop: CancellationToken) -> Vec<Arc<Custody>> {
+    let mut former: Vec<Arc<Custody>> = Vec::new();
+    loop {
+        let custody = judge.borrow_and_update().custody().cloned();
+        let until = stop.child_token();
+        let sending = async {
+            match &custody {
+                Some(custody) => custody.run(until.clone()).await,
+                None => until.cancelled().await,
+            }
+        };
+        tokio::pin!(sending);
+        let changed = async {
+            loop {
+                if judge.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                let same = match (judge.borrow().custody(), &custody) {
+                    (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+                    (None, None) => true,
+                    _ => false,
+                };
+                if !same {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = &mut sending => {}
+            () = changed => {
+                until.cancel();
+                sending.await;
+            }
+        }
+        let (unused, used) = former.into_iter().partition(|custody| Arc::strong_count(custody) == 1);
+        former = used;
+        for custody in unused {
+            custody.close().await;
+        }
+        former.extend(custody.clone());
+        if stop.is_cancelled() {
+            // A reload may have come in the same moment.
+            former.extend(judge.borrow().custody().cloned());
+            return former;
+        }
+    }
+}
+
+/// Looks at the keyring at the start and every so often, by the snapshot that is in force.
+async fn look_at_keys(judge: watch::Receiver<Arc<Watched<Filter>>>, every: Duration, stop: CancellationToken) {
+    loop {
+        let filter = Arc::clone(&judge.borrow());
+        tokio::select! {
+            () = filter.look_at_keys() => {}
+            () = stop.cancelled() => return,
+        }
+        drop(filter);
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Says what is in force, at the start and after each reload.
+fn announce(filter: &Filter) {
+    let config = filter.config();
+    for policy in filter.policies().list() {
+        tracing::info!("{policy}");
+    }
+    for (role, place) in [("learned from", &config.keyring.learn), ("put into", &config.keyring.stamp)] {
+        match place {
+            Where::All(false) => {}
+            Where::All(true) => tracing::info!("keys are {role} the mail of every daemon"),
+            Where::Daemons(names) => tracing::info!("keys are {role} the mail of {}", names.join(", ")),
+        }
+    }
+    if let Some(warning) = config.host_name_warning() {
+        tracing::warn!("{warning}");
+    }
+    if config.final_domains.is_empty() {
+        tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
+    } else if config.observe.0 {
+        tracing::info!(
+            "observe = true: incoming mail loses its keys and gets the status field, nothing else is done to it"
+        );
+    }
+}

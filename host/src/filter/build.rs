@@ -1,0 +1,116 @@
+//! A filter made of its parts: each is given, left out, or opened as the configuration says.
+
+use std::sync::Arc;
+
+use super::rules;
+use super::snapshot::{Error, Filter};
+use crate::config::{Config, Limits};
+use crate::custody::Custody;
+use crate::keyring::{Hourly, Roles};
+use crate::policy::{Policies, Trial};
+use crate::verify::Verifier;
+
+/// A part of the filter.
+enum Part<T> {
+    /// As the configuration says.
+    Opened,
+    Given(T),
+    LeftOut,
+}
+
+/// A filter before it is opened; see [`Filter::builder`].
+pub struct Builder {
+    config: Config,
+    limits: Arc<Limits>,
+    trial: Trial,
+    policies: Option<Policies>,
+    verifier: Part<Arc<Verifier>>,
+    custody: Part<Arc<Custody>>,
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Builder {
+        Builder {
+            config,
+            limits: Arc::default(),
+            trial: Trial::waived(),
+            policies: None,
+            verifier: Part::Opened,
+            custody: Part::Opened,
+        }
+    }
+
+    /// Other bounds than the usual ones.
+    pub fn limits(mut self, limits: Arc<Limits>) -> Builder {
+        self.limits = limits;
+        self
+    }
+
+    /// How a component from a file is tried before it is compiled. Without this it is not: for programs whose components come
+    /// from nobody else.
+    pub fn trial(mut self, trial: Trial) -> Builder {
+        self.trial = trial;
+        self
+    }
+
+    /// Policies that are loaded already.
+    pub fn policies(mut self, policies: Policies) -> Builder {
+        self.policies = Some(policies);
+        self
+    }
+
+    /// A verifier that exists already, such as one shared by several filters.
+    pub fn verifier(mut self, verifier: Arc<Verifier>) -> Builder {
+        self.verifier = Part::Given(verifier);
+        self
+    }
+
+    /// Nobody is asked: what has a usable sender and key, or no key, is `unverified`.
+    pub fn without_verifier(mut self) -> Builder {
+        self.verifier = Part::LeftOut;
+        self
+    }
+
+    /// A custody that is open already.
+    pub fn custody(mut self, custody: Arc<Custody>) -> Builder {
+        self.custody = Part::Given(custody);
+        self
+    }
+
+    /// Nothing is kept: no journal, no quarantine, no notice, no choice of a recipient. A decision that owes any of it is
+    /// answered by a deferral.
+    pub fn without_custody(mut self) -> Builder {
+        self.custody = Part::LeftOut;
+        self
+    }
+
+    /// Opens what was neither given nor left out: loads the components, those from files after their trial; opens the journal
+    /// unless no mail can be ours to judge (`final_domains`), and the keyring where a role needs it. It may be dropped at any
+    /// moment: the process that tries a component ends with it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn open(self) -> Result<Filter, Error> {
+        let Builder { config, limits, trial, policies, verifier, custody } = self;
+        let rules = rules(&config);
+        let policies = match policies {
+            Some(policies) => policies,
+            None => Policies::load_apart(&config.policy, &config.policies, &limits, &trial).await?,
+        };
+        let verifier = match verifier {
+            Part::Opened => Some(Arc::new(Verifier::new(&config.verify, &rules.hostname, &limits)?)),
+            Part::Given(verifier) => Some(verifier),
+            Part::LeftOut => None,
+        };
+        let keeps = !matches!(custody, Part::LeftOut);
+        let custody = match custody {
+            Part::Opened if config.final_domains.is_empty() => None,
+            Part::Opened => Some(Arc::new(Custody::open(&config, &limits).await?)),
+            Part::Given(custody) => Some(custody),
+            Part::LeftOut => None,
+        };
+        let roles = Arc::new(Roles::open(&config, &limits).await?);
+        let warned = Arc::new(Hourly::new(&limits));
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, roles, warned, rules })
+    }
+}

@@ -1,0 +1,322 @@
+//! The filter: one snapshot of everything that judging a message needs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::build::Builder;
+use super::{auth, rules, trust};
+use crate::case::Wish;
+use crate::case::{
+    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
+    Recipient, ReversePath, Why,
+};
+use crate::config::{Config, Limits, Mixed};
+use crate::custody::Custody;
+use crate::keyring::{Hourly, Roles};
+use crate::policy::{Policies, Trial};
+use crate::proto::address::{Address, is_host_name};
+use crate::proto::mark::{MARK_FIELD, bound_id};
+use crate::settle::{Permits, Rules, deferred, settle};
+use crate::verify::Verifier;
+use crate::{custody, keyring, policy, verify};
+
+/// One snapshot of everything that judging a message needs. A reload makes a new one; a message keeps the one that it
+/// began with.
+pub struct Filter {
+    pub(super) config: Config,
+    pub(super) limits: Arc<Limits>,
+    /// Absent where nobody is asked.
+    pub(super) verifier: Option<Arc<Verifier>>,
+    pub(super) policies: Policies,
+    pub(super) trial: Trial,
+    pub(super) custody: Option<Arc<Custody>>,
+    /// Whether a custody is opened where a configuration needs one.
+    pub(super) keeps: bool,
+    pub(super) roles: Arc<Roles>,
+    /// What was warned about within the hour: living keys of ours that came in from outside, owners that cannot be told.
+    pub(super) warned: Arc<Hourly>,
+    pub(super) rules: Rules,
+}
+
+/// Why a filter cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A component or a binding.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
+    /// DNS or the verifier's settings.
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
+    /// The journal.
+    #[error(transparent)]
+    Custody(#[from] custody::Error),
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] keyring::Error),
+}
+
+impl Filter {
+    /// A filter as this configuration says; the parts that are not to be opened by it are named before [`Builder::open`].
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
+    }
+
+    /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
+    /// journal live on where their settings are the same; a component that has not changed needs no other trial, and one that is
+    /// gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like [`Builder::open`].
+    pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
+        let rules = rules(&config);
+        let trial = self.trial.clone();
+        let policies = self.policies.reload_apart(&config.policy, &config.policies, &trial).await?;
+        let verifier = match &self.verifier {
+            None => None,
+            Some(verifier) if config.verify == self.config.verify && rules.hostname == self.rules.hostname => {
+                Some(Arc::clone(verifier))
+            }
+            Some(_) => Some(Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?)),
+        };
+        let roles = match self.roles.serves(&config, &self.config) {
+            true => Arc::clone(&self.roles),
+            false => Arc::new(Roles::open(&config, &self.limits).await?),
+        };
+        // Last, since it changes what the snapshot in force has too: nothing fails after it.
+        let same = Custody::opens_alike(&config, &self.config);
+        let custody = match (config.final_domains.is_empty(), &self.custody) {
+            _ if !self.keeps => None,
+            (true, _) => None,
+            (false, Some(custody)) if same => {
+                custody.reload(&config)?;
+                Some(Arc::clone(custody))
+            }
+            (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
+        };
+        let warned = Arc::clone(&self.warned);
+        let limits = Arc::clone(&self.limits);
+        let keeps = self.keeps;
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, roles, warned, rules })
+    }
+
+    /// The configuration of this snapshot.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The policies of this snapshot.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// What is kept and still to be sent; absent while only observing.
+    pub fn custody(&self) -> Option<&Arc<Custody>> {
+        self.custody.as_ref()
+    }
+
+    /// At the end of the header: find, decide, settle. Total.
+    pub async fn examine(&self, mut mail: Mail) -> Case {
+        let rules = self.rules_by_name(&mut mail);
+        let mut finding = self.find(&mail).await;
+        let mut decisions = self.decide(&mail, &finding).await;
+        let vanishes = self.would_vanish(&mail, &decisions);
+        if let (Some(found), Some(verifier), true) = (finding.found_mut(), &self.verifier, vanishes) {
+            match verifier.confirm(&mail, found).await {
+                Ok(again) if (again.status, again.why) == (found.status, found.why) => {}
+                Ok(again) => {
+                    let Found { mail_auth, new_key, own_fields, elsewhere, .. } = found.clone();
+                    *found = Found { mail_auth, new_key, own_fields, elsewhere, ..again };
+                    decisions = self.decide(&mail, &finding).await;
+                }
+                Err(later) => (finding, decisions) = (Finding::Postponed(later.postponed()), Vec::new()),
+            }
+        }
+        let permits = self.permits(&mail, &mut finding, &decisions).await;
+        let reply = settle(&mail, &finding, &decisions, &rules, &permits);
+        if let (Some(custody), Ok(()), false) = (&self.custody, permits.report, reply.owes_report()) {
+            // It would be missing when the message comes again, or for the next one.
+            custody.give_back(&mail);
+        }
+        Case { mail, finding, decisions, reply }
+    }
+
+    /// At the end of the message: makes what is owed durable, a new key in the keyring first, or turns the reply into a 451;
+    /// then tells the log. The body is there where the reply wants it.
+    pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+        let case = self.learn(case).await;
+        let case = match &self.custody {
+            Some(custody) => custody.keep(case, body).await,
+            None if case.reply.owed.is_empty() => case,
+            None => Case { reply: deferred(), ..case },
+        };
+        tracing::info!("{}", case.line());
+        case
+    }
+
+    /// Whether recipients are to be told apart at RCPT (`policy.mixed = "split"`).
+    pub fn splits(&self) -> bool {
+        self.config.policy.mixed == Mixed::Split && !self.rules.observe && !self.config.final_domains.is_empty()
+    }
+
+    /// Whether two recipients of one message that this client brings are treated alike, whatever is found; what each chose
+    /// himself included. What cannot be read counts as alike: the end of the message settles it. So does what is not ours to
+    /// judge: recipients elsewhere, and mail of a submitter, which would not bring anybody in a message of his own. Whoever is
+    /// unclear is alike to nobody else: the message that he is in is refused.
+    pub async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {
+        if self.is_unclear(first) != self.is_unclear(next) {
+            return false;
+        }
+        let judged = [first, next].into_iter().all(|recipient| self.ends_here(recipient));
+        if !judged || trust::is_submitter(&self.config, client) {
+            return true;
+        }
+        let wishes = self.wishes(&[first, next], None).await.unwrap_or_default();
+        let nothing = Wish::default();
+        let [one, other] = [wishes.first(), wishes.get(1)].map(|wish| wish.unwrap_or(&nothing));
+        let bounce = (KeyStatus::Unusable, Some(Why::NoAddress));
+        KeyStatus::ALL.map(|status| (status, None)).into_iter().chain([bounce]).all(|(status, why)| {
+            let one = self.policies.choose(first, status, why, one);
+            let other = self.policies.choose(next, status, why, other);
+            (one.policy(), one.mark) == (other.policy(), other.mark)
+        })
+    }
+
+    /// The rules with the host name that counts for this message. What the mail server calls itself counts only where the
+    /// configuration sets no `hostname`, and where it is a full name.
+    pub(super) fn rules_by_name(&self, mail: &mut Mail) -> Cow<'_, Rules> {
+        let server = mail.client.server.take().filter(|name| self.config.hostname_assumed && is_host_name(name));
+        mail.client.server = server;
+        match &mail.client.server {
+            Some(name) => Cow::Owned(Rules { hostname: name.clone(), ..self.rules.clone() }),
+            None => Cow::Borrowed(&self.rules),
+        }
+    }
+
+    /// What there is to know of a message. A direction belongs to a recipient: a login's mail goes out for those elsewhere, and
+    /// for those here it is examined as if it went to them alone, since nobody inside may learn a colleague's key or forge a
+    /// status. A submitter that is trusted counts as a login, with its own addresses alone.
+    async fn find(&self, mail: &Mail) -> Finding {
+        let count = mail.recipients.len();
+        let elsewhere: Vec<usize> =
+            (0..count).filter(|&index| !mail.recipients.get(index).is_some_and(|to| self.ends_here(to))).collect();
+        let (leaves, stays) = (!elsewhere.is_empty(), elsewhere.len() < count);
+        let unclear = mail.recipients.iter().filter(|recipient| self.is_unclear(recipient)).count();
+        if unclear > 0 && self.rules.observe {
+            let queue_id = mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+            tracing::warn!(
+                queue_id,
+                unclear,
+                "paths of recipients can be read in more than one way; without `observe` the message would be refused"
+            );
+        } else if unclear > 0 {
+            return Finding::Unclear;
+        }
+        if mail.new_keys.is_empty() && self.is_own(mail) {
+            Finding::Passing(Direction::Own)
+        } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
+            self.outbound(mail, elsewhere).await.unwrap_or_else(Finding::Postponed)
+        } else if stays && trust::was_examined(&self.config, mail) && !self.learns_from(mail) {
+            Finding::Passing(Direction::Examined)
+        } else if stays {
+            self.inbound(mail, elsewhere).await.map_or_else(Finding::Postponed, Finding::Found)
+        } else {
+            Finding::Passing(Direction::Relay)
+        }
+    }
+
+    /// What is found for those whose mail ends here; the others, indices, are `elsewhere`.
+    pub(super) async fn inbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Found, Postponed> {
+        let own = self.own_sender(mail).await?;
+        let by_owner = own.is_some();
+        let finding = async {
+            match (own, &self.verifier) {
+                (Some(sender), _) => Ok(Found::bare(KeyStatus::Valid, None, Some(sender))),
+                (None, Some(verifier)) => verifier.verify(mail).await,
+                (None, None) => Ok(verify::unasked(mail)),
+            }
+        };
+        // Both may take as long as a message may.
+        let (found, new_key) = tokio::join!(finding, self.new_key(mail));
+        let mut found = match found {
+            Ok(found) => found,
+            // Nobody waits while nothing is done but observing.
+            Err(later) if self.rules.observe => later.found,
+            Err(later) => return Err(later.postponed()),
+        };
+        found.new_key = new_key?;
+        found.own_key = self.is_own_key(mail, &found, by_owner);
+        found.own_fields = trust::own_fields(&self.config, mail);
+        found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
+        found.elsewhere = elsewhere;
+        Ok(found)
+    }
+
+    async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
+        match finding.found() {
+            None | Some(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
+            Some(found) => {
+                let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
+                // Without the users' wishes nobody knows what to do: no decision is a deferral.
+                match self.wishes(&recipients, found.sender.as_ref()).await {
+                    Ok(wishes) => self.policies.decide(mail, found, &wishes).await,
+                    Err(_) => Vec::new(),
+                }
+            }
+        }
+    }
+
+    /// What the recipients chose for themselves; the error is told already.
+    async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, ()> {
+        let Some(custody) = &self.custody else { return Ok(Vec::new()) };
+        custody
+            .wishes(recipients, sender)
+            .await
+            .map_err(|error| tracing::warn!("the users' choices are not to be had: {error}"))
+    }
+
+    /// What may be said to whom; asked only where somebody is to be told, and others get the message.
+    async fn permits(&self, mail: &Mail, finding: &mut Finding, decisions: &[Decision]) -> Permits {
+        let refuse = !trust::is_relay(&self.config, mail);
+        let (Some(custody), Some(found)) = (&self.custody, finding.found_mut()) else {
+            return Permits { report: Err("nothing is decided"), refuse };
+        };
+        let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
+        let mixed = decisions.iter().any(tells) && !(decisions.iter().all(tells) && found.elsewhere.is_empty());
+        let report = if mixed {
+            found.owns_path = self.owns_path(mail).await;
+            custody.permit(mail, found).await
+        } else {
+            Err("his own server tells him")
+        };
+        Permits { report, refuse }
+    }
+
+    /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
+    fn would_vanish(&self, mail: &Mail, decisions: &[Decision]) -> bool {
+        // Where there is nobody to tell, a wish to tell the sender comes to the same.
+        let nobody = mail.reverse_path == ReversePath::Null;
+        let drops = |d: &Decision| d.disposition == Disposition::Reject && (!d.notify.sender || nobody);
+        !self.rules.observe && decisions.iter().any(drops)
+    }
+
+    /// Whether a recipient's mail ends here, as far as anybody can say.
+    fn ends_here(&self, recipient: &Recipient) -> bool {
+        recipient.place(&self.config.final_domains) != Place::Elsewhere
+    }
+
+    /// Whether the MTA may read a recipient's path in another way than we.
+    fn is_unclear(&self, recipient: &Recipient) -> bool {
+        recipient.place(&self.config.final_domains) == Place::Unclear
+    }
+
+    /// Whether we sent the message: it carries our mark, made for its one recipient and its Message-ID. A mark that binds no
+    /// Message-ID is good whatever it has: an MTA gives one to mail of its own network that came without.
+    fn is_own(&self, mail: &Mail) -> bool {
+        let (Some(custody), [recipient]) = (&self.custody, mail.recipients.as_slice()) else { return false };
+        let mut marks = mail.named(MARK_FIELD);
+        let (Some(mark), None) = (marks.next(), marks.next()) else { return false };
+        let Ok(mark) = std::str::from_utf8(&mark.value) else { return false };
+        let message_id = bound_id(mail.named("Message-ID").map(|field| field.value.as_slice()));
+        let path = mail.reverse_path.address().map(ToString::to_string).unwrap_or_default();
+        let recipient = recipient.address().map(ToString::to_string).unwrap_or_default();
+        let checks = |id| custody.mark().checks(mark.trim(), mail.received, &path, &recipient, id);
+        checks(&message_id) || checks("")
+    }
+}
