@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Transaction};
 
-use super::erase::without_any;
+use super::scrub::without_any;
 use super::{Error, Ledger, seconds, time};
 
 /// Rows that are read at once where many are looked through.

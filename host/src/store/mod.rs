@@ -10,6 +10,7 @@ mod addresses;
 mod choices;
 mod erase;
 mod forged;
+mod held;
 mod journal;
 mod keyring;
 mod keys;
@@ -21,7 +22,9 @@ mod plan;
 mod postgres;
 mod posts;
 mod quarantine;
+mod record;
 mod rights;
+mod scrub;
 mod secret;
 mod sqlite;
 mod status;
@@ -32,19 +35,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::{Addresses, SettingsRow};
 pub use choices::{UserRow, wanted};
-pub use erase::{ERASED, Erased, Remains};
+pub use erase::{Erased, Remains};
 pub use forged::{ForgedRow, Forgeries};
+pub use held::{Held, HeldFor, Kept, UnderWay};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
 pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
-pub use ledger::{Ledger, Recorded};
+pub use ledger::Ledger;
 pub use memory::{MemoryKeyring, MemoryKeys};
 pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
 #[cfg(feature = "postgres")]
 pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
-pub use quarantine::{Held, HeldFor, Kept, Released, Sought, UnderWay};
+pub use quarantine::{Released, Sought};
+pub use record::Recorded;
 pub use rights::is_there;
+pub use scrub::ERASED;
 pub use secret::{
     check_keyring_seal_to, check_post_key, keyring_key, keyring_seal_to, post_opener, post_seal_to,
     read_or_make_opener, read_or_make_secret, read_secret, read_secret_line,

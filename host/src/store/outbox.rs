@@ -6,8 +6,8 @@ use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{Row, Transaction};
 
 use super::journal::annotate;
-use super::ledger::AHEAD;
-use super::{Error, Ledger, folded, quarantine, seconds, time};
+use super::ledger::{AHEAD, capped_as};
+use super::{Error, Ledger, held, seconds, time};
 
 /// What a mail of ours is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,10 @@ impl Ledger {
                 return Ok(());
             }
             match (due.quarantine, given_up) {
-                (Some(id), given_up) => quarantine::ended(&mut work, due, id, given_up, now).await?,
+                (Some(id), given_up) => {
+                    let row = (due.journal, id, due.kind.word());
+                    held::ended(&mut work, row, &due.recipient, given_up, now).await?;
+                }
                 (None, Some(why)) => {
                     let words = format!("{} to {} given up: {why}", due.kind.word(), due.recipient);
                     annotate(&mut work, due.journal, &words).await?;
@@ -415,11 +418,6 @@ async fn owe(work: &mut SqliteConnection, journal: i64, draft: &Draft, now: Syst
     .execute(work)
     .await
     .map(|_| ())
-}
-
-/// One mailbox counts once, however its address is spelled: `bob+1@`, `BOB@`.
-pub(super) fn capped_as(address: &str) -> String {
-    folded(address).unwrap_or_else(|| address.to_ascii_lowercase())
 }
 
 fn read_due(row: &SqliteRow) -> Result<Due, sqlx::Error> {

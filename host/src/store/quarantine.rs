@@ -1,16 +1,14 @@
 //! Messages kept back, whole but for their keys, until somebody releases or deletes them or their time is over.
 
-mod rows;
-
 use std::time::SystemTime;
 
 use sqlx::AssertSqlSafe;
 
+use super::held::{Held, allowed, back, grouped, hand_on, journal_of, outcome, tidy, waiting};
 use super::journal::annotate;
-use super::outbox::{capped_as, read_outbox};
+use super::ledger::capped_as;
+use super::outbox::read_outbox;
 use super::{Error, Ledger, OutboxRow, folded, seconds};
-use rows::{allowed, back, grouped, hand_on, journal_of, outcome, tidy, waiting};
-pub(super) use rows::{ended, has_room, keep};
 
 /// The columns of a [`Held`], and where they are from: a row for each recipient.
 const HELD: &str = "q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
@@ -20,78 +18,6 @@ const HELD: &str = "q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path,
 
 /// Messages that one transaction deletes: mail waits for its lock, and large ones are overwritten page by page.
 const BATCH: u32 = 4;
-
-/// A message to be kept.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// The MTA's name for it.
-    pub queue_id: Option<String>,
-    /// The address of its From field.
-    pub sender: Option<String>,
-    /// The reverse-path of its envelope; empty: none.
-    pub reverse_path: String,
-    /// For whom it is kept.
-    pub recipients: Vec<String>,
-    /// Its subject, printable ASCII.
-    pub subject: String,
-    /// Why it is kept.
-    pub reason: String,
-    /// The message, CRLF line endings in its header; never a key.
-    pub message: Vec<u8>,
-    /// Until when.
-    pub expires: SystemTime,
-    /// Whether it is a marked copy, which goes to its recipients at once.
-    pub copy: bool,
-}
-
-/// A message that is kept, without its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Its number.
-    pub id: i64,
-    /// When it came.
-    pub at: SystemTime,
-    /// Until when it is kept.
-    pub expires: SystemTime,
-    /// The MTA's name for it.
-    pub queue_id: Option<String>,
-    /// The address of its From field.
-    pub sender: Option<String>,
-    /// The reverse-path of its envelope; empty: none.
-    pub reverse_path: String,
-    /// Its subject, printable ASCII.
-    pub subject: String,
-    /// Why it is kept.
-    pub reason: String,
-    /// Its octets.
-    pub size: u64,
-    /// For whom, by address.
-    pub recipients: Vec<HeldFor>,
-}
-
-/// Somebody for whom a message was kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldFor {
-    /// His address.
-    pub recipient: String,
-    /// `released`, `copied` or `deleted`; absent while it waits for a word about it.
-    pub outcome: Option<String>,
-    /// Why the MTA did not take it when it was released.
-    pub note: Option<String>,
-    /// How far the message has come to him, while it is still to be sent.
-    pub under_way: Option<UnderWay>,
-}
-
-/// A message that was let go and is not sent yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnderWay {
-    /// How many tries there were.
-    pub tries: u32,
-    /// When the next one is.
-    pub next_try: SystemTime,
-    /// Why the last one did not succeed.
-    pub last: Option<String>,
-}
 
 /// Which messages are sought; by default all that wait for a word about them.
 #[derive(Clone, Debug, Default)]

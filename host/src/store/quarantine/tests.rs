@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, Due, Kind, Opening, time};
+use crate::store::{Caps, Draft, Due, Kept, Kind, Opening, UnderWay, time};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {

@@ -1,20 +1,91 @@
-//! The single steps of the quarantine's transactions.
+//! The rows of messages that are kept, and the single steps of transactions over them.
 
 use std::time::{Duration, SystemTime};
 
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Row, Transaction};
 
-use super::{Held, HeldFor, Kept, UnderWay};
-use crate::store::journal::{annotate, insert};
-use crate::store::outbox::capped_as;
-use crate::store::{Due, Entry, Error, seconds, time};
+use super::journal::{Entry, annotate, insert};
+use super::ledger::capped_as;
+use super::{Error, seconds, time};
 
 /// How long a message is kept at least once the MTA refused it: somebody is to see why.
 const AGAIN: Duration = Duration::from_secs(7 * 86_400);
 
+/// A message to be kept.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The MTA's name for it.
+    pub queue_id: Option<String>,
+    /// The address of its From field.
+    pub sender: Option<String>,
+    /// The reverse-path of its envelope; empty: none.
+    pub reverse_path: String,
+    /// For whom it is kept.
+    pub recipients: Vec<String>,
+    /// Its subject, printable ASCII.
+    pub subject: String,
+    /// Why it is kept.
+    pub reason: String,
+    /// The message, CRLF line endings in its header; never a key.
+    pub message: Vec<u8>,
+    /// Until when.
+    pub expires: SystemTime,
+    /// Whether it is a marked copy, which goes to its recipients at once.
+    pub copy: bool,
+}
+
+/// A message that is kept, without its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub id: i64,
+    /// When it came.
+    pub at: SystemTime,
+    /// Until when it is kept.
+    pub expires: SystemTime,
+    /// The MTA's name for it.
+    pub queue_id: Option<String>,
+    /// The address of its From field.
+    pub sender: Option<String>,
+    /// The reverse-path of its envelope; empty: none.
+    pub reverse_path: String,
+    /// Its subject, printable ASCII.
+    pub subject: String,
+    /// Why it is kept.
+    pub reason: String,
+    /// Its octets.
+    pub size: u64,
+    /// For whom, by address.
+    pub recipients: Vec<HeldFor>,
+}
+
+/// Somebody for whom a message was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldFor {
+    /// His address.
+    pub recipient: String,
+    /// `released`, `copied` or `deleted`; absent while it waits for a word about it.
+    pub outcome: Option<String>,
+    /// Why the MTA did not take it when it was released.
+    pub note: Option<String>,
+    /// How far the message has come to him, while it is still to be sent.
+    pub under_way: Option<UnderWay>,
+}
+
+/// A message that was let go and is not sent yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// How many tries there were.
+    pub tries: u32,
+    /// When the next one is.
+    pub next_try: SystemTime,
+    /// Why the last one did not succeed.
+    pub last: Option<String>,
+}
+
 /// Whether these messages find room among those that are kept.
-pub(in crate::store) async fn has_room(
+pub(super) async fn has_room(
     work: &mut Transaction<'_, Sqlite>,
     kept: &[Kept],
     most: u64,
@@ -28,7 +99,7 @@ pub(in crate::store) async fn has_room(
 }
 
 /// Keeps a message, and hands on at once what is a copy; returns its number.
-pub(in crate::store) async fn keep(
+pub(super) async fn keep(
     work: &mut Transaction<'_, Sqlite>,
     journal: i64,
     kept: &Kept,
@@ -71,10 +142,10 @@ pub(in crate::store) async fn keep(
 }
 
 /// What follows from the end of a message's way to one recipient.
-pub(in crate::store) async fn ended(
+pub(super) async fn ended(
     work: &mut Transaction<'_, Sqlite>,
-    due: &Due,
-    id: i64,
+    (journal, id, kind): (i64, i64, &str),
+    recipient: &str,
     given_up: Option<&str>,
     now: SystemTime,
 ) -> Result<(), sqlx::Error> {
@@ -82,7 +153,7 @@ pub(in crate::store) async fn ended(
     sqlx::query("UPDATE held SET outcome = NULL, ended = NULL, note = ? WHERE quarantine = ? AND recipient = ?")
         .bind(why)
         .bind(id)
-        .bind(&due.recipient)
+        .bind(recipient)
         .execute(&mut **work)
         .await?;
     sqlx::query("UPDATE quarantine SET expires = max(expires, ?) WHERE id = ?")
@@ -90,8 +161,8 @@ pub(in crate::store) async fn ended(
         .bind(id)
         .execute(&mut **work)
         .await?;
-    let words = format!("{} to {} not taken, kept in quarantine as {id}: {why}", due.kind.word(), due.recipient);
-    annotate(work, due.journal, &words).await
+    let words = format!("{kind} to {recipient} not taken, kept in quarantine as {id}: {why}");
+    annotate(work, journal, &words).await
 }
 
 /// A recipient, his mailbox, and what became of the message for him.

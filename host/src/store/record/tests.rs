@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use super::*;
+use crate::store::Opening;
 use crate::store::time;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
