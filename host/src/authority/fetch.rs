@@ -12,11 +12,17 @@ use zeroize::Zeroizing;
 
 use super::issue::{KeyState, state};
 use super::rate::InvalidAnswers;
-use super::stream::Spoken;
 use super::{Authority, Error};
 use crate::config::{Config, Deliver, Limits};
 use crate::proto::fetch::{Reply, Request, is_token};
 use crate::store::{self, KeyRow, Keyring, NewestKey, Opening};
+
+/// What is done with one line.
+pub(super) struct Spoken {
+    pub(super) reply: Option<Vec<u8>>,
+    /// Whether the connection goes on afterwards.
+    pub(super) goes_on: bool,
+}
 
 /// An address that nobody has (RFC 2606): reading its key shows whether keys can be read.
 const NOBODY: &str = "nobody@example.invalid";

@@ -22,6 +22,7 @@ mod issue;
 mod post;
 mod rate;
 pub mod schedule;
+mod seats;
 mod stream;
 
 use std::fmt;
