@@ -9,14 +9,16 @@ mod finding;
 mod keys;
 mod mail;
 mod recipient;
+mod result;
 pub mod trail;
 mod wish;
 mod written;
 
-pub use finding::{AuthResult, Direction, Finding, Found, KeyStatus, MailAuth, Why};
-pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp, Submitted};
+pub use finding::{AuthResult, Finding, Found, MailAuth, Submitted};
+pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp};
 pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
+pub use result::{Direction, KeyStatus, Why};
 pub use wish::Wish;
 pub use written::{
     CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,

@@ -2,132 +2,19 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Learned, Limited, NewKey, Postponed, Stamp, Submitted};
+use super::{Direction, KeyStatus, Learned, Limited, NewKey, Postponed, Stamp, Why};
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
-/// Which way a message goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// To a domain of ours: it is examined.
-    Inbound,
-    /// From a login or trusted submitter of ours, to somebody elsewhere.
-    Outbound,
-    /// Neither: we forward or relay it, and the key stays.
-    Relay,
-    /// Written by ourselves: it carries our mark.
-    Own,
-    /// One of our own servers examined it before us: what it found stands, its status field too.
-    Examined,
-}
-
-/// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyStatus {
-    /// An AS said so, now or within the cache's bound; or the sender is our own login.
-    Valid,
-    /// An AS said so.
-    Invalid,
-    /// The domain takes part, and there is no key.
-    Missing,
-    /// The domain publishes no AS.
-    None,
-    /// DNS or the AS failed.
-    Unverified,
-    /// No single address, or no single usable key.
-    Unusable,
-}
-
-impl KeyStatus {
-    /// All six, in the contract's order.
-    pub const ALL: [KeyStatus; 6] = [
-        KeyStatus::Valid,
-        KeyStatus::Invalid,
-        KeyStatus::Missing,
-        KeyStatus::None,
-        KeyStatus::Unverified,
-        KeyStatus::Unusable,
-    ];
-
-    /// The word of the configuration, the contract and the journal.
-    pub fn word(self) -> &'static str {
-        match self {
-            KeyStatus::Valid => "valid",
-            KeyStatus::Invalid => "invalid",
-            KeyStatus::Missing => "missing",
-            KeyStatus::None => "none",
-            KeyStatus::Unverified => "unverified",
-            KeyStatus::Unusable => "unusable",
-        }
-    }
-
-    /// The word of the `X-Auth-Key-Status` field.
-    pub fn status_word(self) -> &'static str {
-        match self {
-            KeyStatus::Valid => "VALIDKEY",
-            KeyStatus::Invalid => "INVALIDKEY",
-            KeyStatus::Missing => "NOKEY",
-            KeyStatus::None => "NOSERVER",
-            KeyStatus::Unverified => "UNVERIFIED",
-            KeyStatus::Unusable => "UNUSABLE",
-        }
-    }
-}
-
-/// The reason behind a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Why {
-    /// The AS does not know this key for this address.
-    Wrong,
-    /// The key was right until at most 14 days ago.
-    Expired,
-    /// No From field.
-    NoFrom,
-    /// Several From fields, or several mailboxes in one.
-    SeveralFrom,
-    /// A From field without a usable address.
-    BadAddress,
-    /// A bounce: the null reverse-path, and a From field in which no reader finds an address. It impersonates nobody.
-    NoAddress,
-    /// Keys that differ.
-    SeveralKeys,
-    /// A key outside the grammar.
-    BadKey,
-    /// A key field that no MTA command can remove, or a header over its limits.
-    MalformedHeader,
-    /// DNS failed, or what it said is unusable.
-    Dns,
-    /// No answer from the AS in time.
-    Timeout,
-    /// Over a budget of ours or the AS's: what older versions found, and old components may still name. Such a message is put
-    /// off now ([`super::Postponed::Limited`]).
-    Limit,
-    /// It cannot be asked with a proof: too long for a datagram, and there is no TLS.
-    NoProof,
-}
-
-impl Why {
-    /// The word of the journal and the `reason=` of the status field; the contract has it too, or says `other`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Why::Wrong => "wrong",
-            Why::Expired => "expired",
-            Why::NoFrom => "no-from",
-            Why::SeveralFrom => "several-from",
-            Why::BadAddress => "bad-address",
-            Why::NoAddress => "no-address",
-            Why::SeveralKeys => "several-keys",
-            Why::BadKey => "bad-key",
-            Why::MalformedHeader => "malformed-header",
-            Why::Dns => "dns",
-            Why::Timeout => "timeout",
-            Why::Limit => "limit",
-            Why::NoProof => "no-proof",
-        }
-    }
+/// What was found out about a message that a login of ours sends to somebody elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The address of the From field, where there is one.
+    pub sender: Option<Address>,
+    /// What becomes of its key fields.
+    pub stamp: Stamp,
+    /// What was found for those whose mail ends here, as if the message went to them alone; absent where all are elsewhere.
+    pub inside: Option<Found>,
 }
 
 /// What is known of a message.
@@ -336,19 +223,6 @@ pub struct MailAuth {
     pub dkim_aligned: bool,
     /// DMARC (RFC 7489).
     pub dmarc: AuthResult,
-}
-
-impl Direction {
-    /// The word of the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-            Direction::Relay => "relay",
-            Direction::Own => "own",
-            Direction::Examined => "examined",
-        }
-    }
 }
 
 fn as_text<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {

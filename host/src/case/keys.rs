@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Why};
+use super::Why;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
@@ -124,17 +124,6 @@ impl NotLearned {
             NotLearned::NoLifetime => "the Authentication Server does not say how long it lives",
         }
     }
-}
-
-/// What was found out about a message that a login of ours sends to somebody elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submitted {
-    /// The address of the From field, where there is one.
-    pub sender: Option<Address>,
-    /// What becomes of its key fields.
-    pub stamp: Stamp,
-    /// What was found for those whose mail ends here, as if the message went to them alone; absent where all are elsewhere.
-    pub inside: Option<Found>,
 }
 
 /// What becomes of the key fields of a message that goes out.
