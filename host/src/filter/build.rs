@@ -28,8 +28,15 @@ pub struct Builder {
     custody: Part<Arc<Custody>>,
 }
 
+impl Filter {
+    /// A filter as this configuration says; the parts that are not to be opened by it are named before [`Builder::open`].
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
+    }
+}
+
 impl Builder {
-    pub(super) fn new(config: Config) -> Builder {
+    fn new(config: Config) -> Builder {
         Builder {
             config,
             limits: Arc::default(),

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::build::Builder;
 use super::{auth, rules, trust};
 use crate::case::Wish;
 use crate::case::{
@@ -56,14 +55,9 @@ pub enum Error {
 }
 
 impl Filter {
-    /// A filter as this configuration says; the parts that are not to be opened by it are named before [`Builder::open`].
-    pub fn builder(config: Config) -> Builder {
-        Builder::new(config)
-    }
-
     /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
     /// journal live on where their settings are the same; a component that has not changed needs no other trial, and one that is
-    /// gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like [`Builder::open`].
+    /// gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like [`super::Builder::open`].
     pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
         let rules = rules(&config);
         let trial = self.trial.clone();
