@@ -5,6 +5,51 @@
 //! server asks the AS whether key and address belong together, removes the key, and treats the message by a policy
 //! that runs as a sandboxed WebAssembly component.
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use addrauth::case::{Envelope, Field, Found, Head, KeyStatus, Mail, Recipient, Verdict};
+//! use addrauth::config::{Config, Limits};
+//! use addrauth::filter::{decide, rules};
+//! use addrauth::policy::{Policies, Trial};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::parse("observe = false\npolicy.invalid = \"reject-notify-sender\"", "example".as_ref())?;
+//! let policies = Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()), &Trial::waived())?;
+//!
+//! let from = Field { name: "From".into(), value: b" Alice <alice@example.com>".to_vec() };
+//! let envelope = Envelope { recipients: vec![Recipient::new("<bob@example.net>")], ..Envelope::default() };
+//! let mail = Mail::new(envelope, Head { fields: vec![from], keys: vec![None], ..Head::default() });
+//!
+//! let found = Found::bare(KeyStatus::Invalid, None, mail.sender().ok().cloned());
+//! let case = decide(&policies, &rules(&config), mail, found).await;
+//! assert!(matches!(case.reply.verdict, Verdict::Reject(_)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a program does besides, such as finding the AS and asking it, keeping a journal, or serving a mail server, is a feature
+//! of its own; all are on by default. The directory `examples` has a program for each: decide a message, serve a milter on a
+//! port, verify a key, run an AS with its table in memory.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `verify` | `verify`, `tls`: the AS of a domain found in DNS, and asked |
+//! | `sqlite`, `postgres` | `store`: keys, journal, quarantine and outbox in SQLite files; keys in PostgreSQL as well |
+//! | `outbox` | `outbox`: notices, reports and mails with keys, composed and sent |
+//! | `filter` | `filter::Filter`, `custody`, `keyring`: mail examined, what is owed kept, keys learned and stamped |
+//! | `milter` | `mta`: the door that Postfix and Sendmail know |
+//! | `authority` | `authority`: keys issued, posted, answered and expired |
+//! | `shipped` | the eight policies that ship, as components inside the library |
+//!
+//! # What stays
+//!
+//! It needs Rust 1.95 or newer; raising that is a minor version. Until 1.0 a minor version may change any public item, and the
+//! changelog names what changed. From the first release on these are kept across minor versions: the formats of the
+//! specification, the policy contract (components of the version before keep loading), the configuration file, the JSON of a
+//! case ([`case::CASE_VERSION`]) and the database schemas (brought up to date when they are opened).
+//!
 //! # The flow
 //!
 //! ```text
@@ -24,13 +69,13 @@
 //! | [`settle`] | many decisions into one reply, pure | proto, case |
 //! | [`store`] | verbs over SQLite, PostgreSQL or memory | proto, case, files, config |
 //! | [`tls`] | sockets with certificates | files, config |
-//! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, store, tls |
+//! | [`verify`] | locate the AS in DNS, ask it, remember the answer | proto, case, config, tls |
 //! | [`keyring`] | learn new keys of our own addresses, stamp their mail | proto, case, files, config, store, tls |
-//! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, files, config, store |
+//! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, files, config |
 //! | [`outbox`] | compose notices and reports, and send them | proto, case, files, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
-//! | [`filter`] | examine a message, keep what is owed | all of the above but authority |
+//! | [`filter`] | examine a message, keep what is owed | proto, case, config, settle, verify, keyring, policy, custody |
 //! | [`mta`] | the milter door: bytes into `Mail`, `Reply` into bytes; it never decides | proto, case, pulse, config, filter |
 //! | [`daemon`] | a role opened, served, reloaded, stopped; signals are the program's | anything |
 //!

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod circles;
+
+use circles::Arrows;
+
 /// Crates that have one room each, with the beginnings of the paths below host/src that may name them.
 const ONE_ROOM: [(&str, &[&str]); 8] = [
     ("wasmtime", &["policy/sandbox"]),
@@ -239,6 +243,66 @@ fn the_library_and_what_plays_the_world_know_nothing_of_the_program() {
     for crates in ["host/Cargo.toml", "host/lab/Cargo.toml", "guest/Cargo.toml"] {
         let manifest = fs::read_to_string(root().join(crates)).unwrap();
         assert!(!manifest.contains("addrauth-cli") && !manifest.contains("clap"), "{crates}");
+    }
+}
+
+/// The files of a crate's sources by their tokens.
+fn read(folder: &str) -> Vec<(String, Vec<String>)> {
+    let files = sources(&root().join(folder)).into_iter();
+    files.map(|(path, text)| (path, tokens(&text))).collect()
+}
+
+#[test]
+fn no_modules_name_each_other_in_a_circle() {
+    for folder in ["host/src", "host/cli/src", "host/lab/src", "guest/src", "tests/src"] {
+        assert_eq!(Arrows::of(&read(folder)).circles(), Vec::<String>::new(), "{folder}");
+    }
+}
+
+#[test]
+fn the_map_allows_no_arrow_that_nobody_uses() {
+    let table = table(&fs::read_to_string(root().join("host/src/lib.rs")).unwrap());
+    let arrows = Arrows::of(&read("host/src"));
+    let used: BTreeSet<(&str, &str)> = arrows
+        .all
+        .iter()
+        .filter(|(from, to)| !from.is_empty() && !to.is_empty())
+        .map(|(from, to)| (from[0].as_str(), to[0].as_str()))
+        .collect();
+    let mut unused = Vec::new();
+    for (room, may) in &table {
+        let may = may.iter().flatten().filter(|name| !used.contains(&(room.as_str(), name.as_str())));
+        unused.extend(may.map(|name| format!("{room} names {name} nowhere")));
+    }
+    assert_eq!(unused, Vec::<String>::new());
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_spelt() {
+    let arrows = |files: &[(&str, &str)]| {
+        let files: Vec<_> = files.iter().map(|(path, text)| (path.to_string(), tokens(text))).collect();
+        Arrows::of(&files).circles()
+    };
+    let found = [
+        vec![("a.rs", "use crate::b::X;"), ("b.rs", "fn f() { super::a::y() }")],
+        vec![("r/mod.rs", "mod a; mod b; use b::X;"), ("r/a.rs", "use super::X;"), ("r/b.rs", "use super::a::Y;")],
+        vec![
+            ("r.rs", "pub use b::{c::X as Z, W};"),
+            ("r/a.rs", "use crate::r::{W, q};"),
+            ("r/b.rs", "use super::{a, q};"),
+        ],
+        vec![("a.rs", "use crate::b::X;"), ("b.rs", "use crate::c::d::X;"), ("c/d.rs", "use crate::a;")],
+    ];
+    for files in found {
+        assert!(!arrows(&files).is_empty(), "{files:?}");
+    }
+    let none = [
+        vec![("r/mod.rs", "mod a; use a::X;"), ("r/a.rs", "use super::Y; use crate::r::X;")],
+        vec![("a.rs", "use crate::b::X;"), ("b.rs", "mod tests { use crate::a::Y; }"), ("b/tests.rs", "use crate::a;")],
+        vec![("a.rs", "use crate::b::X; // crate::c"), ("b.rs", "let x = \"crate::a\";")],
+    ];
+    for files in none {
+        assert_eq!(arrows(&files), Vec::<String>::new(), "{files:?}");
     }
 }
 
