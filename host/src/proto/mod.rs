@@ -1,6 +1,7 @@
 //! The formats: bytes in, values out, no I/O.
 
 pub mod address;
+#[cfg(feature = "sqlite")]
 pub mod fetch;
 pub mod header;
 pub mod key;
