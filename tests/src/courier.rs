@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// Longer than Postfix waits: an answer after its 30 s would be none.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What Postfix 3.7 offers: version, actions, protocol.
-const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
+pub const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 
 /// A message with its envelope.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,7 @@
 //! Fakes and test beds: what the tests put around the daemon.
 
 pub mod authority;
+pub mod bench;
 pub mod bombs;
 pub mod certificates;
 pub mod courier;

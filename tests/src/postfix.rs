@@ -40,7 +40,7 @@ pub(crate) const NOBODY: u32 = 65_534;
 /// How many doors of each kind a bed has.
 const DOORS: [(Kind, usize); 6] = [
     (Kind::Inet, 56),
-    (Kind::Chroot, 3),
+    (Kind::Chroot, 4),
     (Kind::Submission, 3),
     (Kind::Signing, 6),
     (Kind::Bare, 2),
