@@ -328,9 +328,11 @@ impl Authority {
 
     /// The form under which an address is looked up, where its domain is one of ours.
     fn own(&self, address: &str) -> Option<String> {
-        let folded = store::folded(address)?;
-        let (_, domain) = folded.rsplit_once('@')?;
-        self.domains.iter().any(|own| own == domain).then_some(folded)
+        let (local, domain) = address.rsplit_once('@')?;
+        let domain = domain.to_ascii_lowercase();
+        // An empty local part is an address that nobody has, and no reason to send the verifier elsewhere (VERIFY §2.1).
+        let folded = if local.is_empty() { format!("@{domain}") } else { store::folded(address)? };
+        self.domains.contains(&domain).then_some(folded)
     }
 }
 

@@ -224,7 +224,7 @@ pub struct Limits {
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
     pub interval_most: Duration,
-    /// Both together: a key's time is told in seven digits (VERIFY §4.2), and who learned it stamps no longer than that.
+    /// Both together: a key's time is told in seven digits (VERIFY §1.5), and who learned it stamps no longer than that.
     pub lifetime_most: Duration,
     /// Keys made in one transaction: others may write to the table between two.
     pub keys_at_once: usize,

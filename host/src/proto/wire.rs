@@ -255,7 +255,7 @@ impl<'a> Request<'a> {
         if first_line.split(|&o| o == b' ').any(|word| word.starts_with(b"v=") && word != b"v=1") {
             return refused(Reason::Version);
         }
-        match tail(rest) {
+        match tail(rest).filter(|_| is_spelled(&decoded)) {
             Some((credential, tags)) => Some(Request::Asked { seq, address, decoded, credential, tags }),
             None => refused(Reason::Syntax),
         }
@@ -299,6 +299,13 @@ fn tail(rest: &[u8]) -> Option<(Credential<'_>, &[u8])> {
     let rest = rest.strip_prefix(b" ")?;
     tags(rest.split(|&o| o == b' '))?;
     Some((credential, rest))
+}
+
+/// Whether the domain of an address, if it has one, can be in the spelling of A-labels without a final dot: every verifier
+/// writes that one, so any other is a mistake of its own (VERIFY §2.1).
+fn is_spelled(address: &str) -> bool {
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    domain.is_ascii() && !domain.ends_with('.')
 }
 
 /// The octets before the first SP, CR or LF, and the others.
