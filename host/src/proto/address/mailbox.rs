@@ -1,7 +1,7 @@
 //! The one mailbox of a From value, read strictly, and the same value as mail-parser reads it.
 //!
 //! Readers of mail differ: some show another address in forms that RFC 5322 allows. So this takes the forms that all readers
-//! show alike, and no others. `tests/vectors/from.toml` has an example of each kind; `tests/tests/readers.rs` compares with
+//! show alike, and no others. `tests/vectors/from.json` has an example of each kind; `tests/tests/readers.rs` compares with
 //! the readers that a machine has.
 
 use std::borrow::Cow;
