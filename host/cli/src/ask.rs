@@ -20,6 +20,8 @@ use addrauth::proto::record::{BadRecord, Record};
 use addrauth::proto::text;
 use addrauth::verify::{Endpoint, Endpoints, Published, Verifier};
 
+mod adapter;
+
 /// Look an address's Authentication Server up and ask it about a key
 ///
 /// The key is read from a file or from standard input, never from the command line, where other users could see it. Without a
@@ -30,13 +32,17 @@ use addrauth::verify::{Endpoint, Endpoints, Published, Verifier};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The address, as it stands in From: alice@example.com
-    pub address: String,
+    #[arg(required_unless_present = "adapter")]
+    pub address: Option<String>,
     /// A file that holds the key; otherwise it is read from standard input, unless that is a terminal
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Only show what the domain publishes
     #[arg(long, conflicts_with = "key_file")]
     pub no_key: bool,
+    /// Answer the questions of the specification's test vectors, one JSON object a line, from standard input to standard output
+    #[arg(long, exclusive = true)]
+    pub adapter: bool,
     /// What stands where a key would, were one taken from there; so that no complaint repeats it
     #[arg(hide = true, value_name = "KEY")]
     pub unwanted: Vec<String>,
@@ -53,6 +59,9 @@ struct Report {
 
 /// Runs the verb.
 pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
+    if args.adapter {
+        return adapter::run().await;
+    }
     match investigate(&args, context).await {
         Ok(report) => {
             let text = if context.json { format!("{:#}\n", report.json()) } else { report.text() };
@@ -74,7 +83,8 @@ async fn investigate(args: &Args, context: &Context) -> Result<Report, String> {
                 .into(),
         );
     }
-    let address = Address::parse(args.address.as_bytes(), true).map_err(|e| format!("`{}`: {e}", args.address))?;
+    let address = args.address.as_deref().unwrap_or_default();
+    let address = Address::parse(address.as_bytes(), true).map_err(|e| format!("`{address}`: {e}"))?;
     let key = read_key(args)?;
     let config = context.read_config().map_err(|e| e.to_string())?;
     let verifier = Verifier::new(&config.verify, &config.hostname, &Arc::new(Limits::default()));

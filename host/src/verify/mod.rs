@@ -15,6 +15,7 @@ use crate::config::{self, Limits};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::record::Claim;
+use crate::proto::wire::Answer;
 use crate::tls::{self, Connector};
 
 pub use ask::Said;
@@ -163,6 +164,16 @@ impl Verifier {
             _ => None,
         };
         Ok((told(address.clone(), &published, verdict)?, valid_for))
+    }
+
+    /// Remembers what an AS said so long ago, as if this verifier had asked: for those who try the cache against the test
+    /// vectors of the specification.
+    pub fn remember(&self, address: &Address, key: &AuthKey, answer: &Answer, ago: Duration) {
+        let verdict = Verdict { said: Said::by(answer), endpoint: None, over: Over::Udp };
+        // What is older than this machine's clock is older than the cache keeps anything.
+        if let Some(then) = Instant::now().checked_sub(ago) {
+            self.works.memory.remember(address, &key.verify_key(), &verdict, then);
+        }
     }
 
     /// What a domain publishes about its AS, and the addresses that would be asked.
