@@ -53,7 +53,7 @@ pub struct Notify {
     pub recipient: bool,
 }
 
-/// Whose word it is which policy treats a message (invariants §1): the first of these that has one.
+/// The level that chooses the policy for a message (INVARIANTS §1.5). The first of these that sets it wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {

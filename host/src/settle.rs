@@ -51,11 +51,11 @@ pub struct Permits {
 /// Turns what was found and decided into the one answer that the MTA gets.
 ///
 /// A message is accepted, held, discarded, refused or deferred, and never two of these; what has to be durable first is in
-/// [`Reply::owed`]. Where the recipients' wishes differ (invariants §3), it is accepted for those who get it, the others are
+/// [`Reply::owed`]. Where the recipients' wishes differ (INVARIANTS §3.2), it is accepted for those who get it, the others are
 /// struck out, and what each of them is owed stands beside that; nobody left means discarded, never an empty envelope. One
 /// deferral defers it for all: a message cannot be taken and put off at once, and it comes again whole.
 ///
-/// A direction belongs to a recipient (invariants §1). Those elsewhere have no decision; what is decided for others neither
+/// A direction belongs to a recipient (INVARIANTS §1.4). Those elsewhere have no decision; what is decided for others neither
 /// marks nor drops their copy. A header is edited once for all, so:
 ///
 /// * what a stranger brings to recipients here and elsewhere loses its key for all, and tells all the status: that is a

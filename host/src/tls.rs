@@ -1,7 +1,7 @@
 //! Sockets with certificates: rustls with the system's roots, and the ALPN name of VERIFY.
 //!
-//! Both sides speak TLS 1.2 or 1.3 and nothing but `addrauth/1` (RFC 7301; VERIFY §3): a connection on which the other side
-//! does not name it is closed. A certificate is checked against the AS's host name by PKIX; there is no TLSA (RFC 6698), since
+//! Both sides speak TLS 1.2 or 1.3 and nothing but `addrauth/1` (RFC 7301; SPECIFICATION §3.5): a connection on which the other
+//! side does not name it is closed. A certificate is checked against the AS's host name by PKIX; there is no TLSA (RFC 6698), since
 //! DNS answers are not validated here.
 
 mod client;

@@ -15,7 +15,7 @@ use addrauth::verify::is_internal;
 
 /// A character-string of a TXT record holds at most 255 octets (RFC 1035 §3.3).
 const STRING_MAX: usize = 255;
-/// `p=` where nobody says otherwise (VERIFY §4).
+/// `p=` where nobody says otherwise (SPECIFICATION §4.2).
 const PRIORITY: u16 = 10;
 
 /// Print the DNS records to publish for a domain's Authentication Server

@@ -1,4 +1,4 @@
-//! Answering VERIFY (VERIFY §2), and listening for it on UDP.
+//! Answering VERIFY (SPECIFICATION §2), and listening for it on UDP.
 
 use std::cmp::Reverse;
 use std::io;

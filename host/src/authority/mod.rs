@@ -330,7 +330,7 @@ impl Authority {
     fn own(&self, address: &str) -> Option<String> {
         let (local, domain) = address.rsplit_once('@')?;
         let domain = domain.to_ascii_lowercase();
-        // An empty local part is an address that nobody has, and no reason to send the verifier elsewhere (VERIFY §2.1).
+        // An empty local part is an address that nobody has, and no reason to send the verifier elsewhere (SPECIFICATION §2.1).
         let folded = if local.is_empty() { format!("@{domain}") } else { store::folded(address)? };
         self.domains.contains(&domain).then_some(folded)
     }

@@ -1,4 +1,4 @@
-//! Posting new keys: each is brought to its address once every endpoint of the domain knows it (VERIFY §2).
+//! Posting new keys: each is brought to its address once every endpoint of the domain knows it (SPECIFICATION §2.6).
 //!
 //! At least once: a try is counted before it is made, and a crash between sending and noting so repeats it, with the same
 //! Message-ID. Several servers may post from one database, since of two one gets a post; they need the same `post.key` then.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::proto::network::network;
 
-/// The window in which answers are counted (VERIFY §2: 50 in 10 s).
+/// The window in which answers are counted (SPECIFICATION §2.5: 50 in 10 s).
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The counts of one window, which begins with its first answer.

@@ -1,4 +1,4 @@
-//! Answering VERIFY over TLS (VERIFY §1 and §2), on the addresses and ports of UDP.
+//! Answering VERIFY over TLS (SPECIFICATION §1 and §2.4), on the addresses and ports of UDP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::Why;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
-/// What became of a key that was to be learned (invariants §4).
+/// What became of a key that was to be learned (INVARIANTS §4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Learned {

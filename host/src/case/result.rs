@@ -31,7 +31,7 @@ impl Direction {
     }
 }
 
-/// The six results (invariants §1); one word in the configuration, the contract, the journal and the metrics.
+/// The six results (INVARIANTS §1.2); one word in the configuration, the contract, the journal and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {

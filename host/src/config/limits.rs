@@ -88,7 +88,7 @@ pub struct Limits {
     pub dns_kept_for: Duration,
     /// How long the absence of a record is believed at most: how soon a domain that joins is noticed.
     pub dns_absence_kept_for: Duration,
-    /// Addresses of a domain's AS that one question goes to (VERIFY §3: the first four count).
+    /// Addresses of a domain's AS that one question goes to (SPECIFICATION §4.4: the first four count).
     pub endpoints: usize,
     /// Addresses of a domain's AS that are all asked about a new key before it is sent out: 8 records, and 8 hosts behind each.
     pub endpoints_everywhere: usize,
@@ -224,7 +224,7 @@ pub struct Limits {
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
     pub interval_most: Duration,
-    /// Both together: a key's time is told in seven digits (VERIFY §1.5), and who learned it stamps no longer than that.
+    /// Both together: a key's time is told in seven digits (SPECIFICATION §1.5), and who learned it stamps no longer than that.
     pub lifetime_most: Duration,
     /// Keys made in one transaction: others may write to the table between two.
     pub keys_at_once: usize,

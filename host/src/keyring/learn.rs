@@ -1,4 +1,4 @@
-//! Learn new keys from the mail that brings them: by proof of their AS, whoever brings it (invariants §4).
+//! Learn new keys from the mail that brings them: by proof of their AS, whoever brings it (INVARIANTS §4.2).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

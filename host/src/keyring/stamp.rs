@@ -1,4 +1,4 @@
-//! Stamp the mail that our logins send with the newest key of their address, where it is theirs (invariants §4).
+//! Stamp the mail that our logins send with the newest key of their address, where it is theirs (INVARIANTS §4.1).
 
 use std::sync::Arc;
 use std::time::SystemTime;

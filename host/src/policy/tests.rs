@@ -1,4 +1,4 @@
-//! What must hold whatever a component does (invariants §5, K and L).
+//! What must hold whatever a component does (INVARIANTS §5, attacks K and L).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -109,7 +109,7 @@ impl Address {
         &self.domain
     }
 
-    /// The address as it stands in a VERIFY line: SP, CTL, DEL and `%` percent-encoded (VERIFY §1).
+    /// The address as it stands in a VERIFY line: SP, CTL, DEL and `%` percent-encoded (SPECIFICATION §1.3).
     pub fn wire(&self) -> String {
         let mut wire = String::with_capacity(ADDRESS_MAX);
         for c in self.local.chars().chain(['@']).chain(self.domain.chars()) {
@@ -128,7 +128,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The form under which an address is looked up (VERIFY §1): ASCII letters in lower case, `local+tag` as `local`.
+/// The form under which an address is looked up (SPECIFICATION §1.4): ASCII letters in lower case, `local+tag` as `local`.
 ///
 /// A quoted local part has no tag. Absent where there is no "@", or nothing beside it.
 pub fn folded(address: &str) -> Option<String> {

@@ -7,8 +7,8 @@
 //! FETCH_REPLY <seq> <address> REFUSED CRLF
 //! ```
 //!
-//! seq and address are those of VERIFY §1, and so is the length of a line. What is given out opens for nobody but the holder of
-//! the secret half of `keyring.key`.
+//! seq and address are those of SPECIFICATION §1.1, and so is the length of a line. What is given out opens for nobody but the
+//! holder of the secret half of `keyring.key`.
 
 use std::fmt;
 

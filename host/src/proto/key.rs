@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// The shortest key that may be asked about, in octets (VERIFY §1).
+/// The shortest key that may be asked about, in octets (SPECIFICATION §1.1).
 pub const KEY_MIN: usize = 22;
-/// The longest key that may be asked about, in octets (VERIFY §1).
+/// The longest key that may be asked about, in octets (SPECIFICATION §1.1).
 pub const KEY_MAX: usize = 128;
 /// What a proof of form h1 begins with; a dot never occurs in a key.
 const H1: &str = "h1.";
@@ -91,7 +91,8 @@ impl VerifyKey {
         Sha256::digest(self.0)[..4].iter().map(|o| format!("{o:02x}")).collect()
     }
 
-    /// h1, the proof over a question: 46 octets of ASCII (VERIFY §1). `seq`, `address` and `tags` as they stand on the wire.
+    /// h1, the proof over a question: 46 octets of ASCII (SPECIFICATION §1.6). `seq`, `address` and `tags` as they stand on
+    /// the wire.
     pub fn prove(&self, seq: &[u8], address: &[u8], tags: &[u8]) -> String {
         let mut mac = hmac(&self.0);
         for part in [b"addrauth-verify-v1".as_slice(), b"\0", seq, b"\0", address, b"\0", tags] {

@@ -1,4 +1,4 @@
-//! The `AS=` TXT record (VERIFY §4).
+//! The `AS=` TXT record (SPECIFICATION §4).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Keys at rest: sealed so that who writes them cannot read them (invariants §4).
+//! Keys at rest: sealed so that who writes them cannot read them (INVARIANTS §4.3).
 //!
 //! HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305; info `addrauth-seal-v1`, and the
 //! folded address as associated data: what was sealed for one address opens for no other.

@@ -6,9 +6,9 @@
 /// Whether a character is not what it looks like: it steers a terminal, ends a line, turns the direction of the text around it,
 /// or is not seen at all.
 ///
-/// Controls (C0, DEL, C1), the marks, embeddings and isolates of bidirectional text (UAX #9), line and paragraph separators, and
-/// all that is drawn as nothing (Default_Ignorable_Code_Point of Unicode 16, unassigned ones of its planes too, and the
-/// annotation marks).
+/// Controls (U+0000 to U+001F, U+007F to U+009F), the marks, embeddings and isolates of bidirectional text (UAX #9), line and
+/// paragraph separators, and all that is drawn as nothing (Default_Ignorable_Code_Point of Unicode 16, unassigned ones of its planes
+/// too, and the annotation marks).
 pub fn is_hidden(c: char) -> bool {
     match c {
         ' '..='~' => false,

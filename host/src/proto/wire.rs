@@ -1,4 +1,4 @@
-//! The VERIFY lines, both sides of them (VERIFY §1 and §2).
+//! The VERIFY lines, both sides of them (SPECIFICATION §1 and §2).
 
 use zeroize::Zeroizing;
 
@@ -242,7 +242,7 @@ impl<'a> Request<'a> {
         Request::head(line, room).unwrap_or(Request::Silence)
     }
 
-    /// Up to and including the address (VERIFY §2); absent where the line does not parse so far.
+    /// Up to and including the address (SPECIFICATION §2.1); absent where the line does not parse so far.
     fn head(line: &'a [u8], room: usize) -> Option<Request<'a>> {
         if line.len() > room {
             return None;
@@ -302,7 +302,7 @@ fn tail(rest: &[u8]) -> Option<(Credential<'_>, &[u8])> {
 }
 
 /// Whether the domain of an address, if it has one, can be in the spelling of A-labels without a final dot: every verifier
-/// writes that one, so any other is a mistake of its own (VERIFY §2.1).
+/// writes that one, so any other is a mistake of its own (SPECIFICATION §2.1).
 fn is_spelled(address: &str) -> bool {
     let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
     domain.is_ascii() && !domain.ends_with('.')

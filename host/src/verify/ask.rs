@@ -1,4 +1,5 @@
-//! The VERIFY client (VERIFY §3): a question over UDP by its schedule, and over TLS where an AS wants that or UDP came to nothing.
+//! The VERIFY client (SPECIFICATION §3): a question over UDP by its schedule, and over TLS where an AS wants that or UDP came to
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an AS said, remembered within the bounds of VERIFY §3; no key is kept, only what the AS itself stores of one.
+//! What an AS said, remembered within the bounds of SPECIFICATION §3.8; no key is kept, only what the AS itself stores of one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

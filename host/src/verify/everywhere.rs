@@ -1,4 +1,4 @@
-//! Asking every endpoint of a domain by itself: what an AS does with a new key before it sends it out (VERIFY §2).
+//! Asking every endpoint of a domain by itself: what an AS does with a new key before it sends it out (SPECIFICATION §2.6).
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One question over UDP: its sockets, its sends and what is heard (VERIFY §3). The raw key never leaves here.
+//! One question over UDP: its sockets, its sends and what is heard (SPECIFICATION §3.1). The raw key never leaves here.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Exchange {
     /// Asks until an answer decides, the end comes, or somebody wants TLS; goes on where it was when called again.
     pub(super) async fn run(&mut self, deadline: Instant) -> Step {
         if self.targets.iter().all(|target| target.line.is_none()) {
-            // Longer than a datagram: only a stream could carry it (VERIFY §1).
+            // Longer than a datagram: only a stream could carry it (SPECIFICATION §1.2).
             return Step::Over(Verdict::unverified(Why::NoProof));
         }
         let end = deadline.min(self.start + END);

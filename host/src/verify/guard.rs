@@ -1,4 +1,4 @@
-//! Where an `AS=` record may point: never at an internal address, and at a port below 1024 only by leave (VERIFY §4).
+//! Where an `AS=` record may point: never at an internal address, and at a port below 1024 only by leave (SPECIFICATION §4.5).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config;
 
-/// IPv4 networks that no record may lead to (VERIFY §4).
+/// IPv4 networks that no record may lead to (SPECIFICATION §4.5).
 const REFUSED_V4: [Ipv4Net; 14] = [
     v4(0, 0, 0, 8),
     v4(10, 0, 0, 8),
@@ -73,7 +73,7 @@ impl Guard {
     }
 }
 
-/// Whether an address is internal or reserved (VERIFY §4): nobody asks it because DNS says so.
+/// Whether an address is internal or reserved (SPECIFICATION §4.5): nobody asks it because DNS says so.
 pub fn is_internal(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => REFUSED_V4.iter().any(|network| network.contains(&v4)),

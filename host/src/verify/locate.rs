@@ -1,4 +1,4 @@
-//! From a domain to its AS: TXT records, then addresses, each checked by the guard (VERIFY §4). The one user of a resolver.
+//! From a domain to its AS: TXT records, then addresses, each checked by the guard (SPECIFICATION §4). The one user of a resolver.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! When a question goes to which endpoint (VERIFY §3): pure, without clock or socket.
+//! When a question goes to which endpoint (SPECIFICATION §3.3): pure, without clock or socket.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-"""VERIFY lines and proofs (VERIFY §1)."""
+"""VERIFY lines and proofs (SPECIFICATION §1)."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-//! What a component cannot do: hang, grow, remember, see, reach or say more than it may (invariants §5, K).
+//! What a component cannot do: hang, grow, remember, see, reach or say more than it may (INVARIANTS §5, attacks K).
 
 use std::time::Instant;
 

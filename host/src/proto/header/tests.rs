@@ -20,7 +20,7 @@ use crate::proto::key::AuthKey;
 const NAME: &str = "X-Auth-Key";
 const WIDE: Bounds = Bounds { fields: 1_000, octets: 1024 * 1024 };
 
-/// The ways to spell a key field that have got past one reader or another (invariants §5, A1 to A7).
+/// The ways to spell a key field that have got past one reader or another (INVARIANTS §5, A1 to A7).
 fn spellings() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("X-Auth-Key", b" Vb3kQ9w2Zr7tYp0sXn4mLc8d".to_vec()),

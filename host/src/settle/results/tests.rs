@@ -1,4 +1,4 @@
-//! Forged results, in every dress (invariants §5, B).
+//! Forged results, in every dress (INVARIANTS §5, attacks B).
 
 use super::*;
 use crate::case::{Decision, Envelope, Finding, Head, Verdict, Why};
