@@ -15,7 +15,7 @@ class Report:
                 print("pass    %s" % name, flush=True)
             return
         self.failed += 1
-        print("FAILED  %s (VERIFY §%s)" % (name, section))
+        print("FAILED  %s (SPECIFICATION §%s)" % (name, section))
         for why in wrong:
             print("        " + why)
         print("        expected %s" % (expected,))
