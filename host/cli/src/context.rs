@@ -7,8 +7,6 @@ use addrauth::files;
 use addrauth::policy::Trial;
 use addrauth::store::{Error as StoreError, Ledger, Opening, is_there};
 
-use crate::daemon::settings::Settings;
-
 /// What every verb is given besides its own arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -28,15 +26,6 @@ pub(crate) fn trial() -> Trial {
 
 /// Where the configuration is looked for when nobody names one.
 pub(crate) const CONFIG_FILE: &str = "/etc/addrauth/addrauth.toml";
-
-impl Context {
-    /// The configuration that `--config` names, or the installed one; the defaults where neither is there.
-    ///
-    /// An empty `hostname` becomes the system's.
-    pub(crate) fn read_config(&self) -> Result<Config, Error> {
-        Ok(Settings::read(self)?.config)
-    }
-}
 
 /// Whether there is such a file; a configuration that cannot be looked at must not become the defaults.
 pub(crate) fn there(path: &Path) -> Result<bool, Error> {

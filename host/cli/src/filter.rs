@@ -8,8 +8,8 @@ use addrauth::daemon::apart;
 use addrauth::daemon::filter::Running;
 
 use super::daemon::notify::{Supervisor, feed};
-use super::daemon::settings::Settings;
 use super::daemon::signals::{Signals, Wish};
+use super::settings::Settings;
 use super::{Context, exit, fail, trial};
 
 /// Run the milter that examines incoming mail.

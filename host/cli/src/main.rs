@@ -45,6 +45,7 @@ mod policy;
 mod quarantine;
 mod record;
 mod report;
+mod settings;
 mod store;
 mod user;
 mod why;

@@ -1,6 +1,5 @@
-//! What the two daemons have in common: signals, a log that waits for nobody, what systemd is told, what a reload may do.
+//! What the two daemons have in common: signals, a log that waits for nobody, what systemd is told.
 
 pub(crate) mod log;
 pub(crate) mod notify;
-pub(crate) mod settings;
 pub(crate) mod signals;

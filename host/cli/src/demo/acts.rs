@@ -4,36 +4,9 @@ use addrauth::case::{Case, Finding};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{self, Bounds};
 
-use super::scene::{Ending, Error, Scene};
+use super::act::{Act, Ending, Expected};
+use super::scene::{Error, Scene};
 use addrauth_lab::mta::Envelope;
-
-/// One case: which policy is bound, what is sent, and how that should end.
-pub(super) struct Act {
-    /// Its name.
-    pub(super) name: String,
-    /// The policy that is bound to `invalid` while it plays.
-    pub(super) invalid: &'static str,
-    /// The envelope.
-    pub(super) envelope: Envelope,
-    /// The message.
-    pub(super) message: Vec<u8>,
-    /// How it should end; absent for a person's own message.
-    pub(super) expected: Option<Expected>,
-}
-
-/// How an act should end.
-pub(super) struct Expected {
-    /// Result and reason, such as `invalid (wrong)`.
-    pub(super) found: &'static str,
-    /// The policy that says so.
-    pub(super) policy: &'static str,
-    /// What the MTA is told: the first words.
-    pub(super) told: &'static str,
-    /// Fields that are added to the delivered message, top first; absent where nothing is delivered.
-    pub(super) added: Option<&'static [&'static str]>,
-    /// Whether the recipient gets a notice.
-    pub(super) notice: bool,
-}
 
 /// What is in the header besides the usual fields.
 struct Header<'a> {

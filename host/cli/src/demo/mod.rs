@@ -7,11 +7,12 @@ use super::{Context, exit, fail};
 use addrauth::config::Limits;
 use addrauth::files;
 
+mod act;
 mod acts;
 mod scene;
 mod table;
 
-use acts::Act;
+use act::Act;
 use scene::Scene;
 
 /// Show every case on loopback: a DNS zone, an Authentication Server, the filter, and an MTA played over its socket.

@@ -26,7 +26,7 @@ use addrauth_lab::zone::{Records, Zone};
 
 use super::super::why::{self, Account};
 use super::super::{journal, trial};
-use super::acts::Act;
+use super::act::{Act, Ending};
 
 /// How long a notice may take to arrive: at most one a second is sent.
 const NOTICE_WAIT: Duration = Duration::from_secs(10);
@@ -78,18 +78,6 @@ pub(super) struct Scene {
     _zone: Zone,
     _down: UdpSocket,
     _home: tempfile::TempDir,
-}
-
-/// How an act ended.
-pub(super) struct Ending {
-    /// What the filter found, decided and answered.
-    pub(super) case: Case,
-    /// What the MTA was told, in its own words.
-    pub(super) told: String,
-    /// The message as it is delivered or held.
-    pub(super) delivered: Option<Vec<u8>>,
-    /// The notice that reached the recipient.
-    pub(super) notice: Option<String>,
 }
 
 /// The filter, and a note of each case that it kept.

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::acts::{Act, found, policy};
-use super::scene::{Ending, Scene};
+use super::act::{Act, Ending};
+use super::acts::{found, policy};
+use super::scene::Scene;
 
 /// One line of the table, with a heading above the first; a person's own message is shown as it would be delivered.
 pub(super) fn row(n: usize, act: &Act, ending: &Ending, wrong: &[String]) {

@@ -66,6 +66,15 @@ pub(crate) enum Refused {
     Observe(PathBuf),
 }
 
+impl Context {
+    /// The configuration that `--config` names, or the installed one; the defaults where neither is there.
+    ///
+    /// An empty `hostname` becomes the system's.
+    pub(crate) fn read_config(&self) -> Result<Config, Error> {
+        Ok(Settings::read(self)?.config)
+    }
+}
+
 impl Settings {
     /// What counts at the start.
     ///
