@@ -11,6 +11,7 @@ mod mail;
 mod recipient;
 mod result;
 pub mod trail;
+mod unreported;
 mod wish;
 mod written;
 
@@ -19,6 +20,7 @@ pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Prov
 pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
 pub use result::{Direction, KeyStatus, Why};
+pub use unreported::{Unreported, unreported_in};
 pub use wish::Wish;
 pub use written::{
     CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,
@@ -122,12 +124,21 @@ pub struct Reply {
     pub redirected: Vec<Redirect>,
     /// What must be durable before the MTA hears of the verdict.
     pub owed: Vec<Owed>,
+    /// Why the sender gets no report, although a decision wants the sender told and the message is not refused.
+    pub unreported: Option<Unreported>,
 }
 
 impl Reply {
     /// A verdict that changes nothing and owes nothing.
     pub fn bare(verdict: Verdict) -> Reply {
-        Reply { verdict, edits: Vec::new(), removed: Vec::new(), redirected: Vec::new(), owed: Vec::new() }
+        Reply {
+            verdict,
+            edits: Vec::new(),
+            removed: Vec::new(),
+            redirected: Vec::new(),
+            owed: Vec::new(),
+            unreported: None,
+        }
     }
 
     /// Whether a report to the reverse-path is owed.

@@ -1,6 +1,6 @@
 //! Examine a message, keep what is owed.
 
-use crate::case::{Case, Finding, Found, Mail};
+use crate::case::{Case, Finding, Found, Mail, Unreported};
 use crate::config::{Config, QuarantineIn};
 use crate::policy::Policies;
 use crate::settle::{Permits, Rules, settle};
@@ -27,7 +27,7 @@ pub use snapshot::{Error, Filter};
 /// what [`crate::case::Reply::owed`] asks for is the caller's to make durable before the reply leaves.
 pub async fn decide(policies: &Policies, rules: &Rules, mail: Mail, found: Found) -> Case {
     let decisions = policies.decide(&mail, &found, &[]).await;
-    let permits = Permits { report: Err("nobody keeps what a report needs"), refuse: true };
+    let permits = Permits { report: Err(Unreported::NobodyKeeps), refuse: true };
     let finding = Finding::Found(found);
     let reply = settle(&mail, &finding, &decisions, rules, &permits);
     Case { mail, finding, decisions, reply }

@@ -3,8 +3,8 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, Owed, Postponed, Proven,
-    Recipient, Redirect, Refusal, Reply, ReversePath, Submitted, Verdict,
+    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, Owed, Proven, Recipient, Redirect,
+    Refusal, Reply, ReversePath, Submitted, Unreported, Verdict,
 };
 use crate::proto::address::Address;
 use crate::proto::header::{Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
@@ -14,8 +14,10 @@ use crate::proto::results::RESULTS_FIELD;
 
 mod outward;
 mod results;
+mod words;
 
-use outward::{both_ways, one_way, outward, unasked};
+use outward::{both_ways, outward, unasked};
+use words::{defer, later, local_trouble, one_way, text, unclear};
 
 /// What the filters of mail clients and delivery agents know as "this is spam".
 pub const SPAM_FIELD: &str = "X-Spam-Flag";
@@ -42,8 +44,8 @@ pub struct Rules {
 /// What may be said to whom about this one message; found out beforehand, so that settling stays pure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permits {
-    /// Whether a report to the reverse-path may go out (guard B); the words say why not.
-    pub report: Result<(), &'static str>,
+    /// Whether a report to the reverse-path may go out (guard B), or why not.
+    pub report: Result<(), Unreported>,
     /// Whether the client may be refused for good: a relay would make a bounce of it, to somebody innocent.
     pub refuse: bool,
 }
@@ -139,30 +141,6 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
     Reply { edits, ..Reply::bare(Verdict::Accept) }
 }
 
-/// The words of a refusal for now; what is wrong here is nobody's business outside.
-fn later(postponed: &Postponed) -> Refusal {
-    match postponed {
-        Postponed::NewKey(_) => Refusal {
-            code: 451,
-            status: "4.7.1",
-            text: "Address Authentication: the new key cannot be checked now, please try again later".into(),
-        },
-        Postponed::Limited { .. } => Refusal {
-            code: 451,
-            status: "4.7.1",
-            text: "Address Authentication: the key cannot be checked now, please try again later".into(),
-        },
-        Postponed::Owners(_) | Postponed::Keyring(_) => local_trouble(),
-    }
-}
-
-/// The words for a message to somebody whom two mail servers could take for two (RFC 3463 §3.2: bad destination mailbox address
-/// syntax).
-fn unclear() -> Refusal {
-    let text = "a recipient's address can be read in more than one way: write it as local@domain";
-    Refusal { code: 553, status: "5.1.3", text: format!("Address Authentication: {text}") }
-}
-
 /// What becomes of each recipient's copy; indices into [`Mail::recipients`], in their order.
 #[derive(Debug, Default)]
 struct Fates {
@@ -176,6 +154,8 @@ struct Fates {
     silent: Vec<usize>,
     /// Not delivered; the sender is to hear of it.
     told: Vec<usize>,
+    /// Why the sender hears nothing of some of those of whom it was to hear.
+    unreported: Option<Unreported>,
     /// Kept back.
     kept: Vec<usize>,
     /// Gets a notice.
@@ -241,7 +221,8 @@ fn fate(
     }
     if all_kept && rules.hold || no_copy {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
-        return (Reply { owed, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
+        let unreported = fates.unreported;
+        return (Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
@@ -251,10 +232,11 @@ fn fate(
     if !removed.is_empty() {
         owed.insert(0, Owed::Record);
     }
+    let Fates { folder: redirected, unreported, .. } = fates;
     if removed.len() == mail.recipients.len() {
-        return (Reply { owed, ..Reply::bare(Verdict::Discard) }, false);
+        return (Reply { owed, unreported, ..Reply::bare(Verdict::Discard) }, false);
     }
-    (Reply { removed, redirected: fates.folder, owed, ..Reply::bare(Verdict::Accept) }, mark)
+    (Reply { removed, redirected, owed, unreported, ..Reply::bare(Verdict::Accept) }, mark)
 }
 
 /// Takes the spam folders out whose paths are struck out of the envelope as another recipient: an MTA may take a path that is
@@ -279,17 +261,28 @@ fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
     read || recipient.path.eq_ignore_ascii_case(format!("<{text}>").as_bytes())
 }
 
-/// Some want the sender told, while others get the message or are dropped: he gets a report where one may go out, which is
-/// about those returned; else somebody is to look at the message.
+/// Some want the sender told, while others get the message or are dropped: a report goes out where one may, about those
+/// returned; else somebody is to look at the message, and `Fates::unreported` says why.
 fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
     let mut reported = Vec::new();
     for index in std::mem::take(&mut fates.told) {
         let never = mail.recipients.get(index).is_some_and(|recipient| recipient.never_notify);
-        match permits.report {
-            _ if mail.reverse_path == ReversePath::Null => fates.silent.push(index),
-            Ok(()) if !never => reported.push(index),
-            _ => fates.kept.push(index),
-        }
+        let may = if never { permits.report.and(Err(Unreported::Never)) } else { permits.report };
+        let unreported = match may {
+            _ if mail.reverse_path == ReversePath::Null => {
+                fates.silent.push(index);
+                Unreported::NullPath
+            }
+            Ok(()) => {
+                reported.push(index);
+                continue;
+            }
+            Err(why) => {
+                fates.kept.push(index);
+                why
+            }
+        };
+        fates.unreported.get_or_insert(unreported);
     }
     fates.kept.sort_unstable();
     reported
@@ -343,7 +336,12 @@ fn sorted(
                     _ => fates.marked.push(index),
                 },
                 Disposition::Quarantine | Disposition::Defer => fates.kept.push(index),
-                Disposition::Reject if !permits.refuse => fates.kept.push(index),
+                Disposition::Reject if !permits.refuse => {
+                    fates.kept.push(index);
+                    if decision.notify.sender {
+                        fates.unreported = Some(Unreported::Relay);
+                    }
+                }
                 Disposition::Reject if decision.notify.sender => fates.told.push(index),
                 Disposition::Reject => fates.silent.push(index),
             }
@@ -391,17 +389,6 @@ fn folder(address: &Address, tag: &str) -> Option<Address> {
         _ => local,
     };
     Address::parse(format!("{base}{tag}@{}", address.domain()).as_bytes(), true).ok()
-}
-
-fn defer(reason: &str) -> Refusal {
-    let text = if reason.is_empty() { "please try again later" } else { reason };
-    Refusal { code: 451, status: "4.7.1", text: format!("Address Authentication: {text}") }
-}
-
-/// The text of a refusal or hold: the policy's own words, else the result's word.
-fn text(found: &Found, reason: &str) -> String {
-    let reason = if reason.is_empty() { found.status.word() } else { reason };
-    format!("Address Authentication: {reason}")
 }
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.
@@ -472,10 +459,6 @@ fn plain(address: &Address) -> String {
 /// The reply to a message that is to come again, since what is owed for it cannot be kept: it edits nothing and owes nothing.
 pub fn deferred() -> Reply {
     Reply::bare(Verdict::Defer(local_trouble()))
-}
-
-fn local_trouble() -> Refusal {
-    Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
 }
 
 #[cfg(test)]

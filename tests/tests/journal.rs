@@ -252,7 +252,7 @@ async fn kept() -> tempfile::TempDir {
         let mail = mail(queue_id, &[to]);
         let decisions = policies.decide(&mail, &found, &[]).await;
         let finding = Finding::Found(found);
-        let permits = Permits { report: Err("nobody asked"), refuse: true };
+        let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
         let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
         custody.keep(Case { mail, finding, decisions, reply }, None).await;
         custody.flush().await;

@@ -71,6 +71,7 @@ fn case(mail: Mail, found: Found) -> Case {
         edits: Vec::new(),
         removed: vec![],
         redirected: vec![],
+        unreported: None,
         owed: vec![Owed::Record, Owed::Notice(0)],
     };
     Case { mail, finding: Finding::Found(found), decisions: Vec::new(), reply }

@@ -413,7 +413,7 @@ async fn stamped_edits(message: &[u8]) -> Vec<Edit> {
     let mail = addrauth_tests::world::mail(&[], &[]).altered(|envelope, _| envelope.mta = "Postfix 3.7.11".into());
     let key: AuthKey = key(GOOD);
     let finding = Finding::Submitted(Submitted { sender: None, stamp: Stamp::Newest(key), inside: None });
-    let permits = addrauth::settle::Permits { report: Err("nobody"), refuse: true };
+    let permits = addrauth::settle::Permits { report: Err(addrauth::case::Unreported::Undecided), refuse: true };
     assert!(!message.is_empty());
     addrauth::settle::settle(&mail, &finding, &[], &Default::default(), &permits).edits
 }

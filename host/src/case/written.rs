@@ -6,7 +6,7 @@ use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Case, Client, Decision, Direction, Finding, Found, KeyStatus, Learned, MailAuth, NewKey, NotLearned};
-use super::{NotStamped, Owed, Postponed, Redirect, Reply, ReversePath, Stamp, Verdict, Why};
+use super::{NotStamped, Owed, Postponed, Redirect, Reply, ReversePath, Stamp, Unreported, Verdict, Why};
 use crate::proto::address::{Address, BadAddress};
 use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::record::Claim;
@@ -166,6 +166,9 @@ pub struct ToldReply {
     pub redirected: Vec<ToldRedirect>,
     /// What had to be durable first.
     pub owed: Vec<Owed>,
+    /// Why the sender got no report, although a decision wanted the sender told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreported: Option<Unreported>,
 }
 
 /// A [`super::Redirect`] written down.
@@ -340,6 +343,7 @@ fn reply(reply: &Reply, redactor: &Redactor) -> ToldReply {
         removed: reply.removed.clone(),
         redirected: reply.redirected.iter().cloned().map(ToldRedirect::from).collect(),
         owed: reply.owed.clone(),
+        unreported: reply.unreported,
     }
 }
 

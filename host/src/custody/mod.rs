@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
 use crate::case::Wish;
-use crate::case::{Body, Case, Found, Mail, Owed, Recipient};
+use crate::case::{Body, Case, Found, Mail, Owed, Recipient, Unreported};
 use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
 use crate::proto::address::Address;
@@ -134,7 +134,7 @@ impl Custody {
                 Owed::Record | Owed::Quarantine(_) | Owed::Copy(_) | Owed::Apart(_) | Owed::Folder(_) => {}
             }
         }
-        notes.extend(self.outbox.refusal(case).map(|why| format!("no report to the sender: {why}")));
+        notes.extend(case.reply.unreported.map(Unreported::note));
         let entry = journal::entry(case, self.limits.journal_row, notes.join("; "));
         let copies = kept.iter().any(|message| message.copy);
         let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
@@ -187,7 +187,7 @@ impl Custody {
     }
 
     /// Whether a report about this message may go to its reverse-path (guard B); see [`Outbox::permit`].
-    pub async fn permit(&self, mail: &Mail, found: &Found) -> Result<(), &'static str> {
+    pub async fn permit(&self, mail: &Mail, found: &Found) -> Result<(), Unreported> {
         self.outbox.permit(mail, found, SystemTime::now()).await
     }
 

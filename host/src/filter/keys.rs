@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Filter, trust};
 use crate::case::{
     Case, Direction, Finding, Found, KeyStatus, Mail, NewKey, NotLearned, NotStamped, Postponed, Stamp, Submitted,
-    Verdict,
+    Unreported, Verdict,
 };
 use crate::keyring::learn::{candidate, weigh};
 use crate::keyring::stamp::Author;
@@ -150,7 +150,7 @@ impl Filter {
                 finding = Finding::Postponed(Postponed::Keyring(error.to_string()));
             }
         }
-        let permits = Permits { report: Err("nothing is decided"), refuse: true };
+        let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
         let rules = self.rules_by_name(&mut mail);
         let reply = settle(&mail, &finding, &decisions, &rules, &permits);
         Case { mail, finding, decisions, reply }

@@ -7,7 +7,7 @@ use super::{auth, rules, trust};
 use crate::case::Wish;
 use crate::case::{
     Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
-    Recipient, ReversePath, Why,
+    Recipient, ReversePath, Unreported, Why,
 };
 use crate::config::{Config, Limits, Mixed};
 use crate::custody::Custody;
@@ -268,16 +268,15 @@ impl Filter {
     /// What may be said to whom; asked only where somebody is to be told, and others get the message.
     async fn permits(&self, mail: &Mail, finding: &mut Finding, decisions: &[Decision]) -> Permits {
         let refuse = !trust::is_relay(&self.config, mail);
-        let (Some(custody), Some(found)) = (&self.custody, finding.found_mut()) else {
-            return Permits { report: Err("nothing is decided"), refuse };
-        };
+        let Some(custody) = &self.custody else { return Permits { report: Err(Unreported::NobodyKeeps), refuse } };
+        let Some(found) = finding.found_mut() else { return Permits { report: Err(Unreported::Undecided), refuse } };
         let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
         let mixed = decisions.iter().any(tells) && !(decisions.iter().all(tells) && found.elsewhere.is_empty());
         let report = if mixed {
             found.owns_path = self.owns_path(mail).await;
             custody.permit(mail, found).await
         } else {
-            Err("his own server tells him")
+            Err(Unreported::OwnServer)
         };
         Permits { report, refuse }
     }

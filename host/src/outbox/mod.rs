@@ -26,7 +26,7 @@ pub use send::Failure;
 
 use self::permit::Reserved;
 use self::send::Server;
-use crate::case::{Case, Found, Mail};
+use crate::case::{Case, Found, Mail, Unreported};
 use crate::config::{Config, Limits};
 use crate::proto::header::{self, Bounds};
 use crate::proto::mark::{MARK_FIELD, MarkKey, bound_id};
@@ -143,22 +143,21 @@ impl Outbox {
     }
 
     /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
-    /// sender may get in `Limits::report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all. The refusal is in
-    /// plain words, for the journal.
-    pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), &'static str> {
+    /// sender may get in `Limits::report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all.
+    pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), Unreported> {
         let path = permit::reportable(mail, found, &self.sender_for(mail).from)?.to_string();
         let (sender, caps) = (folded(&path).unwrap_or_default(), self.caps());
         let most = usize::try_from(caps.waiting).unwrap_or(usize::MAX);
         if !self.reserved.reserve(&sender, caps.report_pair, most, now) {
-            return Err("the sender may have one report in an hour, and it is taken");
+            return Err(Unreported::Taken);
         }
         let refused = match self.ledger.report_withheld(&sender, caps, now).await {
             Ok(None) => return Ok(()),
-            Ok(Some(Withheld::Full)) => "as many mails wait to be sent as may",
-            Ok(Some(_)) => "the sender had a report within the hour",
+            Ok(Some(Withheld::Full)) => Unreported::Full,
+            Ok(Some(_)) => Unreported::Recent,
             Err(e) => {
                 warn!("the outbox cannot be read, no report is permitted: {e}");
-                "the outbox cannot be read"
+                Unreported::Unreadable
             }
         };
         self.reserved.give_back(&sender);
@@ -171,12 +170,6 @@ impl Outbox {
         if let Some(path) = mail.reverse_path.address() {
             self.reserved.give_back(&folded(&path.to_string()).unwrap_or_default());
         }
-    }
-
-    /// Why a sender who was to be told of this message gets no report, in plain words for the journal; absent where he gets
-    /// one, or nobody wanted it.
-    pub fn refusal(&self, case: &Case) -> Option<&'static str> {
-        permit::refusal(case, &self.sender_for(&case.mail).from)
     }
 
     /// Who writes about this message: by the mail server's name for its host where none is set.

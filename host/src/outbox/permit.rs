@@ -5,42 +5,26 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::case::trail::{Trail, is_automatic};
-use crate::case::{AuthResult, Case, Decision, Disposition, Found, Mail, Owed, ReversePath, Verdict};
+use crate::case::{AuthResult, Found, Mail, ReversePath, Unreported};
 use crate::proto::address::Address;
 
-/// Whether the message itself lets a report be written, and to whom; refusals in plain words, for the journal.
-pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result<&'a Address, &'static str> {
+/// Whether the message itself lets a report be written, and to whom.
+pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result<&'a Address, Unreported> {
     let path = match &mail.reverse_path {
-        ReversePath::Null => return Err("the message has the null reverse-path"),
-        ReversePath::Path(None) => return Err("the reverse-path is no address"),
+        ReversePath::Null => return Err(Unreported::NullPath),
+        ReversePath::Path(None) => return Err(Unreported::BadPath),
         ReversePath::Path(Some(path)) => path,
     };
     if is_automatic(path) || path.to_string().eq_ignore_ascii_case(own) {
-        return Err("the reverse-path belongs to a list, a programme or ourselves");
+        return Err(Unreported::AutomaticPath);
     }
     if Trail::of(mail, 0).is_bulk() {
-        return Err("the message is list, bulk or automatic mail");
+        return Err(Unreported::Bulk);
     }
     if !is_vouched_for(path, found) {
-        return Err("neither SPF nor an aligned DKIM signature vouches for the reverse-path's domain");
+        return Err(Unreported::Unvouched);
     }
     Ok(path)
-}
-
-/// Why a sender who was to be told of a message that was taken gets no report; absent where he gets one, or nobody wanted it.
-pub(super) fn refusal(case: &Case, own: &str) -> Option<&'static str> {
-    let refused = matches!(case.reply.verdict, Verdict::Reject(_) | Verdict::Defer(_));
-    let reported = |index: &usize| case.reply.owed.iter().any(|o| matches!(o, Owed::Report(to) if to.contains(index)));
-    let tells = |d: &&Decision| d.disposition == Disposition::Reject && d.notify.sender;
-    let mut untold = case.decisions.iter().filter(tells).flat_map(|d| &d.recipients).filter(|index| !reported(index));
-    let (Some(first), Some(found), false) = (untold.next(), case.finding.found(), refused) else { return None };
-    match reportable(&case.mail, found, own) {
-        Err(why) => Some(why),
-        Ok(_) if case.mail.recipients.get(*first).is_some_and(|r| r.never_notify) => Some("the sender asked for none"),
-        Ok(_) => Some(
-            "a sender gets one in an hour, none while too many mails wait, and none of what a relay of ours brings",
-        ),
-    }
 }
 
 /// Whether the reverse-path is no stranger's choice: the login owns it, SPF passed for its domain, or a DKIM signature for the

@@ -1,9 +1,10 @@
 //! The answer to what our logins send: the message as it goes out, and copies for those of its recipients whose mail ends here.
 
 use super::{
-    Permits, Rules, Sharing, fate, insertion, is_reachable, key_removals, leaves, removals, results, strikes_out,
+    Permits, Rules, Sharing, fate, insertion, is_reachable, key_removals, leaves, one_way, removals, results,
+    strikes_out,
 };
-use crate::case::{Decision, Found, Mail, NotStamped, Owed, Refusal, Reply, Stamp, Verdict};
+use crate::case::{Decision, Found, Mail, NotStamped, Owed, Reply, Stamp, Verdict};
 use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 
 /// Letters of an MTA's name in `X-Auth-Agent`: a word or two.
@@ -52,12 +53,6 @@ fn carries_key(mail: &Mail, stamp: &Stamp) -> bool {
         Stamp::Bare(NotStamped::NotOwner) => mail.malformed,
         Stamp::Bare(_) => !mail.keys.is_empty() || mail.malformed,
     }
-}
-
-/// The words to a login whose message cannot be parted into the one that goes out and the copies that stay.
-pub(super) fn one_way() -> Refusal {
-    let text = "this message cannot go to all its recipients at once: send it to each of them alone";
-    Refusal { code: 550, status: "5.6.0", text: format!("Address Authentication: {text}") }
 }
 
 /// The changes to a message that a login of ours sends out: all deletions first, then `X-Auth-Key` on top, `X-Auth-Agent`

@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use super::outward::agent;
 use super::*;
-use crate::case::{Envelope, Field, Head, KeyStatus, Limited, NotStamped, Notify, ReversePath, Stamp, Why};
+use crate::case::{Envelope, Field, Head, KeyStatus, Limited, NotStamped, Notify, Postponed, ReversePath, Stamp, Why};
 use crate::proto::header::AGENT_FIELD;
 
 mod every;
+mod untold;
 
 fn mail(keys: usize, fields: &[&str]) -> Mail {
     let recipient = |name: &str| Recipient::new(format!("<{name}@home.example>"));

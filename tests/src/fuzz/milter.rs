@@ -63,6 +63,7 @@ pub fn milter(octets: &[u8]) {
                     edits: vec![],
                     removed: vec![],
                     redirected: vec![],
+                    unreported: None,
                     owed: vec![],
                 };
                 session.answer(&reply, &[], &mut out).expect("a discard is always offered");

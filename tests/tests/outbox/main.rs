@@ -447,7 +447,7 @@ async fn j4_a_report_is_remembered_over_a_restart() {
     let custody = open(dir.path(), mailbox.address()).await;
     let now = SystemTime::now();
     let outbox = custody.outbox();
-    assert_eq!(outbox.permit(&owing.mail, found(&owing), now).await, Err("the sender had a report within the hour"));
+    assert_eq!(outbox.permit(&owing.mail, found(&owing), now).await, Err(Unreported::Recent));
     let hour = now + Duration::from_secs(3_602);
     assert_eq!(outbox.permit(&owing.mail, found(&owing), hour).await, Ok(()));
 }
@@ -471,10 +471,10 @@ async fn a_full_outbox_permits_no_report_and_the_journal_says_why() {
     let custody = Custody::open(&config(dir.path(), mailbox.address()), &limits).await.unwrap();
     custody.keep(case("alice@x.example", &["bob@example.com", "carol@example.com"]), None).await;
     let mut other = case("dave@x.example", &["bob@example.com", "carol@example.com"]);
-    assert_eq!(custody.permit(&other.mail, found(&other)).await, Err("as many mails wait to be sent as may"));
+    assert_eq!(custody.permit(&other.mail, found(&other)).await, Err(Unreported::Full));
     other.reply.owed = vec![Owed::Record];
-    other.mail.recipients[1].never_notify = true;
+    other.reply.unreported = Some(Unreported::Full);
     custody.keep(other, None).await;
     let note = custody.journal(1).await.unwrap()[0].entry.note.clone();
-    assert_eq!(note, "no report to the sender: the sender asked for none");
+    assert_eq!(note, "no report to the sender: as many mails wait to be sent as may");
 }

@@ -5,7 +5,8 @@ use super::*;
 use addrauth::case::Wish;
 use addrauth::case::{
     AuthResult, Case, Client, Decision, Disposition, Envelope, Finding, Found, Head, KeyStatus, Learned, Mail,
-    MailAuth, NewKey, NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp, Submitted, Why,
+    MailAuth, NewKey, NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp, Submitted,
+    Unreported, Why,
 };
 use addrauth::config::Policy;
 use addrauth::proto::address::Address;
@@ -63,7 +64,7 @@ async fn case(policies: &Policies, to: &[&str], found: Found, wishes: &[Wish]) -
 }
 
 fn answered(mail: Mail, found: Found, decisions: Vec<Decision>) -> Case {
-    let permits = Permits { report: Err("nobody asked"), refuse: true };
+    let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
     let finding = Finding::Found(found);
     let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
     Case { mail, finding, decisions, reply }
@@ -176,7 +177,7 @@ async fn both_ways(stamp: Option<Stamp>) -> Account {
         Some(stamp) => Finding::Submitted(Submitted { sender: address(sender), stamp, inside: Some(found) }),
         None => Finding::Found(found),
     };
-    let permits = Permits { report: Err("nobody asked"), refuse: true };
+    let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
     let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
     let case = Case { mail, finding, decisions, reply };
     let copy = SentTrace { kind: "copy".into(), ..notice("bob") };
@@ -203,7 +204,7 @@ async fn a_message_from_outside_that_goes_here_and_elsewhere() {
 }
 
 /// A message for bob, who wants it, and carol, whose server is to refuse it and tell the sender.
-async fn refused_for_one(policies: &Policies, report: Result<(), &'static str>) -> Case {
+async fn refused_for_one(policies: &Policies, report: Result<(), Unreported>) -> Case {
     let mail = mail(&["bob", "carol"]);
     let found = found(WRONG.0, WRONG.1);
     let decisions = policies.decide(&mail, &found, &[]).await;
@@ -244,7 +245,12 @@ async fn a_report_is_told_of_as_it_went() {
 #[tokio::test]
 async fn a_message_kept_since_its_sender_cannot_be_told() {
     let policies = load(ONE_REFUSES);
-    let case = refused_for_one(&policies, Err("nobody vouches for him")).await;
+    let mut case = refused_for_one(&policies, Err(Unreported::Bulk)).await;
+    let said = account(&case, load(ONE_REFUSES), Traces::default()).text();
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("no report may go to him: the message is list, bulk or automatic mail"), "{said}");
+    // A row of a version that told of it in the note alone.
+    case.reply.unreported = None;
     let kept = HeldTrace {
         quarantine: 4,
         recipient: "carol@home.example".into(),
@@ -378,8 +384,13 @@ fn a_mail_that_brought_a_new_key_is_explained() {
 #[test]
 fn what_is_said_of_keys_that_are_not_learned_and_of_mail_that_goes_out_holds_its_reason() {
     let text = |finding: Finding| {
-        let reply =
-            settle(&mail(&["bob"]), &finding, &[], &Rules::default(), &Permits { report: Err("x"), refuse: true });
+        let reply = settle(
+            &mail(&["bob"]),
+            &finding,
+            &[],
+            &Rules::default(),
+            &Permits { report: Err(Unreported::Undecided), refuse: true },
+        );
         let case = Case { mail: mail(&["bob"]), finding, decisions: Vec::new(), reply };
         account(&case, load(""), Traces::default()).text().split_whitespace().collect::<Vec<_>>().join(" ")
     };

@@ -3,7 +3,7 @@
 use super::Account;
 use addrauth::case::{
     By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Story, ToldFinding, ToldFound, ToldStamp,
-    ToldVerdict, Why,
+    ToldVerdict, Why, unreported_in,
 };
 use addrauth::proto::record::Claim;
 use addrauth::settle::SPAM_FIELD;
@@ -168,10 +168,13 @@ fn instead(account: &Account, decision: &Decision) -> String {
     }
 }
 
-/// Why a sender who was to be told of his refused message is not, as it was noted when it came.
+/// Why a sender who was to be told of a refused message is not.
 fn untold(account: &Account, decision: &Decision) -> Option<String> {
     let tells = decision.disposition == Disposition::Reject && decision.notify.sender;
-    let why = account.note.split("; ").find_map(|note| note.strip_prefix("no report to the sender: "));
+    let why = match account.story.reply.unreported {
+        Some(why) => Some(why.to_string()),
+        None => unreported_in(&account.note).map(str::to_owned),
+    };
     tells.then(|| match why {
         Some(why) => format!(", since the sender was to be told and no report may go to him: {why}"),
         None => ", since the sender was to be told and no report may go to him".into(),

@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn reply(verdict: Verdict, edits: &[Edit]) -> Reply {
-        Reply { verdict, edits: edits.to_vec(), removed: vec![], redirected: vec![], owed: vec![] }
+        Reply { edits: edits.to_vec(), ..Reply::bare(verdict) }
     }
 
     fn delete(index: u32) -> Edit {

@@ -41,6 +41,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         edits: Vec::new(),
         removed: vec![],
         redirected: vec![],
+        unreported: None,
         owed: vec![Owed::Notice(0)],
     };
     let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));

@@ -84,7 +84,7 @@ fn rules_of(around: Around) -> Rules {
 }
 
 fn permits_of(around: Around) -> Permits {
-    Permits { report: if around.permit { Ok(()) } else { Err("no proof") }, refuse: around.refuse }
+    Permits { report: if around.permit { Ok(()) } else { Err(Unreported::Unvouched) }, refuse: around.refuse }
 }
 
 /// One decision for each recipient.

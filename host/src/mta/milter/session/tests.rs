@@ -77,7 +77,7 @@ fn a_whole_message_becomes_a_mail() {
     assert_eq!((mail.login.as_deref(), mail.size, mail.smtputf8), (Some("alice"), Some(42), true));
     assert_eq!((mail.queue_id.as_deref(), mail.recipients[0].path.as_slice()), (Some("QID1"), &b"<b@two.example>"[..]));
     assert_eq!(mail.fields[0].value, b" a@one.example");
-    let reply = Reply { verdict: Verdict::Accept, edits: vec![], removed: vec![], redirected: vec![], owed: vec![] };
+    let reply = Reply::bare(Verdict::Accept);
     let mut out = BytesMut::new();
     session.answer(&reply, &mail.recipients, &mut out).unwrap();
     assert_eq!(out.as_ref(), b"\0\0\0\x01a");
