@@ -25,7 +25,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let verifier = Verifier::new(&settings, "mx.example.net", &Arc::new(Limits::default()))?;
     match verifier.question(&address, &key).await {
-        Ok(found) => println!("{} {}", found.status.status_word(), found.authority.unwrap_or_default()),
+        Ok(found) => println!(
+            "{} {}",
+            found.status.status_word(),
+            found.authority.map_or_else(String::new, |answerer| answerer.to_string())
+        ),
         Err(later) => println!("later: {}", later.postponed().text()),
     }
     Ok(())

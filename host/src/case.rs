@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::proto::address::Address;
 use crate::proto::header::Edit;
 
+mod answerer;
 mod finding;
 mod keys;
 mod mail;
@@ -15,6 +16,7 @@ mod unreported;
 mod wish;
 mod written;
 
+pub use answerer::Answerer;
 pub use finding::{AuthResult, Finding, Found, MailAuth, Submitted};
 pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp};
 pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
@@ -318,7 +320,7 @@ impl Case {
                     word("from", &sender.to_string());
                 }
                 if let Some(authority) = &found.authority {
-                    word("as", authority);
+                    word("as", &authority.to_string());
                     word("cached", if found.cached { "yes" } else { "no" });
                 }
                 told_of_keys(found, &mut word);

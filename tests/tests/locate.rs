@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use addrauth::case::{KeyStatus, Why};
+use addrauth::case::{Answerer, KeyStatus, Why};
 use addrauth::config::{FixedAs, Verify};
 use addrauth::proto::record::Claim;
 use addrauth::verify::{Failure, Published};
@@ -172,7 +172,7 @@ async fn a_fixed_endpoint_needs_neither_dns_nor_the_guard() {
     config.domain.insert("Example.COM".into(), FixedAs { endpoint: server.addr });
     let found = verifier(&config).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Some)));
-    assert_eq!(found.authority, Some(server.addr.to_string()));
+    assert_eq!(found.authority, Some(Answerer::over_udp(server.addr.to_string())));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addrauth::case::{Field, Found, KeyStatus, Limited, ReversePath, Why};
+use addrauth::case::{Answerer, Field, Found, KeyStatus, Limited, ReversePath, Why};
 use addrauth::config::{Limits, Verify};
 use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
@@ -24,7 +24,7 @@ async fn the_six_results_are_told_apart() {
     let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!(result(&found), (KeyStatus::Valid, None));
     assert_eq!(found.claim, Some(Claim::All));
-    assert_eq!(found.authority, Some(format!("as0.example.com:{}", server.addr.port())));
+    assert_eq!(found.authority, Some(Answerer::over_udp(format!("as0.example.com:{}", server.addr.port()))));
     assert_eq!(found.sender.as_ref().unwrap().to_string(), "alice@example.com");
     let wrong = verifier.verify(&mail(&[ALICE], &[JUNK])).await.unwrap();
     assert_eq!(result(&wrong), (KeyStatus::Invalid, Some(Why::Wrong)));

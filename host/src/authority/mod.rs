@@ -21,6 +21,7 @@ mod in_time;
 mod issue;
 mod post;
 mod rate;
+mod refusals;
 pub mod schedule;
 mod seats;
 mod stream;

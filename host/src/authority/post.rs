@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::issue::{KeyState, state};
+use super::refusals::Refusals;
 use super::{Authority, Error};
 use crate::config::{Config, Deliver};
 use crate::outbox::{Failure, KeyMail, KeyMails, Tour};
@@ -26,9 +27,6 @@ use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post};
 
 /// Tries after which it is said that keys are held back: a replica may well lag for the first ones.
 const TELLING_TRIES: u32 = 3;
-/// Refusals for good in a row after which a key is given up, an hour and a half: a slip in the MTA's settings ("Relay access
-/// denied") refuses every key alike, and is mended by then.
-const REFUSALS: u32 = 10;
 
 /// Asks the servers of a domain whether they know a key.
 #[async_trait]
@@ -300,16 +298,15 @@ impl Poster {
         Ok(self.authority.keys.postpone_post(post, &why).await?)
     }
 
-    /// Counts refusals for good in the note; the last of [`REFUSALS`] in a row gives up.
+    /// Counts refusals for good in the note; the last of [`Refusals`] in a row gives up.
     async fn refused(&self, post: &Post, text: &str, posted: &mut Posted) -> Result<(), Error> {
         let rows = self.authority.keys.posts_of(&post.address).await?;
         let note = rows.into_iter().find(|row| row.generation == post.generation).and_then(|row| row.note);
-        let before =
-            note.as_deref().and_then(|note| note.strip_prefix("refused, ")?.split_once(" of ")?.0.parse().ok());
-        let count = before.unwrap_or(0_u32).saturating_add(1);
-        match count >= REFUSALS {
-            true => self.give_up(post, text, posted).await,
-            false => self.postpone(post, &format!("refused, {count} of {REFUSALS} times: {text}"), posted).await,
+        let refusals = Refusals::after(note.as_deref(), text);
+        if refusals.are_enough() {
+            self.give_up(post, text, posted).await
+        } else {
+            self.postpone(post, &refusals.to_string(), posted).await
         }
     }
 

@@ -1,8 +1,10 @@
 //! What is found out about a message.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Direction, KeyStatus, Learned, Limited, NewKey, Postponed, Stamp, Why};
+use super::{Answerer, Direction, KeyStatus, Learned, Limited, NewKey, Postponed, Stamp, Why};
 use crate::proto::address::Address;
 use crate::proto::record::Claim;
 
@@ -90,8 +92,9 @@ pub struct Found {
     pub sender: Option<Address>,
     /// What the sender's domain claims; absent where it publishes no AS.
     pub claim: Option<Claim>,
-    /// The AS that said so, as host:port; where it did so over TLS, ` over TLS` follows.
-    pub authority: Option<String>,
+    /// The AS that said so.
+    #[serde(serialize_with = "as_text")]
+    pub authority: Option<Answerer>,
     /// Whether the answer came from our cache.
     pub cached: bool,
     /// What servers that we trust found out by SPF, DKIM and DMARC; absent where none of them said anything.
@@ -225,9 +228,9 @@ pub struct MailAuth {
     pub dmarc: AuthResult,
 }
 
-fn as_text<S: Serializer>(address: &Option<Address>, serializer: S) -> Result<S::Ok, S::Error> {
-    match address {
-        Some(address) => serializer.collect_str(address),
+fn as_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::{Answerer, Why};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
@@ -52,8 +52,8 @@ pub struct Proven {
     pub key: AuthKey,
     /// When it ends, as the AS said.
     pub ends: SystemTime,
-    /// The AS that said so, as host:port.
-    pub authority: Option<String>,
+    /// The AS that said so.
+    pub authority: Option<Answerer>,
     /// What became of it; absent until it is in the keyring.
     pub learned: Option<Learned>,
 }

@@ -302,7 +302,7 @@ fn told(found: &Found, sender: Option<String>) -> ToldFound {
         why: found.why,
         sender,
         claim: found.claim,
-        authority: found.authority.clone(),
+        authority: found.authority.as_ref().map(ToString::to_string),
         cached: found.cached,
         mail_auth: found.mail_auth,
         new_key: found.new_key.as_ref().map(|new_key| match new_key {
@@ -310,7 +310,7 @@ fn told(found: &Found, sender: Option<String>) -> ToldFound {
                 address: proven.address.to_string(),
                 fingerprint: proven.key.verify_key().fingerprint(),
                 ends: stamp(proven.ends),
-                authority: proven.authority.clone(),
+                authority: proven.authority.as_ref().map(ToString::to_string),
                 learned: proven.learned,
             },
             NewKey::Refused(why) => ToldNewKey::Refused(*why),

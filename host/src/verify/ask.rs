@@ -13,7 +13,7 @@ use super::locate::Endpoint;
 use super::peers::{Over, Passage, Peer, Peers};
 use super::schedule::{END, FAIR};
 use super::stream::Streams;
-use crate::case::{Limited, Why};
+use crate::case::{Answerer, Limited, Why};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -73,13 +73,10 @@ impl Verdict {
         Verdict { said: Said::Limited(Limited::Here), endpoint: None, over: Over::Udp }
     }
 
-    /// Who said so, as it is told: `as.example.com:4410`, and ` over TLS` where that is so.
-    pub(super) fn authority(&self) -> Option<String> {
-        let authority = &self.endpoint.as_ref()?.authority;
-        Some(match self.over {
-            Over::Udp => authority.clone(),
-            Over::Tls => format!("{authority} over TLS"),
-        })
+    /// Who said so.
+    pub(super) fn answerer(&self) -> Option<Answerer> {
+        let authority = self.endpoint.as_ref()?.authority.clone();
+        Some(Answerer { authority, over_tls: self.over == Over::Tls })
     }
 
     fn decides(&self) -> bool {

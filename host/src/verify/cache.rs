@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::ask::{Said, Verdict};
-use crate::case::Limited;
+use crate::case::{Answerer, Limited};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::key::VerifyKey;
@@ -30,7 +30,7 @@ pub(super) type Mark = [u8; 32];
 #[derive(Clone)]
 struct Valid {
     key: VerifyKey,
-    authority: String,
+    answerer: Option<Answerer>,
     until: Instant,
 }
 
@@ -61,19 +61,19 @@ impl Memory {
     }
 
     /// What is remembered of this address and key.
-    pub(super) fn recall(&self, address: &Address, key: &VerifyKey, now: Instant) -> Option<(Said, String)> {
+    pub(super) fn recall(&self, address: &Address, key: &VerifyKey, now: Instant) -> Option<(Said, Option<Answerer>)> {
         if let Some(known) = self.valid.get(address)
             && now < known.until
             && known.key == *key
         {
-            return Some((Said::Valid { valid_for: None }, known.authority));
+            return Some((Said::Valid { valid_for: None }, known.answerer));
         }
         let mark = self.mark(address, key);
         let other = [&self.invalid, &self.unverified].into_iter().find_map(|cache| {
             let other = cache.get(&mark)?;
             (now < other.until).then_some(other)
         })?;
-        Some((other.verdict.said, other.verdict.authority().unwrap_or_default()))
+        Some((other.verdict.said, other.verdict.answerer()))
     }
 
     /// Which endpoint said INVALIDKEY, so that another may be asked.
@@ -90,9 +90,9 @@ impl Memory {
         let other = |lifetime| Other { verdict: verdict.clone(), until: now + lifetime };
         match verdict.said {
             Said::Valid { valid_for } => {
-                let authority = verdict.authority().unwrap_or_default();
+                let answerer = verdict.answerer();
                 let until = now + self.lifetime(valid_for);
-                self.valid.insert(address.clone(), Valid { key: key.clone(), authority, until });
+                self.valid.insert(address.clone(), Valid { key: key.clone(), answerer, until });
                 self.invalid.remove(&mark);
             }
             Said::Invalid(_) => {
@@ -206,7 +206,7 @@ mod tests {
         assert_ne!(one.mark(&alice(), &key(1)), other.mark(&alice(), &key(1)), "the salt differs from start to start");
         assert_ne!(one.mark(&alice(), &key(1)), one.mark(&alice(), &key(2)));
         // `Valid::key` has the type whose comparison takes constant time and which never prints.
-        let kept = Valid { key: key(1), authority: String::new(), until: Instant::now() };
+        let kept = Valid { key: key(1), answerer: None, until: Instant::now() };
         assert_eq!(format!("{:?}", kept.key), "VerifyKey(…)");
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::case::{Found, KeyStatus, Limited, Mail, Postponed, Why};
+use crate::case::{Answerer, Found, KeyStatus, Limited, Mail, Postponed, Why};
 use crate::config::{self, Limits};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
@@ -232,15 +232,11 @@ impl Verifier {
         let Some(key) = key else { return Ok(unknown(KeyStatus::Missing, None, sender, &published)) };
         let now = Instant::now();
         let sponsor = self.works.proven.sponsor(bringer, &sender, now);
-        if let Some((said, authority)) = self.works.memory.recall(&sender, &key.verify_key(), now) {
+        if let Some((said, answerer)) = self.works.memory.recall(&sender, &key.verify_key(), now) {
             if matches!(said, Said::Valid { .. }) {
                 self.works.proven.remember(&[sponsor], now);
             }
-            let cached = |found: Found| Found {
-                authority: Some(authority).filter(|name| !name.is_empty()),
-                cached: true,
-                ..found
-            };
+            let cached = |found: Found| Found { authority: answerer, cached: true, ..found };
             return told(sender, &published, Verdict { said, endpoint: None, over: Over::Udp }).map(cached);
         }
         let verdict = self.ask(&sender, key, sponsor, &published, deadline).await;
@@ -329,17 +325,17 @@ impl Works {
     }
 
     /// The same question to somebody other than who denied it first, where there is one; else over TLS, where it is offered.
-    async fn ask_another(self: Arc<Works>, job: Job, authority: Option<String>, sponsors: Arc<Sponsors>) -> Verdict {
+    async fn ask_another(self: Arc<Works>, job: Job, denier: Option<Answerer>, sponsors: Arc<Sponsors>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let mut endpoints = match self.endpoints(&published, deadline).await {
             Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
             Ok(endpoints) => endpoints.usable,
             Err(why) => return Verdict::unverified(why),
         };
-        let denier = self.memory.who_denied(&address, &key.verify_key());
-        let denied = |endpoint: &Endpoint| match denier {
-            Some(denier) => endpoint.address == denier,
-            None => authority.as_ref().and_then(|said| said.split(' ').next()) == Some(&endpoint.authority),
+        let remembered = self.memory.who_denied(&address, &key.verify_key());
+        let denied = |endpoint: &Endpoint| match remembered {
+            Some(address) => endpoint.address == address,
+            None => denier.as_ref().is_some_and(|denier| denier.authority == endpoint.authority),
         };
         let another = endpoints.iter().any(|endpoint| !denied(endpoint));
         if another {
@@ -404,7 +400,7 @@ fn told(sender: Address, published: &Published, verdict: Verdict) -> Result<Foun
         Said::Unverified(why) => (KeyStatus::Unverified, Some(why), None),
         Said::Limited(by) => (KeyStatus::Unverified, None, Some(by)),
     };
-    let found = Found { authority: verdict.authority(), ..unknown(status, why, sender, published) };
+    let found = Found { authority: verdict.answerer(), ..unknown(status, why, sender, published) };
     match limited {
         Some(limited) => Err(Box::new(Later { found: Found { limited: Some(limited), ..found }, limited })),
         None => Ok(found),

@@ -4,9 +4,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 use addrauth::case::Wish;
 use addrauth::case::{
-    AuthResult, Case, Client, Decision, Disposition, Envelope, Finding, Found, Head, KeyStatus, Learned, Mail,
-    MailAuth, NewKey, NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp, Submitted,
-    Unreported, Why,
+    Answerer, AuthResult, Case, Client, Decision, Disposition, Envelope, Finding, Found, Head, KeyStatus, Learned,
+    Mail, MailAuth, NewKey, NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp,
+    Submitted, Unreported, Why,
 };
 use addrauth::config::Policy;
 use addrauth::proto::address::Address;
@@ -45,7 +45,7 @@ fn mail(to: &[&str]) -> Mail {
 fn found(status: KeyStatus, why: Option<Why>) -> Found {
     Found {
         claim: Some(Claim::All),
-        authority: Some("as.bank.example:4410".into()),
+        authority: Some(Answerer::over_udp("as.bank.example:4410")),
         ..Found::bare(status, why, address("alice@bank.example"))
     }
 }
@@ -368,7 +368,7 @@ fn a_mail_that_brought_a_new_key_is_explained() {
         address: address("bob@home.example").unwrap(),
         key,
         ends: UNIX_EPOCH + Duration::from_secs(1_764_000_000),
-        authority: Some("as.home.example:4410".into()),
+        authority: Some(Answerer::over_udp("as.home.example:4410")),
         learned: Some(Learned::Newest),
     };
     let found = Found {
