@@ -7,10 +7,10 @@ use crate::case::{
     Refusal, Reply, ReversePath, Submitted, Unreported, Verdict,
 };
 use crate::proto::address::Address;
-use crate::proto::header::{Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, deletions};
+use crate::proto::header::{
+    Edit, KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, RESULTS_FIELD, SPAM_FIELD, STATUS_FIELD, deletions,
+};
 use crate::proto::key::AuthKey;
-use crate::proto::mark::MARK_FIELD;
-use crate::proto::results::RESULTS_FIELD;
 
 mod outward;
 mod results;
@@ -18,9 +18,6 @@ mod words;
 
 use outward::{both_ways, outward, unasked};
 use words::{defer, later, local_trouble, one_way, text, unclear};
-
-/// What the filters of mail clients and delivery agents know as "this is spam".
-pub const SPAM_FIELD: &str = "X-Spam-Flag";
 
 /// What settling needs of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

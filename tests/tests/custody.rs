@@ -12,8 +12,8 @@ use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
+use addrauth::proto::header::MARK_FIELD;
 use addrauth::proto::key::AuthKey;
-use addrauth::proto::mark::MARK_FIELD;
 use addrauth_lab::mailbox::{Mailbox, Taken};
 use addrauth_tests::ports::Closed;
 

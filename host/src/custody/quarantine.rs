@@ -6,15 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use crate::case::{Body, Case, Decision, Field, Finding, Owed, Recipient};
 use crate::config::{Config, Limits};
-use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, hidden_keys, hides_field, strip_hidden};
-use crate::proto::mark::MARK_FIELD;
+use crate::proto::header::{
+    KEY_FIELDS, MARK_FIELD, RESULTS_FIELD, SPAM_FIELD, STATUS_FIELD, hidden_keys, hides_field, strip_hidden,
+};
 use crate::proto::redact::Redactor;
-use crate::proto::results::{RESULTS_FIELD, is_forged};
-use crate::settle::{SPAM_FIELD, status};
+use crate::proto::results::is_forged;
+use crate::settle::status;
 use crate::store::Kept;
-
-/// The fields whose values are secret.
-const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 
 /// What keeping messages needs of the configuration.
 #[derive(Clone, Debug)]
@@ -99,10 +97,10 @@ struct Clean<'a> {
 impl<'a> Clean<'a> {
     fn of(case: &Case, body: &'a Body) -> Clean<'a> {
         // Where a line of junk ended the header, its keys are in the body, some further down than the door sees.
-        let hidden = hidden_keys(&body.0, &KEYS);
+        let hidden = hidden_keys(&body.0, &KEY_FIELDS);
         let redactor = case.mail.redactor_with(&hidden);
         // The body's beginning may be what a line of junk cut off the header, however long it is.
-        let stripped = strip_hidden(&body.0, &KEYS);
+        let stripped = strip_hidden(&body.0, &KEY_FIELDS);
         let body = match redactor.cut(&stripped) {
             Cow::Borrowed(same) if same.len() == body.0.len() => Cow::Borrowed(body.0.as_slice()),
             clean => Cow::Owned(clean.into_owned()),
@@ -154,7 +152,7 @@ fn message(case: &Case, clean: &Clean<'_>, form: Form, settings: &Settings) -> V
     let hides = |field: &Field| {
         // As at the door: the first line of a folded value may be empty.
         let lines = field.value.strip_prefix(b"\n").unwrap_or(&field.value);
-        field.value.contains(&b'\r') && KEYS.iter().any(|key| hides_field(lines, key))
+        field.value.contains(&b'\r') && KEY_FIELDS.iter().any(|key| hides_field(lines, key))
     };
     for field in case.mail.fields.iter().filter(|field| !forged(field) && !hides(field)) {
         octets.extend_from_slice(field.name.as_bytes());

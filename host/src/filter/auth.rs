@@ -8,7 +8,8 @@
 use crate::case::{AuthResult, Mail, MailAuth};
 use crate::config::Config;
 use crate::proto::address::Address;
-use crate::proto::results::{LeftOut, Outcome, RESULTS_FIELD, Results, authserv_id, same_id};
+use crate::proto::header::RESULTS_FIELD;
+use crate::proto::results::{LeftOut, Outcome, Results, authserv_id, same_id};
 
 /// The best of several signatures is the first of these.
 const DKIM_ORDER: [AuthResult; 6] = [

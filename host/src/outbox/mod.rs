@@ -28,8 +28,8 @@ use self::permit::Reserved;
 use self::send::Server;
 use crate::case::{Case, Found, Mail, Unreported};
 use crate::config::{Config, Limits};
-use crate::proto::header::{self, Bounds};
-use crate::proto::mark::{MARK_FIELD, MarkKey, bound_id};
+use crate::proto::header::{self, Bounds, MARK_FIELD};
+use crate::proto::mark::{MarkKey, bound_id};
 use crate::store::{self, Caps, Draft, Due, Ledger, Withheld, folded};
 
 /// How long the worker waits at most before it looks for what is due: whoever releases a message waits for that.

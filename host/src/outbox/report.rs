@@ -7,8 +7,7 @@ use mail_builder::mime::{BodyPart, MimePart};
 
 use super::compose::{NotOwed, Sender, found, letters, reference, seconds, sender, spelled, when};
 use crate::case::{Case, Field, Mail, Recipient};
-use crate::proto::header::{KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
-use crate::proto::mark::MARK_FIELD;
+use crate::proto::header::{KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
 use crate::store::{Draft, Kind};
 
 /// The longest line that a mail may have, CR included (RFC 5322 §2.1.1).

@@ -13,6 +13,7 @@ use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
 use crate::files;
+use crate::proto::header::KEY_FIELDS;
 
 #[cfg(feature = "shipped")]
 macro_rules! shipped {
@@ -30,8 +31,6 @@ shipped! {
 #[cfg(not(feature = "shipped"))]
 const SHIPPED: &[(&str, &[u8])] = &[];
 
-/// Fields that hold keys: no policy may see them.
-const KEY_FIELDS: [&str; 2] = ["X-Auth-Key", "X-New-Auth-Key"];
 /// Tries of a call while a policy is loaded: a component that never ends costs this often `policy_time`, and no mail waits.
 const LOAD_TRIES: usize = 5;
 

@@ -18,6 +18,17 @@ pub const AGENT_FIELD: &str = "X-Auth-Agent";
 /// The field that tells the result to the delivery agent and the mail client.
 pub const STATUS_FIELD: &str = "X-Auth-Key-Status";
 
+/// The field that carries the mark of our own mail; it is removed before delivery, so that no recipient learns one.
+pub const MARK_FIELD: &str = "X-Addrauth-Mark";
+/// The field that tells other programs what was found out (RFC 8601).
+pub const RESULTS_FIELD: &str = "Authentication-Results";
+/// What the filters of mail clients and delivery agents know as "this is spam".
+pub const SPAM_FIELD: &str = "X-Spam-Flag";
+/// The fields whose values are secret.
+pub const KEY_FIELDS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
+/// The fields by which we tell what we found: a forged one has to be found and deleted wherever it stands.
+pub const TOLD_FIELDS: [&str; 3] = [STATUS_FIELD, MARK_FIELD, RESULTS_FIELD];
+
 /// One change to a header block, in the milter's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {

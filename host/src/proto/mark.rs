@@ -10,8 +10,6 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::key::hmac;
 
-/// The field that carries the mark; it is removed before delivery, so that no recipient learns one.
-pub const MARK_FIELD: &str = "X-Addrauth-Mark";
 /// How long a mark is good: Postfix keeps mail in its queue for 5 days.
 const GOOD_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// How far ahead of ours the clock that wrote a mark may be.

@@ -6,8 +6,6 @@ use scan::{Read, Scan};
 
 mod scan;
 
-/// The field that tells other programs what was found out.
-pub const RESULTS_FIELD: &str = "Authentication-Results";
 /// Our method's name; it is not registered, hence the `x-` (RFC 8601 §2.7.6).
 pub const METHOD: &str = "x-auth-key";
 /// The longest value that is read, in octets: real ones stay below 4,000.

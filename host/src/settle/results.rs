@@ -4,8 +4,8 @@ use std::iter::repeat_n;
 
 use super::Rules;
 use crate::case::{Field, Found, KeyStatus, Mail};
-use crate::proto::header::{Edit, deletions};
-use crate::proto::results::{LeftOut, METHOD, Outcome, Property, RESULTS_FIELD, Results, is_forged};
+use crate::proto::header::{Edit, RESULTS_FIELD, deletions};
+use crate::proto::results::{LeftOut, METHOD, Outcome, Property, Results, is_forged};
 
 /// Deletes every field that tells of our method, whoever it says wrote it; and with `first_in_chain` every one that bears our
 /// name. What other servers found out by other methods stays.

@@ -2,7 +2,7 @@
 
 use addrauth::case::{Case, Finding};
 use addrauth::proto::address::Address;
-use addrauth::proto::header::{self, Bounds};
+use addrauth::proto::header::{self, Bounds, KEY_FIELD, SPAM_FIELD, STATUS_FIELD as STATUS};
 
 use super::act::{Act, Ending, Expected};
 use super::scene::{Error, Scene};
@@ -16,13 +16,12 @@ struct Header<'a> {
 }
 
 const ALICE: &str = "Alice <alice@sender.example>";
-const STATUS: &str = "X-Auth-Key-Status";
 const ACCEPT: &str = "250 accepted";
 
 /// All cases.
 pub(super) fn all(scene: &Scene) -> Result<Vec<Act>, Error> {
-    let key = format!("X-Auth-Key: {}", scene.key.expose());
-    let forged = format!("X-Auth-Key: {}", scene.stranger.expose());
+    let key = format!("{KEY_FIELD}: {}", scene.key.expose());
+    let forged = format!("{KEY_FIELD}: {}", scene.stranger.expose());
     let mut acts =
         vec![act("valid key", "mark", header(ALICE, &[&key]), expect("valid", "accept", ACCEPT, Some(&[STATUS])))];
     acts.extend(scenarios(&forged));
@@ -56,19 +55,19 @@ pub(super) fn all(scene: &Scene) -> Result<Vec<Act>, Error> {
             "keys that differ",
             "mark",
             header(ALICE, &[&key, &forged]),
-            expect("unusable (several-keys)", "mark", ACCEPT, Some(&[STATUS, "X-Spam-Flag"])),
+            expect("unusable (several-keys)", "mark", ACCEPT, Some(&[STATUS, SPAM_FIELD])),
         ),
         act(
             "two From fields",
             "mark",
             header(ALICE, &[&key, "From: mallory@sender.example"]),
-            expect("unusable (several-from)", "mark", ACCEPT, Some(&[STATUS, "X-Spam-Flag"])),
+            expect("unusable (several-from)", "mark", ACCEPT, Some(&[STATUS, SPAM_FIELD])),
         ),
         act(
             "two mailboxes in From",
             "mark",
             header("alice@sender.example, mallory@sender.example", &[&key]),
-            expect("unusable (several-from)", "mark", ACCEPT, Some(&[STATUS, "X-Spam-Flag"])),
+            expect("unusable (several-from)", "mark", ACCEPT, Some(&[STATUS, SPAM_FIELD])),
         ),
     ]);
     Ok(acts)
@@ -81,7 +80,7 @@ fn scenarios(forged: &str) -> Vec<Act> {
     let refused = "550 5.7.1";
     let table = [
         ("accept", "bob", expect(invalid, "accept", ACCEPT, Some(&[STATUS]))),
-        ("mark", "bob", expect(invalid, "mark", ACCEPT, Some(&[STATUS, "X-Spam-Flag"]))),
+        ("mark", "bob", expect(invalid, "mark", ACCEPT, Some(&[STATUS, SPAM_FIELD]))),
         ("reject-silently", "bob", expect(invalid, "reject-silently", silent, None)),
         ("reject-notify-sender", "bob", expect(invalid, "reject-notify-sender", refused, None)),
         ("reject-notify-recipient", "bob", noticed(expect(invalid, "reject-notify-recipient", silent, None))),
@@ -126,7 +125,7 @@ pub(super) fn own(scene: &Scene, message: Vec<u8>) -> Result<Vec<Act>, Error> {
             name: "the same with alice's key".into(),
             invalid: "mark",
             envelope: envelope(),
-            message: header::inject(&message, 0, "X-Auth-Key", format!(" {}", scene.key.expose()).as_bytes())?,
+            message: header::inject(&message, 0, KEY_FIELD, format!(" {}", scene.key.expose()).as_bytes())?,
             expected: None,
         });
     }
@@ -160,7 +159,7 @@ impl Act {
 
     /// The message as it should be delivered: every key and status field gone, ours on top, every other octet as sent.
     fn delivered(&self, added: &[&str], ending: &Ending, bounds: Bounds) -> Result<Vec<u8>, Error> {
-        let mut message = header::strip(&self.message, &["X-Auth-Key", STATUS], bounds)?;
+        let mut message = header::strip(&self.message, &[KEY_FIELD, STATUS], bounds)?;
         for name in added.iter().rev() {
             let value = match *name {
                 STATUS => match &ending.case.finding {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Unread, exit, open, shown, story};
 use addrauth::case::{Decision, Disposition, KeyStatus, Owed, Story, ToldFinding, ToldVerdict, stamp};
-use addrauth::settle::SPAM_FIELD;
+use addrauth::proto::header::SPAM_FIELD;
 use addrauth::store::{JournalRow, Search};
 
 /// Domains that are counted singly, of each result. Anybody can invent more of them in From: those that come later, of older

@@ -5,8 +5,8 @@ use addrauth::case::{
     By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Story, ToldFinding, ToldFound, ToldStamp,
     ToldVerdict, Why, unreported_in,
 };
+use addrauth::proto::header::SPAM_FIELD;
 use addrauth::proto::record::Claim;
-use addrauth::settle::SPAM_FIELD;
 
 /// What was found, in a sentence or two.
 pub(super) fn meaning(found: &ToldFound) -> String {

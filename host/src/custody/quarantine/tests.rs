@@ -6,7 +6,7 @@ use crate::case::{
 };
 use crate::case::{Verdict, Why};
 use crate::proto::address::Address;
-use crate::proto::header::{Bounds, inject, scan, strip};
+use crate::proto::header::{Bounds, KEY_FIELD, inject, scan, strip};
 use crate::proto::key::AuthKey;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";

@@ -12,16 +12,9 @@ use crate::case::{Client, Envelope, Field, Head, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::proto::address::Address;
 use crate::proto::header::{
-    Bounds, KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, Span, hidden_keys, hides_field, hides_key, key_value, scan,
+    Bounds, KEY_FIELD, KEY_FIELDS, Span, TOLD_FIELDS, hidden_keys, hides_field, hides_key, key_value, scan,
 };
 use crate::proto::key::AuthKey;
-use crate::proto::mark::MARK_FIELD;
-use crate::proto::results::RESULTS_FIELD;
-
-/// Fields by which we tell what we found: a forged one has to be found and deleted wherever it stands.
-const OURS: [&str; 3] = [STATUS_FIELD, MARK_FIELD, RESULTS_FIELD];
-/// The fields whose values are secret.
-const KEYS: [&str; 2] = [KEY_FIELD, NEW_KEY_FIELD];
 
 /// Fields by which a header that comes again as the body is known: no message begins with three of its own fields by chance.
 const OPENING: usize = 3;
@@ -181,8 +174,8 @@ impl Message {
         self.head.malformed |= over;
         self.head.truncated |= over;
         let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
-        let ours = OURS.iter().find(|known| is(known));
-        let is_key = KEYS.iter().any(&is);
+        let ours = TOLD_FIELDS.iter().find(|known| is(known));
+        let is_key = KEY_FIELDS.iter().any(&is);
         if is_key || ours.is_some() {
             if self.doomed >= limits.key_fields {
                 return Err(Error::KeyFields(limits.key_fields));
@@ -219,11 +212,11 @@ impl Message {
         // A bare CR is a line's end to some readers; the first line of a folded value may be empty. An LF that folds nothing
         // comes from no MTA that cuts a header into fields.
         let lines = value.strip_prefix(b"\n").unwrap_or(value);
-        self.head.malformed |= value.contains(&b'\r') && KEYS.iter().any(|name| hides_field(lines, name));
+        self.head.malformed |= value.contains(&b'\r') && KEY_FIELDS.iter().any(|name| hides_field(lines, name));
         self.head.malformed |=
             value.split(|octet| *octet == b'\n').skip(1).any(|l| !matches!(l.first(), Some(b' ' | b'\t')));
         if value.contains(&b'\r') && self.head.hidden.len() <= limits.key_fields {
-            self.head.hidden.extend(hidden_keys(lines, &KEYS));
+            self.head.hidden.extend(hidden_keys(lines, &KEY_FIELDS));
         }
         let mut stored = Vec::with_capacity(value.len() + 1);
         if !spaced && !matches!(value.first(), None | Some(b' ' | b'\t' | b'\n')) {
@@ -251,9 +244,9 @@ impl Message {
     /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
     /// message malformed: no milter command can remove it.
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
-        let hidden = KEYS.iter().any(|name| hides_key(body_start, name));
+        let hidden = KEY_FIELDS.iter().any(|name| hides_key(body_start, name));
         self.head.malformed |= hidden;
-        self.head.hidden.extend(hidden_keys(body_start, &KEYS));
+        self.head.hidden.extend(hidden_keys(body_start, &KEY_FIELDS));
         self.stage = Stage::Body;
         let recipients = take(&mut self.envelope.recipients);
         Mail::new(Envelope { recipients, ..self.envelope.clone() }, take(&mut self.head))

@@ -9,9 +9,13 @@ use super::{Setup, Tables};
 use addrauth::case::MarkAs;
 use addrauth::config::{Config, Limits};
 use addrauth::files;
+use addrauth::proto::header::KEY_FIELD;
 
 /// The field that a table may not touch before our milter has seen it.
-const FIELD: &str = "X-Auth-Key: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+fn field() -> String {
+    format!("{KEY_FIELD}: {}", "a".repeat(32))
+}
+
 /// The classes of domains for which Postfix takes mail, and whether it is the last to have it.
 const CLASSES: [(&str, bool); 4] = [
     ("mydestination", true),
@@ -88,7 +92,7 @@ fn folder(setup: &Setup, config: &Config, report: &mut Report) {
 pub(super) async fn header_checks(setup: &Setup, tables: &Tables, report: &mut Report) {
     let about = "Postfix header_checks";
     for table in items(setup.of("header_checks")) {
-        match tables.find(&table, FIELD).await {
+        match tables.find(&table, &field()).await {
             Ok(None) => report.good(about, format!("{table} leaves X-Auth-Key alone")),
             Ok(Some(action)) => report.wrong(
                 about,
