@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::address::Address;
 use crate::proto::header::Edit;
+use crate::proto::text;
 
 mod answerer;
 mod finding;
@@ -281,10 +282,10 @@ impl Case {
     /// The case as one line for the log, queue id first; what came from outside is escaped, and has no key in it.
     pub fn line(&self) -> String {
         let redactor = self.mail.redactor();
-        let mut line = format!("{}:", plain(self.mail.queue_id.as_deref().unwrap_or("-")));
+        let mut line = format!("{}:", text::word(self.mail.queue_id.as_deref().unwrap_or("-")));
         let mut word = |name: &str, value: &str| {
             let value = if name == "to" { value.into() } else { redactor.cut_text(value) };
-            line.push_str(&format!(" {name}={}", plain(&value)));
+            line.push_str(&format!(" {name}={}", text::word(&value)));
         };
         match &self.finding {
             Finding::Passing(direction) => word("direction", direction.word()),
@@ -378,11 +379,4 @@ impl Case {
             more => format!("{},+{more}", named.join(",")),
         }
     }
-}
-
-/// Text as one word of a log line: as it is where it is plain, else quoted and escaped, and cut at 300 characters.
-fn plain(text: &str) -> String {
-    let short: String = text.chars().take(300).collect();
-    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=');
-    if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
 }

@@ -11,6 +11,7 @@ use crate::proto::header::{
     Edit, KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, RESULTS_FIELD, SPAM_FIELD, STATUS_FIELD, deletions,
 };
 use crate::proto::key::AuthKey;
+use crate::proto::text::field_word;
 
 mod outward;
 mod results;
@@ -430,7 +431,7 @@ pub fn status(found: &Found, hostname: &str) -> String {
     let mut value = String::from(found.status.status_word());
     if let Some(sender) = &found.sender {
         value += "; address=";
-        value += &plain(sender);
+        value += &field_word(&sender.to_string());
     }
     value += "; by=";
     value += hostname;
@@ -439,18 +440,6 @@ pub fn status(found: &Found, hostname: &str) -> String {
         value += why.word();
     }
     value
-}
-
-/// An address as one word of ASCII: every octet that could end the word or the field is percent-encoded.
-fn plain(address: &Address) -> String {
-    let mut word = String::new();
-    for octet in address.to_string().bytes() {
-        match octet {
-            b'%' | b';' | b'"' | b'\\' | b'(' | b')' | b',' | 0..=b' ' | 0x7f.. => word += &format!("%{octet:02X}"),
-            _ => word.push(char::from(octet)),
-        }
-    }
-    word
 }
 
 /// The reply to a message that is to come again, since what is owed for it cannot be kept: it edits nothing and owes nothing.

@@ -22,7 +22,7 @@ use crate::outbox::{Failure, KeyMail, KeyMails, Tour};
 use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::{Opener, SealTo};
-use crate::proto::text::is_hidden;
+use crate::proto::text::masked;
 use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post};
 
 /// Tries after which it is said that keys are held back: a replica may well lag for the first ones.
@@ -325,8 +325,7 @@ impl Poster {
 
     /// A reason as it may stand in a list or a log: what others said is in it.
     fn note(&self, why: &str) -> String {
-        let clean = |c: char| if is_hidden(c) { '?' } else { c };
-        why.chars().map(clean).take(self.authority.limits.post_note).collect()
+        masked(why, self.authority.limits.post_note)
     }
 
     /// Says when the keys of a domain begin to be held back, and when they go out again.

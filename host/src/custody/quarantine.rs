@@ -11,6 +11,7 @@ use crate::proto::header::{
 };
 use crate::proto::redact::Redactor;
 use crate::proto::results::is_forged;
+use crate::proto::text::ascii;
 use crate::settle::status;
 use crate::store::Kept;
 
@@ -199,9 +200,7 @@ fn reason(case: &Case, indices: &[usize]) -> String {
 /// A field's value for lists: unfolded, printable ASCII, at most so many characters.
 fn printable(value: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(value);
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    words.join(" ").chars().map(plain).take(most).collect()
+    ascii(&text.split_ascii_whitespace().collect::<Vec<_>>().join(" "), most)
 }
 
 #[cfg(test)]

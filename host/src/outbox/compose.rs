@@ -15,6 +15,7 @@ use crate::case::trail::{Trail, is_automatic};
 use crate::case::{Case, Disposition, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::proto::address::Address;
+use crate::proto::text::ascii;
 use crate::store::{Collected, Draft, Kind};
 
 /// Why somebody gets no mail of ours; the journal says so.
@@ -199,7 +200,7 @@ pub(super) fn spelled(address: &str) -> String {
 
 /// Printable ASCII, at most `most` characters; anything else becomes a question mark.
 fn printable(text: &str, most: usize) -> String {
-    text.chars().map(|c| if c.is_ascii_graphic() && !matches!(c, '<' | '>') { c } else { '?' }).take(most).collect()
+    ascii(text, most).replace([' ', '<', '>'], "?")
 }
 
 /// An address for a reader who knows it: letters of any script, else as [`printable`].

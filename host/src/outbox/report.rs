@@ -8,6 +8,7 @@ use mail_builder::mime::{BodyPart, MimePart};
 use super::compose::{NotOwed, Sender, found, letters, reference, seconds, sender, spelled, when};
 use crate::case::{Case, Field, Mail, Recipient};
 use crate::proto::header::{KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, STATUS_FIELD};
+use crate::proto::text::ascii;
 use crate::store::{Draft, Kind};
 
 /// The longest line that a mail may have, CR included (RFC 5322 §2.1.1).
@@ -101,8 +102,7 @@ fn reason(case: &Case, recipient: usize) -> String {
         Some(decision) if !decision.reason.is_empty() => decision.reason.as_str(),
         _ => word(),
     };
-    let clean = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    format!("Address Authentication: {}", reason.chars().map(clean).take(400).collect::<String>())
+    format!("Address Authentication: {}", ascii(reason, 400))
 }
 
 /// The Message-ID of the message, where it is one that can stand in a field of ours as it is.

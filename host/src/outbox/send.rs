@@ -8,6 +8,7 @@ use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter,
 use tokio::net::TcpStream;
 
 use crate::proto::address::Address;
+use crate::proto::text::ascii;
 
 /// A farewell is a courtesy: the mail is handed over, or not, before it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -206,5 +207,5 @@ fn in_one_line(e: &dyn std::error::Error) -> String {
 
 /// Without line ends: a server's words go to the log and the journal.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect()
+    ascii(text, 200)
 }

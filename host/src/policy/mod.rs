@@ -13,6 +13,7 @@ use crate::case::Wish;
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
 use crate::config::{Limits, OnFault};
 use crate::proto::record::Claim;
+use crate::proto::reply::words as printable;
 
 mod choose;
 mod explain;
@@ -477,16 +478,4 @@ fn notify(decision: &contract::Decision) -> Notify {
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
-}
-
-/// One line of printable ASCII without `%`, at most `room` octets: what every text from a component becomes before it
-/// is logged or reaches an SMTP client. Anything else turns into a space or `?`.
-pub fn printable(text: &str, room: usize) -> String {
-    let safe = text.chars().map(|c| match c {
-        '%' => '?',
-        ' '..='~' => c,
-        '\t' | '\r' | '\n' => ' ',
-        _ => '?',
-    });
-    safe.take(room).collect::<String>().trim().to_owned()
 }

@@ -9,6 +9,7 @@ pub mod mark;
 pub mod network;
 pub mod record;
 pub mod redact;
+pub mod reply;
 pub mod results;
 #[cfg(feature = "sqlite")]
 pub mod seal;

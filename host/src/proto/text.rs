@@ -36,6 +36,35 @@ pub fn shown_lines(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
+/// One line in which `?` stands for all that is hidden, at most `most` characters: for lists that are kept.
+pub fn masked(text: &str, most: usize) -> String {
+    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).take(most).collect()
+}
+
+/// One line of printable ASCII, at most `most` characters; `?` stands for anything else.
+pub fn ascii(text: &str, most: usize) -> String {
+    text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(most).collect()
+}
+
+/// One word of a log line: as it is where it is plain, else quoted and escaped, and cut at 300 characters.
+pub fn word(text: &str) -> String {
+    let short: String = text.chars().take(300).collect();
+    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=');
+    if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
+}
+
+/// One word of a header field's value: every octet that could end the word or the field is percent-encoded.
+pub fn field_word(text: &str) -> String {
+    let mut word = String::new();
+    for octet in text.bytes() {
+        match octet {
+            b'%' | b';' | b'"' | b'\\' | b'(' | b')' | b',' | 0..=b' ' | 0x7f.. => word += &format!("%{octet:02X}"),
+            _ => word.push(char::from(octet)),
+        }
+    }
+    word
+}
+
 fn escaped(text: &str, stays: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -78,6 +107,19 @@ mod tests {
         }
         assert_eq!(shown("a\u{9b}2J\tb\nc\u{202e}\u{e0041}"), "a\\u009b2J\\u0009b\\u000ac\\u202e\\udb40\\udc41");
         assert_eq!(shown_lines("a\r\n\n\tb"), "a\\u000d\n\n\tb");
+    }
+
+    #[test]
+    fn each_form_holds_what_its_place_may_hold_and_no_more() {
+        let text = "a\r\nb\u{e9}%\u{202e}=\"c\" d;\0";
+        assert_eq!(masked(text, 99), "a??b\u{e9}%?=\"c\" d;?");
+        assert_eq!(ascii(text, 99), "a??b?%?=\"c\" d;?");
+        assert_eq!((masked(text, 2), ascii(text, 2)), ("a?".into(), "a?".into()));
+        assert_eq!(word("bob@home.example"), "bob@home.example");
+        assert_eq!(word("a b\n"), "\"a b\\n\"");
+        assert_eq!((word(""), word("a=b")), ("\"\"".into(), "\"a=b\"".into()));
+        assert_eq!(word(&"x".repeat(1_000)).len(), 300);
+        assert_eq!(field_word("\"a b\"@x.example; \u{e9},\r\n"), "%22a%20b%22@x.example%3B%20%C3%A9%2C%0D%0A");
     }
 
     proptest! {

@@ -188,7 +188,7 @@ fn print(outcomes: &[Outcome]) {
             println!(
                 "  expected: {}\n  actual:   {}",
                 outcome.expected,
-                addrauth::policy::printable(&outcome.actual, 500)
+                addrauth::proto::reply::words(&outcome.actual, 500)
             );
         }
     }

@@ -11,15 +11,13 @@ use super::frame::{answer, put};
 use super::terms::Terms;
 use crate::case::{Recipient, Refusal, Reply, Verdict};
 use crate::proto::header::{Edit, KEY_FIELD};
+use crate::proto::reply::{self, Class};
 
 /// What a recipient gets who cannot be in one message with the first (RFC 3463 §3.6: too many recipients).
 const ONE_AT_A_TIME: &[u8] = b"452 4.5.3 One recipient at a time here, please send to this one again\0";
 /// What a recipient gets beyond those that one message may have: his sender brings the rest in another (RFC 5321
 /// §4.5.3.1.10).
 const NO_MORE: &[u8] = b"452 4.5.3 Too many recipients in one message, please send to this one again\0";
-/// The longest reply text: an SMTP line is 512 octets (RFC 5321 §4.5.3.1.5), code, status and CRLF among them.
-const TEXT: usize = 480;
-
 /// The frames of one reply to a message with these recipients; each of at most `limit` octets. Fails where they need what the
 /// MTA did not offer.
 pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<Wiped, Error> {
@@ -36,12 +34,12 @@ pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> R
             }
             edits(&reply.edits, terms, &mut out, limit)?;
             recipients(reply, to, terms, &mut out, limit)?;
-            put(&mut out, answer::QUARANTINE, &[line(reason).as_bytes(), b"\0"], limit)?;
+            put(&mut out, answer::QUARANTINE, &[reply::text(reason).as_bytes(), b"\0"], limit)?;
             put(&mut out, answer::ACCEPT, &[], limit)?;
         }
         Verdict::Discard => put(&mut out, answer::DISCARD, &[], limit)?,
-        Verdict::Reject(refusal) => refuse(refusal, 5, &mut out, limit)?,
-        Verdict::Defer(refusal) => refuse(refusal, 4, &mut out, limit)?,
+        Verdict::Reject(refusal) => refuse(refusal, Class::Permanent, &mut out, limit)?,
+        Verdict::Defer(refusal) => refuse(refusal, Class::Transient, &mut out, limit)?,
     }
     Ok(out)
 }
@@ -170,24 +168,9 @@ fn recipients(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut
     Ok(())
 }
 
-/// Code and class are of the verdict's kind whatever `refusal` says. 421 would end the SMTP session and all that waits in it.
-fn refuse(refusal: &Refusal, class: u16, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
-    let fitting = refusal.code / 100 == class && refusal.code != 421 && is_status(refusal.status, class);
-    let (code, status) = match class {
-        _ if fitting => (refusal.code, refusal.status),
-        5 => (550, "5.7.1"),
-        _ => (451, "4.3.0"),
-    };
-    put(out, answer::REPLY, &[format!("{code} {status} {}", line(&refusal.text)).as_bytes(), b"\0"], limit)
-}
-
-/// One line of printable ASCII without `%`.
-///
-/// An MTA passes a reply's text on: Postfix 3.7.11 handed a CRLF in it to the SMTP client, and what followed was a reply line
-/// of its own (measured). `%` is an escape in this protocol: `%%` becomes `%`, and a single one vanishes (measured).
-fn line(text: &str) -> String {
-    let plain = |c: char| if matches!(c, ' '..='~') && c != '%' { c } else { '?' };
-    text.chars().take(TEXT).map(plain).collect()
+fn refuse(refusal: &Refusal, class: Class, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
+    let line = reply::line(class, refusal.code, refusal.status, &refusal.text);
+    put(out, answer::REPLY, &[line.as_bytes(), b"\0"], limit)
 }
 
 /// A field name: octets 33 to 126 without colon (RFC 5322 §2.2).
@@ -199,13 +182,6 @@ fn is_name(name: &str) -> bool {
 fn is_value(value: &[u8]) -> bool {
     let folded = value.split(|octet| *octet == b'\n').skip(1).all(|line| matches!(line.first(), Some(b' ' | b'\t')));
     folded && !value.iter().any(|octet| matches!(octet, 0 | b'\r'))
-}
-
-/// An enhanced status code of this class (RFC 3463 §2).
-fn is_status(status: &str, class: u16) -> bool {
-    let parts: Vec<&str> = status.split('.').collect();
-    let number = |part: &&str| (1..=3).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_digit());
-    parts.len() == 3 && parts.iter().all(number) && parts.first() == Some(&class.to_string().as_str())
 }
 
 #[cfg(test)]
