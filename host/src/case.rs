@@ -12,6 +12,7 @@ mod keys;
 mod mail;
 mod recipient;
 mod result;
+mod silence;
 pub mod trail;
 mod unreported;
 mod wish;
@@ -23,6 +24,7 @@ pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Prov
 pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
 pub use result::{Direction, KeyStatus, Why};
+pub use silence::{is_silent_drop, restrained};
 pub use unreported::{Unreported, unreported_in};
 pub use wish::Wish;
 pub use written::{

@@ -7,7 +7,7 @@ use super::{auth, rules, trust};
 use crate::case::Wish;
 use crate::case::{
     Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
-    Recipient, ReversePath, Unreported, Why,
+    Recipient, Unreported, Why,
 };
 use crate::config::{Config, Limits, Mixed};
 use crate::custody::Custody;
@@ -284,10 +284,7 @@ impl Filter {
 
     /// Whether a message would be dropped without a word to its sender: then the AS is asked once more.
     fn would_vanish(&self, mail: &Mail, decisions: &[Decision]) -> bool {
-        // Where there is nobody to tell, a wish to tell the sender comes to the same.
-        let nobody = mail.reverse_path == ReversePath::Null;
-        let drops = |d: &Decision| d.disposition == Disposition::Reject && (!d.notify.sender || nobody);
-        !self.rules.observe && decisions.iter().any(drops)
+        !self.rules.observe && decisions.iter().any(|decision| decision.hides_from_sender(&mail.reverse_path))
     }
 
     /// Whether a recipient's mail ends here, as far as anybody can say.

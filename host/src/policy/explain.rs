@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::shelf::Shelved;
-use super::{Origin, Policies, disposition, is_silent_drop, notify};
+use super::{Origin, Policies, disposition, notify};
 use crate::case::Wish;
-use crate::case::{By, Disposition, KeyStatus, MarkAs, Notify, Recipient, Why};
+use crate::case::{By, Disposition, KeyStatus, MarkAs, Notify, Recipient, Why, restrained};
 
 /// What treats a recipient's mail of one result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,12 +94,14 @@ impl Policies {
 }
 
 fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> Word {
-    let proven = status == KeyStatus::Invalid && why == Some(Why::Wrong);
-    let effect = policy.tabled(status).map(|decided| {
-        let (disposition, mut notify) = (disposition(decided), notify(decided));
-        notify.sender |= is_silent_drop(disposition, notify) && !proven;
-        Effect { disposition, notify }
-    });
+    let effect = effect(policy, status, why);
     let (origin, digest) = (policy.origin.clone(), policy.digest.clone());
     Word { by, policy: policy.id.clone(), origin, digest, effect }
+}
+
+/// What a policy does with every message of a result; absent where that depends on the message.
+fn effect(policy: &Shelved, status: KeyStatus, why: Option<Why>) -> Option<Effect> {
+    let decided = policy.tabled(status)?;
+    let (disposition, notify) = (disposition(decided), notify(decided));
+    Some(Effect { disposition, notify: restrained(status, why, disposition, notify) })
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::case::Wish;
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
+use crate::case::{is_silent_drop, restrained};
 use crate::config::{Limits, OnFault};
 use crate::proto::record::Claim;
 use crate::proto::reply::words as printable;
@@ -361,12 +362,10 @@ impl Policies {
         decided: &contract::Decision,
         recipients: Vec<usize>,
     ) -> Decision {
-        let (disposition, mut notify) = (disposition(decided), notify(decided));
-        let proven = found.status == KeyStatus::Invalid && found.why == Some(Why::Wrong);
-        let clamped = (is_silent_drop(disposition, notify) && !proven).then(|| {
-            notify.sender = true;
-            "wanted to drop it silently, which is for wrong keys alone".to_owned()
-        });
+        let (disposition, wished) = (disposition(decided), notify(decided));
+        let notify = restrained(found.status, found.why, disposition, wished);
+        let clamped =
+            (notify != wished).then(|| "wanted to drop it silently, which is for wrong keys alone".to_owned());
         Decision {
             disposition,
             notify,
@@ -455,10 +454,6 @@ fn failed(policy: &Shelved, facts: &Facts, fault: Fault, recipients: Vec<usize>)
 /// Whether a component's decision is to drop the message and tell nobody.
 fn drops_silently(decision: &contract::Decision) -> bool {
     is_silent_drop(disposition(decision), notify(decision))
-}
-
-fn is_silent_drop(disposition: Disposition, notify: Notify) -> bool {
-    disposition == Disposition::Reject && notify == Notify::default()
 }
 
 fn disposition(decision: &contract::Decision) -> Disposition {
