@@ -1,27 +1,31 @@
 //! The configuration as plain data: TOML in, every default visible, an unknown key an error. It opens nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::case::MarkAs;
 use crate::files;
 use crate::proto::address::{Address, folded};
 
+mod authority;
 mod keyring;
 mod limits;
+mod milter;
 mod policy;
+mod verify;
 mod warnings;
 
+pub use authority::Authority;
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
+pub use milter::{Listen, Milter};
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
+pub use verify::{FixedAs, Verify};
+pub use warnings::{Concern, Warning};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
@@ -121,99 +125,6 @@ impl Default for StateDir {
     }
 }
 
-/// `[milter]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Milter {
-    /// Where to listen, in Postfix's spelling: `inet:127.0.0.1:8891`, `unix:/var/spool/postfix/addrauth/milter`.
-    pub listen: Vec<Listen>,
-    /// The group of a unix socket; empty: the process's own. Its mode is always 0660.
-    pub group: String,
-}
-
-impl Default for Milter {
-    fn default() -> Milter {
-        Milter { listen: vec![Listen::Inet(SocketAddr::from(([127, 0, 0, 1], 8891)))], group: String::new() }
-    }
-}
-
-/// A place to listen for milter connections, in Postfix's spelling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// `inet:ADDRESS:PORT`
-    Inet(SocketAddr),
-    /// `unix:/PATH`
-    Unix(PathBuf),
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Listen, String> {
-        let wrong = || format!("`{text}` is no place to listen: write inet:127.0.0.1:8891 or unix:/path/of/socket");
-        match text.split_once(':') {
-            Some(("inet", rest)) => rest.parse().map(Listen::Inet).map_err(|_| wrong()),
-            Some(("unix", rest)) if rest.starts_with('/') => Ok(Listen::Unix(rest.into())),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Listen::Inet(address) => write!(f, "inet:{address}"),
-            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Listen, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl Serialize for Listen {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// `[verify]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Verify {
-    /// DNS servers as ADDRESS:PORT; none: those of /etc/resolv.conf.
-    pub dns: Vec<SocketAddr>,
-    /// How long verification may take for one message: at most 20 s.
-    #[serde(with = "span")]
-    pub timeout: Duration,
-    /// Ports below 1024 that an `AS=` record may name.
-    pub low_ports: Vec<u16>,
-    /// Networks whose addresses may be asked although they are internal, as ADDRESS/PREFIX: where an AS of one's own, found
-    /// through DNS, is inside. Everything in them is within reach of whoever publishes an `AS=` record: keep them narrow.
-    #[serde(with = "networks")]
-    pub allow_targets: Vec<IpNet>,
-    /// A PEM file of root certificates that are trusted beside the system's, for servers asked over TLS; empty: none.
-    pub tls_roots: PathBuf,
-    /// Fixed endpoints per domain, asked over UDP alone and exempt from the guard against internal addresses.
-    pub domain: BTreeMap<String, FixedAs>,
-}
-
-impl Default for Verify {
-    fn default() -> Verify {
-        Verify {
-            dns: Vec::new(),
-            timeout: Duration::from_secs(5),
-            low_ports: Vec::new(),
-            allow_targets: Vec::new(),
-            tls_roots: PathBuf::new(),
-            domain: BTreeMap::new(),
-        }
-    }
-}
-
 /// Spans of time as people write them: whole days as days, anything else in humantime's words.
 mod span {
     use super::*;
@@ -248,15 +159,6 @@ mod networks {
         let parse = |text: String| text.parse().map_err(|_| serde::de::Error::custom(wrong(text)));
         Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
     }
-}
-
-/// `[verify.domain."example.com"]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct FixedAs {
-    /// The domain's AS as ADDRESS:PORT.
-    #[serde(rename = "as")]
-    pub endpoint: SocketAddr,
 }
 
 /// `[notices]`
@@ -300,45 +202,6 @@ impl Default for Custody {
             journal_rows: 1_000_000,
             quarantine_kept: Duration::from_secs(30 * 86_400),
             quarantine_mib: 2_048,
-        }
-    }
-}
-
-/// `[authority]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Authority {
-    /// The domains that this AS answers for.
-    pub domains: Vec<String>,
-    /// Where to answer VERIFY, as ADDRESS:PORT: over UDP, and over TLS where `tls` is set.
-    pub listen: Vec<SocketAddr>,
-    /// AGI, the interval between two keys of an address.
-    #[serde(with = "span")]
-    pub agi: Duration,
-    /// AVT, how long an old key stays good beside the new one.
-    #[serde(with = "span")]
-    pub avt: Duration,
-    /// How new keys reach their addresses: "mail", "keyring" or "nobody".
-    pub deliver: Deliver,
-    /// The From address of the mails that bring them; empty: that of notices.
-    pub from: String,
-    /// VERIFY over TLS.
-    pub tls: Tls,
-    /// The file that holds the token with which a submission server of ours may fetch keys over TLS; empty: nobody may.
-    pub fetch_token_file: PathBuf,
-}
-
-impl Default for Authority {
-    fn default() -> Authority {
-        Authority {
-            domains: Vec::new(),
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 4410))],
-            agi: Duration::from_secs(5 * 86_400),
-            avt: Duration::from_secs(7 * 86_400),
-            deliver: Deliver::Mail,
-            from: String::new(),
-            tls: Tls::default(),
-            fetch_token_file: PathBuf::new(),
         }
     }
 }
@@ -397,69 +260,35 @@ impl Config {
         Ok(())
     }
 
-    /// Whether the parts fit together; what needs the component files is checked where they are loaded.
+    /// Whether the parts fit together; what needs the component files is checked where they are loaded. What fits and is
+    /// probably not meant is in [`Config::warnings`].
     fn check(&self) -> Result<(), Error> {
-        let wrong = |text: String| Err(Error::Meaning(text));
-        if self.verify.timeout > Duration::from_secs(20) || self.verify.timeout < Duration::from_millis(100) {
-            return wrong("verify.timeout must be between 100ms and 20s: Postfix waits 30 s for a milter".into());
-        }
+        self.verify.check()?;
+        self.check_trust()?;
+        self.keyring.check(&self.final_domains)?;
+        self.policy.check()?;
+        self.authority.check()
+    }
+
+    fn check_trust(&self) -> Result<(), Error> {
         for (setting, networks) in [("trusted_hops", &self.trusted_hops), ("trusted_relays", &self.trusted_relays)] {
             if let Some(network) = networks.iter().find(|network| network.prefix_len() == 0) {
                 return wrong(format!("{setting}: {network} is everybody, name the networks of your own servers"));
             }
         }
-        for address in self.trusted_submitters.values().flatten() {
-            if Address::parse(address.as_bytes(), true).is_err() {
-                return wrong(format!(
-                    "trusted_submitters: {address:?} is no address, write one such as \"shop@example.com\""
-                ));
-            }
-        }
-        let plays = self.keyring.learn.is_anywhere() || self.keyring.stamp.is_anywhere();
-        if plays && self.final_domains.is_empty() {
-            return wrong(
-                "keyring.learn and keyring.stamp need final_domains: which addresses are ours, and what stays inside and so \
-                 gets no key"
-                    .into(),
-            );
-        }
-        let folder = &self.policy.spam_folder;
-        let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
-        // Another delimiter may stand in a mailbox's own name: mary-jane's folder would be one of mary's.
-        let follows = folder.len() <= 64 && folder.starts_with('+') && folder.chars().all(tag);
-        if !folder.is_empty() && !follows {
+        let strange = |address: &&String| Address::parse(address.as_bytes(), true).is_err();
+        if let Some(address) = self.trusted_submitters.values().flatten().find(strange) {
             return wrong(format!(
-                "policy.spam_folder = {folder:?} cannot follow a local part: write \"+\" and a name, such as \"+Junk\" (the MTA \
-                 needs recipient_delimiter = +)"
+                "trusted_submitters: {address:?} is no address, write one such as \"shop@example.com\""
             ));
-        }
-        let levels = self.policy.domain.values().chain(self.policy.recipient.values()).map(|bindings| bindings.mark);
-        if folder.is_empty() && levels.chain([Some(self.policy.mark)]).any(|mark| mark == Some(MarkAs::Folder)) {
-            return wrong(
-                "mark = \"folder\" needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed".into(),
-            );
-        }
-        let tls = &self.authority.tls;
-        if tls.certificate.as_os_str().is_empty() != tls.key.as_os_str().is_empty() {
-            return wrong(
-                "authority.tls needs both certificate and key, or neither: without them VERIFY is UDP only".into(),
-            );
-        }
-        if self.keyring.fetch_from.is_empty() != self.keyring.fetch_token_file.as_os_str().is_empty() {
-            return wrong(
-                "keyring.fetch_from and keyring.fetch_token_file belong together: where keys are, and what opens the door".into(),
-            );
-        }
-        if !self.authority.fetch_token_file.as_os_str().is_empty() && !tls.is_on() {
-            return wrong(
-                "authority.fetch_token_file needs [authority.tls]: keys are handed out over TLS alone".into(),
-            );
-        }
-        if self.authority.agi.saturating_add(self.authority.avt) < Duration::from_secs(1) {
-            return wrong("authority.agi and authority.avt are both zero: a key would end as it is made".into());
         }
         Ok(())
     }
+}
+
+/// A refusal of parts that do not fit together.
+fn wrong(text: impl Into<String>) -> Result<(), Error> {
+    Err(Error::Meaning(text.into()))
 }
 
 /// The parser's words, and the slip behind them where it is a common one.

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::{Context, exit, fail};
-use addrauth::authority;
 use addrauth::config::{Config, Error};
 use addrauth::files;
+use addrauth::policy::Policies;
 
 mod check;
 mod explain;
@@ -76,47 +76,14 @@ fn refused(context: &Context, error: &str) -> ExitCode {
     exit::no()
 }
 
-/// What is allowed and yet probably not meant.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings: Vec<String> = config.host_name_warning().into_iter().collect();
-    if config.final_domains.is_empty() {
-        warnings.push("final_domains is empty: the filter examines and changes nothing".into());
-    }
-    if config.milter.listen.is_empty() {
-        warnings.push("milter.listen is empty: no mail server can connect".into());
-    }
+/// What is allowed and yet probably not meant, by the components where they are loaded.
+pub(super) fn warnings(config: &Config, policies: Option<&Policies>) -> Vec<String> {
+    let mut warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
     let state = &config.state_dir.0;
     if !config.final_domains.is_empty() && files::is_there(state).is_ok_and(|there| !there) {
         warnings.push(format!("state_dir {} is not there yet: the filter makes it, if it may", state.display()));
     }
-    for (name, id, why) in [
-        ("valid", &config.policy.valid, "the sender's domain vouches for this mail"),
-        ("none", &config.policy.none, "nearly all of today's mail comes from domains without a server"),
-        ("missing", &config.policy.missing, "forwarded and list mail lost its key on the way"),
-    ] {
-        if id.starts_with("reject") || id == "quarantine" {
-            warnings.push(format!("policy.{name} = {id:?}: {why}; is that meant?"));
-        }
-    }
-    if config.observe.0 {
-        warnings.push("observe = true: policies decide, and only the status field tells of it".into());
-    }
-    if !config.authority.domains.is_empty() && config.authority.avt < std::time::Duration::from_secs(5 * 86_400) {
-        warnings.push("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail".into());
-    }
-    warnings.extend(authority::warnings(config));
-    let outside = |domain: &str| !config.final_domains.iter().any(|known| known == domain);
-    for domain in config.policy.domain.keys().filter(|domain| outside(domain)) {
-        warnings
-            .push(format!("policy.domain.{domain:?}: the domain is not in final_domains, so its mail is not examined"));
-    }
-    for recipient in config.policy.recipient.keys() {
-        if recipient.rsplit_once('@').is_some_and(|(_, domain)| outside(domain)) {
-            warnings.push(format!(
-                "policy.recipient.{recipient:?}: the domain is not in final_domains, so its mail is not examined"
-            ));
-        }
-    }
+    warnings.extend(policies.into_iter().flat_map(Policies::warnings));
     warnings
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::issue::{KeyState, state};
 use super::rate::InvalidAnswers;
 use super::{Authority, Error};
-use crate::config::{Config, Deliver, Limits};
+use crate::config::{Config, Limits};
 use crate::proto::fetch::{Reply, Request, is_token};
 use crate::store::{self, KeyRow, Keyring, NewestKey, Opening};
 
@@ -137,61 +137,5 @@ impl Authority {
         let lives = |row: &KeyRow| state(row, now) == KeyState::Living && row.k.fingerprint() == newest.fingerprint;
         let good = newest.expires > now && rows.ok()?.iter().any(lives);
         Some(good.then_some(newest))
-    }
-}
-
-/// What is allowed between the AS and those who fetch or stamp, and yet cannot work, or works on one host alone.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let (authority, keyring) = (&config.authority, &config.keyring);
-    let (fetched, shared) = (!authority.fetch_token_file.as_os_str().is_empty(), !config.store.url.is_empty());
-    let straight = authority.deliver == Deliver::Keyring;
-    if authority.domains.is_empty() || shared {
-        return Vec::new();
-    }
-    let mut warnings = Vec::new();
-    if fetched && !straight && !keyring.learn.is_anywhere() {
-        warnings.push(
-            "authority.fetch_token_file is set, and nothing fills the keyring that is handed out, so there will be no key to \
-             fetch: set authority.deliver = \"keyring\""
-                .into(),
-        );
-    }
-    if straight && !fetched && !keyring.stamp.is_anywhere() {
-        warnings.push(format!(
-            "authority.deliver = \"keyring\" fills keyring.db in {} on this host alone: the filter that stamps must run here \
-             with the same state_dir, or have the keys by store.url or authority.fetch_token_file",
-            config.state_dir.0.display()
-        ));
-    }
-    warnings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_keyring_that_nobody_fills_or_that_stays_on_one_host_is_warned_of() {
-        let config = |text: &str| {
-            let head = "final_domains = [\"example.com\"]\n";
-            let tls = "tls = { certificate = \"/c\", key = \"/k\" }\ndomains = [\"example.com\"]";
-            Config::parse(&format!("{head}[authority]\n{tls}\n{text}"), "x".as_ref()).unwrap()
-        };
-        for (text, words) in [
-            ("fetch_token_file = \"/t\"", Some("deliver = \"keyring\"")),
-            ("fetch_token_file = \"/t\"\ndeliver = \"nobody\"", Some("deliver = \"keyring\"")),
-            ("fetch_token_file = \"/t\"\ndeliver = \"keyring\"", None),
-            ("fetch_token_file = \"/t\"\n[keyring]\nlearn = true", None),
-            ("fetch_token_file = \"/t\"\n[store]\nurl = \"postgres:///a\"", None),
-            ("deliver = \"keyring\"", Some("the same state_dir")),
-            ("deliver = \"keyring\"\n[keyring]\nstamp = true", None),
-            ("deliver = \"keyring\"\n[store]\nurl = \"postgres:///a\"", None),
-            ("", None),
-        ] {
-            let told = warnings(&config(text));
-            assert_eq!(told.len(), usize::from(words.is_some()), "{text}: {told:?}");
-            assert!(told.iter().all(|told| words.is_some_and(|words| told.contains(words))), "{told:?}");
-        }
-        assert!(warnings(&Config::default()).is_empty());
     }
 }

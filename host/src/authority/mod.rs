@@ -358,11 +358,6 @@ pub fn check_files(config: &Config, limits: &Limits) -> Result<(), Error> {
     Ok(store::check_post_key(&config.state_dir.0)?)
 }
 
-/// What the configuration allows this role, and probably does not mean.
-pub fn warnings(config: &Config) -> Vec<String> {
-    fetch::warnings(config).into_iter().chain(post::warning(config)).collect()
-}
-
 /// Whether the keyring of who stamps is known to be the one that is opened here: keys are put straight into it, or it is in the
 /// database that several hosts share.
 fn reaches_keyring(config: &Config) -> bool {

@@ -4,7 +4,6 @@
 //! Message-ID. Several servers may post from one database, since of two one gets a post; they need the same `post.key` then.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -342,19 +341,6 @@ impl Poster {
     }
 }
 
-/// Keys that are mailed go to the MTA in plain SMTP: beyond this host, whoever listens gets every one of them.
-pub(super) fn warning(config: &Config) -> Option<String> {
-    let via = &config.notices.notify_via;
-    let host = via.rsplit_once(':').map_or(via.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    (config.authority.deliver == Deliver::Mail && !config.authority.domains.is_empty() && !here).then(|| {
-        format!(
-            "notices.notify_via = {via:?} is another host, and new keys go there in plain SMTP: let an MTA on this host take them, \
-             and send them on over TLS"
-        )
-    })
-}
-
 /// How long after the nth try the next one is: ten seconds, doubling to two hours.
 fn backoff(tries: u32) -> Duration {
     let doubled = 10_u64.saturating_mul(1 << tries.saturating_sub(1).min(20));
@@ -365,24 +351,6 @@ fn backoff(tries: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::config::Limits;
-
-    #[test]
-    fn keys_that_cross_the_network_in_clear_are_warned_of() {
-        let mut config = Config::default();
-        config.authority.domains = vec!["example.com".into()];
-        for (via, warns) in [
-            ("127.0.0.1:25", false),
-            ("[::1]:25", false),
-            ("localhost:25", false),
-            ("mx.example.com:25", true),
-            ("192.0.2.1:25", true),
-        ] {
-            config.notices.notify_via = via.into();
-            assert_eq!(warning(&config).is_some(), warns, "{via}");
-        }
-        config.authority.deliver = Deliver::Keyring;
-        assert_eq!(warning(&config), None);
-    }
 
     #[test]
     fn tries_begin_within_seconds_and_outlast_a_key() {

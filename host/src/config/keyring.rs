@@ -41,6 +41,24 @@ impl Where {
     }
 }
 
+impl Keyring {
+    /// Whether the settings fit together, and with the domains that are ours.
+    pub(super) fn check(&self, final_domains: &[String]) -> Result<(), Error> {
+        if (self.learn.is_anywhere() || self.stamp.is_anywhere()) && final_domains.is_empty() {
+            return wrong(
+                "keyring.learn and keyring.stamp need final_domains: which addresses are ours, and what stays inside and so \
+                 gets no key",
+            );
+        }
+        if self.fetch_from.is_empty() != self.fetch_token_file.as_os_str().is_empty() {
+            return wrong(
+                "keyring.fetch_from and keyring.fetch_token_file belong together: where keys are, and what opens the door",
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Default for Where {
     fn default() -> Where {
         Where::All(false)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Error, Warning, wrong};
 use crate::case::MarkAs;
 
 /// `[policy]`: the id of the policy that treats each result, for all recipients that no line below it names.
@@ -147,4 +148,35 @@ pub enum OnFault {
     Quarantine,
     /// Refuse it and tell the sender.
     Reject,
+}
+
+impl Policy {
+    /// Whether the settings fit together.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let folder = &self.spam_folder;
+        let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
+        // Another delimiter may stand in a mailbox's own name: mary-jane's folder would be one of mary's.
+        let follows = folder.len() <= 64 && folder.starts_with('+') && folder.chars().all(tag);
+        if !folder.is_empty() && !follows {
+            return wrong(format!(
+                "policy.spam_folder = {folder:?} cannot follow a local part: write \"+\" and a name, such as \"+Junk\" (the MTA \
+                 needs recipient_delimiter = +)"
+            ));
+        }
+        let levels = self.domain.values().chain(self.recipient.values()).map(|bindings| bindings.mark);
+        if folder.is_empty() && levels.chain([Some(self.mark)]).any(|mark| mark == Some(MarkAs::Folder)) {
+            return wrong(
+                "mark = \"folder\" needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed",
+            );
+        }
+        Ok(())
+    }
+
+    /// Lines for domains and recipients whose mail does not end here.
+    pub(super) fn warnings(&self, final_domains: &[String]) -> Vec<Warning> {
+        let outside = |domain: &str| !final_domains.iter().any(|known| known == domain);
+        let of_recipient = |recipient: &&String| recipient.rsplit_once('@').is_some_and(|(_, domain)| outside(domain));
+        let domains = self.domain.keys().filter(|domain| outside(domain)).cloned().map(Warning::ForeignDomain);
+        domains.chain(self.recipient.keys().filter(of_recipient).cloned().map(Warning::ForeignRecipient)).collect()
+    }
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::ask::Asking;
 use super::watchdog::{Health, UnderWay};
 use crate::authority::{self, Authority, Poster, Streams};
-use crate::config::{Config, Limits};
+use crate::config::{Concern, Config, Limits};
 use crate::daemon;
 
 /// Why the Authentication Server does not start, or ends.
@@ -71,7 +71,7 @@ struct Opened {
 }
 
 async fn open(config: Config, limits: Arc<Limits>) -> Result<Opened, Error> {
-    for warning in config.host_name_warning().into_iter().chain(authority::warnings(&config)) {
+    for warning in config.warnings().into_iter().filter(|warning| warning.concerns() != Concern::Filter) {
         warn!("{warning}");
     }
     let authority = Arc::new(Authority::open(&config, &limits).await?);

@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::watchdog::{Health, UnderWay, Watched};
-use crate::config::{self, Config, Limits, Listen, Where};
+use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
 use crate::mta::milter::{self, Listener};
@@ -271,14 +271,19 @@ fn announce(filter: &Filter) {
             Where::Daemons(names) => tracing::info!("keys are {role} the mail of {}", names.join(", ")),
         }
     }
-    if let Some(warning) = config.host_name_warning() {
-        tracing::warn!("{warning}");
+    for warning in config.warnings().into_iter().filter(|warning| warning.concerns() != Concern::Authority) {
+        match warning {
+            Warning::NoFinalDomains => {
+                tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
+            }
+            Warning::Observing if config.final_domains.is_empty() => {}
+            Warning::Observing => tracing::info!(
+                "observe = true: incoming mail loses its keys and gets the status field, nothing else is done to it"
+            ),
+            other => tracing::warn!("{other}"),
+        }
     }
-    if config.final_domains.is_empty() {
-        tracing::warn!("final_domains is empty: nothing is examined or changed, since this may be a relay");
-    } else if config.observe.0 {
-        tracing::info!(
-            "observe = true: incoming mail loses its keys and gets the status field, nothing else is done to it"
-        );
+    for warning in filter.policies().warnings() {
+        tracing::warn!("{warning}");
     }
 }

@@ -91,6 +91,24 @@ impl Policies {
         let counted = mark.0 == By::User || lost.iter().any(|(by, _)| *by == By::User);
         MarkExplained { mark, lost, ignored: wish.mark.is_some() && !counted }
     }
+
+    /// What the site's policies do that is probably not meant: bindings that keep mail from its recipients for no fault of its
+    /// sender. Of a policy that looks into the message nothing is said.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (status, why) in [
+            (KeyStatus::Valid, "the sender's domain vouches for this mail"),
+            (KeyStatus::None, "nearly all of today's mail comes from domains without a server"),
+            (KeyStatus::Missing, "forwarded and list mail lost its key on the way"),
+        ] {
+            let policy = self.bound.of_site(status, None);
+            let effect = effect(policy, status, None).map(|effect| effect.disposition);
+            if matches!(effect, Some(Disposition::Reject | Disposition::Quarantine)) {
+                warnings.push(format!("policy.{} = {:?}: {why}; is that meant?", status.word(), policy.id));
+            }
+        }
+        warnings
+    }
 }
 
 fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> Word {

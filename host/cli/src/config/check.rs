@@ -41,8 +41,7 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
     let mut checked = Checked::default();
     let looked = async {
         let loaded = Policies::load_apart(&config.policy, &config.policies, &limits, &trial()).await;
-        let listed = loaded.map(|known| known.list()).map_err(Refused::from);
-        let policies = checked.look(listed)?.unwrap_or_default();
+        let policies = checked.look(loaded.map_err(Refused::from))?;
         checked.files(config, &limits)?;
         checked.places(config).await?;
         Ok::<_, Refused>(policies)
@@ -52,7 +51,7 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
         Err(error) => return super::refused(context, &error.to_string()),
     };
     let Checked { untold, notes } = checked;
-    let mut warnings = super::warnings(config);
+    let mut warnings = super::warnings(config, policies.as_ref());
     let NameServers { servers, from, unusable } = NameServers::of(&config.verify);
     warnings.extend(unusable.into_iter().map(|text| format!("{from}: {text}")));
     let dns: Vec<String> = servers.iter().map(ToString::to_string).collect();
@@ -65,7 +64,7 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
         );
         return code;
     }
-    policies.iter().for_each(|policy| println!("{policy}"));
+    policies.iter().flat_map(Policies::list).for_each(|policy| println!("{policy}"));
     println!("DNS servers that are asked: {} ({from})", dns.join(", "));
     warnings.iter().for_each(|warning| println!("warning: {warning}"));
     notes.iter().for_each(|note| println!("note: {note}"));

@@ -25,14 +25,15 @@ const SOON: Duration = Duration::from_secs(86_400);
 pub(super) fn policies(config: &Config, report: &mut Report) {
     let about = "configuration";
     let limits = Arc::new(Limits::default());
-    match Policies::load(&config.policy, &config.policies, &limits, &trial()) {
+    let loaded = Policies::load(&config.policy, &config.policies, &limits, &trial());
+    match &loaded {
         Ok(policies) => report.good(about, format!("it reads, and its {} policies load", policies.list().len())),
         Err(e) => report.wrong(about, e.to_string()),
     }
     if let (false, Err(e)) = (config.final_domains.is_empty(), outbox::check(config, &limits)) {
         report.wrong(about, e.to_string());
     }
-    for warning in config::warnings(config) {
+    for warning in config::warnings(config, loaded.as_ref().ok()) {
         report.warn(about, warning);
     }
 }
