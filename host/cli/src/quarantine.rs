@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Context, database, exit, ledger, output};
 use addrauth::config::{self, Config, Limits};
 use addrauth::proto::address::{Address, folded};
-use addrauth::store::{self, Ledger, OutboxRow, Released, Sought};
+use addrauth::store::{self, Ledger, OutboxRow, Released, Sending, Sought};
 
 mod text;
 
@@ -333,10 +333,10 @@ async fn release(
 
 /// What became of a release for one recipient.
 fn state(row: &OutboxRow) -> &'static str {
-    match row.outcome.as_deref() {
-        Some("sent") => "delivered",
-        Some("deleted") => "deleted",
-        Some(_) => "refused",
+    match &row.outcome {
+        Some(Sending::Sent) => "delivered",
+        Some(Sending::Deleted) => "deleted",
+        Some(Sending::GivenUp(_)) => "refused",
         None => "waiting",
     }
 }
@@ -352,7 +352,10 @@ fn tell(
     if json {
         let rows = progress.iter().map(|row| {
             let state = state(row);
-            let why = row.outcome.as_ref().filter(|_| state == "refused").or(row.note.as_ref());
+            let why = match &row.outcome {
+                Some(Sending::GivenUp(why)) => Some(why),
+                _ => row.note.as_ref(),
+            };
             json!({ "recipient": row.recipient, "state": state, "reason": why })
         });
         let rows: Vec<Value> = rows.collect();
@@ -368,7 +371,7 @@ fn tell(
     for row in progress {
         let state = state(row);
         let more = match (state, &row.outcome, &row.note) {
-            ("refused", Some(why), _) => format!(", it is kept again: {}", plain(why)),
+            (_, Some(Sending::GivenUp(why)), _) => format!(", it is kept again: {}", plain(why)),
             ("waiting", _, Some(why)) => format!(": not taken yet, it is tried again: {}", plain(why)),
             ("waiting", ..) => ": `addrauth filter` sends it while it runs".into(),
             _ => String::new(),

@@ -15,7 +15,7 @@ use super::{Context, exit};
 use addrauth::case::{Story, stamp};
 use addrauth::config::Config;
 use addrauth::policy::{self, Policies};
-use addrauth::store::{JournalRow, Ledger, Traces};
+use addrauth::store::{Ending, JournalRow, Ledger, Sending, Traces};
 use proof::Proof;
 
 /// Tell why a message was treated as it was
@@ -112,15 +112,15 @@ impl Account {
         let proofs: Vec<_> = self.proofs.iter().map(proof_json).collect();
         let sent: Vec<_> = (self.traces.sent.iter())
             .map(|sent| {
-                json!({ "kind": sent.kind, "recipient": sent.recipient, "tries": sent.tries,
+                json!({ "kind": sent.kind.word(), "recipient": sent.recipient, "tries": sent.tries,
                     "next_try": sent.outcome.is_none().then(|| stamp(sent.next_try)),
-                    "ended": sent.ended.map(stamp), "outcome": sent.outcome })
+                    "ended": sent.ended.map(stamp), "outcome": sent.outcome.as_ref().map(Sending::words) })
             })
             .collect();
         let held: Vec<_> = (self.traces.held.iter())
             .map(|held| {
                 json!({ "quarantine": held.quarantine, "recipient": held.recipient, "expires": stamp(held.expires),
-                    "outcome": held.outcome })
+                    "outcome": held.outcome.map(Ending::word) })
             })
             .collect();
         json!({ "id": self.id, "at": stamp(self.at), "case": self.story, "note": self.note, "outbox": sent, "held": held,

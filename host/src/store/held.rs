@@ -7,6 +7,7 @@ use sqlx::{Row, Transaction};
 
 use super::journal::{Entry, annotate, insert};
 use super::ledger::capped_as;
+use super::words::{Ending, Kind};
 use super::{Error, seconds, time};
 
 /// How long a message is kept at least once the MTA refused it: somebody is to see why.
@@ -65,8 +66,8 @@ pub struct Held {
 pub struct HeldFor {
     /// His address.
     pub recipient: String,
-    /// `released`, `copied` or `deleted`; absent while it waits for a word about it.
-    pub outcome: Option<String>,
+    /// What became of it; absent while it waits for a word about it.
+    pub outcome: Option<Ending>,
     /// Why the MTA did not take it when it was released.
     pub note: Option<String>,
     /// How far the message has come to him, while it is still to be sent.
@@ -131,8 +132,8 @@ pub(super) async fn keep(
             .await?
             .rows_affected();
         if kept.copy && fresh > 0 {
-            outcome(work, id, recipient, "copied", now).await?;
-            hand_on(work, (journal, id, "copy"), &kept.reverse_path, recipient, now).await?;
+            outcome(work, id, recipient, Ending::Copied, now).await?;
+            hand_on(work, (journal, id, Kind::Copy), &kept.reverse_path, recipient, now).await?;
         }
     }
     if !kept.copy {
@@ -205,7 +206,9 @@ pub(super) async fn waiting(
             Err(Error::NoSuchRecipient { id, recipient: recipient.to_owned() })
         }
         (None, _) => Err(Error::NoMessage { id }),
-        (Some((.., Some(outcome))), _) if waiting.is_empty() => Err(Error::AlreadyEnded { id, outcome }),
+        (Some((.., Some(outcome))), _) if waiting.is_empty() => {
+            Err(Error::AlreadyEnded { id, outcome: Ending::of_word(&outcome)? })
+        }
         (Some(_), _) => Ok(waiting),
     })
 }
@@ -214,11 +217,11 @@ pub(super) async fn outcome(
     work: &mut Transaction<'_, Sqlite>,
     id: i64,
     recipient: &str,
-    outcome: &str,
+    outcome: Ending,
     now: SystemTime,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE held SET outcome = ?, ended = ?, note = NULL WHERE quarantine = ? AND recipient = ?")
-        .bind(outcome)
+        .bind(outcome.word())
         .bind(seconds(now))
         .bind(id)
         .bind(recipient)
@@ -230,7 +233,7 @@ pub(super) async fn outcome(
 /// Puts a kept message into the outbox for one recipient. It counts for no cap of the notices, so `capped_as` is empty.
 pub(super) async fn hand_on(
     work: &mut Transaction<'_, Sqlite>,
-    (journal, id, kind): (i64, i64, &str),
+    (journal, id, kind): (i64, i64, Kind),
     reverse_path: &str,
     recipient: &str,
     now: SystemTime,
@@ -243,7 +246,7 @@ pub(super) async fn hand_on(
     )
     .bind(journal)
     .bind(id)
-    .bind(kind)
+    .bind(kind.word())
     .bind(reverse_path)
     .bind(recipient)
     .bind(seconds(now))
@@ -356,7 +359,7 @@ pub(super) fn grouped(rows: &[SqliteRow]) -> Result<Vec<Held>, sqlx::Error> {
         let id = row.try_get("id")?;
         let recipient = HeldFor {
             recipient: row.try_get("recipient")?,
-            outcome: row.try_get("outcome")?,
+            outcome: row.try_get::<Option<&str>, _>("outcome")?.map(Ending::of_word).transpose()?,
             note: row.try_get("note")?,
             under_way: under_way(row)?,
         };

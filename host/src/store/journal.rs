@@ -6,6 +6,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Transaction};
 
 use super::scrub::without_any;
+use super::words::{Ending, Kind, Sending};
 use super::{Error, Ledger, seconds, time};
 
 /// Rows that are read at once where many are looked through.
@@ -67,8 +68,8 @@ pub struct Traces {
 /// Something in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentTrace {
-    /// `notice`, `digest`, `report`, `release` or `copy`.
-    pub kind: String,
+    /// What it is.
+    pub kind: Kind,
     /// Whom it goes to.
     pub recipient: String,
     /// How many tries there were.
@@ -77,8 +78,8 @@ pub struct SentTrace {
     pub next_try: SystemTime,
     /// When it ended.
     pub ended: Option<SystemTime>,
-    /// `sent`, or why it was given up; absent while it is still to be sent.
-    pub outcome: Option<String>,
+    /// How it ended; absent while it is still to be sent.
+    pub outcome: Option<Sending>,
 }
 
 /// A message in quarantine, for one recipient.
@@ -90,8 +91,8 @@ pub struct HeldTrace {
     pub recipient: String,
     /// When it goes, where nobody releases it.
     pub expires: SystemTime,
-    /// `released`, `deleted` or `expired`; absent while it is kept.
-    pub outcome: Option<String>,
+    /// What became of it; absent while it is kept.
+    pub outcome: Option<Ending>,
 }
 
 impl Ledger {
@@ -316,12 +317,12 @@ fn read(row: &SqliteRow) -> Result<JournalRow, sqlx::Error> {
 
 fn read_sent(row: &SqliteRow) -> Result<SentTrace, sqlx::Error> {
     Ok(SentTrace {
-        kind: row.try_get("kind")?,
+        kind: Kind::of_word(row.try_get("kind")?)?,
         recipient: row.try_get("recipient")?,
         tries: row.try_get("tries")?,
         next_try: time(row.try_get("next_try")?),
         ended: row.try_get::<Option<i64>, _>("ended")?.map(time),
-        outcome: row.try_get("outcome")?,
+        outcome: row.try_get::<Option<String>, _>("outcome")?.map(Sending::of_words),
     })
 }
 
@@ -330,7 +331,7 @@ fn read_held(row: &SqliteRow) -> Result<HeldTrace, sqlx::Error> {
         quarantine: row.try_get("id")?,
         recipient: row.try_get("recipient")?,
         expires: time(row.try_get("expires")?),
-        outcome: row.try_get("outcome")?,
+        outcome: row.try_get::<Option<&str>, _>("outcome")?.map(Ending::of_word).transpose()?,
     })
 }
 

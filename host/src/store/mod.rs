@@ -28,6 +28,7 @@ mod scrub;
 mod secret;
 mod sqlite;
 mod status;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::Ledger;
 pub use memory::{MemoryKeyring, MemoryKeys};
-pub use outbox::{Caps, Collected, Draft, Due, Kind, OutboxRow, Withheld};
+pub use outbox::{Caps, Collected, Draft, Due, OutboxRow, Withheld};
 #[cfg(feature = "postgres")]
 pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
@@ -57,6 +58,7 @@ pub use secret::{
 };
 pub use sqlite::{HEADER, SqliteKeyring, SqliteKeys, check_version, prepare_dir};
 pub use status::{Schema, Status};
+pub use words::{Ending, Kind, Sending, UnknownWord};
 
 use crate::config::Config;
 pub use crate::proto::address::folded;
@@ -326,8 +328,8 @@ pub enum Error {
     AlreadyEnded {
         /// Its number.
         id: i64,
-        /// What became of it: `released`, `copied` or `deleted`.
-        outcome: String,
+        /// What became of it.
+        outcome: Ending,
     },
     /// Nobody's mail can be wanted where no sender could be told.
     #[error("message {id} has no usable sender address that could be allowed; release it without --allow")]

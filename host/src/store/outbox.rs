@@ -7,40 +7,8 @@ use sqlx::{Row, Transaction};
 
 use super::journal::annotate;
 use super::ledger::{AHEAD, capped_as};
+use super::words::{Kind, Sending};
 use super::{Error, Ledger, held, seconds, time};
-
-/// What a mail of ours is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Tells a recipient of one message.
-    Notice,
-    /// Tells a recipient of several.
-    Digest,
-    /// Tells a sender that his message was not delivered (RFC 3464).
-    Report,
-    /// A message that was kept back, let go.
-    Release,
-    /// A marked copy of a message that others got without the mark.
-    Copy,
-}
-
-impl Kind {
-    /// The word of the table, the log and the journal's note.
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Notice => "notice",
-            Kind::Digest => "digest",
-            Kind::Report => "report",
-            Kind::Release => "release",
-            Kind::Copy => "copy",
-        }
-    }
-
-    fn of_word(word: &str) -> Kind {
-        let all = [Kind::Digest, Kind::Report, Kind::Release, Kind::Copy];
-        all.into_iter().find(|kind| kind.word() == word).unwrap_or(Kind::Notice)
-    }
-}
 
 /// A mail to be owed.
 #[derive(Clone, Debug)]
@@ -137,8 +105,8 @@ pub struct OutboxRow {
     pub tries: u32,
     /// When the next one is, where it is not ended.
     pub next_try: SystemTime,
-    /// `sent`, `deleted`, or why it was given up; absent while it is still to be sent.
-    pub outcome: Option<String>,
+    /// How it ended; absent while it is still to be sent.
+    pub outcome: Option<Sending>,
     /// Why the last try did not succeed, while it is still to be sent.
     pub note: Option<String>,
 }
@@ -423,7 +391,7 @@ async fn owe(work: &mut SqliteConnection, journal: i64, draft: &Draft, now: Syst
 fn read_due(row: &SqliteRow) -> Result<Due, sqlx::Error> {
     Ok(Due {
         id: row.try_get("id")?,
-        kind: Kind::of_word(row.try_get("kind")?),
+        kind: Kind::of_word(row.try_get("kind")?)?,
         journal: row.try_get("journal")?,
         recipient: row.try_get("recipient")?,
         reverse_path: row.try_get("reverse_path")?,
@@ -436,12 +404,12 @@ fn read_due(row: &SqliteRow) -> Result<Due, sqlx::Error> {
 
 pub(super) fn read_outbox(row: &SqliteRow) -> Result<OutboxRow, sqlx::Error> {
     Ok(OutboxRow {
-        kind: Kind::of_word(row.try_get("kind")?),
+        kind: Kind::of_word(row.try_get("kind")?)?,
         recipient: row.try_get("recipient")?,
         message_id: row.try_get("message_id")?,
         tries: row.try_get("tries")?,
         next_try: time(row.try_get("next_try")?),
-        outcome: row.try_get("outcome")?,
+        outcome: row.try_get::<Option<String>, _>("outcome")?.map(Sending::of_words),
         note: row.try_get("note")?,
     })
 }

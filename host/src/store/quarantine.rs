@@ -8,6 +8,7 @@ use super::held::{Held, allowed, back, grouped, hand_on, journal_of, outcome, ti
 use super::journal::annotate;
 use super::ledger::capped_as;
 use super::outbox::read_outbox;
+use super::words::{Ending, Kind};
 use super::{Error, Ledger, OutboxRow, folded, seconds};
 
 /// The columns of a [`Held`], and where they are from: a row for each recipient.
@@ -143,8 +144,8 @@ impl Ledger {
         let journal = journal_of(&mut work, id, now).await?;
         let mut released = Released { rows: Vec::new(), allowed: allow.is_some(), sender: sender.clone(), reason };
         for recipient in &waiting {
-            outcome(&mut work, id, recipient, "released", now).await?;
-            released.rows.push(hand_on(&mut work, (journal, id, "release"), &reverse_path, recipient, now).await?);
+            outcome(&mut work, id, recipient, Ending::Released, now).await?;
+            released.rows.push(hand_on(&mut work, (journal, id, Kind::Release), &reverse_path, recipient, now).await?);
             if let (Some(most), Some(sender)) = (allow, &sender) {
                 released.allowed &= allowed(&mut work, recipient, sender, most, now).await?;
             }
@@ -169,7 +170,7 @@ impl Ledger {
                 Err(e) => return Ok(Err(e)),
             };
             for recipient in &waiting {
-                outcome(&mut work, id, recipient, "deleted", now).await?;
+                outcome(&mut work, id, recipient, Ending::Deleted, now).await?;
             }
             let journal = journal_of(&mut work, id, now).await?;
             annotate(&mut work, journal, &format!("deleted from quarantine for {}", waiting.join(", "))).await?;

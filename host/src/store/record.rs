@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use super::held::{self, Kept};
 use super::journal::{Entry, annotate, insert};
-use super::outbox::{self, Caps, Draft, Kind, Withheld};
+use super::outbox::{self, Caps, Draft, Withheld};
+use super::words::Kind;
 use super::{Error, Ledger};
 
 /// What became of an entry and its drafts.

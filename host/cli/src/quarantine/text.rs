@@ -6,7 +6,7 @@ use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde_json::{Value, json};
 
 use addrauth::proto::text;
-use addrauth::store::{Held, HeldFor};
+use addrauth::store::{Ending, Held, HeldFor};
 
 /// Octets of a line that are printed: the longest one that SMTP knows (RFC 5321 §4.5.3.1.6).
 const WIDTH: usize = 1_000;
@@ -19,7 +19,7 @@ pub(super) fn row(held: &Held) -> Value {
         .map(|r| {
             let way = r.under_way.as_ref();
             let way = way.map(|way| json!({ "tries": way.tries, "next": text(way.next_try), "last": way.last }));
-            json!({ "recipient": r.recipient, "outcome": r.outcome, "note": r.note, "under_way": way })
+            json!({ "recipient": r.recipient, "outcome": r.outcome.map(Ending::word), "note": r.note, "under_way": way })
         })
         .collect();
     json!({
@@ -52,7 +52,7 @@ fn fate(r: &HeldFor) -> String {
         let tries = if way.tries == 1 { "1 try".into() } else { format!("{} tries", way.tries) };
         return format!(" (being delivered: {tries}, next at {}{last})", text(way.next_try));
     }
-    let outcome = r.outcome.as_deref().map(|outcome| format!(" ({outcome})")).unwrap_or_default();
+    let outcome = r.outcome.map(|outcome| format!(" ({outcome})")).unwrap_or_default();
     let note = r.note.as_deref().map(|note| format!(" (not taken: {})", plain(note))).unwrap_or_default();
     outcome + &note
 }

@@ -13,7 +13,7 @@ use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::record::Claim;
 use addrauth::settle::{Permits, Rules, settle};
-use addrauth::store::{HeldTrace, SentTrace, time};
+use addrauth::store::{HeldTrace, Kind, Sending, SentTrace, time};
 
 fn address(text: &str) -> Option<Address> {
     Some(Address::parse(text.as_bytes(), true).unwrap())
@@ -81,12 +81,12 @@ fn account(case: &Case, policies: Policies, traces: Traces) -> Account {
 
 fn notice(recipient: &str) -> SentTrace {
     SentTrace {
-        kind: "notice".into(),
+        kind: Kind::Notice,
         recipient: format!("{recipient}@home.example"),
         tries: 1,
         next_try: time(1_763_768_630),
         ended: Some(time(1_763_768_570)),
-        outcome: Some("sent".into()),
+        outcome: Some(Sending::Sent),
     }
 }
 
@@ -180,7 +180,7 @@ async fn both_ways(stamp: Option<Stamp>) -> Account {
     let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
     let reply = settle(&mail, &finding, &decisions, &Rules::default(), &permits);
     let case = Case { mail, finding, decisions, reply };
-    let copy = SentTrace { kind: "copy".into(), ..notice("bob") };
+    let copy = SentTrace { kind: Kind::Copy, ..notice("bob") };
     let held = HeldTrace {
         quarantine: 4,
         recipient: "carol@home.example".into(),
@@ -220,25 +220,26 @@ const ONE_REFUSES: &str =
 async fn a_report_is_told_of_as_it_went() {
     let policies = || load(ONE_REFUSES);
     let case = refused_for_one(&policies(), Ok(())).await;
-    let report = |ended: Option<&str>| SentTrace {
-        kind: "report".into(),
+    let given_up = || Sending::GivenUp("550 no".into());
+    let report = |ended: Option<Sending>| SentTrace {
+        kind: Kind::Report,
         recipient: "bounces@elsewhere.example".into(),
-        outcome: ended.map(str::to_owned),
+        outcome: ended,
         ..notice("carol")
     };
     let cases = [
         (vec![], "what came of it is not known any more"),
         (vec![report(None)], "was written, and waits to be sent."),
-        (vec![report(Some("sent"))], "was written, and sent."),
-        (vec![report(Some("550 no")), notice("bob")], "given up: nobody was told of it. "),
-        (vec![report(Some("550 no")), notice("carol")], "given up: the sender was not told of it. "),
+        (vec![report(Some(Sending::Sent))], "was written, and sent."),
+        (vec![report(Some(given_up())), notice("bob")], "given up: nobody was told of it. "),
+        (vec![report(Some(given_up())), notice("carol")], "given up: the sender was not told of it. "),
     ];
     for (sent, words_of_it) in cases {
         let account = account(&case, policies(), Traces { sent, held: vec![] });
         let text = account.text().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(words_of_it), "{text}");
     }
-    let given_up = Traces { sent: vec![report(Some("550 5.1.1 no such user"))], held: vec![] };
+    let given_up = Traces { sent: vec![report(Some(Sending::GivenUp("550 5.1.1 no such user".into())))], held: vec![] };
     expect("report", &account(&case, policies(), given_up));
 }
 

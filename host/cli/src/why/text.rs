@@ -7,7 +7,7 @@ use super::{Account, keys, words};
 use addrauth::case::{Decision, KeyStatus, Story, ToldFinding, stamp};
 use addrauth::policy::Proposal;
 pub(crate) use addrauth::proto::text::shown;
-use addrauth::store::{HeldTrace, SentTrace};
+use addrauth::store::{Ending, HeldTrace, Kind, Sending, SentTrace};
 
 /// As wide as a line may be.
 const WIDTH: usize = 100;
@@ -224,24 +224,24 @@ fn proof_words(proof: &Proof, decision: &Decision) -> String {
 }
 
 fn sent_words(sent: &SentTrace) -> String {
-    let what = match sent.kind.as_str() {
-        "notice" => format!("A notice to {}", sent.recipient),
-        "digest" => format!("A summary of notices to {}", sent.recipient),
-        "report" => format!("A report of non-delivery to {}", sent.recipient),
-        "release" => format!("The message, released from quarantine, to {}", sent.recipient),
-        "copy" => format!("A separate copy to {}", sent.recipient),
-        other => format!("Mail of the kind `{other}` to {}", sent.recipient),
+    let what = match sent.kind {
+        Kind::Notice => format!("A notice to {}", sent.recipient),
+        Kind::Digest => format!("A summary of notices to {}", sent.recipient),
+        Kind::Report => format!("A report of non-delivery to {}", sent.recipient),
+        Kind::Release => format!("The message, released from quarantine, to {}", sent.recipient),
+        Kind::Copy => format!("A separate copy to {}", sent.recipient),
+        other => format!("Mail of the kind `{}` to {}", other.word(), sent.recipient),
     };
     let tries = |tries: u32| if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
     match (&sent.outcome, sent.ended) {
-        (Some(outcome), Some(at)) if outcome == "sent" => format!("{what}: sent at {}.", moment(&stamp(at))),
+        (Some(Sending::Sent), Some(at)) => format!("{what}: sent at {}.", moment(&stamp(at))),
         (Some(why), _) => {
-            let untold = match sent.kind.as_str() {
-                "notice" | "digest" => " The recipient was not told.",
-                "report" => " The sender was not told.",
+            let untold = match sent.kind {
+                Kind::Notice | Kind::Digest => " The recipient was not told.",
+                Kind::Report => " The sender was not told.",
                 _ => "",
             };
-            format!("{what}: given up after {}: {}.{untold}", tries(sent.tries), why.trim_end_matches('.'))
+            format!("{what}: given up after {}: {}.{untold}", tries(sent.tries), why.words().trim_end_matches('.'))
         }
         (None, _) if sent.tries == 0 => format!("{what}: still to be sent."),
         (None, _) => {
@@ -252,7 +252,7 @@ fn sent_words(sent: &SentTrace) -> String {
 
 fn held_words(held: &HeldTrace) -> String {
     let HeldTrace { quarantine, recipient, .. } = held;
-    match held.outcome.as_deref() {
+    match held.outcome {
         None => {
             let until = moment(&stamp(held.expires));
             format!(
@@ -260,9 +260,9 @@ fn held_words(held: &HeldTrace) -> String {
                  {quarantine}` delivers it."
             )
         }
-        Some("released") => format!("In quarantine as number {quarantine}; released to {recipient}."),
-        Some("deleted") => format!("In quarantine as number {quarantine}; deleted, {recipient} does not get it."),
-        Some("expired") => format!("In quarantine as number {quarantine}; its time for {recipient} ran out."),
+        Some(Ending::Released) => format!("In quarantine as number {quarantine}; released to {recipient}."),
+        Some(Ending::Deleted) => format!("In quarantine as number {quarantine}; deleted, {recipient} does not get it."),
+        Some(Ending::Expired) => format!("In quarantine as number {quarantine}; its time for {recipient} ran out."),
         Some(other) => format!("In quarantine as number {quarantine} for {recipient}: {other}."),
     }
 }

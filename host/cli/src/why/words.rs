@@ -7,6 +7,7 @@ use addrauth::case::{
 };
 use addrauth::proto::header::SPAM_FIELD;
 use addrauth::proto::record::Claim;
+use addrauth::store::{Kind, Sending};
 
 /// What was found, in a sentence or two.
 pub(super) fn meaning(found: &ToldFound) -> String {
@@ -187,17 +188,17 @@ fn report(account: &Account, recipient: usize) -> String {
     let path = account.story.recipients.get(recipient).map_or("", String::as_str);
     let address = path.trim_start_matches('<').trim_end_matches('>');
     // A notice that waits is one that will be read.
-    let reaches = |outcome: Option<&str>| matches!(outcome, None | Some("sent"));
+    let reaches = |outcome: &Option<Sending>| matches!(outcome, None | Some(Sending::Sent));
     let noticed = sent.iter().any(|trace| {
-        matches!(trace.kind.as_str(), "notice" | "digest")
+        matches!(trace.kind, Kind::Notice | Kind::Digest)
             && trace.recipient.eq_ignore_ascii_case(address)
-            && reaches(trace.outcome.as_deref())
+            && reaches(&trace.outcome)
     });
-    let report = sent.iter().find(|trace| trace.kind == "report").map(|trace| trace.outcome.as_deref());
+    let report = sent.iter().find(|trace| trace.kind == Kind::Report).map(|trace| trace.outcome.as_ref());
     match report {
         None => "a report to the sender was written, and what came of it is not known any more".into(),
         Some(None) => "a report to the sender was written, and waits to be sent".into(),
-        Some(Some("sent")) => "a report to the sender was written, and sent".into(),
+        Some(Some(Sending::Sent)) => "a report to the sender was written, and sent".into(),
         Some(Some(_)) if noticed => {
             "a report to the sender was written, and given up: the sender was not told of it".into()
         }

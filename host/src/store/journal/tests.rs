@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, ERASED, Erased, Kept, Kind, Opening, Remains};
+use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Remains};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {
@@ -135,12 +135,12 @@ async fn traces_tell_what_became_of_notices_and_kept_copies() {
     .await
     .unwrap();
     let traces = ledger.traces(1).await.unwrap();
-    assert_eq!((traces.sent.len(), traces.sent[0].kind.as_str(), &traces.sent[0].outcome), (1, "notice", &None));
-    let held: Vec<_> = traces.held.iter().map(|h| (h.quarantine, h.recipient.as_str(), h.outcome.as_deref())).collect();
-    assert_eq!(held, [(7, "bob@example.com", None), (7, "c@example.com", Some("released"))]);
+    assert_eq!((traces.sent.len(), traces.sent[0].kind, &traces.sent[0].outcome), (1, Kind::Notice, &None));
+    let held: Vec<_> = traces.held.iter().map(|h| (h.quarantine, h.recipient.as_str(), h.outcome)).collect();
+    assert_eq!(held, [(7, "bob@example.com", None), (7, "c@example.com", Some(Ending::Released))]);
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, None, now).await.unwrap();
-    assert_eq!(ledger.traces(1).await.unwrap().sent[0].outcome.as_deref(), Some("sent"));
+    assert_eq!(ledger.traces(1).await.unwrap().sent[0].outcome, Some(Sending::Sent));
     assert_eq!(ledger.traces(2).await.unwrap(), Traces::default());
 }
 

@@ -80,7 +80,7 @@ async fn a_try_that_never_ended_is_repeated_and_one_that_did_is_not() {
     assert_eq!((first.message_id == second.message_id, first.tries, second.tries), (true, 1, 2));
     ledger.end(&second, None, later).await.unwrap();
     assert!(ledger.take(later + Duration::from_secs(86_400), minute).await.unwrap().is_none());
-    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("sent"));
+    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome, Some(Sending::Sent));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, Due, Kept, Kind, Opening, UnderWay, time};
+use crate::store::{Caps, Draft, Due, Kept, Opening, Sending, UnderWay, time};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {
@@ -106,10 +106,10 @@ async fn a_release_is_sent_as_it_was_and_leaves_nothing_behind() {
     assert_eq!(due.message, kept(&[]).message);
     assert_eq!(ledger.progress(&released.rows).await.unwrap()[0].outcome, None);
     ledger.end(&due, None, now()).await.unwrap();
-    assert_eq!(ledger.progress(&released.rows).await.unwrap()[0].outcome.as_deref(), Some("sent"));
+    assert_eq!(ledger.progress(&released.rows).await.unwrap()[0].outcome, Some(Sending::Sent));
     let (held, _) = ledger.held_message(id).await.unwrap().expect("carol still waits");
-    let outcomes: Vec<_> = held.recipients.iter().map(|r| (r.recipient.as_str(), r.outcome.as_deref())).collect();
-    assert_eq!(outcomes, [(BOB, Some("released")), (CAROL, None)]);
+    let outcomes: Vec<_> = held.recipients.iter().map(|r| (r.recipient.as_str(), r.outcome)).collect();
+    assert_eq!(outcomes, [(BOB, Some(Ending::Released)), (CAROL, None)]);
 
     ledger.release(id, None, None, now()).await.unwrap();
     let due = take(&ledger, now()).await.unwrap();
@@ -131,7 +131,7 @@ async fn a_release_twice_and_one_of_nothing_say_no_and_change_nothing() {
     ledger.release(id, None, None, now()).await.unwrap();
     for recipient in [None, Some(BOB)] {
         let error = ledger.release(id, recipient, None, now()).await.unwrap_err();
-        assert!(matches!(&error, Error::AlreadyEnded { outcome, .. } if outcome == "released"), "{error}");
+        assert!(matches!(&error, Error::AlreadyEnded { outcome: Ending::Released, .. }), "{error}");
     }
     let due = take(&ledger, now()).await.unwrap();
     assert!(take(&ledger, now()).await.is_none(), "it goes once");
@@ -155,7 +155,7 @@ async fn what_the_mta_refuses_is_kept_again_with_its_reason_and_can_be_released_
     assert!(take(&ledger, late + DAY).await.is_none());
     let held = ledger.held(Some(BOB), 9).await.unwrap();
     assert_eq!(
-        (held[0].recipients[0].outcome.as_deref(), held[0].recipients[0].note.as_deref()),
+        (held[0].recipients[0].outcome, held[0].recipients[0].note.as_deref()),
         (None, Some("550 no such user"))
     );
     assert!(note(&ledger).await.contains("550 no such user"));
@@ -172,7 +172,7 @@ async fn a_copy_goes_out_at_once_to_each_and_is_kept_only_where_it_is_refused() 
     let id = keep_one(&ledger, Kept { copy: true, ..kept(&[BOB, CAROL]) }).await;
     assert!(ledger.held(None, 9).await.unwrap().is_empty(), "it waits for nobody's word");
     let error = ledger.release(id, None, None, now()).await.unwrap_err();
-    assert!(matches!(&error, Error::AlreadyEnded { outcome, .. } if outcome == "copied"), "{error}");
+    assert!(matches!(&error, Error::AlreadyEnded { outcome: Ending::Copied, .. }), "{error}");
     let (first, second) = (take(&ledger, now()).await.unwrap(), take(&ledger, now()).await.unwrap());
     assert_eq!((first.kind.word(), first.recipient.as_str(), second.recipient.as_str()), ("copy", BOB, CAROL));
     ledger.end(&first, None, now()).await.unwrap();
@@ -202,10 +202,10 @@ async fn what_is_on_its_way_is_listed_with_its_tries_and_can_be_taken_back() {
 
     assert_eq!(ledger.delete_held(id, None, now()).await.unwrap(), [BOB]);
     assert!(take(&ledger, now() + DAY).await.is_none() && ledger.held_message(id).await.unwrap().is_none());
-    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("deleted"));
+    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome, Some(Sending::Deleted));
     // The try that was under way ends after all: what was taken back is not kept again.
     ledger.end(&due, Some("550 no"), now()).await.unwrap();
-    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome.as_deref(), Some("deleted"));
+    assert_eq!(ledger.outbox(9).await.unwrap()[0].outcome, Some(Sending::Deleted));
     let words = note(&ledger).await;
     assert!(words.contains(&format!("deleted from quarantine for {BOB}")) && !words.contains("550"), "{words}");
 }
