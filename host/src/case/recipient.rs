@@ -1,6 +1,6 @@
 //! A recipient: the octets of his path, and the one reading of them that everything else goes by.
 
-use crate::proto::address::{Address, Reading, folded};
+use crate::proto::address::{Address, Mailbox, Reading};
 
 /// A recipient that the MTA accepted.
 ///
@@ -46,11 +46,11 @@ impl Recipient {
         self.reading.address()
     }
 
-    /// The mailbox under which bindings and choices are looked up: see [`folded`]. Absent where nobody knows its domain.
-    pub fn mailbox(&self) -> Option<String> {
+    /// The mailbox under which bindings and choices are looked up. Absent where nobody knows its domain.
+    pub fn mailbox(&self) -> Option<Mailbox> {
         match &self.reading {
-            Reading::Mailbox(address) | Reading::Own(Some(address)) => folded(&address.to_string()),
-            Reading::Domain { local, domain } => folded(&format!("{local}@{domain}")),
+            Reading::Mailbox(address) | Reading::Own(Some(address)) => Some(address.mailbox()),
+            Reading::Domain { local, domain } => Mailbox::parse(&format!("{local}@{domain}")),
             Reading::Routed { .. } | Reading::Own(None) | Reading::Unclear => None,
         }
     }

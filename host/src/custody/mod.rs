@@ -16,7 +16,7 @@ use crate::case::Wish;
 use crate::case::{Body, Case, Found, Mail, Owed, Recipient, Unreported};
 use crate::config::{Config, Limits};
 use crate::outbox::{self, Outbox};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Mailbox};
 use crate::proto::mark::MarkKey;
 use crate::settle;
 use crate::store::{self, Held, JournalRow, Kept, Ledger, Opening, Recorded};
@@ -182,7 +182,7 @@ impl Custody {
 
     /// What these recipients chose for themselves, as far as it concerns mail from this sender; in their order.
     pub async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, Error> {
-        let mailboxes: Vec<Option<String>> = recipients.iter().map(|recipient| recipient.mailbox()).collect();
+        let mailboxes: Vec<Option<Mailbox>> = recipients.iter().map(|recipient| recipient.mailbox()).collect();
         Ok(self.ledger.wishes(&mailboxes, sender.map(Address::to_string).as_deref()).await?)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Error;
 use crate::case::{Found, KeyStatus, Learned, Mail, NewKey, NotLearned, Postponed, Proven, Why};
 use crate::config::Limits;
-use crate::proto::address::{Address, folded};
+use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::SealTo;
 use crate::store::{Keyring, NewestKey};
@@ -29,7 +29,7 @@ pub fn candidate<'a>(mail: &'a Mail, finals: &[String]) -> Result<(Address, &'a 
     let mut to = mail.named("To");
     let (Some(field), None) = (to.next(), to.next()) else { return Err(NotLearned::NoSingleTo) };
     let address = Address::from_field(&field.value, mail.smtputf8).map_err(|_| NotLearned::NoSingleTo)?;
-    if folded(&address.to_string()) != Some(recipient) {
+    if address.mailbox() != recipient {
         return Err(NotLearned::OtherTo);
     }
     match finals.iter().any(|domain| domain == address.domain()) {
@@ -80,7 +80,7 @@ impl Learner {
 
     /// Writes a proven key down, sealed; durable when it returns.
     pub async fn learn(&self, proven: &Proven, now: SystemTime) -> Result<Learned, Error> {
-        let address = folded(&proven.address.to_string()).unwrap_or_default();
+        let address = String::from(proven.address.mailbox());
         let sealed = self.seal_to.seal(&address, &proven.key).ok_or(Error::NoRandom)?;
         let fingerprint = proven.key.verify_key().fingerprint();
         let key = NewestKey { address, fingerprint, sealed, learned: now, expires: proven.ends };

@@ -82,8 +82,8 @@ impl Owners {
         }
         let login = self.whole(login);
         if self.tables.is_empty() {
-            let own = Address::parse(login.as_bytes(), true).ok().and_then(|own| folded(&own.to_string()));
-            return Ok(own.is_some() && own == folded(&address.to_string()));
+            let own = Address::parse(login.as_bytes(), true);
+            return Ok(own.is_ok_and(|own| own.mailbox() == address.mailbox()));
         }
         let owners = self.owners(address).await?;
         Ok(owners.split([',', ' ', '\t', '\n']).any(|owner| !owner.is_empty() && self.whole(owner) == login))

@@ -7,7 +7,7 @@ use super::owner::Owners;
 use super::{Error, Hourly, Source};
 use crate::case::{Finding, Mail, NotStamped, Postponed, ReversePath, Stamp, Submitted};
 use crate::config::Limits;
-use crate::proto::address::{Address, folded};
+use crate::proto::address::Address;
 
 /// By whose word a message goes out, and so which addresses are its sender's.
 #[derive(Debug)]
@@ -36,9 +36,9 @@ impl Author<'_> {
     }
 
     fn lists(&self, own: &[&str], address: &Address) -> bool {
-        let wanted = folded(&address.to_string());
-        let parse = |text: &&str| Address::parse(text.as_bytes(), true).ok().and_then(|own| folded(&own.to_string()));
-        wanted.is_some() && own.iter().any(|own| parse(own) == wanted)
+        let wanted = address.mailbox();
+        let is_wanted = |text: &&str| Address::parse(text.as_bytes(), true).is_ok_and(|own| own.mailbox() == wanted);
+        own.iter().any(is_wanted)
     }
 }
 

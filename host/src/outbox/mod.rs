@@ -30,7 +30,7 @@ use crate::case::{Case, Found, Mail, Unreported};
 use crate::config::{Config, Limits};
 use crate::proto::header::{self, Bounds, MARK_FIELD};
 use crate::proto::mark::{MarkKey, bound_id};
-use crate::store::{self, Caps, Draft, Due, Ledger, Withheld, folded};
+use crate::store::{self, Caps, Draft, Due, Ledger, Withheld};
 
 /// How long the worker waits at most before it looks for what is due: whoever releases a message waits for that.
 const LOOK: Duration = Duration::from_secs(5);
@@ -145,8 +145,8 @@ impl Outbox {
     /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
     /// sender may get in `Limits::report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all.
     pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), Unreported> {
-        let path = permit::reportable(mail, found, &self.sender_for(mail).from)?.to_string();
-        let (sender, caps) = (folded(&path).unwrap_or_default(), self.caps());
+        let path = permit::reportable(mail, found, &self.sender_for(mail).from)?;
+        let (sender, caps) = (path.mailbox(), self.caps());
         let most = usize::try_from(caps.waiting).unwrap_or(usize::MAX);
         if !self.reserved.reserve(&sender, caps.report_pair, most, now) {
             return Err(Unreported::Taken);
@@ -168,7 +168,7 @@ impl Outbox {
     /// again.
     pub fn give_back(&self, mail: &Mail) {
         if let Some(path) = mail.reverse_path.address() {
-            self.reserved.give_back(&folded(&path.to_string()).unwrap_or_default());
+            self.reserved.give_back(&path.mailbox());
         }
     }
 

@@ -8,7 +8,7 @@ use super::shelf::Shelved;
 use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
-use crate::proto::address::folded;
+use crate::proto::address::Mailbox;
 
 /// The policy that lets a wanted sender's mail pass.
 pub(super) const ALLOWED: &str = "accept";
@@ -49,7 +49,7 @@ pub(super) struct Bound {
     /// Whether a spam folder has an address.
     folders: bool,
     domains: HashMap<String, Level>,
-    recipients: HashMap<String, Level>,
+    recipients: HashMap<Mailbox, Level>,
     /// What users may choose.
     open: BTreeMap<String, Arc<Shelved>>,
     accept: Arc<Shelved>,
@@ -100,8 +100,9 @@ impl Bound {
             domains.insert(domain.to_ascii_lowercase(), level(format!("policy.domain.{domain:?}"), bindings)?);
         }
         for (recipient, bindings) in &config.recipient {
-            let key = folded(recipient).unwrap_or_else(|| recipient.clone());
-            recipients.insert(key, level(format!("policy.recipient.{recipient:?}"), bindings)?);
+            let level = level(format!("policy.recipient.{recipient:?}"), bindings)?;
+            // What is no address is the line of nobody.
+            recipients.extend(Mailbox::parse(recipient).map(|mailbox| (mailbox, level)));
         }
         let mut open = BTreeMap::new();
         for id in &config.user_may {

@@ -7,9 +7,11 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+mod folded;
 mod mailbox;
 mod path;
 
+pub use folded::{Mailbox, folded};
 pub use path::Reading;
 
 /// The longest local part, in octets, quotes included (RFC 5321 §4.5.3.1.1).
@@ -126,24 +128,6 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.local, self.domain)
     }
-}
-
-/// The form under which an address is looked up (SPECIFICATION §1.4): ASCII letters in lower case, `local+tag` as `local`.
-///
-/// A quoted local part has no tag. Absent where there is no "@", or nothing beside it.
-pub fn folded(address: &str) -> Option<String> {
-    let (local, domain) = address.rsplit_once('@')?;
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    if local.is_empty() || domain.is_empty() {
-        return None;
-    }
-    // From the first "+" that is not the first octet; "+" is ASCII, so the cut falls between characters.
-    let tag = local.bytes().skip(1).position(|octet| octet == b'+').map(|at| at + 1);
-    let kept = match tag {
-        Some(at) if !local.starts_with('"') => local.get(..at).unwrap_or(local),
-        _ => local,
-    };
-    Some(format!("{}@{}", kept.to_ascii_lowercase(), domain.to_ascii_lowercase()))
 }
 
 /// The local part in its one spelling.

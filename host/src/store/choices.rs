@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Error, Ledger, folded, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Mailbox};
 
 /// A user with choices of his own, as a list shows him.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,18 +42,17 @@ const WISHES: &str = "SELECT address, name, value FROM choice WHERE address IN (
      WHERE address IN (SELECT value FROM json_each(?1)) AND sender IN (?2, ?3)";
 
 impl Ledger {
-    /// The wishes of these recipients (folded here) about mail from this sender, in their order. One statement, whatever
+    /// The wishes of these recipients about mail from this sender, in their order. One statement, whatever
     /// their number. A row that a later version wrote is passed over.
-    pub async fn wishes(&self, recipients: &[Option<String>], sender: Option<&str>) -> Result<Vec<Wish>, Error> {
+    pub async fn wishes(&self, recipients: &[Option<Mailbox>], sender: Option<&str>) -> Result<Vec<Wish>, Error> {
         self.0.in_place()?;
-        let mailboxes: Vec<Option<String>> = recipients.iter().map(|address| folded(address.as_ref()?)).collect();
-        let asked: Vec<&String> = mailboxes.iter().flatten().collect();
+        let asked: Vec<&str> = recipients.iter().flatten().map(Mailbox::as_str).collect();
         let mut known: HashMap<String, Wish> = HashMap::new();
         if !asked.is_empty() {
             let sender = sender.and_then(folded);
             let domain = sender.as_ref().and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
             let rows = sqlx::query(WISHES)
-                .bind(serde_json::Value::from_iter(asked.into_iter().cloned()).to_string())
+                .bind(serde_json::Value::from_iter(asked).to_string())
                 .bind(sender)
                 .bind(domain)
                 .fetch_all(self.0.readers())
@@ -64,8 +63,9 @@ impl Ledger {
                 learn(known.entry(address).or_default(), name.as_deref(), &value);
             }
         }
-        let wish = |mailbox: &Option<String>| mailbox.as_ref().and_then(|address| known.get(address)).cloned();
-        Ok(mailboxes.iter().map(|mailbox| wish(mailbox).unwrap_or_default()).collect())
+        let wish =
+            |mailbox: &Option<Mailbox>| mailbox.as_ref().and_then(|mailbox| known.get(mailbox.as_str())).cloned();
+        Ok(recipients.iter().map(|mailbox| wish(mailbox).unwrap_or_default()).collect())
     }
 
     /// Writes down what this address (folded here) chose: `name` is a result's word or `mark`. It replaces what was chosen

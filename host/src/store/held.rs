@@ -145,7 +145,7 @@ pub(super) async fn keep(
 /// What follows from the end of a message's way to one recipient.
 pub(super) async fn ended(
     work: &mut Transaction<'_, Sqlite>,
-    (journal, id, kind): (i64, i64, &str),
+    (journal, id, kind): (i64, i64, Kind),
     recipient: &str,
     given_up: Option<&str>,
     now: SystemTime,
@@ -162,7 +162,7 @@ pub(super) async fn ended(
         .bind(id)
         .execute(&mut **work)
         .await?;
-    let words = format!("{kind} to {recipient} not taken, kept in quarantine as {id}: {why}");
+    let words = format!("{} to {recipient} not taken, kept in quarantine as {id}: {why}", kind.word());
     annotate(work, journal, &words).await
 }
 

@@ -183,7 +183,7 @@ impl Ledger {
             }
             match (due.quarantine, given_up) {
                 (Some(id), given_up) => {
-                    let row = (due.journal, id, due.kind.word());
+                    let row = (due.journal, id, due.kind);
                     held::ended(&mut work, row, &due.recipient, given_up, now).await?;
                 }
                 (None, Some(why)) => {

@@ -12,7 +12,7 @@ use addrauth::case::Wish;
 use addrauth::case::{By, KeyStatus, MarkAs, Why};
 use addrauth::config::Config;
 use addrauth::policy::{Explained, MarkExplained, Origin, Policies, Word};
-use addrauth::proto::address::{Address, folded};
+use addrauth::proto::address::{Address, Mailbox, folded};
 use addrauth::store;
 
 /// All that is known about one recipient's mail.
@@ -110,7 +110,7 @@ async fn wish(
         return Ok(Wish::default());
     };
     let sender_text = sender.map(Address::to_string);
-    let wishes = ledger.wishes(&[Some(mailbox.to_owned())], sender_text.as_deref()).await?;
+    let wishes = ledger.wishes(&[Mailbox::parse(mailbox)], sender_text.as_deref()).await?;
     let allowed = ledger.allowed(mailbox).await?.len();
     ledger.close().await;
     let wish = wishes.into_iter().next().unwrap_or_default();

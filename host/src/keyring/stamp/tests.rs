@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::case::{Envelope, Field, Head};
 use crate::config;
+use crate::proto::address::Mailbox;
 use crate::proto::key::AuthKey;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -24,7 +25,7 @@ struct Shelf(AtomicUsize);
 impl Source for Shelf {
     async fn newest(&self, address: &str) -> Result<Option<(AuthKey, SystemTime)>, Error> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        match folded(address).unwrap().as_str() {
+        match Mailbox::parse(address).unwrap().as_str() {
             "alice@example.com" => Ok(Some((key(b'a'), NOW + Duration::from_secs(60)))),
             "bob@example.com" => Ok(Some((key(b'b'), NOW))),
             "carol@example.com" => Err(Error::Shut { address: address.into() }),

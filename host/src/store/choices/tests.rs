@@ -11,8 +11,8 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
     (dir, ledger)
 }
 
-fn all(addresses: &[&str]) -> Vec<Option<String>> {
-    addresses.iter().map(|address| Some((*address).to_owned())).collect()
+fn all(addresses: &[&str]) -> Vec<Option<Mailbox>> {
+    addresses.iter().map(|address| Mailbox::parse(address)).collect()
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_thousand_recipients_are_asked_about_at_once() {
     let (_dir, ledger) = ledger().await;
     ledger.choose("u999@home.example", "none", "mark").await.unwrap();
     ledger.allow("u500@home.example", "@x.example", 9).await.unwrap();
-    let asked: Vec<_> = (0..1000).map(|n| Some(format!("u{n}@home.example"))).collect();
+    let asked: Vec<_> = (0..1000).map(|n| Mailbox::parse(&format!("u{n}@home.example"))).collect();
     let begin = Instant::now();
     let wishes = ledger.wishes(&asked, Some("a@x.example")).await.unwrap();
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
