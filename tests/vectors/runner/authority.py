@@ -296,3 +296,31 @@ def run_limit(authority, vectors, report):
                 wrong += differs(after["reply"], reply, len(send) if over == "udp" else lines.LINE_MOST)
             report.tell("%s %s" % (over, vector["name"]), vector["section"], expected, (met, replies), wrong)
             (stream or door).close()
+        run_flood(authority, vector, report)
+
+
+def run_flood(authority, vector, report):
+    """Goes on guessing, as a steady flood would, until INVALIDKEY is the answer again."""
+    end = time.monotonic() + vector["again_within"]
+    shut = [over for over in ("udp", "tls") if getattr(authority, over)]
+    last = dict.fromkeys(shut)
+    while shut and time.monotonic() < end:
+        time.sleep(0.25)
+        for over in list(shut):
+            try:
+                with authority.connect_tls() if over == "tls" else authority.connect_udp() as door:
+                    door.settimeout(2)
+                    # Some 20 a second: more than 50 in 10 s, even where this machine is busy.
+                    for _ in range(5):
+                        seq = os.urandom(16).hex().encode()
+                        door.send(lines.question(os.urandom(32).hex(), seq, vector["address"].encode()))
+                    last[over] = door.recv(65535)
+            except OSError:
+                # Silence is allowed.
+                continue
+            read = lines.read_reply(last[over].partition(b"\n")[0] + b"\n")
+            if read and read[2] == b"INVALIDKEY":
+                shut.remove(over)
+    for over, line in last.items():
+        wrong = ["a flood keeps the limit shut"] if over in shut else []
+        report.tell("%s a flood does not keep the limit shut" % over, vector["section"], "INVALIDKEY", line, wrong)
