@@ -1,10 +1,18 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
+//!
+//! What any door needs is here: [`intake`] makes a `Mail` of what it hears, [`reception`] gives it room, a judge and deadlines,
+//! and [`Refused`] is what ends badly. What is left to the door are its bytes: [`milter`] is one.
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
 #[cfg(feature = "filter")]
 use crate::filter::Filter;
 
+pub mod intake;
 pub mod milter;
+pub mod reception;
+mod refused;
+
+pub use refused::{ONE_AT_A_TIME, Refused};
 
 /// What stands behind a door. [`crate::filter::Filter`] is the one that ships; tests of a door put their own there.
 pub trait Judge: Send + Sync + 'static {

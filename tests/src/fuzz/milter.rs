@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use addrauth::case::{Mail, Reply, Verdict};
 use addrauth::config::Limits;
-use addrauth::mta::milter::Error;
+use addrauth::mta::Refused;
 use addrauth::mta::milter::frame::{Cutter, command};
 use addrauth::mta::milter::session::{Act, Session};
 use tokio_util::bytes::BytesMut;
@@ -46,7 +46,7 @@ pub fn milter(octets: &[u8]) {
                 admitted = frame.payload.len() & 6 != 6;
                 match admitted {
                     true => session.read_body(wanted, &mut out).expect("an answer of one octet fits"),
-                    false => session.refuse(Error::Body(0), &mut out),
+                    false => session.refuse(Refused::Body(0).into(), &mut out),
                 }
             }
             Act::Collect => {

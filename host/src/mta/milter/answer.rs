@@ -10,14 +10,10 @@ use super::Error;
 use super::frame::{answer, put};
 use super::terms::Terms;
 use crate::case::{Recipient, Refusal, Reply, Verdict};
+use crate::mta::ONE_AT_A_TIME;
 use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::reply::{self, Class};
 
-/// What a recipient gets who cannot be in one message with the first (RFC 3463 §3.6: too many recipients).
-const ONE_AT_A_TIME: &[u8] = b"452 4.5.3 One recipient at a time here, please send to this one again\0";
-/// What a recipient gets beyond those that one message may have: his sender brings the rest in another (RFC 5321
-/// §4.5.3.1.10).
-const NO_MORE: &[u8] = b"452 4.5.3 Too many recipients in one message, please send to this one again\0";
 /// The frames of one reply to a message with these recipients; each of at most `limit` octets. Fails where they need what the
 /// MTA did not offer.
 pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<Wiped, Error> {
@@ -77,14 +73,16 @@ pub fn refuse_for(fault: &Error, out: &mut BytesMut) {
 /// Appends the refusal for now of one recipient: his sender brings him in a message of his own.
 pub fn one_at_a_time(out: &mut BytesMut) {
     // A frame this short always fits.
-    let _ = put(out, answer::REPLY, &[ONE_AT_A_TIME], usize::MAX);
+    let _ = put(out, answer::REPLY, &[ONE_AT_A_TIME.as_bytes(), b"\0"], usize::MAX);
 }
 
 /// Appends the refusal of one recipient, whose message goes on without him.
 pub fn refuse_recipient(fault: &Error, out: &mut BytesMut) {
     match fault {
         // A frame this short always fits.
-        Error::Recipients(_) => drop(put(out, answer::REPLY, &[NO_MORE], usize::MAX)),
+        Error::Refused(refused) => {
+            drop(put(out, answer::REPLY, &[refused.reply_to_recipient().as_bytes(), b"\0"], usize::MAX));
+        }
         _ => refuse_for(fault, out),
     }
 }

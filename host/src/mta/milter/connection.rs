@@ -1,26 +1,23 @@
 //! One connection: reads frames, has messages examined and kept, and writes each answer at once.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tokio_util::bytes::BytesMut;
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroize;
 
 use super::Error;
 use super::answer::refuse_for;
-use super::body::Pieces;
 use super::frame::{Cutter, Frame, Reader, command};
 use super::listen::Socket;
 use super::session::{Act, Session};
 use crate::case::{Case, Mail, Recipient};
 use crate::config::Limits;
-use crate::mta::Judge;
+use crate::mta::reception::{Admitted, Reception, Seat};
+use crate::mta::{Judge, Refused};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long an MTA may take to read why its connection ends.
@@ -28,22 +25,19 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 pub(super) struct Door<J> {
-    pub(super) judge: watch::Receiver<Arc<J>>,
-    pub(super) limits: Arc<Limits>,
-    /// Room for messages between MAIL and our answer.
-    pub(super) messages: Arc<Semaphore>,
-    /// Room for the octets of bodies that are to be kept.
-    pub(super) bodies: Arc<Semaphore>,
+    pub(super) reception: Arc<Reception<J>>,
     /// Room for the octets of frames, until they are dropped.
     pub(super) frames: Arc<Semaphore>,
     /// Every message of an MTA is refused, and why.
     pub(super) foreign: Hourly,
     /// An MTA does not say that it is a Postfix.
     pub(super) unknown: Hourly,
-    /// No new messages.
-    pub(super) stopping: CancellationToken,
-    /// No messages at all any more.
-    pub(super) stopped: CancellationToken,
+}
+
+impl<J: Judge> Door<J> {
+    fn limits(&self) -> &Arc<Limits> {
+        self.reception.limits()
+    }
 }
 
 /// What is told in the log once an hour: a line for each message would drown the others.
@@ -62,10 +56,10 @@ impl Hourly {
     }
 }
 
-/// Serves a connection to its end; `seated` is false where there are too many, and then every MAIL gets 451.
-pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seated: bool) {
-    let limits = door.limits.clone();
-    let splits = door.judge.borrow().splits();
+/// Serves a connection to its end; from a standing place every MAIL gets 451.
+pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seat: Seat) {
+    let limits = Arc::clone(door.limits());
+    let splits = door.reception.splits();
     let mut connection = Connection {
         frames: Reader::new(socket, Cutter::within(limits.milter_frame, Arc::clone(&door.frames))),
         session: Session::new(limits, splits),
@@ -73,7 +67,7 @@ pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seated: bo
         current: None,
         pending: None,
         door,
-        seated,
+        seat,
     };
     if let Err(fault) = connection.converse().await {
         connection.part(&fault).await;
@@ -88,19 +82,15 @@ struct Connection<J> {
     /// What the MTA said while an answer was due.
     pending: Option<Frame>,
     door: Arc<Door<J>>,
-    seated: bool,
+    seat: Seat,
 }
 
-/// The message in flight, and the judge that it keeps to its end.
+/// The message in flight.
 struct Current<J> {
-    judge: Arc<J>,
-    /// Whether its recipients are told apart; no more once that took too long.
-    splits: bool,
+    admitted: Admitted<J>,
     queue_id: Option<String>,
     /// What examining it gave, where its body has begun.
     case: Option<Case>,
-    body: Pieces,
-    _room: OwnedSemaphorePermit,
 }
 
 impl<J: Judge> Connection<J> {
@@ -141,12 +131,12 @@ impl<J: Judge> Connection<J> {
         if let Some(frame) = self.pending.take() {
             return Ok(Some(frame));
         }
-        let limits = &self.door.limits;
+        let limits = self.door.limits();
         let patience = if self.session.negotiated() { limits.milter_idle } else { limits.milter_greeting };
         tokio::select! {
             biased;
-            () = self.door.stopped.cancelled() => Err(Error::Stopping),
-            () = self.door.stopping.cancelled(), if self.current.is_none() && !self.session.in_flight() => Ok(None),
+            () = self.door.reception.closed().cancelled() => Err(Refused::Stopping.into()),
+            () = self.door.reception.closing().cancelled(), if self.current.is_none() && !self.session.in_flight() => Ok(None),
             next = timeout(patience, self.frames.next()) => match next {
                 Ok(frame) => frame,
                 Err(_) => Err(Error::Silent { what: "silent", limit: patience }),
@@ -167,42 +157,28 @@ impl<J: Judge> Connection<J> {
     }
 
     fn admit(&mut self) -> Result<(), Error> {
-        let room = self.door.messages.clone().try_acquire_owned();
-        match room {
-            Ok(room) if self.seated => {
-                let judge = self.door.judge.borrow().clone();
-                let splits = judge.splits();
-                let body = Pieces::default();
-                self.current = Some(Current { judge, splits, queue_id: None, case: None, body, _room: room });
+        match self.door.reception.admit(&self.seat) {
+            Ok(admitted) => {
+                self.current = Some(Current { admitted, queue_id: None, case: None });
                 self.session.admit(SystemTime::now(), &mut self.out)?;
             }
-            Ok(_) => self.session.refuse(Error::Full("milter connections"), &mut self.out),
-            Err(_) => self.session.refuse(Error::Full("messages in flight"), &mut self.out),
+            Err(refused) => self.session.refuse(refused.into(), &mut self.out),
         }
         Ok(())
     }
 
-    /// Whether a recipient stays beside the first. Where that is not known in time he does, and so do all after him: the end of
-    /// the message settles it.
-    async fn compare(&mut self, [first, next]: &[Recipient; 2]) -> Result<(), Error> {
-        let limit = self.door.limits.milter_compare;
-        let mut alike = true;
-        if let Some(current) = self.current.as_mut().filter(|current| current.splits) {
-            let comparing = AssertUnwindSafe(current.judge.alike(self.session.client(), first, next)).catch_unwind();
-            match outcome(timeout(limit, Box::pin(comparing)).await, "comparing recipients of", limit) {
-                Ok(same) => alike = same,
-                Err(fault) => {
-                    current.splits = false;
-                    tracing::warn!(queue_id = self.session.queue_id(), "its recipients stay together: {fault}");
-                }
-            }
-        }
+    /// Whether a recipient stays beside the first.
+    async fn compare(&mut self, both: &[Recipient; 2]) -> Result<(), Error> {
+        let alike = match &mut self.current {
+            Some(current) => current.admitted.alike(self.session.client(), both, self.session.queue_id()).await,
+            None => true,
+        };
         self.session.join(alike, &mut self.out)
     }
 
     /// Examines the message and takes the first piece of its body, where it is wanted. False when the MTA closed.
     async fn begin_body(&mut self, mail: Mail, piece: &[u8]) -> Result<bool, Error> {
-        let due = Instant::now() + self.door.limits.milter_answer;
+        let due = self.door.reception.due();
         let case = match self.examine(mail, due).await? {
             Some(Ok(case)) => case,
             Some(Err(fault)) => {
@@ -233,7 +209,7 @@ impl<J: Judge> Connection<J> {
 
     fn add(&mut self, piece: &[u8]) -> Result<(), Error> {
         let Some(current) = &mut self.current else { return Err(Error::Order(command::BODY)) };
-        current.body.add(piece, self.door.limits.body_octets, &self.door.bodies)
+        Ok(current.admitted.collect(piece)?)
     }
 
     /// Refuses the message, and drops what was begun for it.
@@ -244,7 +220,7 @@ impl<J: Judge> Connection<J> {
 
     /// Leaves the answer in the output: the judge's, or a refusal. False when the MTA closed and wants none.
     async fn answer(&mut self, mail: Option<Box<Mail>>, rest: &[u8]) -> Result<bool, Error> {
-        let due = Instant::now() + self.door.limits.milter_answer;
+        let due = self.door.reception.due();
         let examined = match mail {
             Some(mail) => match self.examine(*mail, due).await? {
                 Some(case) => case,
@@ -253,12 +229,7 @@ impl<J: Judge> Connection<J> {
             None => self.current.as_mut().and_then(|current| current.case.take()).ok_or(Error::Order(command::END)),
         };
         let kept = match examined {
-            // What is owed must not be made durable for an answer that cannot be given.
-            Ok(case) if case.reply.owed.is_empty() => self.keep(case, rest, due).await,
-            Ok(case) => match self.session.can_say(&case.reply, &case.mail.recipients) {
-                Ok(()) => self.keep(case, rest, due).await,
-                Err(fault) => Err(fault),
-            },
+            Ok(case) => self.keep(case, rest, due).await,
             Err(fault) => Err(fault),
         };
         let said = match kept {
@@ -278,15 +249,14 @@ impl<J: Judge> Connection<J> {
     /// Has the message examined while the MTA waits. None when it does not any more: it closed, or what it says instead is
     /// pending. The outer error ends the connection, the inner one is the message's.
     async fn examine(&mut self, mail: Mail, due: Instant) -> Result<Option<Result<Case, Error>>, Error> {
-        let limit = self.door.limits.examine;
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
         current.queue_id.clone_from(&mail.queue_id);
-        let deadline = due.min(Instant::now() + limit);
-        let examining = AssertUnwindSafe(current.judge.examine(mail)).catch_unwind();
         tokio::select! {
             biased;
-            () = self.door.stopped.cancelled() => Err(Error::Stopping),
-            case = timeout_at(deadline, Box::pin(examining)) => Ok(Some(outcome(case, "examining", limit))),
+            examined = current.admitted.examine(mail, due) => match examined {
+                Err(Refused::Stopping) => Err(Refused::Stopping.into()),
+                examined => Ok(Some(examined.map_err(Error::from))),
+            },
             next = self.frames.next() => match next? {
                 // Nobody waits any more: nothing is owed for a message that was not taken.
                 None => Ok(None),
@@ -301,15 +271,10 @@ impl<J: Judge> Connection<J> {
 
     /// Has kept what is owed, with the body where it is wanted; `rest` is its last piece.
     async fn keep(&mut self, case: Case, rest: &[u8], due: Instant) -> Result<Case, Error> {
-        let wanted = case.reply.wants_body();
-        if wanted {
-            self.add(rest)?;
-        }
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
-        let body = wanted.then(|| current.body.take());
-        let keeping = AssertUnwindSafe(current.judge.keep(case, body)).catch_unwind();
-        let kept = timeout_at(due, Box::pin(keeping)).await;
-        outcome(kept, "keeping what is owed for", self.door.limits.milter_answer)
+        let session = &self.session;
+        let can_say = |case: &Case| session.can_say(&case.reply, &case.mail.recipients);
+        current.admitted.keep(case, rest, due, can_say).await
     }
 
     /// Everything at once: two writes would cost a round trip, or a delayed ACK.
@@ -317,7 +282,7 @@ impl<J: Judge> Connection<J> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let limit = self.door.limits.milter_write;
+        let limit = self.door.limits().milter_write;
         let written = timeout(limit, self.frames.socket().write_all(&self.out)).await;
         self.wipe();
         Ok(written.map_err(|_| Error::Silent { what: "not reading", limit })??)
@@ -335,17 +300,18 @@ impl<J: Judge> Connection<J> {
         if self.session.in_flight() || self.current.is_some() {
             refuse_for(fault, &mut self.out);
         }
-        let stopped = self.door.stopped.clone();
+        let closed = self.door.reception.closed().clone();
+        let stops = matches!(fault, Error::Refused(Refused::Stopping));
         let farewell = async {
             self.write().await?;
             self.frames.socket().shutdown().await?;
-            if matches!(fault, Error::Stopping) { Ok(()) } else { self.frames.drain().await }
+            if stops { Ok(()) } else { self.frames.drain().await }
         };
         tokio::select! {
             biased;
             // The fault is told; that its farewell fails too adds nothing.
             _ = timeout(FAREWELL, farewell) => {}
-            () = stopped.cancelled(), if !matches!(fault, Error::Stopping) => {}
+            () = closed.cancelled(), if !stops => {}
         }
     }
 }
@@ -353,14 +319,5 @@ impl<J: Judge> Connection<J> {
 impl<J> Drop for Connection<J> {
     fn drop(&mut self) {
         self.out.as_mut().zeroize();
-    }
-}
-
-/// What became of something that had to end in time.
-fn outcome<T, P, E>(ended: Result<Result<T, P>, E>, what: &'static str, limit: Duration) -> Result<T, Error> {
-    match ended {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) => Err(Error::Panicked(what)),
-        Err(_) => Err(Error::Late { what, limit }),
     }
 }

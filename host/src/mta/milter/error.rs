@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::mta::Refused;
+
 /// Why a place cannot be listened on, a connection ends, or a message is refused: see [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,15 +55,6 @@ pub enum Error {
     /// A protocol version below 2.
     #[error("milter protocol version {0}: versions from 2 on are spoken here")]
     Version(u32),
-    /// More recipients than `Limits::recipients`.
-    #[error("more than {0} recipients")]
-    Recipients(usize),
-    /// A recipient's path over `Limits::milter_text`.
-    #[error("a recipient's path of more than {0} octets")]
-    Path(usize),
-    /// A login name over `Limits::milter_text`: without it the message would be a stranger's.
-    #[error("a login name of more than {0} octets")]
-    Login(usize),
     /// An MTA whose milter client does other things than Postfix's, so that the answers would not do what they say.
     #[error("this mail server's milter is not supported yet: {0}")]
     Foreign(&'static str),
@@ -69,15 +62,6 @@ pub enum Error {
     /// client shows the whole message as the body, or the message was written so.
     #[error("its body begins with its header once more, as where a mail server's milter is not supported yet")]
     HeaderAgain,
-    /// More fields to delete than `Limits::key_fields`.
-    #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
-    KeyFields(usize),
-    /// A body over `Limits::body_octets` that was to be kept.
-    #[error("its body has more than {0} octets, too many to keep a copy of")]
-    Body(usize),
-    /// No room for another message.
-    #[error("too many {0} at once")]
-    Full(&'static str),
     /// The MTA let its milters not do what the answer needs.
     #[error("the MTA does not let its milters {0}")]
     NotOffered(&'static str),
@@ -87,17 +71,6 @@ pub enum Error {
     /// Recipients struck out that the message does not have, or that are to stay, or all of them.
     #[error("the answer strikes out recipients who are not there, who are to stay, or all there are")]
     Recipient,
-    /// Examining the message, or keeping what is owed, panicked.
-    #[error("{0} the message panicked")]
-    Panicked(&'static str),
-    /// Examining the message, or keeping what is owed, took too long.
-    #[error("{what} the message took longer than {limit:?}")]
-    Late {
-        /// Which of them.
-        what: &'static str,
-        /// The bound.
-        limit: Duration,
-    },
     /// The MTA was silent, or did not read its answer.
     #[error("the MTA was {what} for {limit:?}")]
     Silent {
@@ -106,26 +79,20 @@ pub enum Error {
         /// The bound.
         limit: Duration,
     },
-    /// The program stops.
-    #[error("the program stops")]
-    Stopping,
+    /// What any door refuses.
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 impl Error {
     /// What the SMTP client is told of its message: code, enhanced status code and text (RFC 5321 §4.2, RFC 3463).
     ///
-    /// What another try would meet again, since it lies in the message, is refused for good: its sender hears of it. What lies
-    /// in this server (a fault, a bound that others use up, an MTA that speaks the protocol otherwise) is refused for now, since
-    /// its postmaster can mend it while the mail waits.
+    /// See [`Refused::reply`]. What is of this door alone is refused for now, but for a frame that is too long: an MTA that
+    /// speaks the protocol otherwise is its postmaster's to mend while the mail waits.
     pub fn reply(&self) -> &'static str {
         match self {
-            Error::Recipients(_) => "554 5.5.3 Too many recipients in one message",
-            Error::Path(_) => "554 5.1.3 A recipient's address is too long",
-            Error::Login(_) => "554 5.7.0 The login name is too long",
-            Error::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
-            Error::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
+            Error::Refused(refused) => refused.reply(),
             Error::LongFrame { .. } => "552 5.3.4 A header field or a line of the message is too long",
-            Error::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
             Error::Foreign(_) | Error::HeaderAgain => {
                 "451 4.3.5 Address Authentication: this mail server's milter is not supported yet"
             }
@@ -143,10 +110,7 @@ impl Error {
             | Error::NotOffered(_)
             | Error::Edit
             | Error::Recipient
-            | Error::Panicked(_)
-            | Error::Late { .. }
-            | Error::Silent { .. }
-            | Error::Stopping => "451 4.3.0 Temporary failure, please try again later",
+            | Error::Silent { .. } => "451 4.3.0 Temporary failure, please try again later",
         }
     }
 }
@@ -158,14 +122,7 @@ mod tests {
     #[test]
     fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
         let time = Duration::ZERO;
-        let for_good = [
-            Error::Recipients(1),
-            Error::Path(1),
-            Error::Login(1),
-            Error::KeyFields(1),
-            Error::Body(1),
-            Error::LongFrame { length: 2, limit: 1 },
-        ];
+        let for_good = [Error::Refused(Refused::Body(1)), Error::LongFrame { length: 2, limit: 1 }];
         let for_now = [
             Error::Io(io::Error::other("x")),
             Error::EmptyFrame,
@@ -176,14 +133,11 @@ mod tests {
             Error::Version(1),
             Error::Foreign("x"),
             Error::HeaderAgain,
-            Error::Full("x"),
+            Error::Refused(Refused::Full("x")),
             Error::NotOffered("x"),
             Error::Edit,
             Error::Recipient,
-            Error::Panicked("x"),
-            Error::Late { what: "x", limit: time },
             Error::Silent { what: "x", limit: time },
-            Error::Stopping,
         ];
         for (errors, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
             for error in errors {

@@ -10,6 +10,7 @@ use tokio_util::bytes::{BufMut, BytesMut};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
+use crate::mta::Refused;
 
 /// What an MTA says.
 pub mod command {
@@ -203,7 +204,7 @@ impl Begun {
     }
 
     fn claim(&mut self, octets: usize, room: &Arc<Semaphore>) -> Result<(), Error> {
-        let full = || Error::Full("octets of milter frames");
+        let full = || Refused::Full("octets of milter frames");
         let share = u32::try_from(octets).map_err(|_| full())?;
         let share = room.clone().try_acquire_many_owned(share).map_err(|_| full())?;
         match &mut self.room {
@@ -378,7 +379,7 @@ mod tests {
         assert_eq!(room.available_permits(), 4_000);
         assert!(one(&mut cutters[1], &body(1 << 19)[..8_192 + 2_000]).unwrap().is_none());
         assert_eq!(room.available_permits(), 4_000 - 1_995);
-        assert!(matches!(one(&mut cutters[2], &body(8_192 + 3_000)), Err(Error::Full(_))));
+        assert!(matches!(one(&mut cutters[2], &body(8_192 + 3_000)), Err(Error::Refused(Refused::Full(_)))));
         drop(whole);
         cutters[2] = Cutter::within(1 << 20, Arc::clone(&room));
         assert!(one(&mut cutters[2], &body(8_192 + 3_000)).unwrap().is_some());

@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::mta::Judge;
+use crate::mta::reception::{Reception, Seats};
 
 pub mod answer;
-mod body;
 mod connection;
 mod error;
 pub mod frame;
@@ -51,51 +51,29 @@ pub async fn serve<J: Judge>(
     limits: Arc<Limits>,
     shutdown: CancellationToken,
 ) {
-    let stopped = CancellationToken::new();
-    let seats = Seats::new(limits.milter_connections);
+    let reception = Reception::open(judge, limits, shutdown);
+    let limits = Arc::clone(reception.limits());
+    let seats = reception.seats(limits.milter_connections, "milter connections");
     let door = Arc::new(Door {
-        judge,
-        messages: Arc::new(Semaphore::new(limits.messages_in_flight)),
-        bodies: Arc::new(Semaphore::new(limits.bodies_octets.min(Semaphore::MAX_PERMITS))),
+        reception,
         frames: Arc::new(Semaphore::new(limits.frames_octets.min(Semaphore::MAX_PERMITS))),
         foreign: Hourly::default(),
         unknown: Hourly::default(),
-        limits,
-        stopping: shutdown.clone(),
-        stopped: stopped.clone(),
     });
-    let connections = TaskTracker::new();
     let accepting = TaskTracker::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, door.clone(), seats.clone(), connections.clone()));
+        accepting.spawn(accept(listener, door.clone(), seats.clone()));
     }
     accepting.close();
     accepting.wait().await;
-    connections.close();
-    if timeout(door.limits.milter_drain, connections.wait()).await.is_err() {
-        stopped.cancel();
-        connections.wait().await;
-    }
+    door.reception.drain().await;
 }
 
-/// Room for connections: seats, and as many standing places, where every MAIL gets 451.
-#[derive(Clone)]
-struct Seats {
-    seats: Arc<Semaphore>,
-    standing: Arc<Semaphore>,
-}
-
-impl Seats {
-    fn new(count: usize) -> Seats {
-        Seats { seats: Arc::new(Semaphore::new(count)), standing: Arc::new(Semaphore::new(count)) }
-    }
-}
-
-async fn accept<J: Judge>(listener: Listener, door: Arc<Door<J>>, seats: Seats, connections: TaskTracker) {
+async fn accept<J: Judge>(listener: Listener, door: Arc<Door<J>>, seats: Seats) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = door.stopping.cancelled() => return,
+            () = door.reception.closing().cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let socket = match accepted {
@@ -106,20 +84,10 @@ async fn accept<J: Judge>(listener: Listener, door: Arc<Door<J>>, seats: Seats, 
                 continue;
             }
         };
-        let (place, seated) = match seats.seats.clone().try_acquire_owned() {
-            Ok(seat) => (seat, true),
-            Err(_) => match seats.standing.clone().try_acquire_owned() {
-                Ok(standing) => (standing, false),
-                Err(_) => {
-                    tracing::warn!("too many milter connections on {}: a new one is closed", listener.local());
-                    continue;
-                }
-            },
+        let Some(seat) = seats.take() else {
+            tracing::warn!("too many milter connections on {}: a new one is closed", listener.local());
+            continue;
         };
-        let door = door.clone();
-        connections.spawn(async move {
-            connection::run(socket, door, seated).await;
-            drop(place);
-        });
+        tokio::spawn(connection::run(socket, door.clone(), seat));
     }
 }

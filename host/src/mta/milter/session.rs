@@ -1,7 +1,6 @@
 //! A milter conversation without I/O: frames in; `Mail`, and answers to be written, out.
 
-use std::mem::take;
-use std::net::IpAddr;
+use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,6 +13,8 @@ use super::message::{Message, Stage};
 use super::terms::Terms;
 use crate::case::{Client, Mail, Recipient, Reply};
 use crate::config::Limits;
+use crate::mta::Refused;
+use crate::mta::intake::{client_ip, client_name, login, text};
 
 /// How Stalwart's `{daemon_name}` begins. Its milter client shows the whole message as the body, trims the names of header
 /// fields and deletes by untrimmed ones, and delivers what is quarantined (0.15.5 and 0.16.19, measured).
@@ -54,7 +55,7 @@ pub struct Session {
     mta: String,
     server: Option<String>,
     /// The error: its name is too long to be known by.
-    login: Option<Result<String, Error>>,
+    login: Result<Option<String>, Refused>,
     queue_id: String,
     /// What the MTA says of the recipient whose RCPT comes next.
     told: Told,
@@ -114,7 +115,7 @@ impl Session {
             daemon: String::new(),
             mta: String::new(),
             server: None,
-            login: None,
+            login: Ok(None),
             queue_id: String::new(),
             told: Told::default(),
             foreign: None,
@@ -175,7 +176,7 @@ impl Session {
     /// There is room for the message that [`Act::Admit`] announced.
     pub fn admit(&mut self, now: SystemTime, out: &mut BytesMut) -> Result<(), Error> {
         if let Some(message) = &mut self.message {
-            message.received(now);
+            message.intake.received(now);
         }
         put(out, answer::CONTINUE, &[], self.limits.milter_frame)
     }
@@ -188,7 +189,7 @@ impl Session {
             one_at_a_time(out);
             return Ok(());
         }
-        message.join(recipient);
+        message.intake.join(recipient);
         put(out, answer::CONTINUE, &[], self.limits.milter_frame)
     }
 
@@ -244,21 +245,20 @@ impl Session {
 
     /// The queue id of the message in flight, for the log.
     pub fn queue_id(&self) -> &str {
-        self.message.as_ref().map_or("-", Message::queue_id)
+        self.message.as_ref().map_or("-", |message| message.intake.queue_id())
     }
 
     fn mail(&mut self, payload: &[u8], out: &mut BytesMut) -> Result<Act, Error> {
         let unfinished = self.message.take().is_some_and(|message| message.fault.is_none());
-        let (login, unnamed) = match self.login.take() {
-            Some(Ok(login)) => (Some(login), None),
-            Some(Err(fault)) => (None, Some(fault)),
-            None => (None, None),
+        let (login, unnamed) = match replace(&mut self.login, Ok(None)) {
+            Ok(login) => (login, None),
+            Err(fault) => (None, Some(fault.into())),
         };
         let client = Client { server: self.server.clone(), ..self.client.clone() };
-        let mut message = Message::new(client, self.daemon.clone(), login);
-        message.queued_as(&self.queue_id);
-        message.taken_by(&self.mta);
-        let begun = message.begin(payload, self.limits.milter_text);
+        let mut message = Message::new(client, self.daemon.clone(), login, Arc::clone(&self.limits));
+        message.intake.queued_as(&self.queue_id);
+        message.intake.taken_by(&self.mta);
+        let begun = message.begin(payload);
         self.message = Some(message);
         let order = || unfinished.then_some(Error::Order(command::MAIL));
         match begun.err().or_else(order).or(self.foreign.map(Error::Foreign)).or(unnamed) {
@@ -272,9 +272,9 @@ impl Session {
         let Some(message) = &mut self.message else { return Err(Error::Order(frame.command)) };
         let act = match &message.fault {
             Some(_) => Ok(Act::Read),
-            None => step(message, frame, rcpt, terms, &self.limits),
+            None => step(message, frame, rcpt, terms),
         };
-        if let Err(fault @ (Error::Recipients(_) | Error::Path(_))) = &act
+        if let Err(fault @ Error::Refused(Refused::Recipients(_) | Refused::Path(_))) = &act
             && rcpt.alone
         {
             refuse_recipient(fault, out);
@@ -319,7 +319,7 @@ impl Session {
         match fault {
             // The connection tells of it, and not each time.
             Error::Foreign(_) => {}
-            _ => tracing::warn!(queue_id = message.queue_id(), "the message is refused: {fault}"),
+            _ => tracing::warn!(queue_id = message.intake.queue_id(), "the message is refused: {fault}"),
         }
         message.fault.get_or_insert(fault);
     }
@@ -331,7 +331,7 @@ impl Session {
 
     fn forget_message(&mut self) {
         self.message = None;
-        self.login = None;
+        self.login = Ok(None);
         self.queue_id.clear();
     }
 
@@ -342,7 +342,7 @@ impl Session {
         match *before {
             command::CONNECT => self.forget_client(),
             command::MAIL => {
-                self.login = None;
+                self.login = Ok(None);
                 self.queue_id.clear();
             }
             _ => {}
@@ -371,13 +371,11 @@ impl Session {
                 self.told.mailer = Some(value.to_vec())
             }
             b"tls_version" => self.client.tls = !value.is_empty(),
-            b"auth_authen" => {
-                self.login = (!value.is_empty()).then(|| text(value, limit).ok_or(Error::Login(limit)));
-            }
+            b"auth_authen" => self.login = login(value, limit),
             b"i" => {
                 self.queue_id = text(value, limit).unwrap_or_default();
                 if let Some(message) = &mut self.message {
-                    message.queued_as(&self.queue_id);
+                    message.intake.queued_as(&self.queue_id);
                 }
             }
             _ => {}
@@ -391,15 +389,15 @@ impl Session {
 }
 
 /// What a frame inside a healthy message does to it.
-fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms, limits: &Limits) -> Result<Act, Error> {
+fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> Result<Act, Error> {
     let order = || Err(Error::Order(frame.command));
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
-            let recipient = message.recipient(&frame.payload, rcpt.whom, limits)?;
+            let recipient = message.recipient(&frame.payload, rcpt.whom)?;
             // A user's mail client would show a 452 to its user, and bring nobody in a message of his own.
-            let told_apart = rcpt.alone && !message.has_login();
-            let Some(first) = message.first().filter(|_| told_apart) else {
-                message.join(recipient);
+            let told_apart = rcpt.alone && !message.intake.has_login();
+            let Some(first) = message.intake.first().filter(|_| told_apart) else {
+                message.intake.join(recipient);
                 return Ok(Act::Read);
             };
             let both = Box::new([first.clone(), recipient.clone()]);
@@ -409,12 +407,12 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms, limi
         (command::DATA, Stage::Envelope) => message.stage = Stage::Header,
         (command::HEADER, Stage::Envelope | Stage::Header) => {
             message.stage = Stage::Header;
-            message.field(&frame.payload, terms.keep_leading_space(), limits)?;
+            message.field(&frame.payload, terms.keep_leading_space())?;
         }
         (command::END_OF_HEADER, Stage::Envelope | Stage::Header) => message.stage = Stage::HeaderEnd,
         // Whoever writes a message may write that too: it says nothing of an MTA whose milter is known, nor of another message.
         (command::BODY | command::END, Stage::HeaderEnd)
-            if !is_postfix(message.mta()) && message.comes_again(&frame.payload) =>
+            if !is_postfix(message.intake.mta()) && message.comes_again(&frame.payload) =>
         {
             return Err(Error::HeaderAgain);
         }
@@ -440,31 +438,16 @@ fn connected(payload: &[u8], limit: usize) -> Client {
     let Some((name, rest)) = until_nul(payload) else { return Client::default() };
     let ip = match rest.split_first() {
         // A port of two octets goes before the address.
-        Some((b'4' | b'6', rest)) => rest.get(2..).and_then(until_nul).and_then(|(address, _)| ip(address)),
+        Some((b'4' | b'6', rest)) => rest.get(2..).and_then(until_nul).and_then(|(address, _)| client_ip(address)),
         _ => None,
     };
-    // `unknown`, or the address in brackets, stands where forward and reverse look-up disagree.
-    let known = |name: &String| !name.is_empty() && name != "unknown" && !name.starts_with('[');
-    Client { ip, name: text(name, limit).filter(known), ..Client::default() }
+    Client { ip, name: client_name(name, limit), ..Client::default() }
 }
 
 /// The octets before the first NUL, and those behind it.
 fn until_nul(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (before, behind) = octets.split_at_checked(octets.iter().position(|octet| *octet == 0)?)?;
     Some((before, behind.get(1..)?))
-}
-
-/// An address; one with a zone is of another network of the MTA's, and so none that a configuration could name.
-fn ip(octets: &[u8]) -> Option<IpAddr> {
-    let address = std::str::from_utf8(octets).ok()?;
-    // An SMTP address literal's prefix (RFC 5321 §4.1.3).
-    let address = address.strip_prefix("IPv6:").unwrap_or(address);
-    Some(address.parse::<IpAddr>().ok()?.to_canonical())
-}
-
-/// Octets as text; absent where there are more than `limit`.
-fn text(octets: &[u8], limit: usize) -> Option<String> {
-    (octets.len() <= limit).then(|| String::from_utf8_lossy(octets).into_owned())
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ fn a_message_refused_in_its_body_is_451_there_and_at_its_end_and_no_more_is_take
     take(&mut session, b'N', b"");
     let mut out = BytesMut::new();
     session.take(&Frame::new(b'B', &[b"x"]), &mut out).unwrap();
-    session.refuse(Error::Body(1), &mut out);
+    session.refuse(Refused::Body(1).into(), &mut out);
     assert!(says(&out, "552 5.3.4 "));
     for command in *b"BE" {
         let (act, out) = take(&mut session, command, b"y");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Error;
 use crate::case::Body;
+use crate::mta::Refused;
 
 /// What came of a body so far, and its share of the room that all bodies have together.
 ///
@@ -19,11 +19,11 @@ pub(super) struct Pieces {
 
 impl Pieces {
     /// Adds a piece: fails where the body would have more than `limit` octets, or `room` has no more octets to give.
-    pub(super) fn add(&mut self, piece: &[u8], limit: usize, room: &Arc<Semaphore>) -> Result<(), Error> {
+    pub(super) fn add(&mut self, piece: &[u8], limit: usize, room: &Arc<Semaphore>) -> Result<(), Refused> {
         if self.octets.len().saturating_add(piece.len()) > limit {
-            return Err(Error::Body(limit));
+            return Err(Refused::Body(limit));
         }
-        let full = || Error::Full("octets of bodies that are to be kept");
+        let full = || Refused::Full("octets of bodies that are to be kept");
         let share = u32::try_from(piece.len()).map_err(|_| full())?;
         let share = room.clone().try_acquire_many_owned(share).map_err(|_| full())?;
         match &mut self.room {
@@ -61,9 +61,9 @@ mod tests {
         let room = Arc::new(Semaphore::new(5));
         let (mut one, mut other) = (Pieces::default(), Pieces::default());
         one.add(b"abc", 4, &room).unwrap();
-        assert!(matches!(one.add(b"de", 4, &room), Err(Error::Body(4))));
+        assert!(matches!(one.add(b"de", 4, &room), Err(Refused::Body(4))));
         other.add(b"de", 4, &room).unwrap();
-        assert!(matches!(other.add(b"f", 4, &room), Err(Error::Full(_))));
+        assert!(matches!(other.add(b"f", 4, &room), Err(Refused::Full(_))));
         assert_eq!(room.available_permits(), 0);
         drop(one);
         other.add(b"f", 4, &room).unwrap();

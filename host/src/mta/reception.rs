@@ -1,0 +1,224 @@
+//! How a message is received, whatever door it comes to: who has room, which judge it keeps, how long that judge may take.
+//!
+//! A door brings the octets. It takes a [`Seat`] for each connection, has each message [admitted](Reception::admit) at its
+//! MAIL, [examined](Admitted::examine) at the end of its header, and what is owed for it [kept](Admitted::keep) at its end.
+//! What goes wrong is a [`Refused`], and [`Refused::reply`] is what the client is told.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::case::{Case, Client, Mail, Recipient};
+use crate::config::Limits;
+use crate::mta::{Judge, Refused};
+
+mod body;
+
+use body::Pieces;
+
+/// What all connections of all doors share: the judge, and the room.
+#[derive(Debug)]
+pub struct Reception<J> {
+    judge: watch::Receiver<Arc<J>>,
+    limits: Arc<Limits>,
+    /// Room for messages between MAIL and our answer.
+    messages: Arc<Semaphore>,
+    /// Room for the octets of bodies that are to be kept.
+    bodies: Arc<Semaphore>,
+    connections: TaskTracker,
+    closing: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl<J: Judge> Reception<J> {
+    /// Opens it, until `shutdown`. A new judge takes the messages whose MAIL comes after it was sent.
+    pub fn open(judge: watch::Receiver<Arc<J>>, limits: Arc<Limits>, shutdown: CancellationToken) -> Arc<Reception<J>> {
+        Arc::new(Reception {
+            judge,
+            messages: Arc::new(Semaphore::new(limits.messages_in_flight)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_octets.min(Semaphore::MAX_PERMITS))),
+            connections: TaskTracker::new(),
+            closing: shutdown,
+            closed: CancellationToken::new(),
+            limits,
+        })
+    }
+
+    /// The bounds that hold here.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Whether recipients are to be told apart at RCPT, as the judge of now says.
+    pub fn splits(&self) -> bool {
+        self.judge.borrow().splits()
+    }
+
+    /// Cancelled once no new message is to be begun; those in flight go on.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// Cancelled once no message may go on: each gets [`Refused::Stopping`].
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// So many seats for the connections of one door; `what` names them where there are no more.
+    pub fn seats(&self, count: usize, what: &'static str) -> Seats {
+        let room = || Arc::new(Semaphore::new(count));
+        Seats { what, seats: room(), standing: room(), connections: self.connections.clone() }
+    }
+
+    /// Until when a message has to be answered that the MTA waits for from now on.
+    pub fn due(&self) -> Instant {
+        Instant::now() + self.limits.milter_answer
+    }
+
+    /// Takes a message in at its MAIL. Until it is dropped it has its room, and the judge of now.
+    ///
+    /// # Errors
+    /// [`Refused::Full`]: too many messages are in flight, or its connection has no seat.
+    pub fn admit(self: &Arc<Self>, seat: &Seat) -> Result<Admitted<J>, Refused> {
+        let room = self.messages.clone().try_acquire_owned().map_err(|_| Refused::Full("messages in flight"))?;
+        if let Some(what) = seat.lacks {
+            return Err(Refused::Full(what));
+        }
+        let judge = self.judge.borrow().clone();
+        let splits = judge.splits();
+        Ok(Admitted { reception: Arc::clone(self), judge, splits, body: Pieces::default(), _room: room })
+    }
+
+    /// Waits until all connections have ended, where no new ones come: messages in flight may go on for
+    /// [`Limits::milter_drain`], then [`Reception::closed`] is cancelled.
+    pub async fn drain(&self) {
+        self.connections.close();
+        if timeout(self.limits.milter_drain, self.connections.wait()).await.is_err() {
+            self.closed.cancel();
+            self.connections.wait().await;
+        }
+    }
+}
+
+/// Room for the connections of one door: seats, and as many standing places, where every message is refused for now.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    what: &'static str,
+    seats: Arc<Semaphore>,
+    standing: Arc<Semaphore>,
+    connections: TaskTracker,
+}
+
+impl Seats {
+    /// A place for a new connection; none where even the standing places are taken: then it is to be closed.
+    pub fn take(&self) -> Option<Seat> {
+        let (place, lacks) = match self.seats.clone().try_acquire_owned() {
+            Ok(place) => (place, None),
+            Err(_) => (self.standing.clone().try_acquire_owned().ok()?, Some(self.what)),
+        };
+        Some(Seat { lacks, _place: place, _counted: self.connections.token() })
+    }
+}
+
+/// A connection's place, until it is dropped; [`Reception::drain`] waits for that.
+#[derive(Debug)]
+pub struct Seat {
+    /// What there are too many of, where this is a standing place.
+    lacks: Option<&'static str>,
+    _place: OwnedSemaphorePermit,
+    _counted: TaskTrackerToken,
+}
+
+/// A message in flight: its room, its judge, and as much of its body as is to be kept.
+#[derive(Debug)]
+pub struct Admitted<J> {
+    reception: Arc<Reception<J>>,
+    judge: Arc<J>,
+    /// Whether its recipients are told apart; no more once that took too long.
+    splits: bool,
+    body: Pieces,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<J: Judge> Admitted<J> {
+    /// Whether the second of these recipients stays beside the first. Where that is not known in time it does, and so do all
+    /// after it: the end of the message settles it.
+    pub async fn alike(&mut self, client: &Client, [first, next]: &[Recipient; 2], queue_id: &str) -> bool {
+        if !self.splits {
+            return true;
+        }
+        let limit = self.reception.limits.milter_compare;
+        let comparing = AssertUnwindSafe(self.judge.alike(client, first, next)).catch_unwind();
+        outcome(timeout(limit, Box::pin(comparing)).await, "comparing recipients of", limit).unwrap_or_else(|fault| {
+            self.splits = false;
+            tracing::warn!(queue_id, "its recipients stay together: {fault}");
+            true
+        })
+    }
+
+    /// Has the message examined, until `due` at most. Where the MTA does not wait any more, the future is to be dropped: then
+    /// nothing is owed.
+    ///
+    /// # Errors
+    /// The judge panicked or was late, or [`Reception::closed`] came first.
+    pub async fn examine(&self, mail: Mail, due: Instant) -> Result<Case, Refused> {
+        let limit = self.reception.limits.examine;
+        let deadline = due.min(Instant::now() + limit);
+        let examining = AssertUnwindSafe(self.judge.examine(mail)).catch_unwind();
+        tokio::select! {
+            biased;
+            () = self.reception.closed.cancelled() => Err(Refused::Stopping),
+            case = timeout_at(deadline, Box::pin(examining)) => outcome(case, "examining", limit),
+        }
+    }
+
+    /// Takes a piece of the body, where the reply wants it.
+    ///
+    /// # Errors
+    /// The body is over [`Limits::body_octets`], or all bodies together over [`Limits::bodies_octets`].
+    pub fn collect(&mut self, piece: &[u8]) -> Result<(), Refused> {
+        self.body.add(piece, self.reception.limits.body_octets, &self.reception.bodies)
+    }
+
+    /// Has kept what is owed, until `due` at most, with the body where the reply wants it; `rest` is its last piece. Only the
+    /// reply of the case that this returns may leave. `can_say` tells whether the door can say the reply: nothing is made
+    /// durable for an answer that cannot be given.
+    ///
+    /// # Errors
+    /// What `can_say` said, a body over its limits, or a judge that panicked or was late.
+    pub async fn keep<E: From<Refused>>(
+        &mut self,
+        case: Case,
+        rest: &[u8],
+        due: Instant,
+        can_say: impl FnOnce(&Case) -> Result<(), E>,
+    ) -> Result<Case, E> {
+        if !case.reply.owed.is_empty() {
+            can_say(&case)?;
+        }
+        let mut body = None;
+        if case.reply.wants_body() {
+            self.collect(rest)?;
+            body = Some(self.body.take());
+        }
+        let keeping = AssertUnwindSafe(self.judge.keep(case, body)).catch_unwind();
+        let kept = timeout_at(due, Box::pin(keeping)).await;
+        Ok(outcome(kept, "keeping what is owed for", self.reception.limits.milter_answer)?)
+    }
+}
+
+/// What became of something that had to end in time.
+fn outcome<T, P, E>(ended: Result<Result<T, P>, E>, what: &'static str, limit: Duration) -> Result<T, Refused> {
+    match ended {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Refused::Panicked(what)),
+        Err(_) => Err(Refused::Late { what, limit }),
+    }
+}

@@ -1,0 +1,106 @@
+//! Why a message is not taken, whatever door it came to, and what its client is told then.
+
+use std::time::Duration;
+
+/// What the next recipient gets where two may not be in one message: the sender brings the second one again, alone (RFC 3463
+/// §3.6: too many recipients).
+pub const ONE_AT_A_TIME: &str = "452 4.5.3 One recipient at a time here, please send to this one again";
+
+/// Why a message, or one of its recipients, is refused: see [`Refused::reply`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// More recipients than `Limits::recipients`.
+    #[error("more than {0} recipients")]
+    Recipients(usize),
+    /// A recipient's path over `Limits::milter_text`.
+    #[error("a recipient's path of more than {0} octets")]
+    Path(usize),
+    /// A login name over `Limits::milter_text`: without it the message would be a stranger's.
+    #[error("a login name of more than {0} octets")]
+    Login(usize),
+    /// More fields to delete than `Limits::key_fields`.
+    #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
+    KeyFields(usize),
+    /// A body over `Limits::body_octets` that was to be kept.
+    #[error("its body has more than {0} octets, too many to keep a copy of")]
+    Body(usize),
+    /// No room for another message, or for more of it.
+    #[error("too many {0} at once")]
+    Full(&'static str),
+    /// Examining the message, or keeping what is owed, panicked.
+    #[error("{0} the message panicked")]
+    Panicked(&'static str),
+    /// Examining the message, or keeping what is owed, took too long.
+    #[error("{what} the message took longer than {limit:?}")]
+    Late {
+        /// Which of them.
+        what: &'static str,
+        /// The bound.
+        limit: Duration,
+    },
+    /// The program stops.
+    #[error("the program stops")]
+    Stopping,
+}
+
+impl Refused {
+    /// What the SMTP client is told of its message: code, enhanced status code and text (RFC 5321 §4.2, RFC 3463).
+    ///
+    /// What another try would meet again, since it lies in the message, is refused for good: its sender hears of it. What lies
+    /// in this server (a fault, a bound that others use up) is refused for now, since its postmaster can mend it while the mail
+    /// waits.
+    pub fn reply(&self) -> &'static str {
+        match self {
+            Refused::Recipients(_) => "554 5.5.3 Too many recipients in one message",
+            Refused::Path(_) => "554 5.1.3 A recipient's address is too long",
+            Refused::Login(_) => "554 5.7.0 The login name is too long",
+            Refused::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
+            Refused::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
+            Refused::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
+            Refused::Panicked(_) | Refused::Late { .. } | Refused::Stopping => {
+                "451 4.3.0 Temporary failure, please try again later"
+            }
+        }
+    }
+
+    /// What the client is told where one recipient is refused and the message goes on without that one. A recipient too many is
+    /// refused for now: the sender brings the rest in another message (RFC 5321 §4.5.3.1.10).
+    pub fn reply_to_recipient(&self) -> &'static str {
+        match self {
+            Refused::Recipients(_) => "452 4.5.3 Too many recipients in one message, please send to this one again",
+            _ => self.reply(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
+        let for_good =
+            [Refused::Recipients(1), Refused::Path(1), Refused::Login(1), Refused::KeyFields(1), Refused::Body(1)];
+        let for_now = [
+            Refused::Full("x"),
+            Refused::Panicked("x"),
+            Refused::Late { what: "x", limit: Duration::ZERO },
+            Refused::Stopping,
+        ];
+        for (faults, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
+            assert!(faults.iter().all(|fault| is_reply(fault.reply(), class)), "{faults:?}");
+        }
+        assert!(is_reply(Refused::Recipients(1).reply_to_recipient(), '4') && is_reply(ONE_AT_A_TIME, '4'));
+        assert_eq!(Refused::Path(1).reply_to_recipient(), Refused::Path(1).reply());
+    }
+
+    /// Whether this is one line of an SMTP reply of this class that does not end the session.
+    fn is_reply(reply: &str, class: char) -> bool {
+        let words: Vec<&str> = reply.splitn(3, ' ').collect();
+        let [code, status, text] = words.as_slice() else { return false };
+        let plain = text.bytes().all(|octet| (b' '..=b'~').contains(&octet) && octet != b'%');
+        let fits = code.len() == 3 && code.starts_with(class) && status.starts_with(class);
+        fits && plain && *code != "421" && reply.len() < 200
+    }
+}
