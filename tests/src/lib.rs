@@ -23,4 +23,5 @@ pub mod server;
 pub mod smtp;
 pub mod spellings;
 pub mod streams;
+pub mod toy;
 pub mod world;
