@@ -14,7 +14,11 @@ use super::terms::Terms;
 use crate::case::{Client, Mail, Recipient, Reply};
 use crate::config::Limits;
 use crate::mta::Refused;
-use crate::mta::intake::{client_ip, client_name, login, text};
+use crate::mta::intake::{login, text};
+
+mod facts;
+
+use facts::{Rcpt, Told, connected, is_postfix};
 
 /// How Stalwart's `{daemon_name}` begins. Its milter client shows the whole message as the body, trims the names of header
 /// fields and deletes by untrimmed ones, and delivers what is quarantined (0.15.5 and 0.16.19, measured).
@@ -62,46 +66,6 @@ pub struct Session {
     /// Why messages of this MTA are not taken: by its own word alone, never by what a message looks like.
     foreign: Option<&'static str>,
     message: Option<Message>,
-}
-
-/// The macros of one RCPT.
-#[derive(Debug, Default)]
-struct Told {
-    address: Option<Vec<u8>>,
-    mailer: Option<Vec<u8>>,
-}
-
-/// What is known of one RCPT before its path is read.
-#[derive(Clone, Copy, Debug)]
-struct Rcpt<'a> {
-    /// Whom the MTA takes the path for, where it says so.
-    whom: Option<&'a [u8]>,
-    /// Whether the MTA waits for an answer to this one, and a refusal is his alone.
-    alone: bool,
-}
-
-impl Told {
-    /// Whom this MTA takes the path for; absent where it does not say.
-    ///
-    /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom
-    /// it refuses, and tells no mailer of mail that comes by no smtpd, whose address it has not resolved.
-    fn by(self, mta: &str) -> Option<Vec<u8>> {
-        let resolved = self.resolved();
-        self.address.filter(|address| is_postfix(mta) && resolved && address.contains(&b'@'))
-    }
-
-    /// Whether this MTA says where it would bring the recipient.
-    fn resolved(&self) -> bool {
-        self.mailer.as_ref().is_some_and(|mailer| !mailer.is_empty() && mailer != b"error")
-    }
-
-    /// Whether the recipient may be refused by himself.
-    ///
-    /// A Postfix that tells no mailer may be its cleanup, with mail that comes by no smtpd (`non_smtpd_milters`): to that a
-    /// refusal is a "milter configuration error", and it tries the whole message again without end.
-    fn may_be_refused(&self, mta: &str) -> bool {
-        !is_postfix(mta) || self.resolved()
-    }
 }
 
 impl Session {
@@ -425,29 +389,6 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> R
         _ => return order(),
     }
     Ok(Act::Read)
-}
-
-/// Whether an MTA that calls itself so is a Postfix.
-fn is_postfix(mta: &str) -> bool {
-    mta == "Postfix" || mta.starts_with("Postfix ")
-}
-
-/// What CONNECT says: the client's name, its family, and for an internet family port and address. Each that is not there, or
-/// cannot be read, is a fact that is missing: Postfix says `unknown` for an address that it does not know.
-fn connected(payload: &[u8], limit: usize) -> Client {
-    let Some((name, rest)) = until_nul(payload) else { return Client::default() };
-    let ip = match rest.split_first() {
-        // A port of two octets goes before the address.
-        Some((b'4' | b'6', rest)) => rest.get(2..).and_then(until_nul).and_then(|(address, _)| client_ip(address)),
-        _ => None,
-    };
-    Client { ip, name: client_name(name, limit), ..Client::default() }
-}
-
-/// The octets before the first NUL, and those behind it.
-fn until_nul(octets: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (before, behind) = octets.split_at_checked(octets.iter().position(|octet| *octet == 0)?)?;
-    Some((before, behind.get(1..)?))
 }
 
 #[cfg(test)]
