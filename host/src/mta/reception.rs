@@ -222,3 +222,6 @@ fn outcome<T, P, E>(ended: Result<Result<T, P>, E>, what: &'static str, limit: D
         Err(_) => Err(Refused::Late { what, limit }),
     }
 }
+
+#[cfg(test)]
+mod tests;

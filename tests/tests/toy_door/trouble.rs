@@ -18,7 +18,7 @@ struct Bed {
     judge: Arc<Fake>,
     stop: CancellationToken,
     toy: Toy<Fake>,
-    _sender: watch::Sender<Arc<Fake>>,
+    sender: watch::Sender<Arc<Fake>>,
 }
 
 impl Bed {
@@ -26,7 +26,7 @@ impl Bed {
         let (sender, receiver) = watch::channel(judge.clone());
         let stop = CancellationToken::new();
         let toy = Toy::open(receiver, Arc::new(limits), stop.clone());
-        Bed { judge, stop, toy, _sender: sender }
+        Bed { judge, stop, toy, sender }
     }
 
     /// The first line of what is said to a message with this Subject.
@@ -61,6 +61,22 @@ async fn a_panicking_judge_and_a_late_one_are_451_and_the_next_message_is_well()
         assert_eq!(bed.says(subject).await, "451 4.3.0 Temporary failure, please try again later", "{subject}");
         assert_eq!(bed.says("fine").await, "250 2.0.0 delivered", "after {subject}");
         assert_eq!(bed.judge.kept.lock().unwrap().len(), 1, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_keeps_its_judge_and_the_next_one_has_the_new_one() {
+    let bed = Arc::new(Bed::open(Limits::default(), Fake::named("one")));
+    let message = |subject: &str| format!("mail <>\nrcpt <b@two.example>\nfield Subject: {subject}\n\n");
+    let first = tokio::spawn({
+        let (bed, message) = (Arc::clone(&bed), message("slow"));
+        async move { bed.toy.converse(message.as_bytes()).await.unwrap() }
+    });
+    bed.begun().await;
+    bed.sender.send(Fake::named("two")).unwrap();
+    let second = bed.toy.converse(message("fine").as_bytes()).await.unwrap();
+    for (said, judge) in [(first.await.unwrap(), "one"), (second, "two")] {
+        assert!(String::from_utf8(said).unwrap().contains(&format!("\nX-Judge: {judge}\n")), "{judge}");
     }
 }
 
