@@ -32,8 +32,7 @@ fn said(verdict: Verdict) -> String {
 #[test]
 fn deletions_come_first_in_their_order_then_insertions_then_the_verdict() {
     let edits = [insert(0, "X-Auth-Key-Status", " NOKEY"), delete(2), insert(1, "B", " c"), delete(1)];
-    let frames =
-        frames(&reply(Verdict::Hold("why".into()), &edits), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+    let frames = frames(&reply(Verdict::Hold("why".into()), &edits), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
     let expected = b"\0\0\0\x11m\0\0\0\x02X-Auth-Key\0\0\0\0\0\x11m\0\0\0\x01X-Auth-Key\0\0\
         \0\0\0\x1ei\0\0\0\0X-Auth-Key-Status\0 NOKEY\0\0\0\0\x0ai\0\0\0\x01B\0 c\0\0\0\0\x05qwhy\0\0\0\0\x01a";
     assert_eq!(frames.as_ref(), expected);
@@ -162,10 +161,9 @@ fn a_path_that_came_twice_is_deleted_and_added_once() {
 #[test]
 fn a_path_that_would_be_deleted_and_added_is_no_answer() {
     let to = to(&["<b@two.example>", "<b+Junk@two.example>", "<c@three.example>"]);
-    for reply in [
-        struck(&[1], &[(0, "b+Junk@two.example")]),
-        struck(&[], &[(0, "b+Junk@two.example"), (1, "d@two.example")]),
-    ] {
+    for reply in
+        [struck(&[1], &[(0, "b+Junk@two.example")]), struck(&[], &[(0, "b+Junk@two.example"), (1, "d@two.example")])]
+    {
         assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Recipient)), "{reply:?}");
     }
 }
