@@ -91,6 +91,31 @@ async fn a_silent_drop_is_for_wrong_keys_alone() {
 }
 
 #[tokio::test]
+async fn a_binding_that_keeps_good_mail_back_is_warned_of_by_what_it_does_and_not_by_its_name() {
+    let file = |id: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("shipped/{id}.wasm"));
+    let modules = format!(
+        "[friendly]\nmodule = {:?}\n[reject-nobody]\nmodule = {:?}\n[missing-direct]\nsettings = {{ then = \"reject\" }}",
+        file("quarantine"),
+        file("accept")
+    );
+    let warned = |policy: config::Policy| load(&policy, &modules).unwrap().warnings();
+    assert_eq!(warned(config::Policy::default()), Vec::<String>::new());
+    let told = warned(config::Policy {
+        valid: "reject-notify-sender".into(),
+        none: "reject-nobody".into(),
+        missing: "friendly".into(),
+        invalid: "quarantine".into(),
+        ..config::Policy::default()
+    });
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("policy.valid = \"reject-notify-sender\": "), "{told:?}");
+    assert!(told[1].starts_with("policy.missing = \"friendly\": "), "{told:?}");
+    // What it does hangs on the message.
+    let looks = config::Policy { missing: "missing-direct".into(), ..config::Policy::default() };
+    assert_eq!(warned(looks), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn direct_mail_without_a_key_is_told_from_list_mail_by_its_trail() {
     let policies = load(&bindings("missing-direct"), "[missing-direct]\nsettings = { then = \"reject\" }").unwrap();
     let mut found = Found::bare(KeyStatus::Missing, None, None);
