@@ -38,7 +38,7 @@ mod settings;
 #[allow(missing_docs, unsafe_code, unused_qualifications, reason = "generated")]
 pub mod wit {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "wit/0.1",
         world: "guest",
         pub_export_macro: true,
         export_macro_name: "export_component",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::sandbox::contract::{
-    Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Wants, Why,
+    Address, AuthResult, Claim, Client, Facts, KeyStatus, MailAuth, Trail, Wanted, Wants, Why,
 };
 use crate::case::{self, Field, Found, Mail};
 use crate::proto::redact::Redactor;
@@ -17,11 +17,11 @@ pub(super) type Group = (Facts, Vec<usize>);
 pub(super) fn gather(
     mail: &Mail,
     found: &Found,
-    description: &Description,
+    wanted: &Wanted,
     members: Vec<usize>,
 ) -> impl Iterator<Item = Group> + use<> {
-    let facts = common(mail, found, description);
-    let apart = description.wants.has(Wants::RECIPIENT);
+    let facts = common(mail, found, wanted);
+    let apart = wanted.has(Wants::RECIPIENT);
     let groups = if apart { groups(mail, members) } else { vec![(None, members)] };
     groups.into_iter().map(move |(recipient, indices)| (Facts { recipient, ..facts.clone() }, indices))
 }
@@ -42,10 +42,9 @@ fn groups(mail: &Mail, members: Vec<usize>) -> Vec<(Option<Address>, Vec<usize>)
 }
 
 /// What is the same for all recipients.
-fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
-    let wants = description.wants;
+fn common(mail: &Mail, found: &Found, wanted: &Wanted) -> Facts {
     let redactor = mail.redactor();
-    let if_wanted = |fact| wants.has(fact).then_some(());
+    let if_wanted = |fact| wanted.has(fact).then_some(());
     Facts {
         why: if_wanted(Wants::WHY).and(found.why).map(contract_why),
         sender: if_wanted(Wants::SENDER).and(found.sender.as_ref()).map(|from| without_key(from, &redactor)),
@@ -57,8 +56,10 @@ fn common(mail: &Mail, found: &Found, description: &Description) -> Facts {
         size: if_wanted(Wants::SIZE).and(mail.size),
         trail: if_wanted(Wants::TRAIL).map(|()| trail(case::trail::Trail::of(mail, found.own_fields))),
         mail_auth: if_wanted(Wants::MAIL_AUTH).and(found.mail_auth).map(contract_auth),
+        // Nobody remembers yet.
+        last_valid: None,
         claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
-        headers: description
+        headers: wanted
             .headers
             .iter()
             .map(|name| mail.named(name).map(|field| unfolded(field, &redactor)).collect())
@@ -83,7 +84,7 @@ fn trail(trail: case::trail::Trail) -> Trail {
         (trail.automatic, Trail::AUTOMATIC),
         (trail.bounce, Trail::BOUNCE),
     ];
-    marks.into_iter().filter(|(set, _)| *set).fold(Trail::default(), |trail, (_, mark)| trail | mark)
+    marks.into_iter().filter(|(set, _)| *set).fold(Trail::empty(), |trail, (_, mark)| trail | mark)
 }
 
 /// A field's value without keys, its folds (RFC 5322 §2.2.3) and the white space around it; octets that are no UTF-8 become
@@ -154,7 +155,7 @@ fn contract_why(why: case::Why) -> Why {
         case::Why::NoFrom => Why::NoFrom,
         case::Why::SeveralFrom => Why::SeveralFrom,
         case::Why::BadAddress => Why::BadAddress,
-        // This world has no word for it.
+        // The contract has no word for it.
         case::Why::NoAddress => Why::Other,
         case::Why::SeveralKeys => Why::SeveralKeys,
         case::Why::BadKey => Why::BadKey,

@@ -296,7 +296,7 @@ impl Policies {
         }
         let mut decisions = Vec::new();
         let mut told = 0_usize;
-        for (facts, recipients) in facts::gather(mail, found, &policy.description, members) {
+        for (facts, recipients) in facts::gather(mail, found, &policy.wanted, members) {
             let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts.clone())).await;
             let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
             let mut decision = self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients);
@@ -320,7 +320,7 @@ impl Policies {
             self.total(policy, found, &facts, decided, recipients)
         };
         let all = (0..mail.recipients.len()).collect();
-        facts::gather(mail, found, &policy.description, all).map(decide).collect()
+        facts::gather(mail, found, &policy.wanted, all).map(decide).collect()
     }
 
     /// What is loaded, in the order of the ids.
@@ -410,7 +410,7 @@ fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decisio
         reason: String::new(),
         fault: None,
         clamped: None,
-        facts: Told::of(facts, &policy.description).json(),
+        facts: Told::of(facts, &policy.wanted).json(),
         settings: told::settings(&policy.description, &policy.settings),
     }
 }
@@ -467,8 +467,8 @@ fn disposition(decision: &contract::Decision) -> Disposition {
 }
 
 fn notify(decision: &contract::Decision) -> Notify {
-    let has = |flag| decision.notify & flag == flag;
-    Notify { sender: has(contract::Notify::SENDER), recipient: has(contract::Notify::RECIPIENT) }
+    let told = |who| decision.notify.contains(who);
+    Notify { sender: told(contract::Notify::SENDER), recipient: told(contract::Notify::RECIPIENT) }
 }
 
 fn seconds(time: Duration) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::told::Told;
-use super::{Fault, Policies, Proposal, shelf};
+use super::{Fault, Policies, Proposal, printable, shelf};
 
 /// What recomputing a decision needs, as a case keeps it.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +48,13 @@ impl Policies {
         }
         let odd = |text: String| Unproved::Unreadable(text);
         let told: Told = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
-        let facts = told.facts(&policy.description).map_err(odd)?;
         let given: BTreeMap<String, toml::Value> =
             serde_json::from_value(kept.settings.clone()).map_err(|e| odd(e.to_string()))?;
         let settings = shelf::fit(&policy.description, &given).map_err(odd)?;
+        // The settings of then may have wanted other facts than those of now.
+        let said = self.sandbox.check_settings(&policy.guest, &settings).map_err(Unproved::Fault)?;
+        let wanted = said.map_err(|text| odd(printable(&text, self.limits.policy_text)))?;
+        let facts = told.facts(&wanted).map_err(odd)?;
         let decided = self.sandbox.decide(&policy.guest, &facts, &settings).map_err(Unproved::Fault)?;
         Ok(Proposal::of(&decided, &self.limits))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::sandbox::contract::{self, Description, INTERFACE, Value, Wants};
+use super::sandbox::contract::{self, Description, Value};
 use super::sandbox::{Guest, Sandbox};
 use super::told::Told;
 use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf};
@@ -39,9 +39,6 @@ pub enum Unfit {
     /// It is no policy, or cannot be loaded.
     #[error("is refused: {0}")]
     Refused(Refused),
-    /// It asks for what no policy may see.
-    #[error(transparent)]
-    Asks(super::Error),
     /// Its own function failed.
     #[error("its {during} {fault}")]
     Fault {
@@ -69,6 +66,9 @@ pub struct Setting {
 /// Values for all settings of a component.
 pub struct Settings(Vec<Value>);
 
+/// What a component wants to see under some settings.
+pub struct Wanted(contract::Wanted);
+
 /// Facts as a person writes them, such as the `facts` of a case beside a policy; what is not written is absent.
 #[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
@@ -84,9 +84,29 @@ pub enum Undecided {
     /// The settings are not the component's, or it does not take them.
     #[error("refused: {0}")]
     Settings(String),
+    /// It wants what no policy may see.
+    #[error("{0}")]
+    Wants(String),
     /// The component failed.
     #[error("fault: {0}")]
     Fault(String),
+}
+
+impl Wanted {
+    /// The facts besides the result, by their words.
+    pub fn facts(&self) -> Vec<&'static str> {
+        self.0.facts.words()
+    }
+
+    /// The names of header fields.
+    pub fn headers(&self) -> &[String] {
+        &self.0.headers
+    }
+
+    /// Whether it is the result alone, so that a table holds all that the component decides.
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_nothing()
+    }
 }
 
 impl Stage {
@@ -106,7 +126,6 @@ impl Stage {
         let guest = trial.load(&self.sandbox, octets).map_err(Unfit::Refused)?;
         let fault = |fault| Unfit::Fault { during: "describe", fault };
         let description = self.sandbox.describe(&guest).map_err(fault)?;
-        shelf::check_description("policy", &description, self.sandbox.limits()).map_err(Unfit::Asks)?;
         Ok(Component { sandbox: Arc::clone(&self.sandbox), guest, description })
     }
 }
@@ -114,7 +133,7 @@ impl Stage {
 impl Component {
     /// The contract that it speaks.
     pub fn contract(&self) -> &'static str {
-        INTERFACE
+        self.guest.interface()
     }
 
     /// What it calls itself.
@@ -132,30 +151,15 @@ impl Component {
         self.line(&self.description.summary)
     }
 
-    /// The facts that it wants to see besides the result, by their words.
-    pub fn wants(&self) -> Vec<&'static str> {
-        self.description.wants.words()
-    }
-
-    /// The fields that it wants to see.
-    pub fn headers(&self) -> &[String] {
-        &self.description.headers
-    }
-
     /// The settings that it declares.
     pub fn settings(&self) -> Vec<Setting> {
         let setting = |setting: &contract::Setting| Setting {
             name: self.line(&setting.name),
             kind: setting.kind.word(),
-            default: serde_json::to_value(setting.kind.default_value()).unwrap_or_default(),
+            default: setting.kind.default_value().map_or(serde_json::Value::Null, |value| value.json()),
             summary: self.line(&setting.summary),
         };
         self.description.settings.iter().map(setting).collect()
-    }
-
-    /// Whether it sees the result alone, so that a table holds all that it decides.
-    pub fn is_finite(&self) -> bool {
-        self.description.wants == Wants::default() && self.description.headers.is_empty()
     }
 
     /// The values of a configuration with the defaults filled in.
@@ -166,23 +170,25 @@ impl Component {
         shelf::fit(&self.description, given).map(Settings)
     }
 
-    /// Whether the component takes these settings.
+    /// What the component wants to see under these settings.
     ///
     /// # Errors
-    /// It does not, in its own words made safe; or it fails.
-    pub fn check(&self, settings: &Settings) -> Result<(), Undecided> {
-        match self.sandbox.check_settings(&self.guest, &settings.0) {
-            Ok(said) => said.map_err(|text| Undecided::Settings(self.line(&text))),
-            Err(fault) => Err(Undecided::Fault(format!("check-settings {fault}"))),
-        }
+    /// It does not take them, in its own words made safe; it wants what no policy may see; or it fails.
+    pub fn check(&self, settings: &Settings) -> Result<Wanted, Undecided> {
+        let said = self.sandbox.check_settings(&self.guest, &settings.0);
+        let said = said.map_err(|fault| Undecided::Fault(format!("check-settings {fault}")))?;
+        let wanted = said.map_err(|text| Undecided::Settings(self.line(&text)))?;
+        let limits = self.sandbox.limits();
+        shelf::check_wanted("policy", &wanted, limits).map_err(|e| Undecided::Wants(e.to_string()))?;
+        Ok(Wanted(wanted))
     }
 
-    /// What it decides on these facts, of which it sees those that it declared.
+    /// What it decides on these facts, of which it sees those that it wants under these settings.
     ///
     /// # Errors
     /// What was written is no fact, or the component fails.
-    pub fn decide(&self, written: &Written, settings: &Settings) -> Result<Proposal, Undecided> {
-        let facts = written.0.facts(&self.description).map_err(Undecided::Facts)?;
+    pub fn decide(&self, written: &Written, settings: &Settings, wanted: &Wanted) -> Result<Proposal, Undecided> {
+        let facts = written.0.facts(&wanted.0).map_err(Undecided::Facts)?;
         self.proposal(&facts, settings)
     }
 

@@ -5,7 +5,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower,
+};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
 
 use crate::config::Limits;
@@ -13,11 +15,14 @@ use crate::config::Limits;
 mod bounds;
 pub(crate) mod contract;
 mod outline;
+mod since_v0_1;
+mod since_v0_2;
 mod ticker;
+mod version;
 
 use bounds::{Bounds, Exceeded};
-use contract::{Decision, Description, Facts, INTERFACE, Value};
 use ticker::{TICK, Ticker};
+use version::{Offered, Version};
 
 /// Octets of an instance's memory that stay resident between two decisions: more than a Rust or C policy has at all, so
 /// that a fresh instance costs a memset and no system call.
@@ -39,8 +44,9 @@ pub(crate) struct Sandbox {
     limits: Arc<Limits>,
 }
 
-/// A compiled component that exports the contract.
+/// A compiled component that exports a version of the contract.
 pub(crate) struct Guest {
+    version: Version,
     pre: InstancePre<Bounds>,
     describe: ComponentExportIndex,
     check_settings: ComponentExportIndex,
@@ -96,14 +102,14 @@ pub enum Refused {
     /// It wants something from outside.
     #[error("it imports {0}; a policy imports nothing (build it without WASI: `addrauth policy build`)")]
     Imports(String),
-    /// It exports another version of the contract.
-    #[error("it speaks {speaks}, and this program offers {INTERFACE}: build it against that version")]
+    /// It exports other versions of the contract alone.
+    #[error("it speaks {speaks}, and this program offers {Offered}: build it against one of these versions")]
     Version {
         /// What it exports.
         speaks: String,
     },
     /// It does not export the contract at all.
-    #[error("it does not export {INTERFACE}, so it is no policy")]
+    #[error("it does not export {}, so it is no policy", Version::NEWEST.interface())]
     NoPolicy,
     /// It exports the interface's name with other types.
     #[error("its {name} is not the contract's: {text}")]
@@ -119,6 +125,13 @@ pub enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Fault(pub(crate) String);
+
+impl Guest {
+    /// The interface that it exports and is spoken to by.
+    pub(crate) fn interface(&self) -> &'static str {
+        self.version.interface()
+    }
+}
 
 impl Sandbox {
     /// A sandbox of this size: an instance for each of the threads, and one for the thread that loads.
@@ -143,40 +156,27 @@ impl Sandbox {
         &self.limits
     }
 
-    /// What the policy says of itself.
-    pub(crate) fn describe(&self, guest: &Guest) -> Result<Description, Fault> {
-        self.call::<(), (Description,)>(guest, &guest.describe, ()).map(|(description,)| description)
-    }
-
-    /// Whether the policy takes these settings; the inner error is its own words.
-    pub(crate) fn check_settings(&self, guest: &Guest, settings: &[Value]) -> Result<Result<(), String>, Fault> {
-        self.call::<(&[Value],), (Result<(), String>,)>(guest, &guest.check_settings, (settings,)).map(|(said,)| said)
-    }
-
-    /// The policy's decision on one set of facts.
-    pub(crate) fn decide(&self, guest: &Guest, facts: &Facts, settings: &[Value]) -> Result<Decision, Fault> {
-        let (decision,) = self.call::<(&Facts, &[Value]), (Decision,)>(guest, &guest.decide, (facts, settings))?;
-        if decision.reason.len() > self.limits.policy_result {
-            return Err(Fault(format!("handed back more than {} octets", self.limits.policy_result)));
-        }
-        Ok(decision)
-    }
-
     /// One call on a fresh instance, under every limit.
     fn call<P, R>(&self, guest: &Guest, function: &ComponentExportIndex, params: P) -> Result<R, Fault>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
     {
-        let mut store = self.store();
         let fault = |e: wasmtime::Error| self.fault(&e);
         let _running = self.ticker.running();
+        let (mut store, instance) = self.instance(guest).map_err(fault)?;
+        let function = instance.get_typed_func::<P, R>(&mut store, function).map_err(fault)?;
+        function.call(&mut store, params).map_err(fault)
+    }
+
+    /// A fresh instance, which the clock stops when its time is up.
+    fn instance(&self, guest: &Guest) -> wasmtime::Result<(Store<Bounds>, Instance)> {
+        let mut store = self.store();
         // Armed before the instance exists: a start function may loop too. One tick more, since the first is cut short.
         let ticks = self.limits.policy_time.as_millis().div_ceil(TICK.as_millis());
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1);
-        let instance = guest.pre.instantiate(&mut store).map_err(fault)?;
-        let function = instance.get_typed_func::<P, R>(&mut store, function).map_err(fault)?;
-        function.call(&mut store, params).map_err(fault)
+        let instance = guest.pre.instantiate(&mut store)?;
+        Ok((store, instance))
     }
 
     fn store(&self) -> Store<Bounds> {
@@ -204,25 +204,6 @@ impl Sandbox {
             },
         };
         Fault(super::printable(&text, limits.policy_text))
-    }
-
-    /// Holds the three functions against our types; without a call, so that nothing of the component's own code matters
-    /// but its start function, which runs under the limits.
-    fn check_types(&self, guest: &Guest) -> Result<(), Refused> {
-        let mut store = self.store();
-        let _running = self.ticker.running();
-        store.set_epoch_deadline(u64::try_from(self.limits.policy_time.as_millis()).unwrap_or(u64::MAX - 1) + 1);
-        let started = guest.pre.instantiate(&mut store);
-        let instance = started.map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
-        let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: one_line(&e) };
-        instance.get_typed_func::<(), (Description,)>(&mut store, &guest.describe).map_err(wrong("describe"))?;
-        instance
-            .get_typed_func::<(&[Value],), (Result<(), String>,)>(&mut store, &guest.check_settings)
-            .map_err(wrong("check-settings"))?;
-        instance
-            .get_typed_func::<(&Facts, &[Value]), (Decision,)>(&mut store, &guest.decide)
-            .map_err(wrong("decide"))?;
-        Ok(())
     }
 }
 
@@ -279,13 +260,14 @@ fn prepare_apart(
 fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Guest, Refused> {
     let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
     let component = Component::from_binary(engine, octets).map_err(compiled)?;
-    check_interface(engine, &component, text)?;
-    let interface = component.get_export_index(None, INTERFACE).ok_or(Refused::NoPolicy)?;
+    let version = check_interface(engine, &component, text)?;
+    let interface = component.get_export_index(None, version.interface()).ok_or(Refused::NoPolicy)?;
     let function = |name| {
         let missing = || Refused::Types { name, text: "there is no such function".into() };
         component.get_export_index(Some(&interface), name).ok_or_else(missing)
     };
     Ok(Guest {
+        version,
         describe: function("describe")?,
         check_settings: function("check-settings")?,
         decide: function("decide")?,
@@ -293,22 +275,24 @@ fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Guest, Refused
     })
 }
 
-/// No import, and the contract's interface among the exports: judged by the component's type, never by its octets.
-fn check_interface(engine: &Engine, component: &Component, text: usize) -> Result<(), Refused> {
+/// No import, and a version of the contract among the exports, of which the newest counts: judged by the component's type, never
+/// by its octets.
+fn check_interface(engine: &Engine, component: &Component, text: usize) -> Result<Version, Refused> {
     let outline = component.component_type();
     let imports: Vec<_> = outline.imports(engine).map(|(name, _)| name.to_owned()).collect();
     if !imports.is_empty() {
         // A name may be a URL, and hold anything.
         return Err(Refused::Imports(super::printable(&imports.join(", "), text)));
     }
-    let exports: Vec<_> = outline.exports(engine).map(|(name, _)| name.to_owned()).collect();
-    if exports.iter().any(|name| name == INTERFACE) {
-        return Ok(());
+    let mut exports: Vec<_> = outline.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    if let Some(version) = Version::among(&exports) {
+        return Ok(version);
     }
-    match exports.into_iter().find(|name| name.starts_with("addrauth:policy/")) {
-        Some(speaks) => Err(Refused::Version { speaks }),
-        None => Err(Refused::NoPolicy),
+    exports.retain(|name| name.starts_with("addrauth:policy/policy"));
+    if exports.is_empty() {
+        return Err(Refused::NoPolicy);
     }
+    Err(Refused::Version { speaks: super::printable(&exports.join(", "), text) })
 }
 
 /// Octets of address space that the pool reserves, nearly all of it never touched: 4 GiB for each memory (the library's default,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::facts::contract_status;
-use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wants};
+use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
@@ -60,6 +60,8 @@ pub(crate) struct Shelved {
     pub(crate) origin: Origin,
     pub(crate) guest: Guest,
     pub(crate) description: Description,
+    /// What it wants to see under these settings.
+    pub(crate) wanted: Wanted,
     pub(crate) settings: Vec<Value>,
     pub(crate) on_fault: OnFault,
     /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
@@ -107,16 +109,16 @@ where
     let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
     let fault = |during| move |fault| Error::Fault { id: id.into(), during, fault };
     let description = patiently(|| sandbox.describe(&guest)).map_err(fault("describe"))?;
-    check_description(id, &description, limits)?;
     let empty = BTreeMap::new();
     let settings = fit(&description, module.map_or(&empty, |module| &module.settings))
         .map_err(|text| Error::Settings { id: id.into(), text })?;
-    patiently(|| sandbox.check_settings(&guest, &settings))
+    let wanted = patiently(|| sandbox.check_settings(&guest, &settings))
         .map_err(fault("check-settings"))?
         .map_err(|text| Error::Settings { id: id.into(), text: super::printable(&text, limits.policy_text) })?;
+    check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
-    let table = tabulate(sandbox, &guest, &description, &settings);
-    Ok(Shelved { id: id.into(), digest, origin, guest, description, settings, on_fault, table })
+    let table = tabulate(sandbox, &guest, &wanted, &settings);
+    Ok(Shelved { id: id.into(), digest, origin, guest, description, wanted, settings, on_fault, table })
 }
 
 /// Octets as hexadecimal digits.
@@ -188,13 +190,13 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     })
 }
 
-pub(crate) fn check_description(id: &str, description: &Description, limits: &Limits) -> Result<(), Error> {
-    if let Some(name) = description.headers.iter().find(|name| KEY_FIELDS.iter().any(|k| name.eq_ignore_ascii_case(k)))
-    {
+/// No policy sees keys, and what is no field name is nobody's.
+pub(crate) fn check_wanted(id: &str, wanted: &Wanted, limits: &Limits) -> Result<(), Error> {
+    if let Some(name) = wanted.headers.iter().find(|name| KEY_FIELDS.iter().any(|k| name.eq_ignore_ascii_case(k))) {
         return Err(Error::AsksForKeys { id: id.into(), name: super::printable(name, limits.policy_text) });
     }
     let good = |name: &&String| !name.is_empty() && name.bytes().all(|o| (33..127).contains(&o) && o != b':');
-    if let Some(name) = description.headers.iter().find(|name| !good(name)) {
+    if let Some(name) = wanted.headers.iter().find(|name| !good(name)) {
         return Err(Error::FieldName { id: id.into(), name: super::printable(name, limits.policy_text) });
     }
     Ok(())
@@ -237,15 +239,9 @@ fn typed(kind: &Kind, value: &toml::Value) -> Option<Value> {
 }
 
 /// The decisions of a policy that sees the result alone.
-fn tabulate(
-    sandbox: &Sandbox,
-    guest: &Guest,
-    description: &Description,
-    settings: &[Value],
-) -> Option<Vec<Option<Decision>>> {
-    let finite = description.wants == Wants::default() && description.headers.is_empty();
+fn tabulate(sandbox: &Sandbox, guest: &Guest, wanted: &Wanted, settings: &[Value]) -> Option<Vec<Option<Decision>>> {
     let decide = |status| sandbox.decide(guest, &Facts::of(contract_status(status)), settings).ok();
-    finite.then(|| KeyStatus::ALL.into_iter().map(decide).collect())
+    wanted.is_nothing().then(|| KeyStatus::ALL.into_iter().map(decide).collect())
 }
 
 #[cfg(test)]

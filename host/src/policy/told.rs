@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::sandbox::contract::{
-    Address, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Value, Wants, Why,
+    Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Value, Wanted, Wants, Why,
 };
 
 /// Facts as a person writes them; what is not told is absent.
@@ -22,23 +22,57 @@ pub(crate) struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     envelope_sender: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<Client>,
+    client: Option<ToldClient>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trail: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mail_auth: Option<MailAuth>,
+    mail_auth: Option<ToldAuth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<Claim>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_valid: Option<u32>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<String, Vec<String>>,
 }
 
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct ToldClient {
+    ip: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    helo: String,
+    #[serde(default)]
+    tls: bool,
+}
+
+/// A result that is not told is `none`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ToldAuth {
+    #[serde(default = "no_result")]
+    spf: AuthResult,
+    #[serde(default)]
+    spf_aligned: bool,
+    #[serde(default = "no_result")]
+    dkim: AuthResult,
+    #[serde(default)]
+    dkim_aligned: bool,
+    #[serde(default = "no_result")]
+    dmarc: AuthResult,
+}
+
+fn no_result() -> AuthResult {
+    AuthResult::None
+}
+
 impl Told {
-    /// The facts that the policy declared; the error says what is no fact.
-    pub(crate) fn facts(&self, description: &Description) -> Result<Facts, String> {
-        let wants = |fact| description.wants.has(fact);
+    /// The facts that the policy wants; the error says what is no fact.
+    pub(crate) fn facts(&self, wanted: &Wanted) -> Result<Facts, String> {
+        let wants = |fact| wanted.has(fact);
         let address = |fact, text: &Option<String>| match text {
             Some(text) if wants(fact) => {
                 let (local, domain) = text.rsplit_once('@').ok_or(format!("`{text}` is no address"))?;
@@ -56,30 +90,32 @@ impl Told {
             sender: address(Wants::SENDER, &self.sender)?,
             recipient: address(Wants::RECIPIENT, &self.recipient)?,
             envelope_sender: address(Wants::ENVELOPE_SENDER, &self.envelope_sender)?,
-            client: self.client.clone().filter(|_| wants(Wants::CLIENT)),
+            client: self.client.clone().filter(|_| wants(Wants::CLIENT)).map(Into::into),
             size: self.size.filter(|_| wants(Wants::SIZE)),
             trail: self.trail.as_deref().filter(|_| wants(Wants::TRAIL)).map(trail).transpose()?,
-            mail_auth: self.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)),
+            mail_auth: self.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)).map(Into::into),
             claim: self.claim.filter(|_| wants(Wants::CLAIM)),
-            headers: description.headers.iter().map(values).collect(),
+            last_valid: self.last_valid.filter(|_| wants(Wants::LAST_VALID)),
+            headers: wanted.headers.iter().map(values).collect(),
         })
     }
 
-    /// The text of facts that a policy of this description saw.
-    pub(crate) fn of(facts: &Facts, description: &Description) -> Told {
+    /// The text of facts that a policy saw which wants these.
+    pub(crate) fn of(facts: &Facts, wanted: &Wanted) -> Told {
         let address = |address: &Address| format!("{}@{}", address.local, address.domain);
-        let named = description.headers.iter().cloned().zip(facts.headers.iter().cloned());
+        let named = wanted.headers.iter().cloned().zip(facts.headers.iter().cloned());
         Told {
             status: facts.status,
             why: facts.why,
             sender: facts.sender.as_ref().map(address),
             recipient: facts.recipient.as_ref().map(address),
             envelope_sender: facts.envelope_sender.as_ref().map(address),
-            client: facts.client.clone(),
+            client: facts.client.clone().map(Into::into),
             size: facts.size,
             trail: facts.trail.map(trail_words),
-            mail_auth: facts.mail_auth,
+            mail_auth: facts.mail_auth.map(Into::into),
             claim: facts.claim,
+            last_valid: facts.last_valid,
             headers: named.filter(|(_, values)| !values.is_empty()).collect(),
         }
     }
@@ -91,20 +127,48 @@ impl Told {
     }
 }
 
+impl From<ToldClient> for Client {
+    fn from(told: ToldClient) -> Client {
+        let ToldClient { ip, name, helo, tls } = told;
+        Client { ip, name, helo, tls }
+    }
+}
+
+impl From<Client> for ToldClient {
+    fn from(client: Client) -> ToldClient {
+        let Client { ip, name, helo, tls } = client;
+        ToldClient { ip, name, helo, tls }
+    }
+}
+
+impl From<ToldAuth> for MailAuth {
+    fn from(told: ToldAuth) -> MailAuth {
+        let ToldAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc } = told;
+        MailAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc }
+    }
+}
+
+impl From<MailAuth> for ToldAuth {
+    fn from(auth: MailAuth) -> ToldAuth {
+        let MailAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc } = auth;
+        ToldAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc }
+    }
+}
+
 fn trail(words: &[String]) -> Result<Trail, String> {
-    words.iter().try_fold(Trail::default(), |trail, word| {
+    words.iter().try_fold(Trail::empty(), |trail, word| {
         let mark = Trail::WORDS.iter().find(|(known, _)| known == word);
         mark.map(|(_, mark)| trail | *mark).ok_or_else(|| format!("`{word}` is no mark of a trail"))
     })
 }
 
 fn trail_words(trail: Trail) -> Vec<String> {
-    let set = Trail::WORDS.iter().filter(|(_, mark)| trail & *mark == *mark);
+    let set = Trail::WORDS.iter().filter(|(_, mark)| trail.contains(*mark));
     set.map(|(word, _)| (*word).to_owned()).collect()
 }
 
 /// Settings by name.
 pub(crate) fn settings(description: &Description, values: &[Value]) -> serde_json::Value {
     let named = description.settings.iter().map(|setting| setting.name.clone()).zip(values);
-    named.map(|(name, value)| (name, serde_json::to_value(value).unwrap_or_default())).collect()
+    named.map(|(name, value)| (name, value.json())).collect()
 }

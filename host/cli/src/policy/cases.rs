@@ -115,8 +115,8 @@ pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path, trial: &Tri
 fn decide(component: &Component, case: &Case, path: &Path) -> Result<String, Error> {
     let decided = || {
         let settings = component.fit(&case.settings).map_err(Undecided::Settings)?;
-        component.check(&settings)?;
-        component.decide(&case.facts, &settings)
+        let wanted = component.check(&settings)?;
+        component.decide(&case.facts, &settings, &wanted)
     };
     match decided() {
         Ok(proposal) => Ok(words(&proposal)),

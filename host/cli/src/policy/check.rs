@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::{Error, cases, lock};
 use addrauth::case::{Disposition, KeyStatus};
 use addrauth::config::Limits;
-use addrauth::policy::rehearse::{self, Stage};
+use addrauth::policy::rehearse::{self, Stage, Wanted};
 use addrauth::policy::{self, Proposal, Trial};
 
 /// Says what each file is; false where one is refused or odd.
@@ -43,10 +43,12 @@ fn look(stage: &Stage, file: &Path, trial: &Trial) -> Result<serde_json::Value, 
     let component = stage.load(&octets, trial).map_err(|why| Error::Unfit { path: file.to_owned(), why })?;
     let mut odd = Vec::new();
     let mut table = serde_json::Map::new();
+    let mut wanted = None;
     // Without an administrator's values, a policy whose settings all have defaults is tried on the bare results.
     if let Ok(settings) = component.fit(&Default::default()) {
-        if let Err(refusal) = component.check(&settings) {
-            odd.push(format!("its own defaults: {refusal}"));
+        match component.check(&settings) {
+            Ok(wants) => wanted = Some(wants),
+            Err(refusal) => odd.push(format!("its own defaults: {refusal}")),
         }
         for status in KeyStatus::ALL {
             let word = status.word();
@@ -66,8 +68,9 @@ fn look(stage: &Stage, file: &Path, trial: &Trial) -> Result<serde_json::Value, 
     Ok(serde_json::json!({
         "file": file, "octets": octets.len(), "digest": lock::hex(&Sha256::digest(&octets)),
         "contract": component.contract(), "imports": [], "name": component.name(), "version": component.version(),
-        "summary": component.summary(), "wants": component.wants(), "headers": component.headers(),
-        "settings": component.settings(), "finite": component.is_finite(), "decisions": table, "odd": odd,
+        "summary": component.summary(), "wants": wanted.as_ref().map(Wanted::facts),
+        "headers": wanted.as_ref().map(Wanted::headers), "settings": component.settings(),
+        "finite": wanted.as_ref().map(Wanted::is_nothing), "decisions": table, "odd": odd,
     }))
 }
 
@@ -92,7 +95,8 @@ fn print(report: &serde_json::Value, json: bool) {
     }
     let text = |key: &str| report[key].as_str().unwrap_or_default().to_owned();
     let list = |key: &str| {
-        let items = report[key].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let Some(items) = report[key].as_array() else { return "they follow from its settings".to_owned() };
+        let items = items.iter().filter_map(serde_json::Value::as_str);
         let items = items.collect::<Vec<_>>().join(", ");
         if items.is_empty() { "none".to_owned() } else { items }
     };
