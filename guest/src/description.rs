@@ -1,36 +1,21 @@
-//! What a policy says of itself: its name, the facts that it wants, the settings that it has.
+//! What a policy says of itself: its name, and the settings that it has.
 
-use crate::Wants;
 use crate::wit::exports::addrauth::policy::policy as contract;
 use contract::Kind;
 
-/// What a policy is, which facts it wants to see, and which settings it has.
+/// What a policy is, and which settings it has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     name: &'static str,
     version: &'static str,
     summary: &'static str,
-    wants: Wants,
-    headers: Vec<&'static str>,
     settings: Vec<(&'static str, &'static str, Kind)>,
 }
 
 impl Description {
-    /// A policy that sees the result alone. `summary` is one line.
+    /// A policy without settings. `summary` is one line.
     pub fn new(name: &'static str, version: &'static str, summary: &'static str) -> Description {
-        Description { name, version, summary, wants: Wants::empty(), headers: Vec::new(), settings: Vec::new() }
-    }
-
-    /// It also wants these facts.
-    pub fn wants(mut self, wants: Wants) -> Description {
-        self.wants |= wants;
-        self
-    }
-
-    /// It also wants the values of the header fields of this name; [`crate::Facts::header`] has them.
-    pub fn header(mut self, name: &'static str) -> Description {
-        self.headers.push(name);
-        self
+        Description { name, version, summary, settings: Vec::new() }
     }
 
     /// It has a setting that is a text. Without a default the administrator must set it.
@@ -86,10 +71,6 @@ impl Description {
         self.settings.iter().filter_map(|(name, _, kind)| Some((*name, value(kind)?))).collect()
     }
 
-    pub(crate) fn header_names(&self) -> &[&'static str] {
-        &self.headers
-    }
-
     pub(crate) fn into_contract(self) -> contract::Description {
         let setting = |(name, summary, kind): (&str, &str, Kind)| contract::Setting {
             name: name.to_owned(),
@@ -100,8 +81,6 @@ impl Description {
             name: self.name.to_owned(),
             version: self.version.to_owned(),
             summary: self.summary.to_owned(),
-            wants: self.wants,
-            headers: self.headers.into_iter().map(String::from).collect(),
             settings: self.settings.into_iter().map(setting).collect(),
         }
     }

@@ -1,9 +1,9 @@
-//! What a policy is told of a message: the result, and what it declared.
+//! What a policy is told of a message: the result, and what it wants under its settings.
 
 use std::ops::{Deref, DerefMut};
 
+use crate::KeyStatus;
 use crate::wit::exports::addrauth::policy::policy as contract;
-use crate::{Description, KeyStatus};
 
 /// What a policy is told of a message: the fields of the contract's `facts`, and [`Facts::header`].
 ///
@@ -12,7 +12,7 @@ use crate::{Description, KeyStatus};
 #[derive(Clone, Debug)]
 pub struct Facts {
     told: contract::Facts,
-    names: Vec<&'static str>,
+    names: Vec<String>,
 }
 
 impl Facts {
@@ -29,27 +29,29 @@ impl Facts {
             trail: None,
             mail_auth: None,
             claim: None,
+            last_valid: None,
             headers: Vec::new(),
         };
         Facts { told, names: Vec::new() }
     }
 
     /// The same with the values of the header fields of one name, top first.
-    pub fn with_header(mut self, name: &'static str, values: &[&str]) -> Facts {
-        self.names.push(name);
+    pub fn with_header(mut self, name: &str, values: &[&str]) -> Facts {
+        self.names.push(name.to_owned());
         self.told.headers.push(values.iter().map(|value| value.to_string()).collect());
         self
     }
 
-    /// The values of all header fields of this name, top first, unfolded. Empty where the description does not declare
-    /// the name.
+    /// The values of all header fields of this name, top first, unfolded. Empty where the policy does not want
+    /// them.
     pub fn header(&self, name: &str) -> &[String] {
         let index = self.names.iter().position(|known| known.eq_ignore_ascii_case(name));
         index.and_then(|index| self.told.headers.get(index)).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn from_contract(told: contract::Facts, description: &Description) -> Facts {
-        Facts { told, names: description.header_names().to_vec() }
+    /// `names` are those of the fields that the policy wants, in its order.
+    pub(crate) fn from_contract(told: contract::Facts, names: Vec<String>) -> Facts {
+        Facts { told, names }
     }
 }
 

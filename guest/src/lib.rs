@@ -25,6 +25,9 @@
 //! each message meets a fresh instance: nothing that it keeps lives on. `addrauth policy build` makes the component,
 //! `addrauth policy check` says what it is, `addrauth policy test` runs the cases beside it. The same code runs natively
 //! in unit tests: `cargo test` needs no WebAssembly.
+//!
+//! What a policy wants to see besides the result follows from its settings: [`Policy::check_settings`] returns it. The contract
+//! itself is `wit/policy.wit` in this package.
 
 #[cfg(target_family = "wasm")]
 mod arena;
@@ -32,13 +35,14 @@ mod decision;
 mod description;
 mod facts;
 mod settings;
+mod wanted;
 
 /// The bindings, made from the published contract. `export!` alone names them.
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, unused_qualifications, reason = "generated")]
 pub mod wit {
     wit_bindgen::generate!({
-        path: "wit/0.1",
+        path: "wit/policy.wit",
         world: "guest",
         pub_export_macro: true,
         export_macro_name: "export_component",
@@ -51,22 +55,24 @@ pub use decision::{Decision, accept, defer, mark, quarantine, reject};
 pub use description::Description;
 pub use facts::Facts;
 pub use settings::Settings;
+pub use wanted::Wanted;
 pub use wit::exports::addrauth::policy::policy::{
     Address, AuthResult, Claim, Client, Disposition, KeyStatus, MailAuth, Notify, Trail, Value, Wants, Why,
 };
 
 /// A delivery policy.
 pub trait Policy {
-    /// What it is, which facts it wants to see (it gets no others) and which settings it has.
+    /// What it is, and which settings it has.
     fn describe() -> Description;
 
-    /// What makes the settings unusable together. They are all there and of the declared types: the host saw to that.
-    fn check_settings(settings: &Settings) -> Result<(), String> {
+    /// What it wants to see under these settings; it is told nothing else. Or what makes them unusable together, in words for
+    /// the administrator: they are all there and of the declared types, the host sees to that.
+    fn check_settings(settings: &Settings) -> Result<Wanted, String> {
         let _ = settings;
-        Ok(())
+        Ok(Wanted::nothing())
     }
 
-    /// What happens to a message.
+    /// What happens to a message. The settings are those that `check_settings` took.
     fn decide(facts: &Facts, settings: &Settings) -> Decision;
 }
 
@@ -92,19 +98,33 @@ impl<P: Policy> wit::exports::addrauth::policy::policy::Guest for Exported<P> {
         P::describe().into_contract()
     }
 
-    fn check_settings(values: Vec<Value>) -> Result<(), String> {
-        P::check_settings(&Settings::from_contract(values, &P::describe()))
+    fn check_settings(values: Vec<Value>) -> Result<wit::exports::addrauth::policy::policy::Wanted, String> {
+        P::check_settings(&settings::<P>(values)).map(Wanted::into_contract)
     }
 
     fn decide(
         facts: wit::exports::addrauth::policy::policy::Facts,
         values: Vec<Value>,
     ) -> wit::exports::addrauth::policy::policy::Decision {
-        // A policy without header names and settings is spared its own description.
-        let named = !facts.headers.is_empty() || !values.is_empty();
-        let description = if named { P::describe() } else { Description::new("", "", "") };
-        let facts = Facts::from_contract(facts, &description);
-        let settings = Settings::from_contract(values, &description);
-        P::decide(&facts, &settings).into_contract()
+        let settings = settings::<P>(values);
+        let names = if facts.headers.is_empty() {
+            Vec::new()
+        } else {
+            P::check_settings(&settings).map(Wanted::into_names).unwrap_or_default()
+        };
+        P::decide(&Facts::from_contract(facts, names), &settings).into_contract()
     }
 }
+
+/// The settings by their names. A policy without any is spared its own description.
+fn settings<P: Policy>(values: Vec<Value>) -> Settings {
+    if values.is_empty() { Settings::default() } else { Settings::from_contract(values, &P::describe()) }
+}
+
+#[cfg(test)]
+mod tests;
+
+/// The programs of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,7 +5,8 @@
 //! and neither SPF nor DKIM passed for the domain of the sender address: then the setting `then` says what happens.
 
 use addrauth_policy::{
-    Claim, Decision, Description, Facts, KeyStatus, Policy, Settings, Trail, Wants, accept, mark, quarantine, reject,
+    Claim, Decision, Description, Facts, KeyStatus, Policy, Settings, Trail, Wanted, Wants, accept, mark, quarantine,
+    reject,
 };
 
 /// The policy.
@@ -19,14 +20,13 @@ impl Policy for MissingDirect {
             env!("CARGO_PKG_VERSION"),
             "Treats direct mail without a key as forged if its domain says that all its mail has one.",
         )
-        .wants(Wants::CLAIM | Wants::TRAIL | Wants::MAIL_AUTH)
         .text("then", "what happens to such mail: mark, quarantine or reject (the sender is told)", "mark")
         .text("reason", "the words for it", "this domain sends no mail without a key")
     }
 
-    fn check_settings(settings: &Settings) -> Result<(), String> {
+    fn check_settings(settings: &Settings) -> Result<Wanted, String> {
         match settings.text("then") {
-            "mark" | "quarantine" | "reject" => Ok(()),
+            "mark" | "quarantine" | "reject" => Ok(Wanted::facts(Wants::CLAIM | Wants::TRAIL | Wants::MAIL_AUTH)),
             other => Err(format!("then = \"{other}\": write \"mark\", \"quarantine\" or \"reject\"")),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use addrauth_policy::{Decision, Description, Facts, Policy, Settings, Wants, accept, mark};
+use addrauth_policy::{Decision, Description, Facts, Policy, Settings, Wanted, Wants, accept, mark};
 
 /// The policy.
 #[derive(Debug)]
@@ -12,15 +12,15 @@ static CALLS: AtomicI64 = AtomicI64::new(0);
 
 impl Policy for Hostile {
     fn describe() -> Description {
-        Description::new("hostile", env!("CARGO_PKG_VERSION"), "Does what `does` says.").wants(Wants::SIZE).text(
+        Description::new("hostile", env!("CARGO_PKG_VERSION"), "Does what `does` says.").text(
             "does",
             "the misdeed",
             None,
         )
     }
 
-    fn check_settings(settings: &Settings) -> Result<(), String> {
-        if settings.text("does") == "trap-in-check" { trap() } else { Ok(()) }
+    fn check_settings(settings: &Settings) -> Result<Wanted, String> {
+        if settings.text("does") == "trap-in-check" { trap() } else { Ok(Wanted::facts(Wants::SIZE)) }
     }
 
     fn decide(facts: &Facts, settings: &Settings) -> Decision {

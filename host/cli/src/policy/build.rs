@@ -163,9 +163,8 @@ impl Crate {
     }
 
     fn source_hash(&self) -> Result<String, Error> {
-        let wit = self.sdk.as_ref().and_then(|sdk| Some(sdk.parent()?.join("wit")));
         let dirs: Vec<&Path> =
-            [Some(&self.dir), self.sdk.as_ref(), wit.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+            [Some(&self.dir), self.sdk.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
         lock::source_hash(&dirs)
     }
 

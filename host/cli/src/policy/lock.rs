@@ -17,7 +17,7 @@ pub(super) const LOCK_FILE: &str = "components.lock";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
-    /// SHA-256 over the sources that matter: the policy's, the SDK's and the contract.
+    /// SHA-256 over the sources that matter: the policy's, and the SDK's with the contract in it.
     pub(super) source: String,
     /// SHA-256 of the component.
     pub(super) digest: String,
