@@ -255,3 +255,20 @@ fn k17_a_policy_that_asks_for_a_key_field_is_refused() {
     }
     assert!(asks("X-Spam-Flag").is_ok());
 }
+
+#[test]
+fn a_rehearsed_component_wants_what_its_settings_say() {
+    let stage = rehearse::Stage::new(&limits()).unwrap();
+    let file = |name: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap();
+    let component = |name: &str| stage.load(&file(name), &Trial::waived()).unwrap();
+    let direct = component("policies/missing-direct/missing-direct.wasm");
+    let wanted = direct.check(&direct.fit(&BTreeMap::new()).unwrap()).unwrap();
+    assert_eq!(wanted.facts(), ["trail", "mail-auth", "claim"]);
+    assert!(wanted.headers().is_empty() && !wanted.is_nothing());
+    let given = BTreeMap::from([("then".to_owned(), toml::Value::String("drop".into()))]);
+    let refused = direct.check(&direct.fit(&given).unwrap()).err().unwrap();
+    assert!(matches!(&refused, rehearse::Undecided::Settings(text) if text.contains("drop")), "{refused}");
+    let mark = component("policies/mark/mark.wasm");
+    assert!(mark.check(&mark.fit(&BTreeMap::new()).unwrap()).unwrap().is_nothing());
+    assert!(component("tests/hostile/hostile.wasm").fit(&BTreeMap::new()).is_err());
+}

@@ -158,3 +158,45 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wit_parser::{Resolve, TypeDefKind};
+
+    use super::*;
+
+    /// The names that the contract has for the cases or flags of this type.
+    fn published(name: &str) -> Vec<String> {
+        let mut resolve = Resolve::default();
+        resolve.push_str("policy.wit", include_str!("../../../wit/policy.wit")).unwrap();
+        let (_, found) = resolve.types.iter().find(|(_, found)| found.name.as_deref() == Some(name)).unwrap();
+        match &found.kind {
+            TypeDefKind::Enum(cases) => cases.cases.iter().map(|case| case.name.clone()).collect(),
+            TypeDefKind::Flags(flags) => flags.flags.iter().map(|flag| flag.name.clone()).collect(),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn facts_are_written_in_the_words_of_the_contract() {
+        assert_eq!(KeyStatus::ALL.iter().map(|case| case.word()).collect::<Vec<_>>(), published("key-status"));
+        assert_eq!(Why::ALL.iter().map(|case| case.word()).collect::<Vec<_>>(), published("why"));
+        assert_eq!(AuthResult::ALL.iter().map(|case| case.word()).collect::<Vec<_>>(), published("auth-result"));
+        assert_eq!(Claim::ALL.iter().map(|case| case.word()).collect::<Vec<_>>(), published("claim"));
+        assert_eq!(Wants::WORDS.map(|(word, _)| word).to_vec(), published("wants"));
+        assert_eq!(Trail::WORDS.map(|(word, _)| word).to_vec(), published("trail"));
+        assert_eq!(Wants::WORDS.iter().fold(Wants::empty(), |all, (_, fact)| all | *fact), Wants::all());
+        assert_eq!(Trail::WORDS.iter().fold(Trail::empty(), |all, (_, mark)| all | *mark), Trail::all());
+    }
+
+    #[test]
+    fn each_word_is_read_back_as_the_case_that_wrote_it_and_no_other_word_is_read() {
+        for why in Why::ALL {
+            let text = serde_json::to_string(why).unwrap();
+            assert_eq!(text, format!("\"{}\"", why.word()));
+            assert_eq!(serde_json::from_str::<Why>(&text).unwrap(), *why);
+        }
+        let odd = serde_json::from_str::<Why>("\"no-address\"").unwrap_err().to_string();
+        assert!(odd.contains("unknown variant `no-address`") && odd.contains("`no-proof`"), "{odd}");
+    }
+}
