@@ -4,8 +4,6 @@ use std::process::ExitCode;
 
 use super::{Context, exit, fail};
 use addrauth::config::{Config, Error};
-use addrauth::files;
-use addrauth::policy::Policies;
 
 mod check;
 mod explain;
@@ -74,17 +72,6 @@ fn refused(context: &Context, error: &str) -> ExitCode {
         eprintln!("addrauth: {error}");
     }
     exit::no()
-}
-
-/// What is allowed and yet probably not meant, by the components where they are loaded.
-pub(super) fn warnings(config: &Config, policies: Option<&Policies>) -> Vec<String> {
-    let mut warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
-    let state = &config.state_dir.0;
-    if !config.final_domains.is_empty() && files::is_there(state).is_ok_and(|there| !there) {
-        warnings.push(format!("state_dir {} is not there yet: the filter makes it, if it may", state.display()));
-    }
-    warnings.extend(policies.into_iter().flat_map(Policies::warnings));
-    warnings
 }
 
 fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {

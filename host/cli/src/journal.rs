@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
-use super::why::text::shown;
 use super::{Context, database, exit, fail, ledger};
 use addrauth::case::{CASE_VERSION, Story, stamp};
 use addrauth::config::{self, Config};
 use addrauth::proto::address::Address;
+use addrauth::proto::text::shown;
 use addrauth::store::{self, Erased, JournalRow, Ledger};
 
 mod list;

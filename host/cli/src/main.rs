@@ -48,6 +48,7 @@ mod report;
 mod settings;
 mod store;
 mod user;
+mod warnings;
 mod why;
 
 use context::{CONFIG_FILE, Context, TRIAL_VERB, database, hostname, ledger, named, there, trial};

@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::ask::{Said, Verdict};
+use super::inquiry::{Said, Verdict};
 use crate::case::{Answerer, Limited};
 use crate::config::Limits;
 use crate::proto::address::Address;

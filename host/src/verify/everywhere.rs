@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::ask::{Inquiry, Said};
 use super::bringer::{Bringer, Sponsors};
+use super::inquiry::{Inquiry, Said};
 use super::schedule::END;
 use super::{Endpoint, Endpoints, Failure, Published, Refused, Verifier};
 use crate::case::{Limited, Why};

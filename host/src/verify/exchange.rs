@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::{Inquiry, Said, Verdict, question};
+use super::inquiry::{Inquiry, Said, Verdict, question};
 use super::locate::Endpoint;
 use super::peers::{Over, Passage, Peer};
 use super::schedule::{END, FAIR, Schedule};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 
 use crate::doctor::network::{is_milter, within_reach};
+use crate::warnings::warnings;
 use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
 use addrauth::mta::milter;
@@ -51,7 +52,7 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
         Err(error) => return super::refused(context, &error.to_string()),
     };
     let Checked { untold, notes } = checked;
-    let mut warnings = super::warnings(config, policies.as_ref());
+    let mut warnings = warnings(config, policies.as_ref());
     let NameServers { servers, from, unusable } = NameServers::of(&config.verify);
     warnings.extend(unusable.into_iter().map(|text| format!("{from}: {text}")));
     let dns: Vec<String> = servers.iter().map(ToString::to_string).collect();

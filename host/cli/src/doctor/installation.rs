@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::super::{config, ledger, trial};
+use super::super::{ledger, trial};
 use super::Report;
+use crate::warnings::warnings;
 use addrauth::config::{Config, Limits};
 use addrauth::files;
 use addrauth::outbox;
@@ -33,7 +34,7 @@ pub(super) fn policies(config: &Config, report: &mut Report) {
     if let (false, Err(e)) = (config.final_domains.is_empty(), outbox::check(config, &limits)) {
         report.wrong(about, e.to_string());
     }
-    for warning in config::warnings(config, loaded.as_ref().ok()) {
+    for warning in warnings(config, loaded.as_ref().ok()) {
         report.warn(about, warning);
     }
 }
