@@ -288,7 +288,7 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
     if let Some(version) = Version::among(&exports) {
         return Ok(version);
     }
-    exports.retain(|name| name.starts_with("addrauth:policy/policy"));
+    exports.retain(|name| name.starts_with("addrauth:policy/"));
     if exports.is_empty() {
         return Err(Refused::NoPolicy);
     }
