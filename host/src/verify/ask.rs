@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::bringer::{Joiners, Sponsors};
+use super::bringer::Joiners;
 use super::exchange::{Exchange, Step};
 use super::gate::{Gate, Turned};
 use super::inquiry::{Inquiry, Said, Verdict, question};
@@ -14,11 +14,9 @@ use super::locate::Endpoint;
 use super::peers::{Over, Passage, Peer, Peers};
 use super::schedule::{END, FAIR};
 use super::stream::Streams;
-use crate::case::{Answerer, Limited, Why};
+use crate::case::Why;
 use crate::config::Limits;
-use crate::proto::address::Address;
-use crate::proto::key::AuthKey;
-use crate::proto::wire::{Answer, Question, Reason, STREAM_MAX, Status};
+use crate::proto::wire::STREAM_MAX;
 use crate::tls::Connector;
 
 /// How long a question may have waited for its turn without that being the reason why it ran out of time.
