@@ -18,10 +18,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = Address::parse(address.as_bytes(), true).map_err(|_| "that is no address")?;
     let key = AuthKey::parse(std::fs::read(key_file)?.trim_ascii()).map_err(|_| "that is no key")?;
 
-    let mut settings = Verify::default();
     // Without these the system's name servers are asked, and no server in an internal network is.
-    settings.dns = rest.first().map(|server| server.parse()).transpose()?.into_iter().collect();
-    settings.allow_targets = rest.get(1).map(|network| network.parse()).transpose()?.into_iter().collect();
+    let settings = Verify {
+        dns: rest.first().map(|server| server.parse()).transpose()?.into_iter().collect(),
+        allow_targets: rest.get(1).map(|network| network.parse()).transpose()?.into_iter().collect(),
+        ..Verify::default()
+    };
 
     let verifier = Verifier::new(&settings, "mx.example.net", &Arc::new(Limits::default()))?;
     match verifier.question(&address, &key).await {

@@ -29,6 +29,7 @@ pub use warnings::{Concern, Warning};
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]

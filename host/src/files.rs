@@ -16,6 +16,7 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Why a file cannot be used. The text says what the file is; the caller names it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The system's reason. Nothing is there where its kind is [`ErrorKind::NotFound`], and only then.
     #[error(transparent)]

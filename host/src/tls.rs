@@ -26,6 +26,7 @@ pub const ALPN: &[u8] = b"addrauth/1";
 
 /// Why TLS cannot be set up.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A file that cannot be read, or holds something else.
     #[error("cannot use {path}: {what}")]

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use addrauth::case::{Client, Disposition, Envelope, Found, Head, KeyStatus, Mail, Recipient, ReversePath};
+use addrauth::case::{Disposition, Envelope, Found, Head, KeyStatus, Mail, Recipient, ReversePath};
 use addrauth::config::{Limits, Policy as Bindings};
 use addrauth::policy::{Policies, Trial};
 use addrauth::proto::record::Claim;

@@ -79,6 +79,7 @@ impl fmt::Debug for Clock {
 
 /// What can go wrong in the AS role.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No domain to answer for.
     #[error(

@@ -25,6 +25,7 @@ use journal::Journal;
 
 /// What can go wrong when custody begins. Later failures turn into a 451.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The database.
     #[error(transparent)]

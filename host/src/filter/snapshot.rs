@@ -40,6 +40,7 @@ pub struct Filter {
 
 /// Why a filter cannot be set up.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A component or a binding.
     #[error(transparent)]

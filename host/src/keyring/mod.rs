@@ -25,6 +25,7 @@ pub use roles::Roles;
 
 /// What can go wrong with the keys of our own addresses.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The keyring, or a secret.
     #[error(transparent)]

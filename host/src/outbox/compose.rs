@@ -20,6 +20,7 @@ use crate::store::{Collected, Draft, Kind};
 
 /// Why somebody gets no mail of ours; the journal says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotOwed {
     /// There is no recipient with this index, or his address is no addr-spec.
     #[error("the recipient has no usable address")]

@@ -39,6 +39,7 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 
 /// What can go wrong with the outbox.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A setting that names no server.
     #[error("notices.notify_via = {0:?} is no server: write HOST:PORT, such as 127.0.0.1:25")]

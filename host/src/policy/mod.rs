@@ -46,6 +46,7 @@ use told::Told;
 
 /// Why policies cannot be loaded. The running ones stay as they are.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// Threads or memory are missing.
     #[error("policies cannot be run here: {0}")]

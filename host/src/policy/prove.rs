@@ -20,6 +20,7 @@ pub struct Kept<'a> {
 
 /// Why a decision cannot be made again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unproved {
     /// No policy of this id is loaded.
     #[error("no policy of that name is in force any more")]

@@ -55,6 +55,7 @@ pub(crate) struct Guest {
 
 /// Why a component cannot be a policy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// The sandbox itself could not be set up.
     #[error("the sandbox cannot be set up: {0}")]

@@ -106,6 +106,7 @@ pub struct OverBounds(pub Bounds);
 
 /// A field cannot stand there in that form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadField {
     /// Not a name of octets 33 to 126 without colon, with or without blanks after it.
     #[error("no field name")]

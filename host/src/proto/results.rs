@@ -65,6 +65,7 @@ pub struct Property {
 
 /// Why a value is none of the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Bad {
     /// Longer than [`VALUE_MAX`].
     #[error("the field has more than {VALUE_MAX} octets")]

@@ -159,6 +159,7 @@ pub struct Opening {
 
 /// What can go wrong with a database.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The directory is not there, and cannot be made.
     #[error(

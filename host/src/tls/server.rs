@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// Why a connection is not taken.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// The handshake failed.
     #[error("the TLS handshake failed: {0}")]

@@ -17,6 +17,7 @@ use crate::proto::record::Record;
 
 /// Why not every endpoint of a domain can be asked, with the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unasked {
     /// Nobody could find the AS.
     #[error(

@@ -38,6 +38,7 @@ const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
 
 /// Why a target is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// An internal or reserved address.
     #[error("{0} is an internal or reserved address: `verify.allow_targets` or `verify.domain` would permit it")]

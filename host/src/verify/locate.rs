@@ -84,6 +84,7 @@ pub struct Records {
 
 /// Why a domain's AS is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failure {
     /// The resolver's words.
     #[error("DNS failed for {name}: {text}")]

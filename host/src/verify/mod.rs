@@ -51,6 +51,7 @@ const GRACE: Duration = Duration::from_millis(50);
 
 /// Why verification cannot begin.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// No resolver can be made of the configuration.
     #[error("cannot set the DNS resolver up ({0}): name servers in `verify.dns`, or see /etc/resolv.conf")]

@@ -115,7 +115,7 @@ fn named(tokens: &[String], module: &Path) -> Vec<Path> {
 fn taken(tokens: &[String], module: &Path, modules: &BTreeSet<Path>) -> BTreeMap<String, Path> {
     let mut taken = BTreeMap::new();
     for at in 0..tokens.len() {
-        if tokens[at] != "use" || !tokens.get(at + 2).is_some_and(|token| token == "::") {
+        if tokens[at] != "use" || tokens.get(at + 2).is_none_or(|token| token != "::") {
             continue;
         }
         let mut paths = Vec::new();

@@ -8,6 +8,7 @@ use crate::mta::Refused;
 
 /// Why a place cannot be listened on, a connection ends, or a message is refused: see [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The place cannot be bound.
     #[error("cannot listen on {place}: {source}")]
