@@ -1,4 +1,4 @@
-//! Every bound of the program in one place.
+//! The limits that the machine's room or the administrator depends on, in one place.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ mod outline;
 
 pub use outline::PolicyOutline;
 
-/// Every bound of the program, each with its reason. Not configurable, unless a setting of the same name says so.
+/// Each limit that the machine's room or the administrator depends on, with its reason; bounds of a grammar or of one step stand
+/// beside their code. Not configurable, unless a setting of the same name says so.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Header fields in one message. Real mail stays below 200; a reader of ours is linear in it.
