@@ -114,6 +114,29 @@ async fn an_endpoint_that_could_not_be_asked_for_want_of_budget_is_no_silent_one
 }
 
 #[tokio::test]
+async fn f1_a_domain_with_a_server_of_its_own_cannot_have_another_one_asked_as_often_as_it_likes() {
+    // Its own server lets the other one be asked, and then says that the key is right.
+    let own = saying(Act::Late(Duration::from_millis(1_500), Box::new(Act::valid()))).await;
+    let victim = saying(Act::Silence).await;
+    let zone = Zone::start(leading_to(&[&own, &victim], "")).await.unwrap();
+    let limits = Limits { failures_per_second: 0.001, breaker_timeouts: 1_000, ..Limits::default() };
+    let verifier = Arc::new(Verifier::new(&config(&zone), "mx.example.net", &Arc::new(limits)).unwrap());
+    let mut valid = 0;
+    for wave in 0..6 {
+        let mut asking = tokio::task::JoinSet::new();
+        for number in 0..6 {
+            let message = from_client([192, 0, 2, 1], &format!("user{}@example.com", 6 * wave + number), GOOD);
+            let verifier = verifier.clone();
+            asking.spawn(async move { verifier.verify(&message).await });
+        }
+        let found = asking.join_all().await;
+        valid += found.iter().flatten().filter(|found| found.status == KeyStatus::Valid).count();
+    }
+    let asked: BTreeSet<String> = victim.received().iter().map(|one| one.word(1).to_owned()).collect();
+    assert!((5..=20).contains(&asked.len()) && valid > 20, "{} asked, {valid} valid", asked.len());
+}
+
+#[tokio::test]
 async fn an_as_over_its_own_limit_is_alive() {
     let server = saying(Act::unverified(Reason::Limit)).await;
     let (_zone, verifier) = world(&[&server], "").await;

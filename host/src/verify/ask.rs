@@ -66,7 +66,7 @@ impl Asker {
         let exchange = Exchange::new(&inquiry, udp, &self.from, &passage);
         let verdict = self.ask_both(&inquiry, exchange, tls, &passage).await;
         if matches!(verdict.said, Said::Valid { .. }) {
-            passage.refund();
+            passage.answered_by(verdict.endpoint.as_ref().map(|endpoint| endpoint.address));
         }
         // It was asked late, and had no time to be answered: that is no silence of the server's, unless others met that too.
         let late = begun.saturating_duration_since(start) > AT_ONCE && begun + END > inquiry.deadline;

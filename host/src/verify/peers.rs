@@ -186,10 +186,20 @@ impl Passage {
         Ok(())
     }
 
-    /// Gives back what the question cost: it was answered VALIDKEY, or nobody was asked.
+    /// Gives back what the question cost: nobody was asked.
     pub(super) fn refund(&self) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        held.into_iter().for_each(|(_, pass)| pass.refund());
+        self.taken().into_iter().for_each(|(_, pass)| pass.refund());
+    }
+
+    /// Gives back what the question cost in general and at the endpoint that answered VALIDKEY. The others were asked for nothing,
+    /// and whoever publishes them beside a server of his own must not be free to have them asked.
+    pub(super) fn answered_by(&self, endpoint: Option<SocketAddr>) {
+        let paid = |address: &Option<SocketAddr>| address.is_none() || *address == endpoint;
+        self.taken().into_iter().filter(|(address, _)| paid(address)).for_each(|(_, pass)| pass.refund());
+    }
+
+    fn taken(&self) -> Vec<(Option<SocketAddr>, Pass)> {
+        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn has(&self, address: Option<SocketAddr>) -> bool {
