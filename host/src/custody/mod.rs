@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
@@ -158,26 +159,24 @@ impl Custody {
         }
     }
 
-    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed later, when the MTA has
-    /// heard 451 already, is taken back, since the message comes again.
+    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed when nobody waits for it any
+    /// more, since the time was over or the caller's was, is taken back: the MTA heard 451, and the message comes again.
     async fn in_time(
         &self,
         writing: impl Future<Output = Result<Recorded, store::Error>> + Send + 'static,
     ) -> Result<Recorded, String> {
-        let mut writing = tokio::spawn(writing);
-        match tokio::time::timeout(self.limits.keep, &mut writing).await {
-            Ok(Ok(recorded)) => recorded.map_err(|e| e.to_string()),
-            Ok(Err(e)) => Err(e.to_string()),
-            Err(_) => {
-                let ledger = self.ledger.clone();
-                tokio::spawn(async move {
-                    let Ok(Ok(recorded)) = writing.await else { return };
-                    if let Err(e) = ledger.take_back(recorded.journal).await {
-                        warn!(row = recorded.journal, "what was written too late is owed all the same: {e}");
-                    }
-                });
-                Err(format!("not done within {:?}", self.limits.keep))
+        let (told, heard) = oneshot::channel();
+        let ledger = self.ledger.clone();
+        tokio::spawn(async move {
+            let Err(Ok(late)) = told.send(writing.await) else { return };
+            if let Err(e) = ledger.take_back(late.journal).await {
+                warn!(row = late.journal, "what was written too late is owed all the same: {e}");
             }
+        });
+        match tokio::time::timeout(self.limits.keep, heard).await {
+            Ok(Ok(recorded)) => recorded.map_err(|e| e.to_string()),
+            Ok(Err(_)) => Err("the task that writes it ended".into()),
+            Err(_) => Err(format!("not done within {:?}", self.limits.keep)),
         }
     }
 
