@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::ask::Asking;
@@ -43,7 +43,10 @@ pub async fn run(config: Config, mut renew: mpsc::Receiver<()>, shutdown: Cancel
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(()) = renew.recv() => running.renew().await,
+            Some(()) = renew.recv() => tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = running.renew() => {}
+            },
             () = running.ended() => break,
         }
     }
@@ -56,7 +59,8 @@ pub struct Running {
     streams: Option<Arc<Streams>>,
     health: Arc<Health>,
     places: Vec<SocketAddr>,
-    stop: CancellationToken,
+    /// Dropped, it stops what was begun.
+    stop: DropGuard,
     serving: JoinHandle<()>,
     streaming: Option<JoinHandle<()>>,
     ended: CancellationToken,
@@ -113,6 +117,7 @@ impl Running {
         };
         let streaming =
             streams.clone().map(|streams| tokio::spawn(authority.clone().serve_streams(streams, stop.clone())));
+        let stop = stop.drop_guard();
         Ok(Running { authority, streams, health, places, stop, serving, streaming, ended })
     }
 
@@ -145,7 +150,7 @@ impl Running {
     /// A part of it panicked.
     pub async fn stop(self) -> Result<(), Error> {
         self.health.stops_taking();
-        self.stop.cancel();
+        drop(self.stop);
         self.serving.await?;
         if let Some(streaming) = self.streaming {
             streaming.await?;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::watchdog::{Health, UnderWay, Watched};
 use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
@@ -80,7 +80,8 @@ pub async fn run(
     running.stop().await
 }
 
-/// A filter that serves: [`run`] for a program that has more to tell it, or to hear of it.
+/// A filter that serves: [`run`] for a program that has more to tell it, or to hear of it. Dropped, it stops as by
+/// [`Running::stop`], and nobody learns when it has.
 pub struct Running {
     /// The section that the listeners were opened by.
     door: config::Milter,
@@ -88,13 +89,17 @@ pub struct Running {
     under_way: Arc<UnderWay>,
     health: Arc<Health>,
     listening: Vec<Listen>,
-    stop: CancellationToken,
+    /// Dropped, it stops what was begun.
+    stop: DropGuard,
     serving: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<Vec<Arc<Custody>>>,
-    /// By `state_dir`: each is this filter's until it ends.
-    locks: BTreeMap<PathBuf, File>,
+    locks: Arc<Mutex<Locks>>,
 }
+
+/// By `state_dir`: each is this filter's until it ends. Shared with the task that sends what is owed, so that no other filter
+/// sends it as well before that task has ended.
+type Locks = BTreeMap<PathBuf, File>;
 
 impl Running {
     /// Opens all that the configuration names, and serves. It may be dropped while it opens.
@@ -105,8 +110,8 @@ impl Running {
         let (door, room) = (config.milter.clone(), Arc::clone(&limits));
         let filter =
             daemon::apart(async move { Filter::builder(config).limits(room).trial(trial).open().await }).await??;
-        let mut locks = BTreeMap::new();
-        lock(&mut locks, filter.config())?;
+        let locks = Arc::new(Mutex::new(Locks::new()));
+        lock(&locks, filter.config())?;
         let listeners = Listener::bind(&door)?;
         let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
         for place in &listening {
@@ -118,9 +123,10 @@ impl Running {
         let pulses = listeners.iter().map(Listener::pulse).collect();
         let health = Health::new(pulses, &under_way);
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
-        let sending = tokio::spawn(send_owed(judge.clone(), stop.clone()));
+        let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));
         let serving = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
+        let stop = stop.drop_guard();
         Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })
     }
 
@@ -146,7 +152,7 @@ impl Running {
         let old = Arc::clone(&self.sender.borrow());
         let filter = daemon::apart(async move { old.reload(config).await }).await??;
         // The lock of the state_dir in force is held, so for the same one nothing fails any more.
-        lock(&mut self.locks, filter.config())?;
+        lock(&self.locks, filter.config())?;
         announce(&filter);
         self.sender.send_replace(Watched::new(filter, &self.under_way));
         tracing::info!("reloaded: the next message is treated by the new configuration");
@@ -160,7 +166,7 @@ impl Running {
     pub async fn stop(self) -> Result<(), Error> {
         // Nobody accepts any more, but messages in flight are still to go on.
         self.health.stops_taking();
-        self.stop.cancel();
+        drop(self.stop);
         self.serving.await?;
         self.looking.await?;
         // Now that no message is in flight, nothing comes behind what is written here.
@@ -174,7 +180,8 @@ impl Running {
 }
 
 /// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
-fn lock(locks: &mut BTreeMap<PathBuf, File>, config: &Config) -> Result<(), Error> {
+fn lock(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
+    let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = &config.state_dir.0;
     if config.final_domains.is_empty() || locks.contains_key(dir) {
         return Ok(());
@@ -194,7 +201,11 @@ fn lock(locks: &mut BTreeMap<PathBuf, File>, config: &Config) -> Result<(), Erro
 
 /// Sends what custody owes, and follows the snapshot when a reload brings another custody; returns what is to be closed at
 /// the end. A custody of before a reload stays open while messages that began with it are in flight.
-async fn send_owed(mut judge: watch::Receiver<Arc<Watched<Filter>>>, stop: CancellationToken) -> Vec<Arc<Custody>> {
+async fn send_owed(
+    mut judge: watch::Receiver<Arc<Watched<Filter>>>,
+    stop: CancellationToken,
+    _locks: Arc<Mutex<Locks>>,
+) -> Vec<Arc<Custody>> {
     let mut former: Vec<Arc<Custody>> = Vec::new();
     loop {
         let custody = judge.borrow_and_update().custody().cloned();

@@ -30,14 +30,18 @@ impl Health {
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    fn loops(&self) -> Vec<Arc<Pulse>> {
+        self.pulses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What does not go on any more, where something does not; a loop has `patience` to answer.
     pub async fn trouble(&self, patience: Duration) -> Option<&'static str> {
         if self.under_way.is_overdue() {
             return Some("a message has been examined or kept for longer than any may take");
         }
-        let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for pulse in pulses {
-            if !pulse.beats(patience).await {
+        for pulse in self.loops() {
+            // One that ended meanwhile, since no more work is taken, need not turn.
+            if !pulse.beats(patience).await && !self.loops().is_empty() {
                 return Some("a loop that takes work does not turn");
             }
         }
