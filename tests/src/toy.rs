@@ -143,7 +143,7 @@ impl<J: Judge> Conversation<'_, J> {
     async fn end(&mut self, body: &[u8]) -> Result<Vec<u8>, Fault> {
         let (mut admitted, mut intake) = self.message.take().ok_or(Fault::Nonsense)?;
         let due = self.toy.reception.due();
-        let case = admitted.examine(intake.finish(body), due).await?;
+        let case = admitted.examine(intake.finish(body)?, due).await?;
         let case = admitted.keep(case, body, due, |_| Ok::<(), Fault>(())).await?;
         Ok(self.say(&case, body))
     }

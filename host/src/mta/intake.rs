@@ -6,6 +6,7 @@
 
 use std::mem::take;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -228,12 +229,17 @@ impl Intake {
     ///
     /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
     /// message malformed: no MTA can remove it.
-    pub fn finish(&mut self, body_start: &[u8]) -> Mail {
+    ///
+    /// # Errors
+    /// [`Refused::Panicked`]: the From field, which is a stranger's, could not be read.
+    pub fn finish(&mut self, body_start: &[u8]) -> Result<Mail, Refused> {
         let hidden = KEY_FIELDS.iter().any(|name| hides_key(body_start, name));
         self.head.malformed |= hidden;
         self.head.hidden.extend(hidden_keys(body_start, &KEY_FIELDS));
         let recipients = take(&mut self.envelope.recipients);
-        Mail::new(Envelope { recipients, ..self.envelope.clone() }, take(&mut self.head))
+        let (envelope, head) = (Envelope { recipients, ..self.envelope.clone() }, take(&mut self.head));
+        let read = std::panic::catch_unwind(AssertUnwindSafe(|| Mail::new(envelope, head)));
+        read.map_err(|_| Refused::Panicked("reading the header of"))
     }
 }
 

@@ -9,6 +9,7 @@ use super::Error;
 use super::frame::strings;
 use crate::case::{Client, Mail, Recipient};
 use crate::config::Limits;
+use crate::mta::Refused;
 use crate::mta::intake::Intake;
 use crate::proto::header::{Bounds, Span, scan};
 
@@ -95,7 +96,7 @@ impl Message {
     }
 
     /// The header is over, and this is how the body begins; empty where there is none.
-    pub(super) fn finish(&mut self, body_start: &[u8]) -> Mail {
+    pub(super) fn finish(&mut self, body_start: &[u8]) -> Result<Mail, Refused> {
         self.stage = Stage::Body;
         self.intake.finish(body_start)
     }

@@ -380,12 +380,12 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> R
         {
             return Err(Error::HeaderAgain);
         }
-        (command::BODY, Stage::HeaderEnd) => return Ok(Act::Examine(Box::new(message.finish(&frame.payload)))),
+        (command::BODY, Stage::HeaderEnd) => return Ok(Act::Examine(Box::new(message.finish(&frame.payload)?))),
         (command::BODY, Stage::Skipped) => {}
         (command::BODY, Stage::Wanted) => return Ok(Act::Collect),
         (command::END, Stage::Skipped | Stage::Wanted) => return Ok(Act::Answer(None)),
         // The last frame may bring the last of the body along.
-        (command::END, Stage::HeaderEnd) => return Ok(Act::Answer(Some(Box::new(message.finish(&frame.payload))))),
+        (command::END, Stage::HeaderEnd) => return Ok(Act::Answer(Some(Box::new(message.finish(&frame.payload)?)))),
         _ => return order(),
     }
     Ok(Act::Read)
