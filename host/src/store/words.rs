@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Notice, Kind::Digest, Kind::Report, Kind::Release, Kind::Copy];
+    pub(super) const ALL: [Kind; 5] = [Kind::Notice, Kind::Digest, Kind::Report, Kind::Release, Kind::Copy];
 
     /// The word of the table, the log and the journal's note.
     pub fn word(self) -> &'static str {
