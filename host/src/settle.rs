@@ -219,7 +219,7 @@ fn fate(
     }
     if all_kept && rules.hold || no_copy {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
-        let unreported = fates.unreported;
+        let unreported = fates.unreported.or((!reported.is_empty()).then_some(Unreported::HeldWhole));
         return (Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();

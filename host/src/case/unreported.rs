@@ -37,11 +37,13 @@ pub enum Unreported {
     Undecided,
     /// There is no custody that a report could be kept in.
     NobodyKeeps,
+    /// The whole message is held, since no copy can be made of it: nobody is told what becomes of it yet.
+    HeldWhole,
 }
 
 impl Unreported {
     /// All of them.
-    pub const ALL: [Unreported; 14] = [
+    pub const ALL: [Unreported; 15] = [
         Unreported::NullPath,
         Unreported::BadPath,
         Unreported::AutomaticPath,
@@ -56,6 +58,7 @@ impl Unreported {
         Unreported::OwnServer,
         Unreported::Undecided,
         Unreported::NobodyKeeps,
+        Unreported::HeldWhole,
     ];
 
     /// The note of a journal row about it.
@@ -89,6 +92,7 @@ impl fmt::Display for Unreported {
             Unreported::OwnServer => "the server that brought the message tells the sender",
             Unreported::Undecided => "nothing is decided",
             Unreported::NobodyKeeps => "nobody keeps what a report needs",
+            Unreported::HeldWhole => "the whole message is held, since no copy can be made of it",
         })
     }
 }
