@@ -39,6 +39,9 @@ pub enum Unfit {
     /// It is no policy, or cannot be loaded.
     #[error("is refused: {0}")]
     Refused(Refused),
+    /// It asks for what no policy may see, whatever its settings.
+    #[error("is refused: {0}")]
+    Asks(super::Error),
     /// Its own function failed.
     #[error("its {during} {fault}")]
     Fault {
@@ -126,6 +129,9 @@ impl Stage {
         let guest = trial.load(&self.sandbox, octets).map_err(Unfit::Refused)?;
         let fault = |fault| Unfit::Fault { during: "describe", fault };
         let description = self.sandbox.describe(&guest).map_err(fault)?;
+        if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
+            shelf::check_wanted("policy", &wanted, self.sandbox.limits()).map_err(Unfit::Asks)?;
+        }
         Ok(Component { sandbox: Arc::clone(&self.sandbox), guest, description })
     }
 }

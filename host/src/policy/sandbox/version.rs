@@ -70,6 +70,14 @@ impl Sandbox {
         }
     }
 
+    /// What the policy wants to see whatever its settings: 0.1 says so in its description, later versions do not.
+    pub(crate) fn wanted_always(&self, guest: &Guest) -> Result<Option<Wanted>, Fault> {
+        match guest.version {
+            Version::V0_1 => self.describe_since_v0_1(guest).map(|description| Some(since_v0_1::wanted(description))),
+            Version::V0_2 => Ok(None),
+        }
+    }
+
     /// The policy's decision on one set of facts.
     pub(crate) fn decide(&self, guest: &Guest, facts: &Facts, settings: &[Value]) -> Result<Decision, Fault> {
         let decision: Decision = match guest.version {
