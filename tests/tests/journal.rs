@@ -66,7 +66,7 @@ fn patient() -> Limits {
     Limits { journal_batch: Duration::from_secs(3_600), ..Limits::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_judged_message_has_its_row_soon_and_what_passes_has_none() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), Limits { journal_batch: Duration::from_millis(50), ..Limits::default() }).await;
@@ -86,7 +86,7 @@ async fn a_judged_message_has_its_row_soon_and_what_passes_has_none() {
     assert_eq!(story, Story { received: story.received.clone(), ..told });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_is_written_at_shutdown_when_closed_and_when_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), patient()).await;
@@ -110,7 +110,7 @@ async fn what_waits_is_written_at_shutdown_when_closed_and_when_dropped() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_would_be_huge_leaves_the_facts_out_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let policies =
@@ -131,7 +131,7 @@ async fn a_row_that_would_be_huge_leaves_the_facts_out_and_says_so() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_batch_waits_for_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), patient()).await;
@@ -145,7 +145,7 @@ async fn a_full_batch_waits_for_nobody() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_makes_the_door_wait_and_then_gives_the_row_up_and_not_the_message() {
     let octets = serde_json::to_string(&case("1")).unwrap().len();
     for limits in [Limits { journal_waiting: 2, ..patient() }, Limits { journal_octets: octets * 5 / 2, ..patient() }] {
@@ -174,7 +174,7 @@ async fn a_full_queue_makes_the_door_wait_and_then_gives_the_row_up_and_not_the_
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_failed_is_written_with_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { store_busy: Duration::from_millis(100), ..patient() };
@@ -201,7 +201,7 @@ async fn a_batch_that_failed_is_written_with_the_next() {
 }
 
 /// Not a test by itself: the process that the next test kills. It keeps messages as fast as it can.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_keeps_and_keeps() {
     let Ok(dir) = std::env::var(CHILD) else { return };
     let limits = Limits { journal_batch: Duration::from_millis(1), ..Limits::default() };
@@ -211,7 +211,7 @@ async fn child_that_keeps_and_keeps() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_leaves_whole_rows_in_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -289,7 +289,7 @@ fn listed(dir: &Path, words: &[&str]) -> (i32, Vec<String>) {
     (code, out.lines().map(row).collect())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_is_listed_by_whom_what_and_when() {
     let dir = kept().await;
     let dir = dir.path();
@@ -332,7 +332,7 @@ async fn the_journal_is_listed_by_whom_what_and_when() {
     assert_eq!((code, &row["case"]["finding"]["found"]["why"]), (0, &"wrong".into()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_there_is_1_and_what_is_wrong_is_2_with_the_right_form() {
     let dir = kept().await;
     let dir = dir.path();
@@ -356,7 +356,7 @@ async fn what_is_not_there_is_1_and_what_is_wrong_is_2_with_the_right_form() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_summary_counts_results_decisions_and_domains() {
     let dir = kept().await;
     let dir = dir.path();
@@ -381,7 +381,7 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn why_tells_and_proves_by_exit_code() {
     let dir = kept().await;
     let dir = dir.path();
@@ -411,7 +411,7 @@ async fn why_tells_and_proves_by_exit_code() {
     assert!(code == 2 && out.is_empty() && err.contains("4ZZZ"), "{err}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_erased_address_is_found_no_more() {
     let dir = kept().await;
     let dir = dir.path();
@@ -451,7 +451,7 @@ fn looking_makes_no_files() {
     assert_eq!((code, out.as_str(), err.as_str()), (1, "", "addrauth: the journal has no row yet\n"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_daemon_writes_what_waits_on_reload_and_on_sigterm() {
     let dir = tempfile::tempdir().unwrap();
     let (path, socket) = (dir.path().join("filter.toml"), dir.path().join("milter"));

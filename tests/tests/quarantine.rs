@@ -149,7 +149,7 @@ fn is_deferred(case: &Case) -> bool {
         && case.reply.owed.is_empty()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_released_message_passes_the_filter_as_its_own_and_arrives_as_it_was_sent_less_the_key() {
     let ids = "Message-ID: <1@example.com>\r\nMessage-ID: <2@example.com>\r\n";
     for header in [HEADER, "From: Alice <alice@example.com>\r\n", &format!("{HEADER}{ids}")] {
@@ -180,7 +180,7 @@ async fn a_released_message_passes_the_filter_as_its_own_and_arrives_as_it_was_s
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_id_that_the_mta_gave_to_mail_without_one_does_not_hide_the_mark() {
     let stage = stage(|_| {}).await;
     stage.keep(mail("From: Alice <alice@example.com>\r\n", &[BOB])).await;
@@ -191,7 +191,7 @@ async fn a_message_id_that_the_mta_gave_to_mail_without_one_does_not_hide_the_ma
     assert_eq!(stage.brought(&taken).await.finding, Finding::Passing(Direction::Own));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a13_no_key_is_kept_or_shown() {
     let stage = stage(|_| {}).await;
     stage.keep(mail(HEADER, &[BOB])).await;
@@ -205,7 +205,7 @@ async fn a13_no_key_is_kept_or_shown() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_whole_or_finds_no_room_is_deferred() {
     let open = stage(|_| {}).await;
     let case = open.filter.examine(mail(HEADER, &[BOB])).await;
@@ -221,7 +221,7 @@ async fn what_is_not_whole_or_finds_no_room_is_deferred() {
     assert_eq!(full.held().await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_survives_a_crash_and_repeats_with_the_same_message_id() {
     let stage = stage(|_| {}).await;
     let mut case = stage.filter.examine(mail(HEADER, &[BOB, CAROL])).await;
@@ -256,7 +256,7 @@ async fn stage_finding(filter: &Filter, stage: &Stage, taken: &Taken) -> Finding
     filter.examine(stage.brought(taken).await.mail).await.finding
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_mta_refuses_for_good_is_kept_again() {
     let stage = stage(|_| {}).await;
     stage.keep(mail(HEADER, &[BOB])).await;
@@ -270,7 +270,7 @@ async fn what_the_mta_refuses_for_good_is_kept_again() {
     assert!(note.contains("nobody here"), "{rows:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_over_goes_by_itself_and_the_journal_says_so() {
     let stage = stage(|config| config.custody.quarantine_kept = Duration::ZERO).await;
     stage.keep(mail(HEADER, &[BOB])).await;
@@ -293,7 +293,7 @@ async fn what_is_over_goes_by_itself_and_the_journal_says_so() {
     assert!(stage.mailbox.taken().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_running_filter_sends_what_the_verb_releases() {
     let stage = stage(|config| {
         config.milter.listen = vec![addrauth::config::Listen::Inet(claim_place())];
@@ -329,7 +329,7 @@ async fn the_running_filter_sends_what_the_verb_releases() {
     assert_eq!(left.iter().map(|held| held.id).collect::<Vec<_>>(), [3, 1], "carol waits for the first");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_running_filter_a_release_waits_and_says_so() {
     let stage = stage(|_| {}).await;
     stage.keep(mail(HEADER, &[BOB])).await;
@@ -341,7 +341,7 @@ async fn without_a_running_filter_a_release_waits_and_says_so() {
     assert_eq!(stage.turn(SystemTime::now()).await, Turn::HandedOn, "it goes out when there is one");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_released_and_not_taken_yet_is_listed_and_can_be_deleted() {
     let stage = stage(|_| {}).await;
     stage.keep(mail(HEADER, &[BOB])).await;
@@ -361,7 +361,7 @@ async fn what_is_released_and_not_taken_yet_is_listed_and_can_be_deleted() {
     assert_eq!(stage.run("list").0, Some(1));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
     let stage = stage(|_| {}).await;
     let (code, out, err) = stage.run("list");
@@ -426,7 +426,7 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
     assert!(!nowhere.path().join("state").exists(), "looking makes nothing");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_verb_prints_what_steers_a_terminal_or_is_not_seen_and_its_json_keeps_the_value() {
     let stage = stage(|_| {}).await;
     let odd = "a\u{9b}2Jb\u{202e}c\u{61c}d\u{200b}e\u{e0041}f\u{1b}[2Jg\u{7f}h\u{2028}i";

@@ -54,7 +54,9 @@ async fn stage(act: Act, text: &str) -> Stage {
 }
 
 impl Stage {
-    /// Runs `addrauth VERB…` with this configuration.
+    /// Runs `addrauth VERB…` with this configuration, and blocks the thread of the test. The filter's own tasks go on meanwhile
+    /// on those of a runtime with several: one that has begun a transaction on a blocked thread would never end it, and lock
+    /// the command out.
     fn run(&self, words: &[&str]) -> Output {
         Command::new(binary()).arg("--config").arg(&self.file).args(words).output().unwrap()
     }
@@ -92,7 +94,7 @@ fn deferred(case: &Case) -> bool {
     matches!(&case.reply.verdict, Verdict::Defer(refusal) if refusal.code == 451)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_recipients_of_one_message_are_treated_by_four_levels() {
     let stage = stage(Act::invalid(), LEVELS).await;
     stage.done(&["user", "set", "bob@home.example", "invalid=reject-silently"]);
@@ -117,7 +119,7 @@ async fn four_recipients_of_one_message_are_treated_by_four_levels() {
     assert_eq!(words(&stage.judged(&[JUNK], &odd).await), mirrored);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_user_sets_counts_from_the_next_message_on_beside_the_running_filter() {
     let stage = stage(Act::invalid(), LEVELS).await;
     let bob = ["bob@two.example"];
@@ -147,7 +149,7 @@ async fn what_a_user_sets_counts_from_the_next_message_on_beside_the_running_fil
     assert_eq!(word(&stage).await, ("mark".into(), By::Domain));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wanted_senders_mail_passes_unless_his_own_domain_denies_it() {
     let text = LEVELS.replace("invalid = \"accept\"", "invalid = \"accept\"\nmissing = \"quarantine\"");
     let stage = stage(Act::invalid(), &text).await;
@@ -169,7 +171,7 @@ async fn a_wanted_senders_mail_passes_unless_his_own_domain_denies_it() {
     assert_eq!(words(&stage.judged(&[], &bob).await), expected);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_users_choices_a_message_is_deferred_and_never_treated_by_the_sites_policy() {
     let stage = stage(Act::invalid(), LEVELS).await;
     stage.done(&["user", "set", "bob@home.example", "invalid=reject-silently"]);
@@ -178,7 +180,7 @@ async fn without_the_users_choices_a_message_is_deferred_and_never_treated_by_th
     assert!(deferred(&case) && case.decisions.is_empty() && case.reply.edits.is_empty(), "{}", case.line());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_damaged_defers_too() {
     let stage = stage(Act::invalid(), LEVELS).await;
     let file = stage.state.join("filter.db");
@@ -199,7 +201,7 @@ async fn a_ledger_that_is_damaged_defers_too() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_rcpt_those_are_alike_whose_bindings_are_the_same_for_every_result() {
     let stage = stage(Act::invalid(), &LEVELS.replace("[policy]\n", "[policy]\nmixed = \"split\"\n")).await;
     assert!(stage.filter.splits());
@@ -228,7 +230,7 @@ async fn at_rcpt_those_are_alike_whose_bindings_are_the_same_for_every_result() 
     assert!(stage.alike("bob@home.example", "dave@three.example").await);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_apart_at_rcpt_where_the_choices_cannot_be_read_or_nothing_is_done() {
     let text = LEVELS.replace("[policy]\n", "[policy]\nmixed = \"split\"\n");
     let stage = stage(Act::invalid(), &text).await;
@@ -244,7 +246,7 @@ async fn nobody_is_told_apart_at_rcpt_where_the_choices_cannot_be_read_or_nothin
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_explanation_says_what_the_filter_will_do() {
     let stage = stage(Act::invalid(), LEVELS).await;
     stage.done(&["user", "set", "erin@two.example", "invalid=quarantine"]);
@@ -277,7 +279,7 @@ async fn an_explanation_says_what_the_filter_will_do() {
     assert_eq!((&late["by"], &late["policy"], lines.len()), (&"allow-list".into(), &"accept".into(), 8));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_may_not_look_is_told_who_may() {
     let stage = stage(Act::invalid(), LEVELS).await;
     let mode = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -310,7 +312,7 @@ async fn whoever_may_not_look_is_told_who_may() {
     mode(&stage.state, 0o700);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explaining_makes_no_state_and_says_what_is_not_ours() {
     let stage = stage(Act::invalid(), LEVELS).await;
     let elsewhere = stage.done(&["config", "explain", "bob@elsewhere.example"]);
