@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -10,7 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::ask::Asking;
-use super::watchdog::{Health, UnderWay};
+use super::watchdog::Health;
 use crate::authority::{self, Authority, Poster, Streams};
 use crate::config::{Concern, Config, Limits};
 use crate::daemon;
@@ -100,7 +99,7 @@ impl Running {
         let doors = streams.iter().flat_map(|streams| streams.pulses());
         let pulses = authority.pulses().into_iter().chain(doors).collect();
         // Nothing of a message is under way here.
-        let health = Health::new(pulses, &Arc::new(UnderWay::new(Duration::MAX)));
+        let health = Health::new(pulses, || false);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let serving = {
             let (authority, stop, ended) = (authority.clone(), stop.clone(), ended.clone().drop_guard());

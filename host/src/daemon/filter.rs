@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::watchdog::{Health, UnderWay, Watched};
+use super::watchdog::Health;
+use super::watched::{UnderWay, Watched};
 use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
@@ -121,7 +122,8 @@ impl Running {
         let stop = CancellationToken::new();
         let under_way = Arc::new(UnderWay::new(limits.milter_answer));
         let pulses = listeners.iter().map(Listener::pulse).collect();
-        let health = Health::new(pulses, &under_way);
+        let known = Arc::clone(&under_way);
+        let health = Health::new(pulses, move || known.is_overdue());
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));

@@ -11,6 +11,8 @@ pub mod authority;
 #[cfg(all(feature = "filter", feature = "milter"))]
 pub mod filter;
 mod watchdog;
+#[cfg(all(feature = "filter", feature = "milter"))]
+mod watched;
 
 #[cfg(feature = "authority")]
 pub use ask::Asking;

@@ -31,6 +31,7 @@ pub(super) const AUTHORITY: Plan = Plan {
 /// The keyring of our own addresses.
 pub(super) const KEYRING: Plan = Plan { of: "keyring.db", steps: &[include_str!("schema/keyring.1.sql")] };
 
+#[cfg(feature = "postgres")]
 /// What several hosts share.
 pub(super) const POSTGRES: Plan = Plan { of: "addrauth", steps: &[include_str!("schema/postgres.1.sql")] };
 
