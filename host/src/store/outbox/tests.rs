@@ -218,3 +218,20 @@ async fn a_report_to_somebody_counts_for_none_of_his_notices() {
     let notice = [draft(2, "bob@example.com", "alice@x.example")];
     assert_eq!(ledger.record(&Entry::default(), &notice, caps, now).await.unwrap().owed, 1);
 }
+
+#[tokio::test]
+async fn a_mail_of_a_kind_that_another_version_knows_holds_up_no_other() {
+    let (_dir, ledger) = ledger().await;
+    let now = time(1_000_000);
+    for number in 1..=2 {
+        let draft = draft(number, &format!("bob{number}@example.com"), "alice@sender.example");
+        ledger.record(&Entry::default(), &[draft], CAPS, now).await.unwrap();
+    }
+    sqlx::query("UPDATE outbox SET kind = 'later', next_try = 0 WHERE id = 1")
+        .execute(ledger.0.writer())
+        .await
+        .unwrap();
+    let due = ledger.take(now, minute).await.unwrap().unwrap();
+    assert_eq!(due.recipient, "bob2@example.com");
+    assert!(ledger.take(now, minute).await.unwrap().is_none());
+}
