@@ -83,5 +83,7 @@ async fn reload(context: Context, settings: Settings, running: &mut Running) -> 
     if !weaker.is_empty() {
         tracing::warn!("the reload takes away what was in force before: {}", weaker.join("; "));
     }
+    // Last: whoever waits for this line has read the others.
+    tracing::info!("reloaded: the next message is treated by the new configuration");
     Ok(next)
 }

@@ -74,8 +74,9 @@ pub async fn run(
             () = shutdown.cancelled() => break,
             reloaded = running.reload(next) => reloaded,
         };
-        if let Err(error) = reloaded {
-            tracing::error!("not reloaded, the old configuration stays in force: {error}");
+        match reloaded {
+            Ok(()) => tracing::info!("reloaded: the next message is treated by the new configuration"),
+            Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
         }
     }
     running.stop().await
@@ -157,7 +158,6 @@ impl Running {
         lock(&self.locks, filter.config())?;
         announce(&filter);
         self.sender.send_replace(Watched::new(filter, &self.under_way));
-        tracing::info!("reloaded: the next message is treated by the new configuration");
         Ok(())
     }
 
