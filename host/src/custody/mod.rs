@@ -159,8 +159,8 @@ impl Custody {
         }
     }
 
-    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed when nobody waits for it any
-    /// more, since the time was over or the caller's was, is taken back: the MTA heard 451, and the message comes again.
+    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed and not taken by the caller,
+    /// since the time was over or the caller itself was given up, is taken back: the MTA heard 451, and the message comes again.
     async fn in_time(
         &self,
         writing: impl Future<Output = Result<Recorded, store::Error>> + Send + 'static,
@@ -168,13 +168,22 @@ impl Custody {
         let (told, heard) = oneshot::channel();
         let ledger = self.ledger.clone();
         tokio::spawn(async move {
-            let Err(Ok(late)) = told.send(writing.await) else { return };
-            if let Err(e) = ledger.take_back(late.journal).await {
-                warn!(row = late.journal, "what was written too late is owed all the same: {e}");
+            let written = writing.await;
+            let row = written.as_ref().ok().map(|recorded| recorded.journal);
+            // Where nobody takes what is told, what would say so is dropped with it.
+            let (taken, is_taken) = oneshot::channel();
+            let _ = told.send((written, taken));
+            if let (Err(_), Some(row)) = (is_taken.await, row)
+                && let Err(e) = ledger.take_back(row).await
+            {
+                warn!(row, "what was written too late is owed all the same: {e}");
             }
         });
         match tokio::time::timeout(self.limits.keep, heard).await {
-            Ok(Ok(recorded)) => recorded.map_err(|e| e.to_string()),
+            Ok(Ok((written, taken))) => {
+                let _ = taken.send(());
+                written.map_err(|e| e.to_string())
+            }
             Ok(Err(_)) => Err("the task that writes it ended".into()),
             Err(_) => Err(format!("not done within {:?}", self.limits.keep)),
         }
