@@ -7,6 +7,7 @@ use addrauth::case::*;
 use addrauth::config::{Config, Limits, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{Listener, serve};
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth_lab::mta::{Envelope, Fate, Mta};
@@ -40,7 +41,7 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
         ..Config::default()
     };
     change(&mut config);
-    let filter = Arc::new(Filter::builder(config).open().await.unwrap());
+    let filter = Arc::new(Filter::builder(config, Trial::waived()).open().await.unwrap());
     Stage { filter, server, _zone: zone, _home: home }
 }
 

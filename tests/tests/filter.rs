@@ -3,6 +3,7 @@
 use addrauth::case::{Body, Case, Direction, Field, Finding, KeyStatus, Mail, Recipient, ReversePath, Verdict, Why};
 use addrauth::config::{Config, Observe, QuarantineIn, StateDir};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth_lab::zone::Zone;
@@ -31,7 +32,7 @@ async fn stage(acts: impl Into<Vec<Act>>, change: impl FnOnce(&mut Config)) -> S
         ..Config::default()
     };
     change(&mut config);
-    let filter = Filter::builder(config).open().await.unwrap();
+    let filter = Filter::builder(config, Trial::waived()).open().await.unwrap();
     Stage { filter, server, _zone: zone, _home: home }
 }
 

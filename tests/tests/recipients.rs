@@ -3,6 +3,7 @@
 use addrauth::case::{By, Case, Client, Finding, Place, Recipient, Verdict};
 use addrauth::config::{Bindings, Config, Mixed, Observe, StateDir};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth::store::JournalRow;
@@ -37,7 +38,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let boss = Bindings { invalid: drop.clone(), unverified: drop, ..Bindings::default() };
     config.policy.recipient.insert("boss@home.example".into(), boss);
     change(&mut config);
-    let filter = Filter::builder(config).open().await.unwrap();
+    let filter = Filter::builder(config, Trial::waived()).open().await.unwrap();
     Stage { filter, _server: server, _zone: zone, _home: home }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use addrauth::config::{Config, Where};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth::proto::header::{self, Bounds, Edit};
 use addrauth::proto::key::AuthKey;
 use addrauth_lab::mta::{Envelope, Fate, Outcome};
@@ -356,7 +357,9 @@ async fn whoever_is_to_stamp_without_the_right_secret_half_does_not_start() {
     config.state_dir.0 = dir.path().to_owned();
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     stamping(&mut config);
-    let open = async |config: &Config| Filter::builder(config.clone()).open().await.err().map(|e| e.to_string());
+    let open = async |config: &Config| {
+        Filter::builder(config.clone(), Trial::waived()).open().await.err().map(|e| e.to_string())
+    };
     let error = open(&config).await.unwrap();
     assert!(error.contains("addrauth keyring key") && error.contains("keyring.key"), "{error}");
     let opener = addrauth::store::read_or_make_opener(&dir.path().join("keyring.key")).unwrap();

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use addrauth::case::{By, Case, KeyStatus, MarkAs, Owed, Recipient, Verdict};
 use addrauth::config::{Config, StateDir, Verify};
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::binary;
@@ -49,7 +50,7 @@ async fn stage(act: Act, text: &str) -> Stage {
     let verify: Verify = world::config(&zone);
     let config = Config { verify, ..Config::read(&file).unwrap() };
     assert_eq!(config.state_dir, StateDir(state.clone()));
-    let filter = Filter::builder(config).open().await.unwrap();
+    let filter = Filter::builder(config, Trial::waived()).open().await.unwrap();
     Stage { filter, file, state, _server: server, _zone: zone, _home: home }
 }
 
@@ -241,7 +242,7 @@ async fn nobody_is_told_apart_at_rcpt_where_the_choices_cannot_be_read_or_nothin
     for (from, to) in [("observe = false", "observe = true"), ("mixed = \"split\"", "mixed = \"settle\"")] {
         let config = Config::parse(&text.replace(from, to), "x.toml".as_ref()).unwrap();
         let state_dir = stage.filter.config().state_dir.clone();
-        let filter = Filter::builder(Config { state_dir, ..config }).open().await.unwrap();
+        let filter = Filter::builder(Config { state_dir, ..config }, Trial::waived()).open().await.unwrap();
         assert!(!filter.splits(), "{to}");
     }
 }

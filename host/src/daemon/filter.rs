@@ -110,8 +110,7 @@ impl Running {
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Running, Error> {
         let (door, room) = (config.milter.clone(), Arc::clone(&limits));
-        let filter =
-            daemon::apart(async move { Filter::builder(config).limits(room).trial(trial).open().await }).await??;
+        let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         let locks = Arc::new(Mutex::new(Locks::new()));
         lock(&locks, filter.config())?;
         let listeners = Listener::bind(&door)?;

@@ -30,33 +30,22 @@ pub struct Builder {
 
 impl Filter {
     /// A filter as this configuration says; the parts that are not to be opened by it are named before [`Builder::open`].
-    pub fn builder(config: Config) -> Builder {
-        Builder::new(config)
+    ///
+    /// `trial` is how a component from a file is tried before it is compiled: a hostile one can take all memory and a processor
+    /// for minutes, so a program says it where it goes without ([`Trial::waived`]).
+    pub fn builder(config: Config, trial: Trial) -> Builder {
+        Builder::new(config, trial)
     }
 }
 
 impl Builder {
-    fn new(config: Config) -> Builder {
-        Builder {
-            config,
-            limits: Arc::default(),
-            trial: Trial::waived(),
-            policies: None,
-            verifier: Part::Opened,
-            custody: Part::Opened,
-        }
+    fn new(config: Config, trial: Trial) -> Builder {
+        Builder { config, limits: Arc::default(), trial, policies: None, verifier: Part::Opened, custody: Part::Opened }
     }
 
     /// Other bounds than the usual ones.
     pub fn limits(mut self, limits: Arc<Limits>) -> Builder {
         self.limits = limits;
-        self
-    }
-
-    /// How a component from a file is tried before it is compiled. Without this it is not: for programs whose components come
-    /// from nobody else.
-    pub fn trial(mut self, trial: Trial) -> Builder {
-        self.trial = trial;
         self
     }
 

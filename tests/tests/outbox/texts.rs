@@ -1,6 +1,7 @@
 //! The texts of our mail, read again.
 
 use addrauth::filter::Filter;
+use addrauth::policy::Trial;
 
 use super::*;
 
@@ -28,7 +29,7 @@ async fn a_reload_that_fails_leaves_the_texts_alone_and_one_that_does_not_brings
     let mut config = Config { final_domains: vec!["example.com".into()], ..config(dir.path(), server.address) };
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     config.notices.templates = texts.path().to_owned();
-    let filter = Filter::builder(config.clone()).open().await.unwrap();
+    let filter = Filter::builder(config.clone(), Trial::waived()).open().await.unwrap();
     std::fs::write(texts.path().join("report.txt"), "Subject: Nope\n\nTo {recipients} and no further.\n").unwrap();
     // The texts are good, but nobody can stamp: there is no secret half.
     let mut stamps = config.clone();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use addrauth::config::{Config, Limits, Milter};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{Listener, serve};
+use addrauth::policy::Trial;
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
@@ -147,7 +148,7 @@ impl Stage {
             }
         }
         let config = Config::parse(&text, Path::new("filter.toml")).unwrap();
-        Stage { home, filter: Arc::new(Filter::builder(config).open().await.unwrap()) }
+        Stage { home, filter: Arc::new(Filter::builder(config, Trial::waived()).open().await.unwrap()) }
     }
 
     /// Everything that is not as the table says.

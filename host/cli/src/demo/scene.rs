@@ -121,7 +121,7 @@ impl Scene {
         let answering = Arc::clone(&authority).serve(vec![socket], stop.clone());
 
         let cases = Arc::default();
-        let filter = Filter::builder(config.clone()).limits(Arc::clone(&limits)).trial(trial()).open().await?;
+        let filter = Filter::builder(config.clone(), trial()).limits(Arc::clone(&limits)).open().await?;
         let custody = filter.custody().cloned();
         let (filter, judge) = watch::channel(Arc::new(Witness { filter, cases: Arc::clone(&cases) }));
         let listeners = Listener::bind(&config.milter)?;
