@@ -219,8 +219,7 @@ fn fate(
     }
     if all_kept && rules.hold || no_copy {
         let owed = [vec![Owed::Record], notices(&fates)].concat();
-        let unreported = fates.unreported.or((!reported.is_empty()).then_some(Unreported::HeldWhole));
-        return (Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason(&fates.kept))) }, false);
+        return (held_whole(reason(&fates.kept), owed, &fates, &reported), false);
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
@@ -235,6 +234,12 @@ fn fate(
         return (Reply { owed, unreported, ..Reply::bare(Verdict::Discard) }, false);
     }
     (Reply { removed, redirected, owed, unreported, ..Reply::bare(Verdict::Accept) }, mark)
+}
+
+/// The message stays in the MTA's hold queue for all. Those whose report was permitted are told nothing yet.
+fn held_whole(reason: String, owed: Vec<Owed>, fates: &Fates, reported: &[usize]) -> Reply {
+    let unreported = fates.unreported.or((!reported.is_empty()).then_some(Unreported::HeldWhole));
+    Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason)) }
 }
 
 /// Takes the spam folders out whose paths are struck out of the envelope as another recipient: an MTA may take a path that is
