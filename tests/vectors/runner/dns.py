@@ -1,9 +1,10 @@
 """A name server on loopback, over UDP and TCP, that knows a few records and fails on demand."""
 
 import ipaddress
-import socket
 import struct
 import threading
+
+from . import sockets
 
 TYPES = {"A": 1, "CNAME": 5, "TXT": 16, "AAAA": 28}
 SOA = 6
@@ -42,17 +43,7 @@ class Zone:
 
     def __init__(self, records):
         self.records = {owner.lower(): data for owner, data in records.items()}
-        while True:
-            self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.udp.bind(("127.0.0.1", 0))
-            self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                self.tcp.bind(self.udp.getsockname())
-                break
-            except OSError:
-                # Somebody else's on TCP: another one.
-                self.udp.close()
-                self.tcp.close()
+        self.udp, self.tcp = sockets.pair()
         self.tcp.listen(16)
         self.address = "127.0.0.1:%d" % self.udp.getsockname()[1]
         for work in (self.serve_udp, self.serve_tcp):
@@ -60,12 +51,7 @@ class Zone:
 
     def close(self):
         """Ends it."""
-        for door in (self.udp, self.tcp):
-            try:
-                door.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            door.close()
+        sockets.end(self.udp, self.tcp)
 
     def serve_udp(self):
         while True:

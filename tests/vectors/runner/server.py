@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 
-from . import lines
+from . import lines, sockets
 
 STUB = pathlib.Path(__file__).resolve().parent.parent / "stub"
 ALPN = "addrauth/1"
@@ -24,17 +24,7 @@ class Server:
         self.asked = {"udp": [], "tls": []}
         self.wrong = []
         self.lock = threading.Lock()
-        while True:
-            self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.udp.bind(("127.0.0.1", 0))
-            self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                self.tcp.bind(self.udp.getsockname())
-                break
-            except OSError:
-                # Somebody else's on TCP: another one.
-                self.udp.close()
-                self.tcp.close()
+        self.udp, self.tcp = sockets.pair()
         self.port = self.udp.getsockname()[1]
         if does.get("udp") == "closed":
             # A socket that takes datagrams from elsewhere alone: others meet an ICMP error, and the port stays ours.
@@ -48,12 +38,7 @@ class Server:
 
     def close(self):
         """Ends it."""
-        for door in (self.udp, self.tcp):
-            try:
-                door.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            door.close()
+        sockets.end(self.udp, self.tcp)
 
     def counts(self, over):
         """How many questions came over `udp` or `tls`, repeats not counted."""
