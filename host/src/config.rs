@@ -13,7 +13,7 @@ use crate::proto::address::{Address, folded};
 
 mod authority;
 mod keyring;
-mod limits;
+pub mod limits;
 mod milter;
 mod policy;
 mod verify;
@@ -215,7 +215,7 @@ impl Config {
 
     /// The text of a file, for [`Config::parse`].
     pub fn text(path: &Path) -> Result<String, Error> {
-        let read = files::read_text(path, Limits::default().config_octets);
+        let read = files::read_text(path, Limits::default().files.config);
         read.map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })
     }
 

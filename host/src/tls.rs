@@ -63,7 +63,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |what: String| Error::File { path: path.to_owned(), what };
-    let octets = files::read(path, Limits::default().pem_octets).map_err(|e| wrong(unreadable(e)))?;
+    let octets = files::read(path, Limits::default().files.pem).map_err(|e| wrong(unreadable(e)))?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(files::without_mark(&octets)).collect();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),

@@ -45,7 +45,10 @@ fn own_memory(pid: u32) -> u64 {
 
 /// Five days of issuing by a clock that is driven: how many keys a second, and how evenly.
 async fn issue(site: &Site, count: usize, time: &Arc<AtomicU64>, clock: &Clock) {
-    let limits = Limits { store_busy: Duration::from_secs(60), issue_every: LOOK, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.store.busy = Duration::from_secs(60);
+        limits.authority.issue_every = LOOK;
+    });
     let mut config = site.read();
     config.authority.deliver = Deliver::Mail;
     // The pair that the first start of a server that posts makes; the daemon here posted nothing.

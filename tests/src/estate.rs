@@ -255,7 +255,7 @@ impl Estate {
         let config = |role: Role| Config::read(&self.config_file(role)).unwrap();
         let opener = store::read_or_make_opener(&store::keyring_key(&config(stamps))).unwrap();
         let config = config(self.settings.keyring());
-        let opening = Opening { busy: Limits::default().store_busy, readers: 1 };
+        let opening = Opening { busy: Limits::default().store.busy, readers: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let keyring = store::open_keyring(&config, opening).await.unwrap();

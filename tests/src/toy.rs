@@ -57,7 +57,7 @@ impl<J: Judge> Toy<J> {
     /// Opens it until `shutdown`, with as many seats as a milter has connections.
     pub fn open(judge: watch::Receiver<Arc<J>>, limits: Arc<Limits>, shutdown: CancellationToken) -> Toy<J> {
         let reception = Reception::open(judge, limits, shutdown);
-        let seats = reception.seats(reception.limits().milter_connections, "toys");
+        let seats = reception.seats(reception.limits().mta.connections, "toys");
         Toy { reception, seats }
     }
 
@@ -111,7 +111,7 @@ impl<J: Judge> Conversation<'_, J> {
     }
 
     async fn hear(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let limit = self.toy.reception.limits().milter_text;
+        let limit = self.toy.reception.limits().mta.text;
         match (verb(line), &mut self.message) {
             ((b"client", words), None) => {
                 let (ip, name) = verb(words);

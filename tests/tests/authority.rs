@@ -419,7 +419,11 @@ async fn who_is_forged_is_told_by_address_and_unknown_addresses_only_by_domain()
 #[tokio::test]
 async fn counting_the_forged_never_grows_and_outlives_a_lost_database() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { forged_waiting: 20, forged_rows: 30, invalid_answers: 1_000_000, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.authority.forged_waiting = 20;
+        limits.authority.forged_rows = 30;
+        limits.authority.invalid_answers = 1_000_000;
+    });
     let authority = Authority::open(&config(dir.path()), &Arc::new(limits)).await.unwrap();
     authority.issue(&address("alice@example.com")).await.unwrap();
     let guess = "x".repeat(64);

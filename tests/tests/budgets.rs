@@ -70,12 +70,11 @@ async fn g7_what_is_cached_needs_no_budget_and_a_proven_network_has_its_own() {
     let server = saying(Act::Check(key(GOOD))).await;
     let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
     // No token comes back within the test, and a right key is forgotten at once but for who brought it.
-    let limits = Limits {
-        failures_per_second: 0.001,
-        cache_valid_for: Duration::ZERO,
-        cache_valid_without_t: Duration::ZERO,
-        ..Limits::default()
-    };
+    let limits = Limits::default().with(|limits| {
+        limits.verify.failures_per_second = 0.001;
+        limits.verify.cache_valid_for = Duration::ZERO;
+        limits.verify.cache_valid_without_t = Duration::ZERO;
+    });
     let verify = Verify { timeout: Duration::from_millis(800), ..config(&zone) };
     let verifier = Verifier::new(&verify, "mx.example.net", &Arc::new(limits)).unwrap();
     let (home, flooder, elsewhere) = ([198, 51, 100, 1], [192, 0, 2, 1], [203, 0, 113, 1]);
@@ -100,7 +99,10 @@ async fn an_endpoint_that_could_not_be_asked_for_want_of_budget_is_no_silent_one
     let (first, second) = (saying(Act::unverified(Reason::Temp)).await, saying(Act::Check(key(GOOD))).await);
     let text = format!("AS=as1.example.com:{}", second.addr.port());
     let zone = Zone::start(leading_to(&[&first, &second], "").txt("other.example", &text)).await.unwrap();
-    let limits = Limits { failures_per_second: 0.001, breaker_timeouts: 1_000, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.verify.failures_per_second = 0.001;
+        limits.verify.breaker_timeouts = 1_000;
+    });
     let verify = Verify { timeout: Duration::from_millis(800), ..config(&zone) };
     let verifier = Verifier::new(&verify, "mx.example.net", &Arc::new(limits)).unwrap();
     let (one, other) = ([192, 0, 2, 1], [203, 0, 113, 1]);
@@ -119,7 +121,10 @@ async fn f1_a_domain_with_a_server_of_its_own_cannot_have_another_one_asked_as_o
     let own = saying(Act::Late(Duration::from_millis(1_500), Box::new(Act::valid()))).await;
     let victim = saying(Act::Silence).await;
     let zone = Zone::start(leading_to(&[&own, &victim], "")).await.unwrap();
-    let limits = Limits { failures_per_second: 0.001, breaker_timeouts: 1_000, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.verify.failures_per_second = 0.001;
+        limits.verify.breaker_timeouts = 1_000;
+    });
     let verifier = Arc::new(Verifier::new(&config(&zone), "mx.example.net", &Arc::new(limits)).unwrap());
     let mut valid = 0;
     for wave in 0..6 {

@@ -307,7 +307,7 @@ async fn a_server_that_is_not_there_is_tried_a_bounded_number_of_times() {
     let mut config = config(dir.path(), None);
     let closed = Closed::take();
     config.notices.notify_via = closed.place.to_string();
-    let limits = Limits { notice_tries: 3, ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.outbox.notice_tries = 3);
     let custody = Custody::open(&config, &Arc::new(limits)).await.unwrap();
     custody.keep(case("eve@x.example"), None).await;
     let mut now = SystemTime::now();
@@ -352,13 +352,13 @@ fn slow_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn a_stop_in_the_middle_of_a_try_sends_no_notice_twice() {
-    let drain = Limits::default().notice_drain;
+    let drain = Limits::default().outbox.notice_drain;
     // Without time to end what was begun, the notice goes out again: that is what the time is for.
     for (drain, later_turn, in_all) in [(drain, Turn::Idle, 1), (Duration::ZERO, Turn::Sent, 2)] {
         let (dir, (address, taken)) = (tempfile::tempdir().unwrap(), slow_server());
         let mut config = config(dir.path(), None);
         config.notices.notify_via = address.to_string();
-        let limits = Limits { notice_drain: drain, ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.outbox.notice_drain = drain);
         let custody = Arc::new(Custody::open(&config, &Arc::new(limits)).await.unwrap());
         custody.keep(case("eve@x.example"), None).await;
         let shutdown = tokio_util::sync::CancellationToken::new();

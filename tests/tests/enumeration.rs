@@ -77,7 +77,7 @@ async fn times(server: &Server, lines: [&str; 2], rounds: usize) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h_the_time_of_an_answer_tells_no_address_with_many_keys_from_one_without() {
     // Without the limit on INVALIDKEY answers, which would end the experiment early.
-    let server = Server::start(Limits { invalid_answers: u32::MAX, ..Limits::default() }).await;
+    let server = Server::start(Limits::default().with(|limits| limits.authority.invalid_answers = u32::MAX)).await;
     let crowded = Address::parse(b"crowded@example.com", true).unwrap();
     for _ in 0..60 {
         server.authority.issue(&crowded).await.unwrap();
@@ -101,7 +101,7 @@ async fn h_the_time_of_an_answer_tells_no_address_with_many_keys_from_one_withou
 
 #[tokio::test]
 async fn h_over_the_limit_all_get_the_same_word_too_and_tls_has_a_limit_of_its_own() {
-    let server = Server::start(Limits { invalid_answers: 20, ..Limits::default() }).await;
+    let server = Server::start(Limits::default().with(|limits| limits.authority.invalid_answers = 20)).await;
     let histories = histories(&server).await;
     for n in 0..20 {
         let said = server.by_udp(&question(&format!("user{n}@example.com"), GUESS)).await;
@@ -128,7 +128,10 @@ async fn h_over_the_limit_all_get_the_same_word_too_and_tls_has_a_limit_of_its_o
 
 #[tokio::test]
 async fn h_nobody_is_locked_out_however_many_guess_and_from_wherever() {
-    let limits = Limits { invalid_answers: 5, invalid_networks: 100, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.authority.invalid_answers = 5;
+        limits.authority.invalid_networks = 100;
+    });
     let server = Server::start(limits).await;
     let line = question("alice@example.com", GUESS);
     let right = question("alice@example.com", server.key.expose());
@@ -150,7 +153,7 @@ async fn h_nobody_is_locked_out_however_many_guess_and_from_wherever() {
 
 #[tokio::test]
 async fn h_no_datagram_is_answered_by_a_longer_one_whatever_comes() {
-    let server = Server::start(Limits { invalid_answers: 10, ..Limits::default() }).await;
+    let server = Server::start(Limits::default().with(|limits| limits.authority.invalid_answers = 10)).await;
     let peer = SocketAddr::from(([192, 0, 2, 1], 4410));
     let proof = server.key.verify_key().prove(SEQ.as_bytes(), b"alice@example.com", b"v=1 from=example.net");
     let whole = [

@@ -127,11 +127,10 @@ async fn fetch(fetcher: &Fetched, address: &str) -> Option<AuthKey> {
 
 #[tokio::test]
 async fn the_newest_key_is_fetched_in_any_spelling_of_the_address_and_kept_for_a_while() {
-    let limits = Limits {
-        fetch_kept: Duration::from_millis(300),
-        fetch_absence_kept: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let limits = Limits::default().with(|limits| {
+        limits.keyring.fetch_kept = Duration::from_millis(300);
+        limits.keyring.fetch_absence_kept = Duration::from_millis(300);
+    });
     let world = World::new(limits).await;
     let first = world.store("alice@example.com", b'a', 1_000).await;
     let fetcher = world.fetcher();
@@ -196,7 +195,11 @@ async fn a_thief_of_the_token_gets_nothing_that_he_can_open() {
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_and_a_right_one_never() {
-    let mut world = World::new(Limits { wrong_tokens: 3, fetch_rest: Duration::ZERO, ..Limits::default() }).await;
+    let mut world = World::new(Limits::default().with(|limits| {
+        limits.authority.wrong_tokens = 3;
+        limits.keyring.fetch_rest = Duration::ZERO;
+    }))
+    .await;
     world.store("alice@example.com", b'a', 1_000).await;
     let wrong = TOKEN.replace('0', "1");
     for n in 0..6 {
@@ -237,12 +240,11 @@ async fn while_the_as_is_away_a_living_key_is_used_for_a_time_and_then_mail_wait
 }
 
 async fn run_while_the_as_is_away_a_living_key_is_used_for_a_time_and_then_mail_waits() {
-    let limits = Limits {
-        fetch_kept: Duration::ZERO,
-        fetch_stale: Duration::from_secs(2),
-        fetch_rest: Duration::from_millis(300),
-        ..Limits::default()
-    };
+    let limits = Limits::default().with(|limits| {
+        limits.keyring.fetch_kept = Duration::ZERO;
+        limits.keyring.fetch_stale = Duration::from_secs(2);
+        limits.keyring.fetch_rest = Duration::from_millis(300);
+    });
     let mut world = World::new(limits).await;
     let key = world.store("alice@example.com", b'a', 1_000).await;
     let fetcher = world.fetcher();

@@ -63,13 +63,15 @@ async fn open(dir: &Path, limits: Limits) -> Custody {
 
 /// Limits under which no batch is written before somebody asks for it.
 fn patient() -> Limits {
-    Limits { journal_batch: Duration::from_secs(3_600), ..Limits::default() }
+    Limits::default().with(|limits| limits.custody.journal_batch = Duration::from_secs(3_600))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_judged_message_has_its_row_soon_and_what_passes_has_none() {
     let dir = tempfile::tempdir().unwrap();
-    let custody = open(dir.path(), Limits { journal_batch: Duration::from_millis(50), ..Limits::default() }).await;
+    let custody =
+        open(dir.path(), Limits::default().with(|limits| limits.custody.journal_batch = Duration::from_millis(50)))
+            .await;
     for direction in [Direction::Relay, Direction::Own, Direction::Outbound] {
         let passing = Case { finding: Finding::Passing(direction), ..case("passing") };
         assert_eq!(custody.keep(passing, None).await.reply.verdict, Verdict::Accept);
@@ -120,7 +122,7 @@ async fn a_row_that_would_be_huge_leaves_the_facts_out_and_says_so() {
     large.decisions = policies.decide(&large.mail, &found(KeyStatus::None, None), &[]).await;
     large.decisions[0].facts["headers"] = "x".repeat(100_000).into();
     for (journal_row, shortened) in [(50_000, true), (200_000, false)] {
-        let custody = open(dir.path(), Limits { journal_row, ..patient() }).await;
+        let custody = open(dir.path(), patient().with(|limits| limits.custody.journal_row = journal_row)).await;
         custody.keep(large.clone(), None).await;
         custody.flush().await;
         let json = custody.journal(1).await.unwrap()[0].entry.json.clone();
@@ -148,10 +150,13 @@ async fn a_full_batch_waits_for_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_makes_the_door_wait_and_then_gives_the_row_up_and_not_the_message() {
     let octets = serde_json::to_string(&case("1")).unwrap().len();
-    for limits in [Limits { journal_waiting: 2, ..patient() }, Limits { journal_octets: octets * 5 / 2, ..patient() }] {
+    for limits in [
+        patient().with(|limits| limits.custody.journal_waiting = 2),
+        patient().with(|limits| limits.custody.journal_octets = octets * 5 / 2),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let keep = Duration::from_millis(300);
-        let custody = Arc::new(open(dir.path(), Limits { keep, ..limits }).await);
+        let custody = Arc::new(open(dir.path(), limits.with(|limits| limits.custody.keep = keep)).await);
         custody.keep(case("1"), None).await;
         custody.keep(case("2"), None).await;
         let begin = Instant::now();
@@ -177,7 +182,7 @@ async fn a_full_queue_makes_the_door_wait_and_then_gives_the_row_up_and_not_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_failed_is_written_with_the_next() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { store_busy: Duration::from_millis(100), ..patient() };
+    let limits = patient().with(|limits| limits.store.busy = Duration::from_millis(100));
     let custody = open(dir.path(), limits).await;
     let file = dir.path().join("filter.db");
     custody.keep(case("1"), None).await;
@@ -204,7 +209,7 @@ async fn a_batch_that_failed_is_written_with_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_keeps_and_keeps() {
     let Ok(dir) = std::env::var(CHILD) else { return };
-    let limits = Limits { journal_batch: Duration::from_millis(1), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.custody.journal_batch = Duration::from_millis(1));
     let custody = open(Path::new(&dir), limits).await;
     for n in 0..1_000_000 {
         custody.keep(case(&n.to_string()), None).await;

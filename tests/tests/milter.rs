@@ -44,7 +44,7 @@ async fn k6_each_verdict_arrives_and_a_reply_stays_one_line() {
 
 #[tokio::test]
 async fn a_judge_that_panics_or_never_ends_is_451_and_the_connection_goes_on() {
-    let limits = Limits { examine: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.mta.examine = Duration::from_millis(100));
     let daemon = open(PLACE, limits);
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for subject in ["panic", "never", "panic"] {
@@ -65,7 +65,7 @@ async fn a_new_judge_is_asked_from_the_next_message_on() {
 
 #[tokio::test]
 async fn n_a_full_house_says_451_at_mail() {
-    let daemon = open(PLACE, Limits { messages_in_flight: 0, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.messages_in_flight = 0));
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     let outcome = mta.send(&inbound(), b"A: b\r\n\r\n").await.unwrap();
     assert_eq!(outcome.at, 'M');
@@ -84,7 +84,7 @@ async fn n_100_000_header_fields_are_survived_and_the_keys_among_them_deleted() 
 
 #[tokio::test]
 async fn n_lengths_that_are_none_and_f6_half_open_connections_are_closed() {
-    let daemon = open(PLACE, Limits { milter_greeting: Duration::from_millis(200), ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.greeting = Duration::from_millis(200)));
     let Listen::Inet(address) = daemon.place else { panic!() };
     for octets in [&[0, 0, 0, 0][..], &[0x80, 0, 0, 0, b'O'], &[0xff; 5], &[0, 0, 0, 13, b'O'], &[]] {
         let mut stream = TcpStream::connect(address).await.unwrap();

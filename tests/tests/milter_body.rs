@@ -95,7 +95,10 @@ async fn a_body_of_many_pieces_is_read_to_its_end_where_it_is_wanted_and_the_nex
 
 #[tokio::test]
 async fn n_a_wanted_body_over_its_limit_is_refused_for_good_and_its_room_is_free_again() {
-    let limits = Limits { body_octets: 10, bodies_octets: 15, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.custody.body_octets = 10;
+        limits.custody.bodies_octets = 15;
+    });
     let daemon = open(PLACE, limits);
     let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
     for _ in 0..3 {
@@ -124,7 +127,7 @@ async fn n_a_wanted_body_over_its_limit_is_refused_for_good_and_its_room_is_free
 
 #[tokio::test]
 async fn n_all_connections_share_the_room_for_bodies_until_each_is_kept() {
-    let daemon = open(PLACE, Limits { bodies_octets: 10, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.custody.bodies_octets = 10));
     let mut one = Peer::negotiate(&daemon.place, POSTFIX).await;
     let mut other = Peer::negotiate(&daemon.place, POSTFIX).await;
     for leave in [&[(b'A', &b""[..])][..], &[(b'Q', b"")]] {
@@ -159,7 +162,7 @@ async fn n_all_connections_share_the_room_for_bodies_until_each_is_kept() {
 
 #[tokio::test]
 async fn n_a_message_that_ends_by_the_macros_of_the_next_connection_leaves_no_octets_behind() {
-    let daemon = open(PLACE, Limits { bodies_octets: 10, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.custody.bodies_octets = 10));
     let mut one = Peer::negotiate(&daemon.place, POSTFIX).await;
     let mut other = Peer::negotiate(&daemon.place, POSTFIX).await;
     begin(&mut one, "body").await;
@@ -216,7 +219,7 @@ async fn a_frame_that_does_not_belong_there_while_the_first_piece_waits_is_451_a
 
 #[tokio::test]
 async fn a_judge_that_panics_or_is_late_makes_the_first_piece_451_and_the_connection_goes_on() {
-    let daemon = open(PLACE, Limits { examine: Duration::from_millis(100), ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.examine = Duration::from_millis(100)));
     let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
     for subject in ["panic", "never"] {
         begin(&mut peer, subject).await;
@@ -252,7 +255,7 @@ async fn at_shutdown_a_body_under_way_is_read_to_its_end_and_kept() {
 
 #[tokio::test]
 async fn at_the_end_of_the_drain_a_first_piece_that_waits_gets_one_451() {
-    let daemon = open(PLACE, Limits { milter_drain: Duration::from_millis(200), ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.drain = Duration::from_millis(200)));
     let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
     begin(&mut peer, "never").await;
     peer.say(&[(b'B', b"x")]).await;

@@ -100,7 +100,7 @@ async fn at_shutdown_a_message_in_flight_gets_its_answer_and_an_idle_connection_
 #[tokio::test]
 async fn at_the_end_of_the_drain_what_is_left_gets_451() {
     let drain = Duration::from_millis(300);
-    let daemon = open(PLACE, Limits { milter_drain: drain, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.drain = drain));
     let mut due = Peer::negotiate(&daemon.place, POSTFIX).await;
     let mut begun = Peer::negotiate(&daemon.place, POSTFIX).await;
     due.say(&message(b"Subject\0 never\0")).await;
@@ -132,7 +132,7 @@ async fn at_shutdown_a_message_that_failed_already_still_hears_451_at_its_end() 
 
 #[tokio::test]
 async fn f6_beyond_the_connections_mail_gets_451_beyond_twice_as_many_a_new_one_is_closed() {
-    let daemon = open(PLACE, Limits { milter_connections: 1, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.connections = 1));
     let mut seated = Peer::negotiate(&daemon.place, POSTFIX).await;
     let mut standing = Peer::negotiate(&daemon.place, POSTFIX).await;
     assert_eq!(Peer::connect(&daemon.place).await.hear().await, None);
@@ -197,7 +197,7 @@ async fn old_and_plain_protocols_lose_no_octet_and_keep_no_key() {
 
 #[tokio::test]
 async fn keeping_that_panics_or_never_ends_is_451_and_the_connection_goes_on() {
-    let daemon = open(PLACE, Limits { milter_answer: Duration::from_millis(200), ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.answer = Duration::from_millis(200)));
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for subject in ["panic in keep", "never kept", "panic in keep"] {
         let outcome = mta.send(&inbound(), format!("Subject: {subject}\r\n\r\nx").as_bytes()).await.unwrap();
@@ -281,7 +281,10 @@ async fn macros_between_any_two_commands_change_nothing_and_a_cut_one_is_451_and
 
 #[tokio::test]
 async fn n_a_peer_that_reads_no_answers_is_left_and_its_seat_is_free() {
-    let limits = Limits { milter_connections: 1, milter_write: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.mta.connections = 1;
+        limits.mta.write = Duration::from_millis(200);
+    });
     let daemon = open(PLACE, limits);
     // Without the quiet commands every HELO is answered.
     let mut deaf = Peer::negotiate(&daemon.place, [6, 0x1ff, 0]).await;
@@ -293,7 +296,7 @@ async fn n_a_peer_that_reads_no_answers_is_left_and_its_seat_is_free() {
 
 #[tokio::test]
 async fn n_a_frame_over_the_limit_is_refused_for_good_although_the_mta_is_still_writing_it() {
-    let daemon = open(PLACE, Limits { milter_frame: 1_000, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.frame = 1_000));
     let mut peer = Peer::negotiate(&daemon.place, POSTFIX).await;
     peer.say(&message(b"A\0 b\0")[..2]).await;
     assert_eq!(peer.hear().await, CONTINUE);
@@ -306,7 +309,7 @@ async fn n_a_frame_over_the_limit_is_refused_for_good_although_the_mta_is_still_
 
 #[tokio::test]
 async fn n_all_connections_share_the_room_for_frames_and_half_of_one_takes_no_more_than_came() {
-    let daemon = open(PLACE, Limits { frames_octets: 200_000, ..Limits::default() });
+    let daemon = open(PLACE, Limits::default().with(|limits| limits.mta.frames_octets = 200_000));
     let mut half = Peer::negotiate(&daemon.place, POSTFIX).await;
     half.say(&message(b"A\0 b\0")).await;
     assert_eq!(half.hear().await, CONTINUE);

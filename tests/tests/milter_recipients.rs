@@ -100,7 +100,7 @@ async fn a_login_is_told_of_no_recipient_to_come_again_since_no_mail_client_woul
 
 #[tokio::test]
 async fn a_comparison_that_takes_too_long_or_panics_is_the_last_one_and_the_recipients_stay_together() {
-    let limits = Limits { milter_compare: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.mta.compare = Duration::from_millis(200));
     let daemon = open_with(Fake::splitting(), PLACE, limits);
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     for (first, compared) in [("slow@two.example", 1), ("panic@two.example", 2)] {
@@ -150,7 +150,7 @@ async fn the_judge_of_the_messages_own_snapshot_tells_its_recipients_apart() {
 
 #[tokio::test]
 async fn n_recipients_over_the_limit_come_again_where_rcpt_is_answered_and_are_refused_for_good_where_it_is_not() {
-    let limits = Limits { recipients: 2, ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.mta.recipients = 2);
     let daemon = open_with(Fake::splitting(), PLACE, limits.clone());
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     let within = to(&["a@one.example", "b@two.example", "c@one.example"]);
@@ -228,7 +228,10 @@ async fn a_path_that_may_not_strike_its_recipient_out_is_none_to_do_it_by() {
 /// Postfix's cleanup would answer a refusal with a deferral that never ends.
 #[tokio::test]
 async fn no_recipient_of_a_message_by_sendmail_is_refused_by_himself() {
-    let limits = Limits { recipients: 3, milter_text: 200, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.mta.recipients = 3;
+        limits.mta.text = 200;
+    });
     let daemon = open_with(Fake::splitting(), PLACE, limits);
     let mut mta = Mta::connect(&daemon.place).await.unwrap();
     mta.picks_up();

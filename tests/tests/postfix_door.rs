@@ -55,7 +55,10 @@ async fn a_body_that_is_wanted_comes_whole_and_one_that_is_not_is_delivered_all_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_at_the_first_piece_of_a_body_or_at_a_later_one_is_refused_and_the_next_message_is_well() {
     let Some(bed) = Bed::shared() else { return };
-    let limits = Limits { body_octets: 100_000, examine: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.custody.body_octets = 100_000;
+        limits.mta.examine = Duration::from_millis(200);
+    });
     let (door, _daemon) = behind(bed, Fake::named("one"), limits);
     let (bob, large) = (door.address("bob"), "0123456789abcd\r\n".repeat(20_000));
     let mut session = Session::open(door.port);

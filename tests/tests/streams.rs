@@ -135,7 +135,11 @@ async fn d4_d5_who_is_slow_or_never_closes_is_closed() {
 
 async fn run_d4_d5_who_is_slow_or_never_closes_is_closed() {
     let (idle, line) = (Duration::from_millis(600), Duration::from_millis(200));
-    let server = Server::start(Limits { stream_idle: idle, stream_line: line, ..Limits::default() }).await;
+    let server = Server::start(Limits::default().with(|limits| {
+        limits.authority.stream_idle = idle;
+        limits.authority.stream_line = line;
+    }))
+    .await;
     let mut silent = server.connect().await;
     assert!(until_closed(&mut silent).await.1 >= idle - Duration::from_millis(100));
     // Idle time begins anew with each answer.
@@ -166,7 +170,7 @@ async fn run_d4_d5_who_is_slow_or_never_closes_is_closed() {
 #[tokio::test]
 async fn who_reads_no_replies_is_closed() {
     let write = Duration::from_millis(300);
-    let server = Server::start(Limits { stream_write: write, ..Limits::default() }).await;
+    let server = Server::start(Limits::default().with(|limits| limits.authority.stream_write = write)).await;
     let mut stream = server.connect().await;
     // Each is answered with more octets than this side ever reads; in the end it cannot write any more either.
     let line = format!("VERIFY {SEQ} {}@example.com {GUESS}\r\n", "%61".repeat(200));
@@ -181,7 +185,10 @@ async fn who_reads_no_replies_is_closed() {
 #[tokio::test]
 async fn f6_half_open_connections_end_by_themselves_and_take_nobody_elses_place() {
     let handshake = Duration::from_millis(500);
-    let limits = Limits { stream_handshake: handshake, streams_per_network: 4, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.authority.stream_handshake = handshake;
+        limits.authority.streams_per_network = 4;
+    });
     let server = Server::start(limits).await;
     let mut open = Vec::new();
     for _ in 0..4 {

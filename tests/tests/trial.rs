@@ -95,7 +95,7 @@ fn load(octets: &[u8], trial: &Trial) -> Result<Policies, Error> {
     fs::write(dir.path().join("x.wasm"), octets).unwrap();
     let bindings = config::Policy { dir: dir.path().into(), invalid: "x".into(), ..config::Policy::default() };
     // The child's own limits end it, however long that takes here.
-    let limits = Limits { policy_compile: Duration::from_secs(3_600), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.policy.compile = Duration::from_secs(3_600));
     Policies::load(&bindings, &BTreeMap::new(), &Arc::new(limits), trial)
 }
 
@@ -143,7 +143,7 @@ fn k15_components_within_components_are_refused_before_a_process_begins() {
 fn k15_code_that_is_dear_to_compile_ends_within_the_limits_of_the_process_that_tries_it() {
     let limits = Limits::default();
     // The processor's time is counted by the second, and some of it passes before the limit is set.
-    let time = (limits.policy_trial_time.as_secs() + 1) * 100;
+    let time = (limits.policy.trial_time.as_secs() + 1) * 100;
     for (name, bomb) in bombs::of_code() {
         assert!(bomb.len() < 760 * 1024, "{name}: {}", bomb.len());
         let (loaded, taken) = load_and_look(&bomb);
@@ -151,7 +151,7 @@ fn k15_code_that_is_dear_to_compile_ends_within_the_limits_of_the_process_that_t
         assert!(matches!(why, Refused::TrialTime(_) | Refused::TrialMemory(_)), "{name}: {why}");
         assert!(why.to_string().contains("bind another policy"), "{why}");
         assert!(taken.time > 0 && taken.time <= time, "{name}: {taken:?}");
-        assert!(taken.space <= limits.policy_trial_memory as u64, "{name}: {taken:?}");
+        assert!(taken.space <= limits.policy.trial_memory as u64, "{name}: {taken:?}");
     }
     assert_eq!(trying(std::process::id()), Vec::<u32>::new());
     for id in ["mark", "missing-direct", "reject-notify-both"] {
@@ -193,7 +193,7 @@ async fn a_load_that_is_dropped_leaves_no_process() {
     fs::write(&script, "#!/bin/sh\necho $$ > \"$1.new\"\nmv \"$1.new\" \"$1\"\nexec sleep 3600\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let bindings = config::Policy { dir: dir.path().into(), invalid: "x".into(), ..config::Policy::default() };
-    let limits = Arc::new(Limits { policy_compile: Duration::from_secs(3_600), ..Limits::default() });
+    let limits = Arc::new(Limits::default().with(|limits| limits.policy.compile = Duration::from_secs(3_600)));
     let (none, trial) = (BTreeMap::new(), Trial::by(script, [&pid]));
     tokio::select! {
         loaded = Policies::load_apart(&bindings, &none, &limits, &trial) => panic!("{loaded:?}"),
@@ -340,7 +340,7 @@ fn k15_sigterm_is_answered_at_once_while_a_component_is_tried() {
     let begin = Instant::now();
     daemon.signal("TERM");
     until("the filter ends", || is_gone(daemon.pid()));
-    assert!(begin.elapsed() < Limits::default().policy_compile, "only when the trial was over: {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Limits::default().policy.compile, "only when the trial was over: {:?}", begin.elapsed());
     until("the process that tries ends", || is_gone(child));
 }
 

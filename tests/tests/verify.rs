@@ -350,7 +350,10 @@ async fn run_f2_those_who_wait_for_one_slow_host_take_nobody_elses_place() {
         .txt("example.com", &format!("AS=as.example.com:{}", quick.addr.port()))
         .address("as.example.com", LOOPBACK);
     let zone = Zone::start(records).await.unwrap();
-    let limits = Limits { questions: 2, questions_per_endpoint: 1, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.verify.questions = 2;
+        limits.verify.questions_per_endpoint = 1;
+    });
     let verify = Verify { timeout: Duration::from_secs(1), ..config(&zone) };
     let verifier = Arc::new(Verifier::new(&verify, "mx.example.net", &Arc::new(limits)).unwrap());
     let waiting = verifier.clone();

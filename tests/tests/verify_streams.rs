@@ -131,9 +131,13 @@ async fn once_udp_is_known_to_be_dead_tls_is_asked_at_once() {
 }
 
 async fn run_once_udp_is_known_to_be_dead_tls_is_asked_at_once() {
-    let world =
-        World::limited(Act::Silence, Does::valid(), "; t=udp,tls", Limits { breaker_timeouts: 2, ..Limits::default() })
-            .await;
+    let world = World::limited(
+        Act::Silence,
+        Does::valid(),
+        "; t=udp,tls",
+        Limits::default().with(|limits| limits.verify.breaker_timeouts = 2),
+    )
+    .await;
     let (first, second) = (junk(1), junk(2));
     let (first, second) = tokio::join!(world.ask(&first), world.ask(&second));
     assert_eq!((first.0, second.0), (KeyStatus::Valid, KeyStatus::Valid));
@@ -298,7 +302,7 @@ async fn a_kept_connection_that_ends_meanwhile_is_made_anew() {
         Act::Silence,
         Does::valid(),
         "; t=tls",
-        Limits { stream_kept_for: Duration::from_millis(200), ..Limits::default() },
+        Limits::default().with(|limits| limits.verify.stream_kept_for = Duration::from_millis(200)),
     )
     .await;
     assert_eq!(world.ask(&junk(1)).await, (KeyStatus::Valid, None));
@@ -313,8 +317,13 @@ async fn a_kept_connection_that_ends_meanwhile_is_made_anew() {
 
 #[tokio::test]
 async fn beyond_what_may_be_kept_a_connection_ends_with_its_answer() {
-    let world =
-        World::limited(Act::Silence, Does::valid(), "; t=tls", Limits { streams_kept: 0, ..Limits::default() }).await;
+    let world = World::limited(
+        Act::Silence,
+        Does::valid(),
+        "; t=tls",
+        Limits::default().with(|limits| limits.verify.streams_kept = 0),
+    )
+    .await;
     for number in 1..=3 {
         assert_eq!(world.ask(&junk(number)).await, (KeyStatus::Valid, None));
         assert_eq!(world.tls.connections(), number);
@@ -324,8 +333,13 @@ async fn beyond_what_may_be_kept_a_connection_ends_with_its_answer() {
 #[tokio::test]
 async fn many_questions_share_one_connection_and_get_their_own_answers() {
     let late = Does::Late(Duration::from_millis(50), Box::new(Does::Check(key(GOOD))));
-    let world =
-        World::limited(Act::Silence, late, "; t=tls", Limits { failures_burst: 1_000.0, ..Limits::default() }).await;
+    let world = World::limited(
+        Act::Silence,
+        late,
+        "; t=tls",
+        Limits::default().with(|limits| limits.verify.failures_burst = 1_000.0),
+    )
+    .await;
     let mut asking = tokio::task::JoinSet::new();
     for number in 0..60 {
         let (verifier, text) = (world.verifier.clone(), if number % 2 == 0 { GOOD.to_owned() } else { junk(number) });

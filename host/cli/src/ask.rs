@@ -105,7 +105,7 @@ fn read_key(args: &Args) -> Result<Option<AuthKey>, String> {
         None if io::stdin().is_terminal() => return Ok(None),
         None => (Path::new("-"), "standard input".to_owned()),
     };
-    let octets = files::read_given(source, Limits::default().secret_octets);
+    let octets = files::read_given(source, Limits::default().files.secret);
     let octets = Zeroizing::new(octets.map_err(|e| format!("cannot read {name}: {e}"))?);
     let key = AuthKey::parse(files::without_mark(&octets).trim_ascii());
     key.map(Some).map_err(|e| format!("{name} holds no key: {e} (--no-key shows what the domain publishes)"))

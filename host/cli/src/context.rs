@@ -55,7 +55,7 @@ pub(crate) async fn ledger(config: &Config) -> Result<Option<Ledger>, StoreError
     if !is_there(&database(config))? {
         return Ok(None);
     }
-    Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await.map(Some)
+    Ledger::open(dir, Opening { busy: limits.store.busy_command, readers: 1 }).await.map(Some)
 }
 
 /// Where the filter's database is.

@@ -121,8 +121,7 @@ impl Verb {
 
 /// The limits of a command: it waits longer for a lock than a daemon does.
 pub(super) fn patient() -> Limits {
-    let limits = Limits::default();
-    Limits { store_busy: limits.store_busy_command, ..limits }
+    Limits::default().with(|limits| limits.store.busy = limits.store.busy_command)
 }
 
 async fn issue(authority: &Authority, address: &Address, json: bool) -> Result<ExitCode, authority::Error> {

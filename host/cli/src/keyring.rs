@@ -159,7 +159,7 @@ async fn keyring(config: &Config) -> Result<Option<Arc<dyn Keyring>>, store::Err
     if config.store.url.is_empty() && !store::is_there(file)? {
         return Ok(None);
     }
-    let opening = Opening { busy: Limits::default().store_busy_command, readers: 1 };
+    let opening = Opening { busy: Limits::default().store.busy_command, readers: 1 };
     store::open_keyring(config, opening).await.map(Some)
 }
 
@@ -173,7 +173,7 @@ fn state(row: &KeyringRow, now: SystemTime) -> &'static str {
     match row.expires.duration_since(now) {
         Err(_) => "ended",
         Ok(left) if left.is_zero() => "ended",
-        Ok(left) if left < Limits::default().key_alarm => "ending",
+        Ok(left) if left < Limits::default().keyring.alarm => "ending",
         Ok(_) => "living",
     }
 }

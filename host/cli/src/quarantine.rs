@@ -143,12 +143,18 @@ async fn carry_out(
         Verb::List { recipient, sender, since } => {
             let since = since.and_then(|age| SystemTime::now().checked_sub(age));
             let sought = Sought { recipient, since, under_way: true };
-            list(ledger, &sought, sender.as_deref(), (config.custody.quarantine_mib, limits.quarantine_listed), json)
-                .await
+            list(
+                ledger,
+                &sought,
+                sender.as_deref(),
+                (config.custody.quarantine_mib, limits.custody.quarantine_listed),
+                json,
+            )
+            .await
         }
         Verb::Show { id, raw } => show(ledger, number(ledger, &id).await?, raw, json).await,
         Verb::Release { ids, recipient, allow } => {
-            let allow = allow.then_some(limits.allowed_per_user);
+            let allow = allow.then_some(limits.custody.allowed_per_user);
             release(ledger, &ids, (recipient.as_deref(), allow), limits, json).await
         }
         Verb::Delete { ids, recipient } => {
@@ -316,7 +322,7 @@ async fn release(
         };
         codes.count(released.await);
     }
-    let end = tokio::time::Instant::now() + limits.release_wait;
+    let end = tokio::time::Instant::now() + limits.custody.release_wait;
     for (id, released) in &all {
         let mut progress = ledger.progress(&released.rows).await?;
         while progress.iter().any(|row| row.outcome.is_none()) && tokio::time::Instant::now() < end {

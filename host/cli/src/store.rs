@@ -61,7 +61,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(config) => config,
         Err(e) => return fail(e),
     };
-    let opening = Opening { busy: Limits::default().store_busy_command, readers: 1 };
+    let opening = Opening { busy: Limits::default().store.busy_command, readers: 1 };
     match args.verb {
         Verb::Migrate { url } => {
             if let Some(url) = url {

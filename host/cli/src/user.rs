@@ -230,7 +230,7 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
 async fn allow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
     let (mailbox, senders) = (mailbox(address), read_wanted(senders)?);
     let ledger = open(config).await?;
-    let most = Limits::default().allowed_per_user;
+    let most = Limits::default().custody.allowed_per_user;
     let mut added = Vec::new();
     for sender in &senders {
         if ledger.allow(&mailbox, sender, most).await? {
@@ -324,7 +324,7 @@ async fn open(config: &Config) -> Result<Ledger, Error> {
     if !store::is_there(dir)? {
         return Err(Error::NoDirectory(dir.clone()));
     }
-    Ok(Ledger::open(dir, Opening { busy: limits.store_busy_command, readers: 1 }).await?)
+    Ok(Ledger::open(dir, Opening { busy: limits.store.busy_command, readers: 1 }).await?)
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ impl Mta {
             Listen::Inet(address) => Box::new(TcpStream::connect(address).await.map_err(wrong)?),
             Listen::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(wrong)?),
         };
-        let cutter = Cutter::new(Limits::default().milter_frame);
+        let cutter = Cutter::new(Limits::default().mta.frame);
         let mut mta = Mta {
             frames: Reader::new(stream, cutter),
             protocol: 0,
@@ -393,7 +393,7 @@ impl Mta {
 
     async fn say(&mut self, command: u8, parts: &[&[u8]]) -> Result<(), Error> {
         let mut out = BytesMut::new();
-        put(&mut out, command, parts, Limits::default().milter_frame)?;
+        put(&mut out, command, parts, Limits::default().mta.frame)?;
         let written = self.frames.socket().write_all(&out).await;
         Ok(written.map_err(addrauth::mta::milter::Error::Io)?)
     }

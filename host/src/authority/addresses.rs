@@ -41,7 +41,7 @@ pub struct Enlisted {
 
 /// Whether one of the two can be kept.
 pub(super) fn keepable(name: &'static str, wanted: Duration, limits: &Limits) -> Result<(), Error> {
-    match (limits.interval_least..=limits.interval_most).contains(&wanted) {
+    match (limits.authority.interval_least..=limits.authority.interval_most).contains(&wanted) {
         true => Ok(()),
         false => Err(Error::Interval { name, wanted }),
     }
@@ -50,10 +50,10 @@ pub(super) fn keepable(name: &'static str, wanted: Duration, limits: &Limits) ->
 /// Whether AGI and AVT go together.
 pub(super) fn keepable_together(agi: Duration, avt: Duration, limits: &Limits) -> Result<(), Error> {
     let lifetime = agi.saturating_add(avt);
-    if lifetime > limits.lifetime_most {
+    if lifetime > limits.authority.lifetime_most {
         return Err(Error::LongLived { lifetime });
     }
-    let most = u64::try_from(limits.keys_per_address).unwrap_or(u64::MAX).saturating_sub(KEPT_FREE);
+    let most = u64::try_from(limits.authority.keys_per_address).unwrap_or(u64::MAX).saturating_sub(KEPT_FREE);
     let living = avt.as_secs() / agi.as_secs().max(1);
     if living > most { Err(Error::ManyKeys { living, most }) } else { Ok(()) }
 }
@@ -64,7 +64,7 @@ impl Authority {
         self.own_or_refuse(address)
     }
 
-    /// Whether AGI and AVT can be kept; an AVT below `Limits::avt_advised` can, and is for the caller to warn of.
+    /// Whether AGI and AVT can be kept; an AVT below `limits.authority.avt_advised` can, and is for the caller to warn of.
     pub fn check(&self, intervals: Intervals) -> Result<(), Error> {
         for (name, own) in [("AGI", intervals.agi), ("AVT", intervals.avt)] {
             own.map_or(Ok(()), |own| keepable(name, own, &self.limits))?;
@@ -180,12 +180,12 @@ impl Authority {
 
     /// Whether an AVT is shorter than mail may wait in a queue.
     pub fn is_short(&self, avt: Duration) -> bool {
-        avt < self.limits.avt_advised
+        avt < self.limits.authority.avt_advised
     }
 
     pub(super) fn warn_of_short_avt(&self) {
         if self.is_short(self.avt) {
-            let days = self.limits.avt_advised.as_secs() / 86_400;
+            let days = self.limits.authority.avt_advised.as_secs() / 86_400;
             warn!(
                 "authority.avt is below {days} days: mail that waits in a queue for longer arrives with a key that has ended"
             );

@@ -68,7 +68,7 @@ impl Authority {
         let tasks = TaskTracker::new();
         for (number, socket) in sockets.into_iter().enumerate() {
             let (socket, pulse) = (Arc::new(socket), self.pulses.get(number).cloned().unwrap_or_default());
-            for _ in 0..self.limits.answers_at_once.max(1) {
+            for _ in 0..self.limits.authority.answers_at_once.max(1) {
                 tasks.spawn(self.clone().answer_on(socket.clone(), pulse.clone(), shutdown.clone()));
             }
         }
@@ -81,8 +81,8 @@ impl Authority {
 
     async fn answer_on(self: Arc<Self>, socket: Arc<UdpSocket>, pulse: Arc<Pulse>, shutdown: CancellationToken) {
         // One octet more than a datagram may have, so that one that is too long shows.
-        let mut rooms = vec![[0; DATAGRAM_MAX + 1]; self.limits.answers_together.max(1)];
-        let hold = Hold::new(self.limits.answer_after);
+        let mut rooms = vec![[0; DATAGRAM_MAX + 1]; self.limits.authority.answers_together.max(1)];
+        let hold = Hold::new(self.limits.authority.answer_after);
         loop {
             let Some((first, others)) = rooms.split_first_mut() else { return };
             let received = tokio::select! {
@@ -232,7 +232,14 @@ impl Authority {
             (None, Credential::Proof(proof)) => k.checks(proof, question.seq, question.address, question.tags),
             (None, Credential::Key(_)) => false,
         };
-        weigh(rows, &self.dummy, now, self.limits.expired_kept, self.limits.keys_per_address, matches)
+        weigh(
+            rows,
+            &self.dummy,
+            now,
+            self.limits.authority.expired_kept,
+            self.limits.authority.keys_per_address,
+            matches,
+        )
     }
 
     async fn sweep_often(self: Arc<Self>, shutdown: CancellationToken) {
@@ -240,7 +247,7 @@ impl Authority {
             // Never at the start: a host may come up with a clock that is ahead, and what is deleted is gone for good.
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.limits.key_sweep) => {}
+                () = tokio::time::sleep(self.limits.authority.key_sweep) => {}
             }
             match self.sweep().await {
                 Ok(0) => {}

@@ -65,9 +65,9 @@ impl Fetch {
     /// Reads the token and opens the keyring, where `authority.fetch_token_file` is set.
     pub(super) async fn open(config: &Config, limits: &Limits) -> Result<Option<Fetch>, Error> {
         let Some(token) = token(config)? else { return Ok(None) };
-        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
         let keyring = store::open_keyring(config, opening).await?;
-        let wrong = Mutex::new(InvalidAnswers::new(limits.wrong_tokens, limits.invalid_networks));
+        let wrong = Mutex::new(InvalidAnswers::new(limits.authority.wrong_tokens, limits.authority.invalid_networks));
         let token = Sha256::digest(token.as_bytes()).into();
         let fetch = Fetch { token, keyring, wrong, troubled: AtomicBool::new(false) };
         // A right that is missing stays missing; a database that is away comes back.

@@ -121,7 +121,7 @@ impl Authority {
             last: count.last,
         };
         let rows: Vec<_> = counts.iter().map(row).collect();
-        let written = self.keys.count_forged(&rows, self.limits.forged_rows).await;
+        let written = self.keys.count_forged(&rows, self.limits.authority.forged_rows).await;
         if written.is_err() {
             let mut kept = self.forged.lock().unwrap_or_else(PoisonError::into_inner);
             for (seen, count) in counts {
@@ -136,7 +136,7 @@ impl Authority {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.limits.forged_written) => {}
+                () = tokio::time::sleep(self.limits.authority.forged_written) => {}
             }
             self.write_counts_or_warn().await;
         }
@@ -150,7 +150,7 @@ impl Authority {
 
     /// Deletes counts that are older than they are kept; returns how many rows.
     pub async fn sweep_forged(&self) -> Result<u64, Error> {
-        match self.clock.now().checked_sub(self.limits.forged_kept) {
+        match self.clock.now().checked_sub(self.limits.authority.forged_kept) {
             Some(before) => Ok(self.keys.sweep_forged(before).await?),
             None => Ok(0),
         }

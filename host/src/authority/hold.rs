@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Hold {
     /// Absent where no descriptor was left for it.
     timer: Option<AsyncFd<OwnedFd>>,
-    /// The time that an answer takes, `Limits::answer_after`; zero holds nothing back.
+    /// The time that an answer takes, `limits.authority.answer_after`; zero holds nothing back.
     step: Duration,
 }
 

@@ -39,7 +39,7 @@ impl Authority {
         Ok(at_once(self.keys.turns_per_second(self.agi).await?, every))
     }
 
-    /// Looks once, as the daemon does every `Limits::issue_every`: makes keys for those whose turn has come, the longest overdue
+    /// Looks once, as the daemon does every `limits.authority.issue_every`: makes keys for those whose turn has come, the longest overdue
     /// first, and owes each to its address in the same transaction. None where `authority.deliver` says that nobody posts them.
     ///
     /// An address whose domain has left `authority.domains` gets none, and holds nobody up.
@@ -50,7 +50,7 @@ impl Authority {
         if self.deliver == Deliver::Nobody {
             return Ok(look);
         }
-        let mut left = self.due_at_once(self.limits.issue_every).await?;
+        let mut left = self.due_at_once(self.limits.authority.issue_every).await?;
         let seal_to = store::post_seal_to(&self.state_dir, self.shared)?;
         while left > 0 {
             let seen = self.issue_some(left, &seal_to, &mut look).await?;
@@ -64,7 +64,7 @@ impl Authority {
 
     /// One transaction's worth of keys; how many addresses had their turn.
     async fn issue_some(&self, most: usize, seal_to: &SealTo, look: &mut Look) -> Result<usize, Error> {
-        let most = u32::try_from(most.min(self.limits.keys_at_once)).unwrap_or(u32::MAX);
+        let most = u32::try_from(most.min(self.limits.authority.keys_at_once)).unwrap_or(u32::MAX);
         let mut rows = Vec::new();
         for due in self.keys.due(&self.domains, self.clock.now(), most).await? {
             let (key, row) = self.made(&due.address, due.agi.unwrap_or(self.agi), due.avt.unwrap_or(self.avt))?;
@@ -73,7 +73,7 @@ impl Authority {
         if rows.is_empty() {
             return Ok(0);
         }
-        let added = self.keys.add_all(&rows, self.limits.keys_per_address).await?;
+        let added = self.keys.add_all(&rows, self.limits.authority.keys_per_address).await?;
         for (row, added) in rows.iter().zip(added) {
             match added {
                 Added::Generation(_) => look.made += 1,
@@ -85,7 +85,7 @@ impl Authority {
         Ok(rows.len())
     }
 
-    /// Looks at once and then every `Limits::issue_every`, until `shutdown`; says so where there is something to post.
+    /// Looks at once and then every `limits.authority.issue_every`, until `shutdown`; says so where there is something to post.
     pub(super) async fn issue_often(self: Arc<Self>, made: &Notify, shutdown: CancellationToken) {
         let mut troubled = false;
         loop {
@@ -112,7 +112,7 @@ impl Authority {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.limits.issue_every) => {}
+                () = tokio::time::sleep(self.limits.authority.issue_every) => {}
             }
         }
     }

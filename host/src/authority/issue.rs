@@ -131,7 +131,7 @@ impl Authority {
 
     async fn add(&self, row: &NewKey) -> Result<i64, Error> {
         let address = row.address.clone();
-        match self.keys.add_all(std::slice::from_ref(row), self.limits.keys_per_address).await?.first() {
+        match self.keys.add_all(std::slice::from_ref(row), self.limits.authority.keys_per_address).await?.first() {
             Some(Added::Generation(generation)) => Ok(*generation),
             Some(Added::Full(count)) => Err(store::Error::TooManyKeys { address, count: *count }.into()),
             _ => Err(Error::NotEnlisted { address }),
@@ -204,7 +204,7 @@ impl Authority {
         let Some(config) = self.keyring_at.as_deref().filter(|_| gone.iter().any(|(_, keys)| !keys.is_empty())) else {
             return Ok(());
         };
-        let opening = Opening { busy: self.limits.store_busy, readers: self.limits.store_readers };
+        let opening = Opening { busy: self.limits.store.busy, readers: self.limits.store.readers };
         let left = |source| Error::StillStamped { source };
         let keyring = store::open_keyring(config, opening).await.map_err(left)?;
         let mut done = Ok(());
@@ -220,7 +220,7 @@ impl Authority {
 
     /// Deletes the keys that ended longer ago than `e=expired` is told; returns how many.
     pub async fn sweep(&self) -> Result<u64, Error> {
-        match self.clock.now().checked_sub(self.limits.expired_kept) {
+        match self.clock.now().checked_sub(self.limits.authority.expired_kept) {
             Some(before) => Ok(self.keys.sweep(before).await?),
             None => Ok(0),
         }

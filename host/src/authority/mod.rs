@@ -271,7 +271,7 @@ impl Authority {
         if domains(config).is_empty() {
             return Err(Error::NoDomains); // before anything is made on the disk
         }
-        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
         Authority::over(store::open_keys(config, opening).await?, config, limits, clock)
     }
 
@@ -301,10 +301,16 @@ impl Authority {
             keyring_at: reaches_keyring(config).then(|| Box::new(config.clone())),
             limits: limits.clone(),
             clock,
-            invalid: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
-            invalid_streams: Mutex::new(InvalidAnswers::new(limits.invalid_answers, limits.invalid_networks)),
+            invalid: Mutex::new(InvalidAnswers::new(
+                limits.authority.invalid_answers,
+                limits.authority.invalid_networks,
+            )),
+            invalid_streams: Mutex::new(InvalidAnswers::new(
+                limits.authority.invalid_answers,
+                limits.authority.invalid_networks,
+            )),
             offers_tls: config.authority.tls.is_on(),
-            forged: Mutex::new(Counts::new(limits.forged_waiting)),
+            forged: Mutex::new(Counts::new(limits.authority.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy),
             pulses: config.authority.listen.iter().map(|_| Arc::default()).collect(),

@@ -85,7 +85,7 @@ impl Poster {
             Deliver::Nobody => return Ok(None),
             Deliver::Mail => Way::Mail(Box::new(KeyMails::from_config(config, limits)?)),
             Deliver::Keyring => {
-                let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+                let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
                 let seal_to = store::keyring_seal_to(config)?;
                 Way::Keyring { keyring: store::open_keyring(config, opening).await?, seal_to }
             }
@@ -94,7 +94,7 @@ impl Poster {
         Ok(Some(Poster { authority, opener, asks, way, wake: Notify::new(), held: Mutex::default() }))
     }
 
-    /// Makes keys in time and posts what is owed, until `shutdown`; a lot under way then has `Limits::notice_drain` to come to
+    /// Makes keys in time and posts what is owed, until `shutdown`; a lot under way then has `limits.outbox.notice_drain` to come to
     /// its end.
     pub async fn run(&self, shutdown: CancellationToken) {
         let issuing = self.authority.clone().issue_often(&self.wake, shutdown.clone());
@@ -113,7 +113,7 @@ impl Poster {
             let turn = tokio::select! {
                 turn = &mut turn => turn,
                 () = shutdown.cancelled() => {
-                    if tokio::time::timeout(limits.notice_drain, turn).await.is_err() {
+                    if tokio::time::timeout(limits.outbox.notice_drain, turn).await.is_err() {
                         warn!("keys under way are cut off; they are posted later");
                     }
                     return;
@@ -129,19 +129,19 @@ impl Poster {
             let idle = !turn.is_ok_and(|posted| posted.taken > 0);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(if idle { limits.post_look } else { limits.post_pause }) => {}
+                () = tokio::time::sleep(if idle { limits.authority.post_look } else { limits.authority.post_pause }) => {}
                 () = self.wake.notified(), if idle => {}
             }
         }
     }
 
-    /// Posts one lot of the keys that are owed, `Limits::posts_at_once` at most: all are asked about at the same time, and then
+    /// Posts one lot of the keys that are owed, `limits.authority.posts_at_once` at most: all are asked about at the same time, and then
     /// sent one after another.
     pub async fn turn(&self) -> Result<Posted, Error> {
         let authority = &self.authority;
         let taken = authority.clock.now();
         let mut posts = Vec::new();
-        while posts.len() < authority.limits.posts_at_once {
+        while posts.len() < authority.limits.authority.posts_at_once {
             let Some(post) = authority.keys.take_post(taken, backoff).await? else { break };
             posts.push(post);
         }
@@ -287,9 +287,9 @@ impl Poster {
         })
     }
 
-    /// Notes why a key is not posted yet; after `Limits::post_tries` it never is.
+    /// Notes why a key is not posted yet; after `limits.authority.post_tries` it never is.
     async fn postpone(&self, post: &Post, why: &str, posted: &mut Posted) -> Result<(), Error> {
-        if post.tries >= self.authority.limits.post_tries {
+        if post.tries >= self.authority.limits.authority.post_tries {
             return self.give_up(post, &format!("after {} tries: {why}", post.tries), posted).await;
         }
         let why = self.note(why);
@@ -324,7 +324,7 @@ impl Poster {
 
     /// A reason as it may stand in a list or a log: what others said is in it.
     fn note(&self, why: &str) -> String {
-        masked(why, self.authority.limits.post_note)
+        masked(why, self.authority.limits.authority.post_note)
     }
 
     /// Says when the keys of a domain begin to be held back, and when they go out again.
@@ -356,7 +356,7 @@ mod tests {
     fn tries_begin_within_seconds_and_outlast_a_key() {
         assert_eq!([0, 1, 2, 3].map(|tries| backoff(tries).as_secs()), [10, 10, 20, 40]);
         assert_eq!(backoff(u32::MAX), Duration::from_secs(7_200));
-        let all: Duration = (1..Limits::default().post_tries).map(backoff).sum();
+        let all: Duration = (1..Limits::default().authority.post_tries).map(backoff).sum();
         let config = Config::default().authority;
         assert!(all > config.agi + config.avt, "{all:?}");
     }

@@ -66,7 +66,7 @@ impl Authority {
             let place = socket.local_addr().map_err(failed)?;
             listeners.push((TcpListener::bind(place).await.map_err(failed)?, Arc::default()));
         }
-        let seats = Seats::new(room_for(self.limits.streams), self.limits.streams_per_network);
+        let seats = Seats::new(room_for(self.limits.authority.streams), self.limits.authority.streams_per_network);
         Ok(Some(Arc::new(Streams { listeners, acceptor, fetch, seats })))
     }
 
@@ -130,7 +130,7 @@ impl Authority {
         if tcp.set_nodelay(true).is_err() {
             return;
         }
-        let greeting = timeout(self.limits.stream_handshake, streams.acceptor.accept(tcp));
+        let greeting = timeout(self.limits.authority.stream_handshake, streams.acceptor.accept(tcp));
         let greeted = tokio::select! {
             () = shutdown.cancelled() => return,
             () = seat.leave.cancelled() => return,
@@ -158,12 +158,12 @@ impl Authority {
         seat: &Seat,
         shutdown: &CancellationToken,
     ) -> &'static str {
-        let mut room = Zeroizing::new(vec![0; self.limits.stream_octets.max(STREAM_MAX)]);
+        let mut room = Zeroizing::new(vec![0; self.limits.authority.stream_octets.max(STREAM_MAX)]);
         let (mut filled, mut since) = (0, Instant::now());
-        let (oldest, hold) = (since + self.limits.stream_age, Hold::new(self.limits.answer_after));
+        let (oldest, hold) = (since + self.limits.authority.stream_age, Hold::new(self.limits.authority.answer_after));
         loop {
             let begins = filled == 0;
-            let patience = if begins { self.limits.stream_idle } else { self.limits.stream_line };
+            let patience = if begins { self.limits.authority.stream_idle } else { self.limits.authority.stream_line };
             let free = room.get_mut(filled..).unwrap_or_default();
             let read = tokio::select! {
                 () = shutdown.cancelled() => return "this server stops",
@@ -213,7 +213,7 @@ impl Authority {
         let mut under_way = FuturesOrdered::new();
         let (mut replies, mut goes_on) = (Vec::new(), true);
         while goes_on {
-            while under_way.len() < self.limits.stream_lines.max(1)
+            while under_way.len() < self.limits.authority.stream_lines.max(1)
                 && let Some(line) = lines.next()
             {
                 count += 1;
@@ -228,7 +228,7 @@ impl Authority {
             stream.write_all(&replies).await?;
             stream.flush().await
         };
-        matches!(timeout(self.limits.stream_write, write).await, Ok(Ok(()))) && goes_on
+        matches!(timeout(self.limits.authority.stream_write, write).await, Ok(Ok(()))) && goes_on
     }
 
     async fn speak(&self, line: &[u8], streams: &Streams, peer: SocketAddr) -> Spoken {

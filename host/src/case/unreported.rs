@@ -19,9 +19,9 @@ pub enum Unreported {
     Bulk,
     /// Nothing vouches for the reverse-path's domain (guard B).
     Unvouched,
-    /// Another message of this sender has the one report that may go out in `Limits::report_pair`.
+    /// Another message of this sender has the one report that may go out in `limits.outbox.report_pair`.
     Taken,
-    /// A report went to this sender within `Limits::report_pair`.
+    /// A report went to this sender within `limits.outbox.report_pair`.
     Recent,
     /// As many mails wait to be sent as may.
     Full,

@@ -72,7 +72,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Warning> {
         return Vec::new();
     }
     let mut warnings = Vec::new();
-    if authority.avt < Limits::default().avt_advised {
+    if authority.avt < Limits::default().authority.avt_advised {
         warnings.push(Warning::ShortAvt);
     }
     let (shared, straight) = (!config.store.url.is_empty(), authority.deliver == Deliver::Keyring);

@@ -62,11 +62,11 @@ impl Journal {
         Journal { queue, over }
     }
 
-    /// Hands over a row. Where as many wait as may, the caller waits too, up to `Limits::keep`; then the row is given up with
+    /// Hands over a row. Where as many wait as may, the caller waits too, up to `limits.custody.keep`; then the row is given up with
     /// a warning.
     pub(super) async fn note(&self, entry: Entry) {
         let row = Arc::new((SystemTime::now(), entry));
-        if tokio::time::timeout(self.queue.limits.keep, self.queue.push(&row)).await.is_err() {
+        if tokio::time::timeout(self.queue.limits.custody.keep, self.queue.push(&row)).await.is_err() {
             given_up(&row.1);
         }
     }
@@ -110,8 +110,8 @@ impl Queue {
     fn try_push(&self, row: &Arc<(SystemTime, Entry)>) -> bool {
         let mut waiting = self.lock();
         let size = row.1.json.len();
-        let full = waiting.rows.len() >= self.limits.journal_waiting
-            || waiting.octets.saturating_add(size) > self.limits.journal_octets;
+        let full = waiting.rows.len() >= self.limits.custody.journal_waiting
+            || waiting.octets.saturating_add(size) > self.limits.custody.journal_octets;
         if full && !waiting.rows.is_empty() {
             return false;
         }
@@ -182,7 +182,7 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(queue.limits.journal_batch) => {}
+            () = tokio::time::sleep(queue.limits.custody.journal_batch) => {}
             () = full => {}
             () = over.cancelled() => break,
         }

@@ -53,7 +53,7 @@ impl Custody {
         let dir = &config.state_dir.0;
         store::prepare_dir(dir)?;
         let mark = mark_key(&dir.join("mark.key"))?;
-        let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+        let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
         let ledger = Ledger::open(dir, opening).await?;
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
         let settings = quarantine::Settings::from_config(config, limits);
@@ -77,14 +77,14 @@ impl Custody {
 
     /// Makes what the reply owes durable: one transaction with the journal row, the notices, the report, and the messages
     /// that are quarantined or go out as copies of some recipients' own, for which the body is needed. Where that fails, or takes longer than
-    /// `Limits::keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
+    /// `limits.custody.keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
     /// is written soon, together with others'; mail that only passes has none.
     ///
     /// A transaction that is committed after the time limit is taken back; only where the program ends before that does
     /// what it owes go out although the message comes again.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         if case.reply.owed.is_empty() {
-            if let Some(entry) = journal::judged(&case, self.limits.journal_row, "") {
+            if let Some(entry) = journal::judged(&case, self.limits.custody.journal_row, "") {
                 self.journal.note(entry).await;
             }
             return case;
@@ -110,7 +110,7 @@ impl Custody {
         warn!(queue_id, "what is owed cannot be made durable, so the message is deferred: {failure}");
         let case = Case { reply: settle::deferred(), ..case };
         let note = format!("deferred, since what was owed could not be made durable: {failure}");
-        if let Some(entry) = journal::judged(&case, self.limits.journal_row, &note) {
+        if let Some(entry) = journal::judged(&case, self.limits.custody.journal_row, &note) {
             self.journal.note_now(entry);
         }
         case
@@ -137,7 +137,7 @@ impl Custody {
             }
         }
         notes.extend(case.reply.unreported.map(Unreported::note));
-        let entry = journal::entry(case, self.limits.journal_row, notes.join("; "));
+        let entry = journal::entry(case, self.limits.custody.journal_row, notes.join("; "));
         let copies = kept.iter().any(|message| message.copy);
         let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
         let writing = async move { ledger.record_and_keep(&entry, &drafts, (&kept, most), caps, now).await };
@@ -149,17 +149,17 @@ impl Custody {
         Ok(())
     }
 
-    /// The messages that are kept, made where a large body blocks nobody, within `Limits::keep`.
+    /// The messages that are kept, made where a large body blocks nobody, within `limits.custody.keep`.
     async fn copies(&self, case: &Arc<Case>, body: Body, now: SystemTime) -> Result<Vec<Kept>, String> {
         let (settings, case) = (self.settings.clone(), Arc::clone(case));
         let making = tokio::task::spawn_blocking(move || settings.kept(&case, &body, now));
-        match tokio::time::timeout(self.limits.keep, making).await {
+        match tokio::time::timeout(self.limits.custody.keep, making).await {
             Ok(made) => made.map_err(|e| e.to_string()),
-            Err(_) => Err(format!("copies not made within {:?}", self.limits.keep)),
+            Err(_) => Err(format!("copies not made within {:?}", self.limits.custody.keep)),
         }
     }
 
-    /// What is written within `Limits::keep`. A transaction cannot be called back: what is committed and not taken by the caller,
+    /// What is written within `limits.custody.keep`. A transaction cannot be called back: what is committed and not taken by the caller,
     /// since the time was over or the caller itself was given up, is taken back: the MTA heard 451, and the message comes again.
     async fn in_time(
         &self,
@@ -179,13 +179,13 @@ impl Custody {
                 warn!(row, "what was written too late is owed all the same: {e}");
             }
         });
-        match tokio::time::timeout(self.limits.keep, heard).await {
+        match tokio::time::timeout(self.limits.custody.keep, heard).await {
             Ok(Ok((written, taken))) => {
                 let _ = taken.send(());
                 written.map_err(|e| e.to_string())
             }
             Ok(Err(_)) => Err("the task that writes it ended".into()),
-            Err(_) => Err(format!("not done within {:?}", self.limits.keep)),
+            Err(_) => Err(format!("not done within {:?}", self.limits.custody.keep)),
         }
     }
 
@@ -217,12 +217,12 @@ impl Custody {
         self.flush().await;
     }
 
-    /// Writes the journal rows that wait, within `Limits::keep`.
+    /// Writes the journal rows that wait, within `limits.custody.keep`.
     pub async fn flush(&self) {
-        let failure = match tokio::time::timeout(self.limits.keep, self.journal.flush()).await {
+        let failure = match tokio::time::timeout(self.limits.custody.keep, self.journal.flush()).await {
             Ok(Ok(())) => return,
             Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("not done within {:?}", self.limits.keep),
+            Err(_) => format!("not done within {:?}", self.limits.custody.keep),
         };
         warn!(rows = self.journal.waiting(), "journal rows wait, since they cannot be written: {failure}");
     }
@@ -234,7 +234,7 @@ impl Custody {
 
     /// The messages in quarantine that wait for a word about them, newest first.
     pub async fn held(&self, recipient: Option<&str>) -> Result<Vec<Held>, Error> {
-        Ok(self.ledger.held(recipient, self.limits.quarantine_listed).await?)
+        Ok(self.ledger.held(recipient, self.limits.custody.quarantine_listed).await?)
     }
 
     /// The outbox, for those who drive it by a clock of their own.

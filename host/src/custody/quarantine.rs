@@ -79,7 +79,7 @@ impl Settings {
             sender,
             reverse_path: path.unwrap_or_default(),
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
-            subject: printable(&redactor.cut_value("Subject", subject), self.limits.subject_shown),
+            subject: printable(&redactor.cut_value("Subject", subject), self.limits.custody.subject_shown),
             reason: redactor.cut_text(&format!("{}{}", form.prefix(), reason(case, indices))).into_owned(),
             message: message(case, clean, form, self),
             expires,

@@ -120,13 +120,13 @@ impl Running {
         }
         announce(&filter);
         let stop = CancellationToken::new();
-        let under_way = Arc::new(UnderWay::new(limits.milter_answer));
+        let under_way = Arc::new(UnderWay::new(limits.mta.answer));
         let pulses = listeners.iter().map(Listener::pulse).collect();
         let known = Arc::clone(&under_way);
         let health = Health::new(pulses, move || known.is_overdue());
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
-        let looking = tokio::spawn(look_at_keys(judge.clone(), limits.key_watch, stop.clone()));
+        let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
         let serving = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
         let stop = stop.drop_guard();
         Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })

@@ -23,7 +23,7 @@ impl Filter {
             return Ok(Some(sender));
         }
         let (Some(login), Ok(sender)) = (&mail.login, mail.sender()) else { return Ok(None) };
-        let limit = self.limits.owner_message;
+        let limit = self.limits.keyring.owner_message;
         let owns = tokio::time::timeout(limit, self.roles.owners().owns(login, sender)).await;
         match owns.unwrap_or(Err(keyring::Error::LateOwners(limit))) {
             Ok(owns) => Ok(owns.then(|| sender.clone())),
@@ -44,7 +44,7 @@ impl Filter {
         let Some(path) = mail.reverse_path.address() else { return false };
         let own = trust::own_addresses(&self.config, mail);
         let Some(author) = self.author(mail, &own) else { return false };
-        let owns = tokio::time::timeout(self.limits.owner_message, author.owns_path(path)).await;
+        let owns = tokio::time::timeout(self.limits.keyring.owner_message, author.owns_path(path)).await;
         matches!(owns, Ok(Ok(true)))
     }
 

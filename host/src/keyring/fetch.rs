@@ -79,7 +79,7 @@ impl Fetched {
             token,
             opener,
             connector,
-            kept: Cache::new(limits.fetch_addresses),
+            kept: Cache::new(limits.keyring.fetch_addresses),
             connection: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
             limits: limits.clone(),
@@ -91,8 +91,8 @@ impl Fetched {
         let kept = self.kept.get(address)?;
         let lifetime = match &kept.newest {
             Some((_, expires)) if *expires <= SystemTime::now() => return None,
-            Some(_) => self.limits.fetch_kept,
-            None => self.limits.fetch_absence_kept,
+            Some(_) => self.limits.keyring.fetch_kept,
+            None => self.limits.keyring.fetch_absence_kept,
         };
         (kept.fetched.elapsed() < lifetime).then_some(kept)
     }
@@ -101,7 +101,7 @@ impl Fetched {
     fn stale(&self, address: &str) -> Option<Kept> {
         let kept = self.kept.get(address)?;
         let lives = kept.newest.as_ref().is_some_and(|(_, expires)| *expires > SystemTime::now());
-        (lives && kept.fetched.elapsed() < self.limits.fetch_stale).then_some(kept)
+        (lives && kept.fetched.elapsed() < self.limits.keyring.fetch_stale).then_some(kept)
     }
 
     /// Asks the AS, one question after another: whoever waited for the same answer finds it remembered.
@@ -111,13 +111,14 @@ impl Fetched {
             return Ok(kept);
         }
         let failed = |text: String| Error::Fetch { address: address.to_owned(), from: self.from.clone(), text };
-        let resting = |(at, text): &(Instant, String)| (at.elapsed() < self.limits.fetch_rest).then(|| text.clone());
+        let resting =
+            |(at, text): &(Instant, String)| (at.elapsed() < self.limits.keyring.fetch_rest).then(|| text.clone());
         if let Some(text) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(resting) {
             return Err(failed(text));
         }
-        let reply = match timeout(self.limits.stream_try, self.exchange(&mut connection, wire)).await {
+        let reply = match timeout(self.limits.verify.stream_try, self.exchange(&mut connection, wire)).await {
             Ok(reply) => reply,
-            Err(_) => Err(format!("no answer within {:?}", self.limits.stream_try)),
+            Err(_) => Err(format!("no answer within {:?}", self.limits.verify.stream_try)),
         };
         let (sealed, expires) = match reply {
             Ok(Reply::Key { expires, sealed }) => {

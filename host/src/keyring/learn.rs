@@ -84,8 +84,8 @@ impl Learner {
         let sealed = self.seal_to.seal(&address, &proven.key).ok_or(Error::NoRandom)?;
         let fingerprint = proven.key.verify_key().fingerprint();
         let key = NewestKey { address, fingerprint, sealed, learned: now, expires: proven.ends };
-        let learning = tokio::time::timeout(self.limits.keep, self.keyring.learn(&key));
-        Ok(learning.await.map_err(|_| Error::Late(self.limits.keep))??)
+        let learning = tokio::time::timeout(self.limits.custody.keep, self.keyring.learn(&key));
+        Ok(learning.await.map_err(|_| Error::Late(self.limits.custody.keep))??)
     }
 }
 

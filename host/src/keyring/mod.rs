@@ -135,7 +135,7 @@ impl Source for Stored {
     }
 }
 
-/// What was warned about within the last hour ([`Limits::key_watch`]): a log line for each message would drown the others.
+/// What was warned about within the last hour (`limits.keyring.watch`): a log line for each message would drown the others.
 pub struct Hourly {
     warned: Cache<String, Instant>,
     span: Duration,
@@ -144,7 +144,7 @@ pub struct Hourly {
 impl Hourly {
     /// Nothing was warned about yet.
     pub fn new(limits: &Limits) -> Hourly {
-        Hourly { warned: Cache::new(limits.keys_warned), span: limits.key_watch }
+        Hourly { warned: Cache::new(limits.keyring.keys_warned), span: limits.keyring.watch }
     }
 
     /// Whether it is time to warn about this; if so, it is done with for an hour.

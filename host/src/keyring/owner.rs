@@ -43,7 +43,7 @@ pub(super) fn file(table: &str) -> Option<&str> {
 
 /// Whether the text file of a table can be read.
 pub(super) fn readable(path: &Path, limits: &Limits) -> Result<(), files::Error> {
-    text::check(path, limits.owner_octets)
+    text::check(path, limits.keyring.owner_octets)
 }
 
 impl Owners {
@@ -56,7 +56,7 @@ impl Owners {
             let name = spelt.strip_prefix("proxy:").unwrap_or(spelt);
             match name.split_once(':') {
                 Some((kind, path)) if FILES.contains(&kind) && path.starts_with('/') => {
-                    Ok(Table::Text(Text::new(path, limits.owner_octets)))
+                    Ok(Table::Text(Text::new(path, limits.keyring.owner_octets)))
                 }
                 Some((kind, rest)) if !FILES.contains(&kind) && is_word(kind) && !rest.is_empty() => {
                     Ok(Table::Asked(Asked::new(name, PATTERNS.contains(&kind), limits)))

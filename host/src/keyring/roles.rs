@@ -48,7 +48,7 @@ impl Roles {
         let (learns, stamps) = (settings.learn.is_anywhere(), settings.stamp.is_anywhere());
         let keyring = match learns || stamps && settings.fetch_from.is_empty() {
             true => {
-                let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+                let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
                 Some(store::open_keyring(config, opening).await?)
             }
             false => None,
@@ -106,11 +106,11 @@ impl Roles {
 
     /// The hourly look: whoever stamps warns of addresses whose newest key ends within a day, which says that their AS makes no
     /// others; whoever may write deletes what ended so long ago that no AS vouches for it any more, but nothing in the first
-    /// `Limits::key_sweep`: a host may come up with a clock that is ahead. What fails is told, and done the next time.
+    /// `limits.authority.key_sweep`: a host may come up with a clock that is ahead. What fails is told, and done the next time.
     pub async fn look(&self, now: SystemTime) {
         let Some(keyring) = &self.keyring else { return };
-        let settled = self.opened.elapsed() >= self.limits.key_sweep;
-        let swept = match now.checked_sub(self.limits.expired_kept).filter(|_| settled) {
+        let settled = self.opened.elapsed() >= self.limits.authority.key_sweep;
+        let swept = match now.checked_sub(self.limits.authority.expired_kept).filter(|_| settled) {
             Some(before) if self.is_file || self.learner.is_some() => keyring.sweep(before).await,
             _ => Ok(0),
         };
@@ -122,7 +122,7 @@ impl Roles {
         if self.stamper.is_none() {
             return;
         }
-        match keyring.ending(now + self.limits.key_alarm, self.limits.keys_ending).await {
+        match keyring.ending(now + self.limits.keyring.alarm, self.limits.keyring.keys_ending).await {
             Ok(rows) => self.warn(&rows, now),
             Err(error) => warn!("whether keys end soon cannot be told: {error}"),
         }
@@ -136,7 +136,8 @@ impl Roles {
             if rows.is_empty() {
                 continue;
             }
-            let named: Vec<&str> = rows.iter().take(self.limits.keys_named).map(|row| row.address.as_str()).collect();
+            let named: Vec<&str> =
+                rows.iter().take(self.limits.keyring.keys_named).map(|row| row.address.as_str()).collect();
             let others = if rows.len() > named.len() { " and others" } else { "" };
             let count = rows.len();
             warn!(addresses = count, "the newest key of {}{others} {what}; {way}", named.join(", "));
@@ -249,7 +250,10 @@ mod tests {
         let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
         config.keyring.learn = Where::All(true);
         config.keyring.stamp = Where::All(true);
-        let limits = Arc::new(Limits { keys_named: 2, key_sweep: Duration::ZERO, ..Limits::default() });
+        let limits = Arc::new(Limits::default().with(|limits| {
+            limits.keyring.keys_named = 2;
+            limits.authority.key_sweep = Duration::ZERO;
+        }));
         let roles = Roles::open(&config, &limits).await.unwrap();
         let just_started = Roles::open(&config, &Arc::new(Limits::default())).await.unwrap();
         let keyring = roles.keyring.clone().unwrap();

@@ -58,7 +58,7 @@ impl Stamper {
 
     /// What becomes of a message that this author sends; `sender` is its one From address. Total.
     pub async fn stamp(&self, mail: &Mail, sender: Option<Address>, author: &Author<'_>, now: SystemTime) -> Finding {
-        let limit = self.limits.owner_message;
+        let limit = self.limits.keyring.owner_message;
         let weighed = tokio::time::timeout(limit, self.weigh(mail, sender.as_ref(), author, now)).await;
         match weighed.unwrap_or_else(|_| Err(Postponed::Owners(Error::LateOwners(limit).to_string()))) {
             Ok(stamp) => Finding::Submitted(Submitted { sender, stamp, inside: None }),
@@ -115,8 +115,8 @@ impl Stamper {
 
     async fn newest(&self, sender: &Address, now: SystemTime) -> Result<Stamp, Postponed> {
         let address = sender.to_string();
-        let newest = tokio::time::timeout(self.limits.keep, self.source.newest(&address)).await;
-        let newest = newest.unwrap_or(Err(Error::Late(self.limits.keep)));
+        let newest = tokio::time::timeout(self.limits.custody.keep, self.source.newest(&address)).await;
+        let newest = newest.unwrap_or(Err(Error::Late(self.limits.custody.keep)));
         let why = match newest.map_err(|error| Postponed::Keyring(error.to_string()))? {
             Some((key, ends)) if now < ends => {
                 self.alarm(&address, ends, now);
@@ -134,7 +134,7 @@ impl Stamper {
 
     /// Warns where the newest key of an address ends so soon that its AS makes no others: with fetched keys nobody else looks.
     fn alarm(&self, address: &str, ends: SystemTime, now: SystemTime) {
-        let soon = ends.duration_since(now).is_ok_and(|left| left <= self.limits.key_alarm);
+        let soon = ends.duration_since(now).is_ok_and(|left| left <= self.limits.keyring.alarm);
         if soon && self.told.is_due(&format!("{address} ends")) {
             let way = "its Authentication Server should have made another one long before";
             tracing::warn!("the newest key of {address} ends within a day: {way}");

@@ -63,7 +63,7 @@ impl Intake {
         Intake { limits, envelope, head: Head::default(), fields: 0, octets: 0, doomed: 0 }
     }
 
-    /// MAIL: the reverse-path, no address where it is over [`Limits::milter_text`], and its parameters, of which those that are
+    /// MAIL: the reverse-path, no address where it is over `limits.mta.text`, and its parameters, of which those that are
     /// not known, or say what cannot be read, say nothing.
     pub fn begin(&mut self, path: &[u8], parameters: &[&[u8]]) {
         for parameter in parameters {
@@ -76,7 +76,7 @@ impl Intake {
         }
         self.envelope.reverse_path = match bare(path) {
             b"" => ReversePath::Null,
-            inner if inner.len() > self.limits.milter_text => ReversePath::Path(None),
+            inner if inner.len() > self.limits.mta.text => ReversePath::Path(None),
             inner => ReversePath::Path(Address::parse(inner, self.envelope.smtputf8).ok()),
         };
     }
@@ -118,11 +118,11 @@ impl Intake {
     /// # Errors
     /// [`Refused::Path`] and [`Refused::Recipients`], which a door may say of this recipient alone.
     pub fn recipient(&self, path: &[u8], parameters: &[&[u8]], told: Option<&[u8]>) -> Result<Recipient, Refused> {
-        if path.len() > self.limits.milter_text {
-            return Err(Refused::Path(self.limits.milter_text));
+        if path.len() > self.limits.mta.text {
+            return Err(Refused::Path(self.limits.mta.text));
         }
-        if self.envelope.recipients.len() >= self.limits.recipients {
-            return Err(Refused::Recipients(self.limits.recipients));
+        if self.envelope.recipients.len() >= self.limits.mta.recipients {
+            return Err(Refused::Recipients(self.limits.mta.recipients));
         }
         let never_notify = parameters.iter().any(|parameter| never_notify(parameter));
         let recipient = match told {
@@ -157,8 +157,8 @@ impl Intake {
         let over = self.is_over(name, value);
         let kind = Kind::of(name);
         if kind != Kind::Other {
-            if self.doomed >= self.limits.key_fields {
-                return Err(Refused::KeyFields(self.limits.key_fields));
+            if self.doomed >= self.limits.mta.key_fields {
+                return Err(Refused::KeyFields(self.limits.mta.key_fields));
             }
             self.doomed += 1;
         }
@@ -183,7 +183,7 @@ impl Intake {
     fn is_over(&mut self, name: &[u8], value: &[u8]) -> bool {
         self.fields = self.fields.saturating_add(1);
         self.octets = self.octets.saturating_add(name.len()).saturating_add(value.len()).saturating_add(3);
-        let over = self.fields > self.limits.header_fields || self.octets > self.limits.header_octets;
+        let over = self.fields > self.limits.mta.header_fields || self.octets > self.limits.mta.header_octets;
         self.head.malformed |= over;
         self.head.truncated |= over;
         over
@@ -213,7 +213,7 @@ impl Intake {
         self.head.malformed |= value.contains(&b'\r') && KEY_FIELDS.iter().any(|name| hides_field(lines, name));
         self.head.malformed |=
             value.split(|octet| *octet == b'\n').skip(1).any(|l| !matches!(l.first(), Some(b' ' | b'\t')));
-        if value.contains(&b'\r') && self.head.hidden.len() <= self.limits.key_fields {
+        if value.contains(&b'\r') && self.head.hidden.len() <= self.limits.mta.key_fields {
             self.head.hidden.extend(hidden_keys(lines, &KEY_FIELDS));
         }
         let mut stored = Vec::with_capacity(value.len() + 1);

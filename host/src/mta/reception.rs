@@ -42,8 +42,8 @@ impl<J: Judge> Reception<J> {
     pub fn open(judge: watch::Receiver<Arc<J>>, limits: Arc<Limits>, shutdown: CancellationToken) -> Arc<Reception<J>> {
         Arc::new(Reception {
             judge,
-            messages: Arc::new(Semaphore::new(limits.messages_in_flight)),
-            bodies: Arc::new(Semaphore::new(limits.bodies_octets.min(Semaphore::MAX_PERMITS))),
+            messages: Arc::new(Semaphore::new(limits.mta.messages_in_flight)),
+            bodies: Arc::new(Semaphore::new(limits.custody.bodies_octets.min(Semaphore::MAX_PERMITS))),
             connections: TaskTracker::new(),
             closing: shutdown,
             closed: CancellationToken::new(),
@@ -79,7 +79,7 @@ impl<J: Judge> Reception<J> {
 
     /// Until when a message has to be answered that the MTA waits for from now on.
     pub fn due(&self) -> Instant {
-        Instant::now() + self.limits.milter_answer
+        Instant::now() + self.limits.mta.answer
     }
 
     /// Takes a message in at its MAIL. Until it is dropped it has its room, and the judge of now.
@@ -97,10 +97,10 @@ impl<J: Judge> Reception<J> {
     }
 
     /// Waits until all connections have ended, where no new ones come: messages in flight may go on for
-    /// [`Limits::milter_drain`], then [`Reception::closed`] is cancelled.
+    /// `limits.mta.drain`, then [`Reception::closed`] is cancelled.
     pub async fn drain(&self) {
         self.connections.close();
-        if timeout(self.limits.milter_drain, self.connections.wait()).await.is_err() {
+        if timeout(self.limits.mta.drain, self.connections.wait()).await.is_err() {
             self.closed.cancel();
             self.connections.wait().await;
         }
@@ -154,7 +154,7 @@ impl<J: Judge> Admitted<J> {
         if !self.splits {
             return true;
         }
-        let limit = self.reception.limits.milter_compare;
+        let limit = self.reception.limits.mta.compare;
         let comparing = AssertUnwindSafe(self.judge.alike(client, first, next)).catch_unwind();
         outcome(timeout(limit, Box::pin(comparing)).await, "comparing recipients of", limit).unwrap_or_else(|fault| {
             self.splits = false;
@@ -169,7 +169,7 @@ impl<J: Judge> Admitted<J> {
     /// # Errors
     /// The judge panicked or was late, or [`Reception::closed`] came first.
     pub async fn examine(&self, mail: Mail, due: Instant) -> Result<Case, Refused> {
-        let limit = self.reception.limits.examine;
+        let limit = self.reception.limits.mta.examine;
         let deadline = due.min(Instant::now() + limit);
         let examining = AssertUnwindSafe(self.judge.examine(mail)).catch_unwind();
         tokio::select! {
@@ -182,9 +182,9 @@ impl<J: Judge> Admitted<J> {
     /// Takes a piece of the body, where the reply wants it.
     ///
     /// # Errors
-    /// The body is over [`Limits::body_octets`], or all bodies together over [`Limits::bodies_octets`].
+    /// The body is over `limits.custody.body_octets`, or all bodies together over `limits.custody.bodies_octets`.
     pub fn collect(&mut self, piece: &[u8]) -> Result<(), Refused> {
-        self.body.add(piece, self.reception.limits.body_octets, &self.reception.bodies)
+        self.body.add(piece, self.reception.limits.custody.body_octets, &self.reception.bodies)
     }
 
     /// Has kept what is owed, until `due` at most, with the body where the reply wants it; `rest` is its last piece. Only the
@@ -210,7 +210,7 @@ impl<J: Judge> Admitted<J> {
         }
         let keeping = AssertUnwindSafe(self.judge.keep(case, body)).catch_unwind();
         let kept = timeout_at(due, Box::pin(keeping)).await;
-        Ok(outcome(kept, "keeping what is owed for", self.reception.limits.milter_answer)?)
+        Ok(outcome(kept, "keeping what is owed for", self.reception.limits.mta.answer)?)
     }
 }
 

@@ -10,19 +10,19 @@ pub const ONE_AT_A_TIME: &str = "452 4.5.3 One recipient at a time here, please 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// More recipients than `Limits::recipients`.
+    /// More recipients than `limits.mta.recipients`.
     #[error("more than {0} recipients")]
     Recipients(usize),
-    /// A recipient's path over `Limits::milter_text`.
+    /// A recipient's path over `limits.mta.text`.
     #[error("a recipient's path of more than {0} octets")]
     Path(usize),
-    /// A login name over `Limits::milter_text`: without it the message would be a stranger's.
+    /// A login name over `limits.mta.text`: without it the message would be a stranger's.
     #[error("a login name of more than {0} octets")]
     Login(usize),
-    /// More fields to delete than `Limits::key_fields`.
+    /// More fields to delete than `limits.mta.key_fields`.
     #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
-    /// A body over `Limits::body_octets` that was to be kept.
+    /// A body over `limits.custody.body_octets` that was to be kept.
     #[error("its body has more than {0} octets, too many to keep a copy of")]
     Body(usize),
     /// No room for another message, or for more of it.

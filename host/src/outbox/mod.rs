@@ -140,11 +140,11 @@ impl Outbox {
     /// The report to the reverse-path about these recipients (indices). Whether one may be sent is [`Outbox::permit`]'s
     /// question.
     pub fn report(&self, case: &Case, recipients: &[usize]) -> Result<Draft, Error> {
-        self.sender_for(&case.mail).report(case, recipients, self.limits.report_header).map_err(Error::NoReport)
+        self.sender_for(&case.mail).report(case, recipients, self.limits.outbox.report_header).map_err(Error::NoReport)
     }
 
     /// Guard B: whether a report about this message may go to its reverse-path, at this time. Then the one report that this
-    /// sender may get in `Limits::report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all.
+    /// sender may get in `limits.outbox.report_pair` is reserved: [`Outbox::give_back`] it where no report is owed after all.
     pub async fn permit(&self, mail: &Mail, found: &Found, now: SystemTime) -> Result<(), Unreported> {
         let path = permit::reportable(mail, found, &self.sender_for(mail).from)?;
         let (sender, caps) = (path.mailbox(), self.caps());
@@ -191,12 +191,12 @@ impl Outbox {
     pub fn caps(&self) -> Caps {
         let limits = &self.limits;
         Caps {
-            per_hour: limits.notices_per_hour,
-            pair: limits.notice_pair,
-            waiting: limits.notices_waiting,
-            report_pair: limits.report_pair,
-            digest_after: limits.digest_after,
-            digest_senders: limits.digest_senders,
+            per_hour: limits.outbox.notices_per_hour,
+            pair: limits.outbox.notice_pair,
+            waiting: limits.outbox.notices_waiting,
+            report_pair: limits.outbox.report_pair,
+            digest_after: limits.outbox.digest_after,
+            digest_senders: limits.outbox.digest_senders,
         }
     }
 
@@ -209,8 +209,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Sends what is owed, one notice in `Limits::notice_interval` at most, until `shutdown`; a notice under way then
-    /// has `Limits::notice_drain` to come to its end.
+    /// Sends what is owed, one notice in `limits.outbox.notice_interval` at most, until `shutdown`; a notice under way then
+    /// has `limits.outbox.notice_drain` to come to its end.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut swept: Option<std::time::Instant> = None;
         loop {
@@ -228,7 +228,7 @@ impl Outbox {
                 turn = &mut turn => turn,
                 () = shutdown.cancelled() => {
                     // The server may have the notice already: cut off before that is noted, it would be sent again.
-                    if tokio::time::timeout(self.limits.notice_drain, turn).await.is_err() {
+                    if tokio::time::timeout(self.limits.outbox.notice_drain, turn).await.is_err() {
                         warn!("a notice under way is cut off; it is tried again later");
                     }
                     return;
@@ -237,7 +237,7 @@ impl Outbox {
             let pause = match turn {
                 Ok(Turn::Idle) => LOOK,
                 Ok(Turn::HandedOn) => Duration::ZERO,
-                Ok(_) => self.limits.notice_interval,
+                Ok(_) => self.limits.outbox.notice_interval,
                 Err(e) => {
                     warn!("the outbox cannot be read, notices wait: {e}");
                     LOOK
@@ -272,7 +272,7 @@ impl Outbox {
             }
             Err(failure) => failure,
         };
-        if lasting || tries >= self.limits.notice_tries {
+        if lasting || tries >= self.limits.outbox.notice_tries {
             warn!(recipient, message_id, tries, "{kind} given up: {text}");
             self.ledger.end(&due, Some(&text), now).await?;
             return Ok(Turn::GivenUp(text));
@@ -297,8 +297,9 @@ impl Outbox {
     /// What the mark binds of the message's Message-ID.
     fn bound_id(&self, message: &[u8]) -> String {
         // What custody wrote is never over these bounds: it has two fields more than a message within them at most.
-        let Limits { header_fields, header_octets, .. } = *self.limits;
-        let bounds = Bounds { fields: header_fields.saturating_mul(2), octets: header_octets.saturating_mul(2) };
+        let mta = &self.limits.mta;
+        let bounds =
+            Bounds { fields: mta.header_fields.saturating_mul(2), octets: mta.header_octets.saturating_mul(2) };
         let block = header::scan(message, bounds);
         let octets = |range: &std::ops::Range<usize>| message.get(range.clone()).unwrap_or_default();
         let named = block.fields.iter().filter(|field| octets(&field.name).eq_ignore_ascii_case(b"Message-ID"));
@@ -350,7 +351,8 @@ pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
 
 fn server(config: &Config, sender: &Sender, limits: &Limits) -> Result<Server, Error> {
     let via = &config.notices.notify_via;
-    Server::parse(via, &sender.host, limits.notice_step, limits.notice_message).ok_or_else(|| Error::Via(via.clone()))
+    Server::parse(via, &sender.host, limits.outbox.notice_step, limits.outbox.notice_message)
+        .ok_or_else(|| Error::Via(via.clone()))
 }
 
 /// How long after the nth try the next one is: a minute, doubling to six hours; 20 tries take some three days.
@@ -382,7 +384,7 @@ mod tests {
         assert_eq!(backoff(1), Duration::from_secs(60));
         assert_eq!(backoff(3), Duration::from_secs(240));
         assert_eq!(backoff(u32::MAX), Duration::from_secs(6 * 3_600));
-        let all: Duration = (1..Limits::default().notice_tries).map(backoff).sum();
+        let all: Duration = (1..Limits::default().outbox.notice_tries).map(backoff).sum();
         assert!(all > Duration::from_secs(2 * 86_400) && all < Duration::from_secs(5 * 86_400), "{all:?}");
     }
 }

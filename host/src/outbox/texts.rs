@@ -51,7 +51,7 @@ impl Texts {
         let text = |name: &str, shipped: &str, allowed| {
             let path = dir.unwrap_or(Path::new("")).join(name);
             let own = match dir {
-                Some(_) => own(&path, limits.template_octets),
+                Some(_) => own(&path, limits.outbox.template_octets),
                 None => Ok(None),
             };
             let parsed = own.and_then(|own| Text::parse(own.as_deref().unwrap_or(shipped), allowed));

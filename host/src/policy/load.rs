@@ -147,7 +147,7 @@ fn load(
     let threads = match former {
         Some(former) => Arc::clone(&former.threads),
         None => {
-            let threads = Threads::start(&sandbox, limits.policy_threads, limits.policy_queue);
+            let threads = Threads::start(&sandbox, limits.policy.threads, limits.policy.queue);
             Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?)
         }
     };

@@ -273,7 +273,7 @@ impl Policies {
                 None => policies.push((&choice.policy, vec![index])),
             }
         }
-        let deadline = Instant::now() + self.limits.policy_message;
+        let deadline = Instant::now() + self.limits.policy.message;
         let mut decisions = Vec::new();
         for (policy, members) in policies {
             for decision in self.decide_by(policy, mail, found, members, deadline).await {
@@ -299,10 +299,10 @@ impl Policies {
         let mut told = 0_usize;
         for (facts, recipients) in facts::gather(mail, found, &policy.wanted, members) {
             let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts.clone())).await;
-            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy_message))));
+            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy.message))));
             let mut decision = self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients);
             told = told.saturating_add(facts.headers.iter().flatten().map(String::len).sum());
-            if told > self.limits.journal_row {
+            if told > self.limits.custody.journal_row {
                 // No journal row has room for them, and a thousand copies of a long header no memory.
                 decision.facts = serde_json::Value::Null;
             }
@@ -326,7 +326,7 @@ impl Policies {
 
     /// What is loaded, in the order of the ids.
     pub fn list(&self) -> Vec<Listed> {
-        let line = |text: &str| printable(text, self.limits.policy_text);
+        let line = |text: &str| printable(text, self.limits.policy.text);
         let listed = |policy: &Arc<Shelved>| Listed {
             id: policy.id.clone(),
             name: line(&policy.description.name),
@@ -370,7 +370,7 @@ impl Policies {
         Decision {
             disposition,
             notify,
-            reason: printable(&decided.reason, self.limits.policy_text),
+            reason: printable(&decided.reason, self.limits.policy.text),
             clamped,
             ..undecided(policy, facts, recipients)
         }
@@ -393,7 +393,7 @@ impl Proposal {
         Proposal {
             disposition: disposition(decided),
             notify: notify(decided),
-            reason: printable(&decided.reason, limits.policy_text),
+            reason: printable(&decided.reason, limits.policy.text),
         }
     }
 }

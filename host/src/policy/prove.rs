@@ -54,7 +54,7 @@ impl Policies {
         let settings = shelf::fit(&policy.description, &given).map_err(odd)?;
         // The settings of then may have wanted other facts than those of now.
         let said = self.sandbox.check_settings(&policy.guest, &settings).map_err(Unproved::Fault)?;
-        let wanted = said.map_err(|text| odd(printable(&text, self.limits.policy_text)))?;
+        let wanted = said.map_err(|text| odd(printable(&text, self.limits.policy.text)))?;
         let facts = told.facts(&wanted).map_err(odd)?;
         let decided = self.sandbox.decide(&policy.guest, &facts, &settings).map_err(Unproved::Fault)?;
         Ok(Proposal::of(&decided, &self.limits))

@@ -15,7 +15,7 @@ use crate::config::Limits;
 /// Reads a component file, and no more of it than a component may have.
 ///
 /// # Errors
-/// It cannot be read, is no plain file, or is larger than `Limits::policy_file`.
+/// It cannot be read, is no plain file, or is larger than `limits.policy.file`.
 pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, super::Error> {
     shelf::read(path, limits)
 }
@@ -213,6 +213,6 @@ impl Component {
     }
 
     fn line(&self, text: &str) -> String {
-        printable(text, self.sandbox.limits().policy_text)
+        printable(text, self.sandbox.limits().policy.text)
     }
 }

@@ -147,7 +147,7 @@ impl Sandbox {
     /// Compiles a component and holds it against the contract. What comes from outside is tried first: see
     /// [`super::trial::Trial::run`].
     pub(crate) fn load(&self, octets: &[u8]) -> Result<Guest, Refused> {
-        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK, self.limits.policy_compile)?;
+        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK, self.limits.policy.compile)?;
         self.check_types(&guest)?;
         Ok(guest)
     }
@@ -174,7 +174,7 @@ impl Sandbox {
     fn instance(&self, guest: &Guest) -> wasmtime::Result<(Store<Bounds>, Instance)> {
         let mut store = self.store();
         // Armed before the instance exists: a start function may loop too. One tick more, since the first is cut short.
-        let ticks = self.limits.policy_time.as_millis().div_ceil(TICK.as_millis());
+        let ticks = self.limits.policy.time.as_millis().div_ceil(TICK.as_millis());
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1);
         let instance = guest.pre.instantiate(&mut store)?;
         Ok((store, instance))
@@ -182,29 +182,29 @@ impl Sandbox {
 
     fn store(&self) -> Store<Bounds> {
         let mut store =
-            Store::new(&self.engine, Bounds::new(self.limits.policy_memory, self.limits.policy_outline.elements));
+            Store::new(&self.engine, Bounds::new(self.limits.policy.memory, self.limits.policy.outline.elements));
         store.limiter(|bounds| bounds);
-        store.set_hostcall_fuel(self.limits.policy_result);
+        store.set_hostcall_fuel(self.limits.policy.result);
         store
     }
 
     fn fault(&self, error: &wasmtime::Error) -> Fault {
         let limits = &self.limits;
         let text = match (error.downcast_ref::<Trap>(), error.downcast_ref::<Exceeded>()) {
-            (_, Some(Exceeded::Memory)) => format!("wanted more than {} MiB of memory", limits.policy_memory >> 20),
+            (_, Some(Exceeded::Memory)) => format!("wanted more than {} MiB of memory", limits.policy.memory >> 20),
             (_, Some(Exceeded::Elements)) => {
-                format!("wanted more than {} table elements", limits.policy_outline.elements)
+                format!("wanted more than {} table elements", limits.policy.outline.elements)
             }
-            (Some(Trap::Interrupt), _) => format!("ran longer than {} ms", limits.policy_time.as_millis()),
+            (Some(Trap::Interrupt), _) => format!("ran longer than {} ms", limits.policy.time.as_millis()),
             (Some(Trap::StackOverflow), _) => "used up its stack".into(),
             (Some(trap), _) => format!("trapped: {trap}"),
             (None, None) => match format!("{:#}", error) {
                 // wasmtime tells this one by its words alone.
-                chain if chain.contains("fuel") => format!("handed back more than {} octets", limits.policy_result),
+                chain if chain.contains("fuel") => format!("handed back more than {} octets", limits.policy.result),
                 chain => chain,
             },
         };
-        Fault(super::printable(&text, limits.policy_text))
+        Fault(super::printable(&text, limits.policy.text))
     }
 }
 
@@ -240,7 +240,7 @@ fn prepare_apart(
     most: Duration,
 ) -> Result<Guest, Refused> {
     check_outline(octets, limits)?;
-    let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy_text);
+    let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy.text);
     let (done, prepared) = sync_channel(1);
     thread::Builder::new()
         .name("policy-compiler".into())
@@ -300,13 +300,13 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
 /// by which compiled code needs no bounds checks), and the guard behind it.
 fn address_space(limits: &Limits) -> u64 {
     const MEMORY: u64 = (4 << 30) + (32 << 20);
-    let instances = u64::try_from(limits.policy_threads).unwrap_or(u64::MAX).saturating_add(1);
+    let instances = u64::try_from(limits.policy.threads).unwrap_or(u64::MAX).saturating_add(1);
     instances.saturating_mul(MEMORIES.into()).saturating_mul(MEMORY)
 }
 
 /// Instances for each of our threads, and one for the thread that loads.
 fn pool(limits: &Limits) -> InstanceAllocationStrategy {
-    let instances = u32::try_from(limits.policy_threads).unwrap_or(u32::MAX).saturating_add(1);
+    let instances = u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(1);
     let parts = instances.saturating_mul(PARTS);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
@@ -316,8 +316,8 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .max_core_instances_per_component(PARTS)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(PARTS)
-        .max_memory_size(limits.policy_memory)
-        .table_elements(limits.policy_outline.elements)
+        .max_memory_size(limits.policy.memory)
+        .table_elements(limits.policy.outline.elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(parts);
@@ -333,7 +333,7 @@ fn settings(allocation: InstanceAllocationStrategy, limits: &Limits) -> Config {
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .epoch_interruption(true)
-        .max_wasm_stack(limits.policy_stack)
+        .max_wasm_stack(limits.policy.stack)
         .wasm_backtrace_max_frames(None);
     config
 }

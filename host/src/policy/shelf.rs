@@ -114,7 +114,7 @@ where
         .map_err(|text| Error::Settings { id: id.into(), text })?;
     let wanted = patiently(|| sandbox.check_settings(&guest, &settings))
         .map_err(fault("check-settings"))?
-        .map_err(|text| Error::Settings { id: id.into(), text: super::printable(&text, limits.policy_text) })?;
+        .map_err(|text| Error::Settings { id: id.into(), text: super::printable(&text, limits.policy.text) })?;
     check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &wanted, &settings);
@@ -183,9 +183,9 @@ fn beside(id: &str, path: PathBuf, former: Option<&Origin>) -> Result<Option<Pat
 
 /// Reads a component file, and no more of it than a component may have.
 pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
-    let most = u64::try_from(limits.policy_file).unwrap_or(u64::MAX);
+    let most = u64::try_from(limits.policy.file).unwrap_or(u64::MAX);
     files::read(path, most).map_err(|e| match e {
-        files::Error::Long(_) => Error::TooLarge { path: path.to_owned(), room: limits.policy_file },
+        files::Error::Long(_) => Error::TooLarge { path: path.to_owned(), room: limits.policy.file },
         other => Error::Read { path: path.to_owned(), source: other.into() },
     })
 }
@@ -193,11 +193,11 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
 /// No policy sees keys, and what is no field name is nobody's.
 pub(crate) fn check_wanted(id: &str, wanted: &Wanted, limits: &Limits) -> Result<(), Error> {
     if let Some(name) = wanted.headers.iter().find(|name| KEY_FIELDS.iter().any(|k| name.eq_ignore_ascii_case(k))) {
-        return Err(Error::AsksForKeys { id: id.into(), name: super::printable(name, limits.policy_text) });
+        return Err(Error::AsksForKeys { id: id.into(), name: super::printable(name, limits.policy.text) });
     }
     let good = |name: &&String| !name.is_empty() && name.bytes().all(|o| (33..127).contains(&o) && o != b':');
     if let Some(name) = wanted.headers.iter().find(|name| !good(name)) {
-        return Err(Error::FieldName { id: id.into(), name: super::printable(name, limits.policy_text) });
+        return Err(Error::FieldName { id: id.into(), name: super::printable(name, limits.policy.text) });
     }
     Ok(())
 }

@@ -29,7 +29,10 @@ fn mail(recipients: usize) -> Mail {
 }
 
 fn limits() -> Arc<Limits> {
-    Arc::new(Limits { policy_time: Duration::from_millis(200), policy_threads: 2, ..Limits::default() })
+    Arc::new(Limits::default().with(|limits| {
+        limits.policy.time = Duration::from_millis(200);
+        limits.policy.threads = 2;
+    }))
 }
 
 fn bindings(id: &str) -> config::Policy {

@@ -89,7 +89,7 @@ impl Trial {
         let status = loop {
             match child.try_wait() {
                 Ok(Some(status)) => break status,
-                Ok(None) if begin.elapsed() < limits.policy_compile && !given_up.load(Ordering::Relaxed) => {
+                Ok(None) if begin.elapsed() < limits.policy.compile && !given_up.load(Ordering::Relaxed) => {
                     std::thread::sleep(PAUSE);
                 }
                 ended => {
@@ -99,14 +99,14 @@ impl Trial {
                     return Err(match ended {
                         Err(e) => untold(e),
                         Ok(_) if given_up.load(Ordering::Relaxed) => Refused::Untried("nobody waits for it".into()),
-                        Ok(_) => Refused::CompileTime(limits.policy_compile),
+                        Ok(_) => Refused::CompileTime(limits.policy.compile),
                     });
                 }
             }
         };
-        verdict(&said(&mut child, limits.policy_trial_answer), status, digest, limits)?;
+        verdict(&said(&mut child, limits.policy.trial_answer), status, digest, limits)?;
         let mut passed = passed();
-        if passed.len() >= limits.policy_trials_known {
+        if passed.len() >= limits.policy.trials_known {
             passed.clear();
         }
         passed.insert(digest.to_owned());
@@ -147,16 +147,16 @@ fn said(child: &mut Child, most: u64) -> String {
 
 /// What the child's end means. Only the whole answer counts: another program may well end with 0.
 fn verdict(said: &str, status: ExitStatus, digest: &str, limits: &Limits) -> Result<(), Refused> {
-    let text = |text: &str| super::printable(text, limits.policy_text);
+    let text = |text: &str| super::printable(text, limits.policy.text);
     let signal = status.signal().and_then(Signal::from_named_raw);
     match (status.code(), signal) {
         (Some(0), _) if said.strip_prefix(PASSES) == Some(digest) => Ok(()),
         (Some(1), _) if said.starts_with(REFUSED) => {
             Err(Refused::Compile(text(said.strip_prefix(REFUSED).unwrap_or_default())))
         }
-        (_, Some(Signal::XCPU)) => Err(Refused::TrialTime(limits.policy_trial_time)),
+        (_, Some(Signal::XCPU)) => Err(Refused::TrialTime(limits.policy.trial_time)),
         // An allocation that fails aborts; a stack that ends does too.
-        (_, Some(Signal::ABORT | Signal::SEGV | Signal::BUS)) => Err(Refused::TrialMemory(limits.policy_trial_memory)),
+        (_, Some(Signal::ABORT | Signal::SEGV | Signal::BUS)) => Err(Refused::TrialMemory(limits.policy.trial_memory)),
         _ => Err(Refused::Untried(text(&format!("it ended with {status} and said {said:?}")))),
     }
 }

@@ -44,7 +44,7 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
         return Err(Error::Secret { path: path.to_owned(), what: "may be read by others: chmod 600 it".into() });
     }
     // Room for all of it, so that no half-read copy stays behind where the buffer grew.
-    let most = Limits::default().secret_octets;
+    let most = Limits::default().files.secret;
     let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(most).unwrap_or_default() + 1));
     files::contents(file, most, &mut octets).map_err(|e| wrong(e.into()))?;
     Ok(octets)
@@ -164,7 +164,7 @@ fn there(path: &Path) -> Result<bool, Error> {
 }
 
 fn public_half(path: &Path) -> std::io::Result<String> {
-    Ok(files::read_text(path, Limits::default().secret_octets)?)
+    Ok(files::read_text(path, Limits::default().files.secret)?)
 }
 
 fn opener(path: &Path, octets: &[u8]) -> Result<Opener, Error> {

@@ -117,7 +117,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     let chain = certificates(certificate)?;
     let wrong = |what: String| Error::File { path: key.to_owned(), what };
-    let most = Limits::default().pem_octets;
+    let most = Limits::default().files.pem;
     let file = files::open(key).map_err(|e| wrong(unreadable(e)))?;
     // Room for all of it, so that no half-read copy stays behind where the buffer grew.
     let length = file.metadata().map_or(0, |found| found.len()).min(most);

@@ -177,7 +177,7 @@ impl Asker {
 
     /// One try over TLS. The key itself goes out where the AS takes no proof, and only after its certificate has passed.
     async fn ask_stream(&self, inquiry: &Inquiry, endpoint: Endpoint, peer: &Peer, passage: &Passage) -> Verdict {
-        let deadline = inquiry.deadline.min(Instant::now() + self.limits.stream_try);
+        let deadline = inquiry.deadline.min(Instant::now() + self.limits.verify.stream_try);
         let question = question(inquiry, &self.from, STREAM_MAX);
         let line = match endpoint.offers.h1 {
             true => question.line(STREAM_MAX).map(zeroize::Zeroizing::new),

@@ -51,7 +51,7 @@ pub(super) struct Sponsor {
     pub(super) bringer: Tag,
     /// The bringer and the address that the question is about.
     pub(super) pair: Tag,
-    /// It brought a right key of this address within [`Limits::proven_for`].
+    /// It brought a right key of this address within `limits.verify.proven_for`.
     pub(super) proven: bool,
 }
 
@@ -98,11 +98,11 @@ impl Joiners {
     pub(super) fn admit(self: &Arc<Joiners>, sponsor: Sponsor) -> Option<Place> {
         let tag = if sponsor.proven { sponsor.pair } else { sponsor.bringer };
         let mut by = self.lock();
-        let (wait, most) = (self.waiting.load(Ordering::Relaxed), self.limits.questions_waiting);
+        let (wait, most) = (self.waiting.load(Ordering::Relaxed), self.limits.verify.questions_waiting);
         let own = if wait < most / 2 {
-            self.limits.questions_waiting_per_network
+            self.limits.verify.questions_waiting_per_network
         } else {
-            self.limits.questions_waiting_least
+            self.limits.verify.questions_waiting_least
         };
         if wait >= most || by.get(&tag).is_some_and(|joined| *joined >= own) {
             return None;
@@ -141,14 +141,14 @@ pub(super) struct Proven {
 
 impl Proven {
     pub(super) fn new(limits: &Arc<Limits>) -> Proven {
-        Proven { known: Cache::new(limits.proven_known), salt: rand::random(), limits: limits.clone() }
+        Proven { known: Cache::new(limits.verify.proven_known), salt: rand::random(), limits: limits.clone() }
     }
 
     /// The bringer of a question about this address.
     pub(super) fn sponsor(&self, bringer: &Bringer, address: &Address, now: Instant) -> Sponsor {
         let address = address.to_string();
         let (bringer, pair) = (self.tag(bringer, None), self.tag(bringer, Some(&address)));
-        let fresh = |at: Instant| now.saturating_duration_since(at) < self.limits.proven_for;
+        let fresh = |at: Instant| now.saturating_duration_since(at) < self.limits.verify.proven_for;
         Sponsor { bringer, pair, proven: self.known.get(&pair).is_some_and(fresh) }
     }
 
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_right_keys_stays_bounded_and_who_is_forgotten_is_a_stranger() {
-        let limits = Limits { proven_known: 100, ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.verify.proven_known = 100);
         let (proven, start) = (Proven::new(&Arc::new(limits)), Instant::now());
         for n in 0..10_000_u32 {
             let sponsor = proven.sponsor(&Bringer::Network(IpAddr::V4((n << 8).into())), &alice(), start);

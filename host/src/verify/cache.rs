@@ -43,9 +43,9 @@ struct Other {
 impl Memory {
     pub(super) fn new(limits: &Arc<Limits>) -> Memory {
         Memory {
-            valid: Cache::new(limits.cache_valid),
-            invalid: Cache::new(limits.cache_invalid),
-            unverified: Cache::new(limits.cache_invalid),
+            valid: Cache::new(limits.verify.cache_valid),
+            invalid: Cache::new(limits.verify.cache_invalid),
+            unverified: Cache::new(limits.verify.cache_invalid),
             salt: rand::random(),
             limits: limits.clone(),
         }
@@ -98,12 +98,12 @@ impl Memory {
             Said::Invalid(_) => {
                 // The AS no longer knows a key that it did know.
                 self.valid.remove_if(address, |known| known.key == *key);
-                self.invalid.insert(mark, other(self.limits.cache_invalid_for));
+                self.invalid.insert(mark, other(self.limits.verify.cache_invalid_for));
             }
             // Our own budget is not what the AS said.
             Said::Limited(Limited::Here) => {}
             Said::Unverified(_) | Said::Limited(Limited::There) => {
-                self.unverified.insert(mark, other(self.limits.cache_unverified_for))
+                self.unverified.insert(mark, other(self.limits.verify.cache_unverified_for))
             }
         }
     }
@@ -116,8 +116,8 @@ impl Memory {
 
     fn lifetime(&self, valid_for: Option<u32>) -> Duration {
         match valid_for {
-            Some(seconds) => Duration::from_secs(seconds.into()).min(self.limits.cache_valid_for),
-            None => self.limits.cache_valid_without_t,
+            Some(seconds) => Duration::from_secs(seconds.into()).min(self.limits.verify.cache_valid_for),
+            None => self.limits.verify.cache_valid_without_t,
         }
     }
 }
@@ -212,7 +212,10 @@ mod tests {
 
     #[test]
     fn f7_a_flood_of_junk_evicts_no_valid_key_and_stays_bounded() {
-        let limits = Limits { cache_valid: 100, cache_invalid: 100, ..Limits::default() };
+        let limits = Limits::default().with(|limits| {
+            limits.verify.cache_valid = 100;
+            limits.verify.cache_invalid = 100;
+        });
         let (memory, start) = (memory(limits), Instant::now());
         memory.remember(&alice(), &key(0), &verdict(Said::Valid { valid_for: None }), start);
         for number in 1..5_000 {

@@ -45,7 +45,7 @@ impl Verifier {
     /// # Errors
     /// Where one endpoint that others may ask cannot be asked from here: then nobody is.
     pub async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<Vec<(Endpoint, Said)>, Unasked> {
-        let deadline = Instant::now() + 2 * self.works.limits.locate + END;
+        let deadline = Instant::now() + 2 * self.works.limits.verify.locate + END;
         let endpoints = match self.published(address.domain(), deadline).await {
             Published::Nothing => return Err(Unasked::Unpublished(address.domain().to_owned())),
             Published::Failed(failure) => return Err(Unasked::Unlocated(failure)),
@@ -64,7 +64,7 @@ impl Verifier {
     }
 
     async fn every_endpoint(&self, records: &[Record], deadline: Instant) -> Result<Vec<Endpoint>, Unasked> {
-        let most = self.works.limits.endpoints_everywhere;
+        let most = self.works.limits.verify.endpoints_everywhere;
         let Endpoints { usable, refused, failed } = self.works.locator.endpoints_up_to(most, records, deadline).await;
         match (refused.into_iter().next(), failed.into_iter().next()) {
             (Some((authority, refused)), _) => Err(Unasked::Barred { authority, refused }),

@@ -184,9 +184,9 @@ impl Gate {
         }
         let all_waiting = self.waiting.load(Ordering::Relaxed);
         // Where few wait, the one that stands worst stands badly by being alone: others fill the house.
-        let few = state.waiting.len() <= self.limits.questions_waiting_per_endpoint
-            && all_waiting <= self.limits.questions_waiting_most;
-        if still && !few && all_waiting > self.limits.questions_waiting {
+        let few = state.waiting.len() <= self.limits.verify.questions_waiting_per_endpoint
+            && all_waiting <= self.limits.verify.questions_waiting_most;
+        if still && !few && all_waiting > self.limits.verify.questions_waiting {
             let worst = state.worst(now, &self.limits).unwrap_or(number);
             self.remove(&mut state, worst);
             if worst == number {
@@ -373,7 +373,8 @@ impl State {
             if sponsor.proven { (&self.proven, sponsor.pair) } else { (&self.open, sponsor.bringer) };
         let standing = standings.now(tag, now, limits);
         let waits = self.waiting.iter().filter(|waiter| waiter.sponsors.all().into_iter().any(is_his)).count();
-        let (most, least) = (limits.questions_waiting_per_network as f64, limits.questions_waiting_least as f64);
+        let (most, least) =
+            (limits.verify.questions_waiting_per_network as f64, limits.verify.questions_waiting_least as f64);
         waits as f64 > (most - standing.spent).max(least)
     }
 }

@@ -83,7 +83,7 @@ impl Verdict {
 pub(super) struct Inquiry {
     pub(super) address: Address,
     pub(super) key: AuthKey,
-    /// In order of priority; at most [`Limits::endpoints`].
+    /// In order of priority; at most `limits.verify.endpoints`.
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) deadline: Instant,
     /// TLS goes before UDP, where an endpoint offers it.

@@ -159,15 +159,15 @@ impl Locator {
         Ok(Locator {
             servers: Arc::new(RwLock::new(Arc::new(servers))),
             followed: followed.map(|followed| Arc::new(Mutex::new(followed))),
-            next_look: Mutex::new(Instant::now() + limits.resolv_conf_look),
+            next_look: Mutex::new(Instant::now() + limits.verify.resolv_conf_look),
             guard: Guard::new(config),
             fixed,
-            failures: Cache::new(usize::try_from(limits.dns_kept).unwrap_or(usize::MAX)),
+            failures: Cache::new(usize::try_from(limits.verify.dns_kept).unwrap_or(usize::MAX)),
             limits: limits.clone(),
         })
     }
 
-    /// What a domain publishes: this exact domain, no tree walk. Within [`Limits::locate`] and before `deadline`.
+    /// What a domain publishes: this exact domain, no tree walk. Within `limits.verify.locate` and before `deadline`.
     pub(super) async fn published(&self, domain: &str, deadline: Instant) -> Published {
         if let Some(address) = self.fixed.get(domain) {
             return Published::Fixed(*address);
@@ -177,11 +177,11 @@ impl Locator {
         {
             return Published::Failed(failure);
         }
-        let deadline = deadline.min(Instant::now() + self.limits.locate);
+        let deadline = deadline.min(Instant::now() + self.limits.verify.locate);
         let published = self.both_names(domain, deadline).await;
         if let Published::Failed(failure) = &published {
             // The resolver remembers absence, but no failure: without this each message would wait for a dead server anew.
-            let until = Instant::now() + self.limits.cache_unverified_for;
+            let until = Instant::now() + self.limits.verify.cache_unverified_for;
             self.failures.insert(domain.to_owned(), (until, failure.clone()));
         }
         published
@@ -214,8 +214,8 @@ impl Locator {
         if texts.is_empty() {
             return Published::Nothing;
         }
-        if texts.len() > self.limits.as_records {
-            let most = self.limits.as_records;
+        if texts.len() > self.limits.verify.as_records {
+            let most = self.limits.verify.as_records;
             return Published::Failed(Failure::TooMany { name, count: texts.len(), most });
         }
         let (mut used, mut bad) = (Vec::new(), Vec::new());
@@ -226,7 +226,7 @@ impl Locator {
             }
         }
         used.sort_by(|a, b| (a.priority, &a.host, a.port).cmp(&(b.priority, &b.host, b.port)));
-        used.truncate(self.limits.as_used);
+        used.truncate(self.limits.verify.as_used);
         match used.iter().map(|record| record.claim).min() {
             Some(claim) => Published::Records(Records { name, used, bad, claim }),
             None => Published::Failed(Failure::NoneUsable { name, bad }),
@@ -243,14 +243,14 @@ impl Locator {
         Ok(joined.filter(|text| Record::begins(text)).collect())
     }
 
-    /// The addresses of these records that may be asked, in their order: the first [`Limits::endpoints`] count.
+    /// The addresses of these records that may be asked, in their order: the first `limits.verify.endpoints` count.
     pub(super) async fn endpoints(&self, records: &[Record], deadline: Instant) -> Endpoints {
-        self.endpoints_up_to(self.limits.endpoints.max(1), records, deadline).await
+        self.endpoints_up_to(self.limits.verify.endpoints.max(1), records, deadline).await
     }
 
     /// The same, and `most` of them count.
     pub(super) async fn endpoints_up_to(&self, most: usize, records: &[Record], deadline: Instant) -> Endpoints {
-        let deadline = deadline.min(Instant::now() + self.limits.locate);
+        let deadline = deadline.min(Instant::now() + self.limits.verify.locate);
         let mut found = Endpoints::default();
         // One host has mostly one address or more, so the later ones are looked up only where the first do not suffice.
         for some in records.chunks(most) {
@@ -352,7 +352,7 @@ impl Locator {
             if now < *next {
                 return;
             }
-            *next = now + self.limits.resolv_conf_look;
+            *next = now + self.limits.verify.resolv_conf_look;
         }
         let (followed, used, limits) = (Arc::clone(followed), Arc::clone(&self.servers), Arc::clone(&self.limits));
         // It ends by itself what it began: a caller that waits no longer takes no change away.
@@ -367,7 +367,7 @@ impl Locator {
                 Err(error) => tracing::warn!("{RESOLV_CONF}: {error}; the name servers of before are asked"),
             }
         });
-        let _ = timeout(self.limits.locate / 4, look).await;
+        let _ = timeout(self.limits.verify.locate / 4, look).await;
     }
 }
 

@@ -190,7 +190,7 @@ impl Verifier {
     /// The texts that begin `AS=` at `_addrauth.` and the domain, and at the domain itself, with those names: what
     /// [`Verifier::locate`] chose from, read by nobody yet. A fixed endpoint changes nothing here.
     pub async fn texts(&self, domain: &str) -> [(String, Texts); 2] {
-        self.works.locator.texts_of_both(domain, Instant::now() + self.works.limits.locate).await
+        self.works.locator.texts_of_both(domain, Instant::now() + self.works.limits.verify.locate).await
     }
 
     /// Asks once more, before a message is dropped in silence: with a new sequence number, past the cache, and at another
@@ -203,7 +203,7 @@ impl Verifier {
             return Ok(found.clone());
         };
         // A question's own time and no more: with the first one it must stay below the MTA's patience.
-        let deadline = Instant::now() + self.timeout.min(schedule::END + self.works.limits.locate);
+        let deadline = Instant::now() + self.timeout.min(schedule::END + self.works.limits.verify.locate);
         let published = self.published(sender.domain(), deadline).await;
         if hindrance(&published).is_some() {
             return Ok(unknown(KeyStatus::Unverified, Some(Why::Dns), sender.clone(), &published));

@@ -60,7 +60,7 @@ struct Breaker {
 impl Peers {
     pub(super) fn new(limits: &Arc<Limits>) -> Peers {
         Peers {
-            endpoints: Cache::new(limits.peers_known),
+            endpoints: Cache::new(limits.verify.peers_known),
             waiting: Arc::default(),
             forgot: Mutex::default(),
             limits: limits.clone(),
@@ -76,8 +76,8 @@ impl Peers {
     /// is what came back since the last moment when it can have.
     fn new_endpoint(&self) -> Arc<Peer> {
         let now = Instant::now();
-        let tokens = Tokens::new(self.limits.failures_per_second, self.limits.failures_burst, now);
-        if self.endpoints.len() < self.limits.peers_known / 2 {
+        let tokens = Tokens::new(self.limits.verify.failures_per_second, self.limits.verify.failures_burst, now);
+        if self.endpoints.len() < self.limits.verify.peers_known / 2 {
             return self.peer(Some(tokens));
         }
         let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,14 +91,14 @@ impl Peers {
     }
 
     fn peer(&self, tokens: Option<Tokens>) -> Arc<Peer> {
-        let places = (self.limits.questions_per_endpoint, self.limits.questions_per_endpoint_most);
+        let places = (self.limits.verify.questions_per_endpoint, self.limits.verify.questions_per_endpoint_most);
         let gate = Gate::new(places, tokens, &self.waiting, &self.limits);
         Arc::new(Peer { gate, udp: Mutex::default(), tls: Mutex::default(), limits: self.limits.clone() })
     }
 
     /// The door that all questions pass, whomever they go to: those that wait there count with the others.
     pub(super) fn common_gate(&self) -> Arc<Gate> {
-        Gate::new((self.limits.questions, self.limits.questions), None, &self.waiting, &self.limits)
+        Gate::new((self.limits.verify.questions, self.limits.verify.questions), None, &self.waiting, &self.limits)
     }
 
     /// Those that wait for an answer to another's question count with those that wait at a door.
@@ -139,12 +139,12 @@ impl Peer {
     pub(super) fn timed_out(&self, over: Over, now: Instant) {
         let mut breaker = self.breaker(over).lock().unwrap_or_else(PoisonError::into_inner);
         breaker.timeouts = breaker.timeouts.saturating_add(1);
-        if breaker.timeouts >= self.limits.breaker_timeouts {
-            breaker.until = Some(now + self.limits.breaker_open_for);
+        if breaker.timeouts >= self.limits.verify.breaker_timeouts {
+            breaker.until = Some(now + self.limits.verify.breaker_open_for);
             breaker.probe = None;
         }
         drop(breaker);
-        self.gate.narrow(self.limits.questions_per_endpoint);
+        self.gate.narrow(self.limits.verify.questions_per_endpoint);
     }
 
     fn breaker(&self, over: Over) -> &Mutex<Breaker> {
@@ -255,7 +255,10 @@ mod tests {
 
     #[test]
     fn f1_a_server_that_is_forgotten_gets_no_whole_burst_anew() {
-        let limits = Arc::new(Limits { peers_known: 100, failures_per_second: 0.001, ..Limits::default() });
+        let limits = Arc::new(Limits::default().with(|limits| {
+            limits.verify.peers_known = 100;
+            limits.verify.failures_per_second = 0.001;
+        }));
         let peers = Peers::new(&limits);
         let sponsors = Arc::new(Sponsors::default());
         sponsors.add(Sponsor { bringer: [1; 16], pair: [2; 16], proven: false });
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn once_nobody_is_forgotten_any_more_a_new_server_has_its_burst() {
-        let peers = Peers::new(&Arc::new(Limits { peers_known: 100, ..Limits::default() }));
+        let peers = Peers::new(&Arc::new(Limits::default().with(|limits| limits.verify.peers_known = 100)));
         let sponsors = Arc::new(Sponsors::default());
         sponsors.add(Sponsor { bringer: [1; 16], pair: [2; 16], proven: false });
         for port in 1_024..u16::MAX {

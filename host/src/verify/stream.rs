@@ -47,7 +47,7 @@ impl Streams {
         Streams {
             connector: Arc::new(connector),
             live: Mutex::default(),
-            kept: Arc::new(Semaphore::new(limits.streams_kept)),
+            kept: Arc::new(Semaphore::new(limits.verify.streams_kept)),
             limits: limits.clone(),
         }
     }
@@ -80,12 +80,12 @@ impl Streams {
             return (connection.clone(), false);
         }
         live.retain(|_, connection| !connection.is_closed());
-        let (connection, questions) = mpsc::channel(self.limits.questions_per_endpoint_most.max(1));
+        let (connection, questions) = mpsc::channel(self.limits.verify.questions_per_endpoint_most.max(1));
         live.insert(place.clone(), connection.clone());
         let (connector, kept, limits) = (self.connector.clone(), self.kept.clone(), self.limits.clone());
         tokio::spawn(async move {
             let (address, host) = place;
-            match timeout(limits.stream_try, connector.connect(&host, address)).await {
+            match timeout(limits.verify.stream_try, connector.connect(&host, address)).await {
                 Ok(Ok(stream)) => Connection::new(stream, questions, kept, limits).serve().await,
                 Ok(Err(e)) => debug!(%host, %address, "not asked over TLS: {e}"),
                 Err(_) => debug!(%host, %address, "not asked over TLS: connecting takes too long"),
@@ -142,7 +142,11 @@ impl Connection {
     async fn serve(mut self) {
         let (mut open, mut heard) = (true, Instant::now());
         while open || !self.waiting.is_empty() {
-            let patience = if self.waiting.is_empty() { self.limits.stream_kept_for } else { self.limits.stream_try };
+            let patience = if self.waiting.is_empty() {
+                self.limits.verify.stream_kept_for
+            } else {
+                self.limits.verify.stream_try
+            };
             tokio::select! {
                 asked = self.questions.recv(), if open => match asked {
                     Some(asked) => {
@@ -191,7 +195,7 @@ impl Connection {
             self.writer.write_all(&asked.line).await?;
             self.writer.flush().await
         };
-        let written = matches!(timeout(self.limits.stream_try, write).await, Ok(Ok(())));
+        let written = matches!(timeout(self.limits.verify.stream_try, write).await, Ok(Ok(())));
         self.waiting.push(asked);
         written
     }
@@ -207,6 +211,6 @@ impl Connection {
             Some((asked, answer)) => drop(asked.tell.send(answer)),
             None => self.strays += 1,
         }
-        self.strays < self.limits.stream_strays
+        self.strays < self.limits.verify.stream_strays
     }
 }

@@ -128,7 +128,7 @@ impl Site {
 
     /// Puts the addresses in, and a key for each; tells how long the addresses took.
     pub async fn fill(&self, count: usize, clock: &Clock) -> Duration {
-        let limits = Arc::new(Limits { store_busy: Duration::from_secs(60), ..Limits::default() });
+        let limits = Arc::new(Limits::default().with(|limits| limits.store.busy = Duration::from_secs(60)));
         let authority = Authority::with_clock(&self.read(), &limits, clock.clone()).await.unwrap();
         let parsed = |n: usize| (Address::parse(address(n).as_bytes(), false).unwrap(), Intervals::default());
         let all: Vec<_> = (0..count).map(parsed).collect();
@@ -137,7 +137,7 @@ impl Site {
         let took = begun.elapsed();
         authority.close().await;
 
-        let keys = store::open_keys(&self.read(), Opening { busy: limits.store_busy, readers: 1 }).await.unwrap();
+        let keys = store::open_keys(&self.read(), Opening { busy: limits.store.busy, readers: 1 }).await.unwrap();
         let now = clock.now();
         let new = |n: usize| NewKey {
             address: address(n),

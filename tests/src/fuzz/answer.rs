@@ -37,7 +37,7 @@ pub fn answer(octets: &[u8]) {
     let said = session.answer(&reply, &recipients, &mut out);
     assert!(said.is_ok() || !settled || actions != 0x1ff, "{reply:?} {said:?}");
     let (mut frames, mut rest) = (Vec::new(), out.as_ref());
-    while let Some(frame) = Cutter::new(limits.milter_frame).next(&mut rest).expect("our own frames are whole") {
+    while let Some(frame) = Cutter::new(limits.mta.frame).next(&mut rest).expect("our own frames are whole") {
         frames.push(frame);
     }
     assert!(rest.is_empty());

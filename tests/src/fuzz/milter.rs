@@ -14,7 +14,7 @@ use tokio_util::bytes::BytesMut;
 /// Takes the octets frame by frame, as a connection does.
 pub fn milter(octets: &[u8]) {
     let limits = Arc::new(Limits::default());
-    let mut cutter = Cutter::new(limits.milter_frame);
+    let mut cutter = Cutter::new(limits.mta.frame);
     // Recipients are told apart for half of all conversations; what a driver finds out later hangs on each frame's length.
     let splits = octets.len() & 1 == 1;
     let mut session = Session::new(limits.clone(), splits);
@@ -22,7 +22,7 @@ pub fn milter(octets: &[u8]) {
     // What the connection knows: whether a message was admitted, whether its examination was begun, and the body wanted.
     let (mut admitted, mut examined, mut wanted) = (false, false, false);
     while let Ok(Some(frame)) = cutter.next(&mut octets) {
-        assert!(frame.payload.len() < limits.milter_frame);
+        assert!(frame.payload.len() < limits.mta.frame);
         let negotiated = session.negotiated();
         let mut out = BytesMut::new();
         let Ok(act) = session.take(&frame, &mut out) else { break };
@@ -98,9 +98,10 @@ fn heard(mut out: &[u8], negotiated: bool, end: bool) {
 fn check(mail: &Mail, limits: &Limits) {
     let count = |name| mail.named(name).count();
     assert_eq!(count("X-Auth-Key") + count("X-New-Auth-Key"), 0);
-    assert!(mail.keys.len() + count("X-Auth-Key-Status") <= limits.key_fields);
+    assert!(mail.keys.len() + count("X-Auth-Key-Status") <= limits.mta.key_fields);
     assert!(
-        mail.fields.len() <= limits.header_fields + limits.key_fields && mail.recipients.len() <= limits.recipients
+        mail.fields.len() <= limits.mta.header_fields + limits.mta.key_fields
+            && mail.recipients.len() <= limits.mta.recipients
     );
     assert!(mail.fields.iter().all(|field| !field.value.contains(&0)));
 }

@@ -362,7 +362,7 @@ fn indices(value: &Value) -> Vec<usize> {
 /// What lies in quarantine for somebody who waits for it, by user and number.
 async fn kept(rig: &Rig) -> HashMap<(String, usize), usize> {
     let limits = Limits::default();
-    let opening = Opening { busy: limits.store_busy, readers: limits.store_readers };
+    let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
     let ledger = Ledger::open(&rig.path("filter"), opening).await.unwrap();
     let mut kept = HashMap::new();
     for held in ledger.held(None, u32::MAX).await.unwrap() {

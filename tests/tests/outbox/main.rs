@@ -467,7 +467,7 @@ async fn a_report_over_its_cap_defers_the_message_and_is_never_dropped() {
 #[tokio::test]
 async fn a_full_outbox_permits_no_report_and_the_journal_says_why() {
     let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
-    let limits = Arc::new(Limits { notices_waiting: 1, ..Limits::default() });
+    let limits = Arc::new(Limits::default().with(|limits| limits.outbox.notices_waiting = 1));
     let custody = Custody::open(&config(dir.path(), mailbox.address()), &limits).await.unwrap();
     custody.keep(case("alice@x.example", &["bob@example.com", "carol@example.com"]), None).await;
     let mut other = case("dave@x.example", &["bob@example.com", "carol@example.com"]);

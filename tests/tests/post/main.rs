@@ -348,7 +348,7 @@ async fn an_import_of_ten_thousand_makes_no_burst_and_issue_times_are_even_over_
         (0..10_000).map(|n| (address(&format!("user{n}@example.com")), Intervals::default())).collect();
     authority.enlist(&wanted, &mut |_| {}).await.unwrap();
     // 10,000 turns in 1,440 minutes: 6.9 in a look on average, and 21 at most.
-    assert_eq!(authority.due_at_once(Limits::default().issue_every).await.unwrap(), 21);
+    assert_eq!(authority.due_at_once(Limits::default().authority.issue_every).await.unwrap(), 21);
     let mut hours = [0; 24];
     for minute in 0..1_440 {
         clock.fetch_add(60, Ordering::SeqCst);

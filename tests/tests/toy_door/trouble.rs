@@ -53,9 +53,9 @@ async fn a_panicking_judge_and_a_late_one_are_451_and_the_next_message_is_well()
     for (subject, limits) in [
         ("panic", Limits::default()),
         ("panic in keep", Limits::default()),
-        ("never", Limits { examine: short, ..Limits::default() }),
-        ("never", Limits { milter_answer: short, ..Limits::default() }),
-        ("never kept", Limits { milter_answer: short, ..Limits::default() }),
+        ("never", Limits::default().with(|limits| limits.mta.examine = short)),
+        ("never", Limits::default().with(|limits| limits.mta.answer = short)),
+        ("never kept", Limits::default().with(|limits| limits.mta.answer = short)),
     ] {
         let bed = Bed::open(limits, Fake::named("one"));
         assert_eq!(bed.says(subject).await, "451 4.3.0 Temporary failure, please try again later", "{subject}");
@@ -83,9 +83,10 @@ async fn a_message_keeps_its_judge_and_the_next_one_has_the_new_one() {
 #[tokio::test]
 async fn a_full_house_is_451_until_there_is_room_and_without_a_place_there_is_no_conversation() {
     const FULL: &str = "451 4.3.2 Too many messages at once, please try again later";
-    for limits in
-        [Limits { messages_in_flight: 1, ..Limits::default() }, Limits { milter_connections: 1, ..Limits::default() }]
-    {
+    for limits in [
+        Limits::default().with(|limits| limits.mta.messages_in_flight = 1),
+        Limits::default().with(|limits| limits.mta.connections = 1),
+    ] {
         let bed = Arc::new(Bed::open(limits, Fake::named("one")));
         let first = tokio::spawn({
             let bed = Arc::clone(&bed);
@@ -97,20 +98,26 @@ async fn a_full_house_is_451_until_there_is_room_and_without_a_place_there_is_no
         assert!(first.await.unwrap_err().is_cancelled());
         assert_eq!(bed.says("fine").await, "250 2.0.0 delivered", "its room is given back");
     }
-    let bed = Bed::open(Limits { milter_connections: 0, ..Limits::default() }, Fake::named("one"));
+    let bed = Bed::open(Limits::default().with(|limits| limits.mta.connections = 0), Fake::named("one"));
     assert!(bed.toy.converse(b"mail <>\n\n").await.is_none());
 }
 
 #[tokio::test]
 async fn a_body_that_is_wanted_is_kept_within_its_limits_and_all_bodies_within_theirs() {
     for (limits, said) in [
-        (Limits { body_octets: 5, bodies_octets: 5, ..Limits::default() }, "250 2.0.0 delivered"),
         (
-            Limits { body_octets: 4, ..Limits::default() },
+            Limits::default().with(|limits| {
+                limits.custody.body_octets = 5;
+                limits.custody.bodies_octets = 5;
+            }),
+            "250 2.0.0 delivered",
+        ),
+        (
+            Limits::default().with(|limits| limits.custody.body_octets = 4),
             "552 5.3.4 The message is too large to be kept for its recipients",
         ),
         (
-            Limits { bodies_octets: 4, ..Limits::default() },
+            Limits::default().with(|limits| limits.custody.bodies_octets = 4),
             "451 4.3.2 Too many messages at once, please try again later",
         ),
     ] {
@@ -131,7 +138,7 @@ async fn when_the_program_stops_messages_in_flight_have_their_time_and_then_451(
         ("slow", Limits::default(), "250 2.0.0 delivered"),
         (
             "never",
-            Limits { milter_drain: drain, ..Limits::default() },
+            Limits::default().with(|limits| limits.mta.drain = drain),
             "451 4.3.0 Temporary failure, please try again later",
         ),
     ] {
@@ -150,7 +157,7 @@ async fn when_the_program_stops_messages_in_flight_have_their_time_and_then_451(
 
 #[tokio::test]
 async fn recipients_who_differ_or_are_too_many_are_refused_alone() {
-    let bed = Bed::open(Limits { recipients: 2, ..Limits::default() }, Fake::splitting());
+    let bed = Bed::open(Limits::default().with(|limits| limits.mta.recipients = 2), Fake::splitting());
     let said = bed
         .toy
         .converse(
@@ -200,7 +207,11 @@ fn header(mail: &Mail) -> impl PartialEq + std::fmt::Debug + use<> {
 
 #[tokio::test]
 async fn a_header_over_its_limits_or_with_a_hidden_key_is_read_alike_at_both_doors() {
-    let limits = Limits { header_fields: 4, header_octets: 400, key_fields: 3, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.mta.header_fields = 4;
+        limits.mta.header_octets = 400;
+        limits.mta.key_fields = 3;
+    });
     let (milter, bed) = (Fake::named("one"), Bed::open(limits.clone(), Fake::named("one")));
     let daemon = open_with(milter.clone(), "inet:127.0.0.1:0", limits);
     let mut mta = Mta::connect(&daemon.place).await.unwrap();

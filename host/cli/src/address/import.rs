@@ -13,10 +13,10 @@ use addrauth::files;
 use addrauth::proto::address::Address;
 
 /// Reads a list, `-` from standard input. Every line is looked at before anything is said: all that is wrong is told at
-/// once, by its line, up to `Limits::import_errors` of them.
+/// once, by its line, up to `limits.authority.import_errors` of them.
 pub(super) fn read(file: &Path, authority: &Authority, limits: &Limits) -> Result<Vec<(Address, Intervals)>, Error> {
     let name = file.display().to_string();
-    let text = files::read_given(file, limits.import_octets).map_err(|e| match e {
+    let text = files::read_given(file, limits.authority.import_octets).map_err(|e| match e {
         files::Error::Long(most) => Error::Long { file: name.clone(), most },
         other => Error::Read { file: name.clone(), source: other.into() },
     })?;
@@ -24,7 +24,7 @@ pub(super) fn read(file: &Path, authority: &Authority, limits: &Limits) -> Resul
         authority.check(intervals).map_err(|e| e.to_string())?;
         authority.own_address(address).map_err(|e| e.to_string())
     })
-    .map_err(|wrong| Error::Lines(told(&wrong, limits.import_errors)))
+    .map_err(|wrong| Error::Lines(told(&wrong, limits.authority.import_errors)))
 }
 
 /// A line that cannot be taken, by its number, and why.

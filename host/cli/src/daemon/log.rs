@@ -192,7 +192,7 @@ pub(crate) fn install(daemon: bool, colours: bool) -> io::Result<()> {
     if daemon {
         // A descriptor of its own: who writes to `stderr()` takes a lock that a standing reader would never give back.
         let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let log = Log::start(sink, Limits::default().log_octets, |lines| {
+        let log = Log::start(sink, Limits::default().log.octets, |lines| {
             tracing::error!(lines, "log lines are lost: standard error could not be written, or not fast enough");
         })?;
         lines.with_writer(log.clone()).init();
@@ -223,7 +223,7 @@ pub(crate) fn say(text: &str) {
 /// Before a daemon ends: what it said is to be written, but nobody is waited for.
 pub(crate) fn finish() {
     if let Some(log) = DAEMONS.get() {
-        log.flush(Limits::default().log_flush);
+        log.flush(Limits::default().log.flush);
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
 async fn play(args: Args, context: &Context) -> Result<bool, Box<dyn std::error::Error>> {
     let own = match &args.mail {
         Some(path) => {
-            let read = files::read_given(path, Limits::default().demo_octets);
+            let read = files::read_given(path, Limits::default().files.demo);
             Some(read.map_err(|e| format!("cannot read {}: {e}", path.display()))?)
         }
         None => None,

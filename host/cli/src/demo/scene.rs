@@ -220,7 +220,7 @@ impl Scene {
 
     /// How much of a header block is read here, as in the filter.
     pub(super) fn bounds(&self) -> header::Bounds {
-        header::Bounds { fields: self.limits.header_fields, octets: self.limits.header_octets }
+        header::Bounds { fields: self.limits.mta.header_fields, octets: self.limits.mta.header_octets }
     }
 
     /// Ends everything that was started.

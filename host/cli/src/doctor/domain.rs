@@ -17,7 +17,7 @@ const ENDPOINTS: usize = 16;
 /// Looks at one domain.
 pub(super) async fn examine(domain: &str, config: &Config, report: &mut Report) {
     let usual = Limits::default();
-    let limits = Arc::new(Limits { endpoints: ENDPOINTS, ..usual.clone() });
+    let limits = Arc::new(usual.clone().with(|limits| limits.verify.endpoints = ENDPOINTS));
     let verifier = match Verifier::new(&config.verify, &config.hostname, &limits) {
         Ok(verifier) => verifier,
         Err(e) => return report.unknown(domain, e.to_string()),
@@ -74,8 +74,8 @@ fn both_names(domain: &str, texts: &[(String, Texts); 2], report: &mut Report) {
         report.warn(domain, "it holds the same AS= record twice: remove one");
     }
     let usable = winner.iter().filter(|text| Record::parse(text).is_ok()).count();
-    let used = Limits::default().as_used;
-    if usable > used && winner.len() <= Limits::default().as_records {
+    let used = Limits::default().verify.as_used;
+    if usable > used && winner.len() <= Limits::default().verify.as_records {
         report.warn(domain, format!("of its {usable} AS= records the {used} with the lowest p= are used: remove some"));
     }
 }
@@ -150,8 +150,8 @@ fn targets(domain: &str, published: &Published, endpoints: &Endpoints, usual: &L
             ),
         );
     }
-    if endpoints.usable.len() > usual.endpoints {
-        let (count, most) = (endpoints.usable.len(), usual.endpoints);
+    if endpoints.usable.len() > usual.verify.endpoints {
+        let (count, most) = (endpoints.usable.len(), usual.verify.endpoints);
         report.warn(domain, format!("its servers have {count} addresses: a question goes to the first {most}"));
     }
 }

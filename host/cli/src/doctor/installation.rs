@@ -124,7 +124,7 @@ fn files(dir: &Path, owner: u32, report: &mut Report) {
 /// The keys of our own Authentication Server, and the database that keeps them where several hosts share one. How long an old
 /// key stays good (AVT) is among the warnings of the configuration.
 pub(super) async fn keys(config: &Config, report: &mut Report) {
-    let opening = Opening { busy: Limits::default().store_busy_command, readers: 1 };
+    let opening = Opening { busy: Limits::default().store.busy_command, readers: 1 };
     let (about, ours) = match config.store.url.as_str() {
         "" => ("authority.db", is_made(config, report)),
         _ => ("store.url", is_shared(config, opening, report).await),

@@ -131,7 +131,7 @@ pub(super) async fn examine(args: &Args, config: &Config, report: &mut Report) {
     };
     report.good(about, format!("version {}, {}", setup.of("mail_version"), setup.of("config_directory")));
     doors::judge(&setup, config, report);
-    match files::read_text(Path::new(OPENDKIM), Limits::default().config_octets) {
+    match files::read_text(Path::new(OPENDKIM), Limits::default().files.config) {
         Ok(text) => doors::clash(&text, config, report),
         Err(e) if e.is_absent() => {}
         Err(e) => report.unknown(OPENDKIM, format!("it cannot be read: {e}")),

@@ -88,7 +88,7 @@ fn there(path: &Path) -> Result<bool, Error> {
 
 /// Runs the cases of one file against one component.
 pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path, trial: &Trial) -> Result<Vec<Outcome>, Error> {
-    let text = addrauth::files::read_text(cases, Limits::default().cases_octets)
+    let text = addrauth::files::read_text(cases, Limits::default().policy.cases_octets)
         .map_err(|e| Error::Read { path: cases.to_owned(), source: e.into() })?;
     let syntax = |text: String| Error::Syntax { path: cases.to_owned(), text };
     let Cases { case } = toml::from_str(&text).map_err(|e| syntax(e.to_string()))?;

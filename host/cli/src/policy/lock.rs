@@ -30,7 +30,7 @@ pub(super) type Lock = BTreeMap<String, Entry>;
 
 /// Reads a lock file; an absent one is empty.
 pub(super) fn read(path: &Path) -> Result<Lock, Error> {
-    match files::read_text(path, Limits::default().cases_octets) {
+    match files::read_text(path, Limits::default().policy.cases_octets) {
         Ok(text) => {
             toml::from_str(&text).map_err(|e| Error::Syntax { path: path.to_owned(), text: e.message().to_owned() })
         }
@@ -59,7 +59,7 @@ pub(super) fn source_hash(dirs: &[&Path]) -> Result<String, Error> {
         gather(dir, 0, &mut found)?;
         found.sort();
         for file in found {
-            let octets = files::read(&file, Limits::default().cases_octets)
+            let octets = files::read(&file, Limits::default().policy.cases_octets)
                 .map_err(|e| Error::Read { path: file.clone(), source: e.into() })?;
             let name = file.strip_prefix(dir).unwrap_or(&file).to_string_lossy().into_owned();
             hash.update(name.as_bytes());

@@ -50,8 +50,8 @@ impl Asked {
             name: name.to_owned(),
             patterns,
             program: program(),
-            known: Cache::new(limits.owner_known),
-            room: Semaphore::new(limits.owner_at_once),
+            known: Cache::new(limits.keyring.owner_known),
+            room: Semaphore::new(limits.keyring.owner_at_once),
             limits: Arc::clone(limits),
         }
     }
@@ -71,14 +71,14 @@ impl Asked {
 
     fn recall(&self, key: &str) -> Option<Option<String>> {
         let (at, value) = self.known.get(key)?;
-        (at.elapsed() < self.limits.owner_kept).then_some(value)
+        (at.elapsed() < self.limits.keyring.owner_kept).then_some(value)
     }
 
     async fn ask(&self, keys: &[String]) -> Result<Vec<Option<String>>, Error> {
         let failed = |text: String| Error::Table { table: self.name.clone(), text };
-        let turn = tokio::time::timeout(self.limits.owner_time, self.room.acquire()).await;
+        let turn = tokio::time::timeout(self.limits.keyring.owner_time, self.room.acquire()).await;
         let Ok(Ok(_room)) = turn else { return Err(failed("too many look-ups are under way".into())) };
-        let (program, name, limit) = (self.program.clone(), self.name.clone(), self.limits.owner_time);
+        let (program, name, limit) = (self.program.clone(), self.name.clone(), self.limits.keyring.owner_time);
         // A line each: an address has no line's end in it, and what had one would be two keys.
         let lines: String =
             keys.iter().filter(|key| !key.contains(['\r', '\n'])).map(|key| format!("{key}\n")).collect();
@@ -160,7 +160,7 @@ mod tests {
             "echo x >>{}; while read -r key; do case $key in a@*) printf '%s\\tann\\n' \"$key\";; esac; done",
             count.display()
         );
-        let limits = Limits { owner_kept: Duration::from_millis(300), ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.keyring.owner_kept = Duration::from_millis(300));
         let table = scripted(dir.path(), "mysql:/x", &script, limits);
         for _ in 0..3 {
             assert_eq!(table.find(&keys()).await.unwrap(), [None, Some("ann".into()), None]);
@@ -170,7 +170,7 @@ mod tests {
         table.find(&keys()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "x\nx\n");
 
-        let forgetful = Limits { owner_kept: Duration::ZERO, ..Limits::default() };
+        let forgetful = Limits::default().with(|limits| limits.keyring.owner_kept = Duration::ZERO);
         let table = scripted(dir.path(), "mysql:/x", &script, forgetful);
         assert_eq!(table.find(&keys()).await.unwrap(), [None, Some("ann".into()), None]);
 
@@ -179,7 +179,7 @@ mod tests {
             ("cat >/dev/null; exit 75", "75"),
             ("exec sleep 20", "no answer within"),
         ] {
-            let limits = Limits { owner_time: Duration::from_millis(400), ..Limits::default() };
+            let limits = Limits::default().with(|limits| limits.keyring.owner_time = Duration::from_millis(400));
             let error = scripted(dir.path(), "mysql:/x", script, limits).find(&keys()).await.unwrap_err().to_string();
             assert!(error.contains(words) && error.contains("mysql:/x"), "{error}");
         }

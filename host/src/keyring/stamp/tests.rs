@@ -54,7 +54,7 @@ fn mail(fields: &[(&str, &str)], path: Option<&str>) -> Mail {
 }
 
 fn stamper() -> Stamper {
-    let limits = Limits { keep: Duration::from_millis(50), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.custody.keep = Duration::from_millis(50));
     Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits))
 }
 
@@ -168,7 +168,7 @@ async fn nothing_is_stamped_after_its_end_and_what_cannot_be_read_is_put_off() {
 async fn an_address_whose_newest_key_ends_within_a_day_is_warned_about() {
     let own = ["alice@example.com"];
     for (alarm, warned) in [(60, true), (59, false)] {
-        let limits = Limits { key_alarm: Duration::from_secs(alarm), ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.keyring.alarm = Duration::from_secs(alarm));
         let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
         stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;
         assert_eq!(stamper.told.is_due("alice@example.com ends"), !warned, "{alarm}");
@@ -177,8 +177,8 @@ async fn an_address_whose_newest_key_ends_within_a_day_is_warned_about() {
 
 #[tokio::test]
 async fn all_that_one_message_asks_has_one_end_before_the_mta_gives_up() {
-    let limits = Limits { owner_message: Duration::from_millis(20), ..Limits::default() };
-    assert!(Limits::default().owner_message * 2 < limits.examine, "inside and outward");
+    let limits = Limits::default().with(|limits| limits.keyring.owner_message = Duration::from_millis(20));
+    assert!(Limits::default().keyring.owner_message * 2 < limits.mta.examine, "inside and outward");
     let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
     let own = ["dave@example.com"];
     let found = stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;

@@ -33,7 +33,10 @@ fn no_report_is_wanted_where_notify_names_no_failure() {
 
 #[test]
 fn a_recipient_keeps_the_octets_of_its_path_whether_it_is_an_address_or_not() {
-    let mut intake = begun(Limits { recipients: 1, milter_text: 20, ..Limits::default() });
+    let mut intake = begun(Limits::default().with(|limits| {
+        limits.mta.recipients = 1;
+        limits.mta.text = 20;
+    }));
     assert!(matches!(intake.recipient(&[b'x'; 21], &[], None), Err(Refused::Path(20))));
     for (path, address) in [(&b"<Bob@Two.Example>"[..], true), (b"postmaster", false), (b"<b\xff@c>", false)] {
         let recipient = intake.recipient(path, &[], None).unwrap();
@@ -47,7 +50,7 @@ fn a_recipient_keeps_the_octets_of_its_path_whether_it_is_an_address_or_not() {
 
 #[test]
 fn a13_a_key_where_the_mta_sees_no_field_is_cut_out_of_all_that_is_told() {
-    let limits = || Limits { header_fields: 2, ..Limits::default() };
+    let limits = || Limits::default().with(|limits| limits.mta.header_fields = 2);
     let (old, named) = (("X-Old", format!(" {KEY}")), ("X-Auth-Key", format!(" {KEY}")));
     let bare = ("X", format!(" a\rX-New-Auth-Key: {KEY}"));
     for (fields, body) in [
@@ -73,7 +76,10 @@ fn a13_a_key_where_the_mta_sees_no_field_is_cut_out_of_all_that_is_told() {
 #[test]
 fn a_message_is_truncated_exactly_where_its_header_is_over_the_limits() {
     let fields = |fields: &[(&str, &str)]| {
-        let mut intake = begun(Limits { header_fields: 2, header_octets: 20, ..Limits::default() });
+        let mut intake = begun(Limits::default().with(|limits| {
+            limits.mta.header_fields = 2;
+            limits.mta.header_octets = 20;
+        }));
         fields.iter().for_each(|(name, value)| intake.field(name.as_bytes(), value.as_bytes(), true).unwrap());
         let mail = intake.finish(b"").unwrap();
         (mail.truncated, mail.malformed, mail.fields.len())
@@ -88,7 +94,10 @@ fn a_message_is_truncated_exactly_where_its_header_is_over_the_limits() {
 
 #[test]
 fn a_field_that_may_have_to_be_deleted_counts_whatever_the_limits_say() {
-    let mut intake = begun(Limits { header_fields: 0, key_fields: 4, ..Limits::default() });
+    let mut intake = begun(Limits::default().with(|limits| {
+        limits.mta.header_fields = 0;
+        limits.mta.key_fields = 4;
+    }));
     for name in ["X-Auth-Key", "x-new-auth-key ", "x-auth-key-status", "Authentication-Results"] {
         intake.field(name.as_bytes(), format!(" {KEY}").as_bytes(), true).unwrap();
     }

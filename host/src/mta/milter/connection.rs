@@ -61,7 +61,7 @@ pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seat: Seat
     let limits = Arc::clone(door.limits());
     let splits = door.reception.splits();
     let mut connection = Connection {
-        frames: Reader::new(socket, Cutter::within(limits.milter_frame, Arc::clone(&door.frames))),
+        frames: Reader::new(socket, Cutter::within(limits.mta.frame, Arc::clone(&door.frames))),
         session: Session::new(limits, splits),
         out: BytesMut::new(),
         current: None,
@@ -132,7 +132,7 @@ impl<J: Judge> Connection<J> {
             return Ok(Some(frame));
         }
         let limits = self.door.limits();
-        let patience = if self.session.negotiated() { limits.milter_idle } else { limits.milter_greeting };
+        let patience = if self.session.negotiated() { limits.mta.idle } else { limits.mta.greeting };
         tokio::select! {
             biased;
             () = self.door.reception.closed().cancelled() => Err(Refused::Stopping.into()),
@@ -282,7 +282,7 @@ impl<J: Judge> Connection<J> {
         if self.out.is_empty() {
             return Ok(());
         }
-        let limit = self.door.limits().milter_write;
+        let limit = self.door.limits().mta.write;
         let written = timeout(limit, self.frames.socket().write_all(&self.out)).await;
         self.wipe();
         Ok(written.map_err(|_| Error::Silent { what: "not reading", limit })??)

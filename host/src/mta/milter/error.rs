@@ -33,7 +33,7 @@ pub enum Error {
     /// A frame without even a command.
     #[error("a milter frame of length 0")]
     EmptyFrame,
-    /// A frame over `Limits::milter_frame`.
+    /// A frame over `limits.mta.frame`.
     #[error("a milter frame of {length} octets, over the limit of {limit}")]
     LongFrame {
         /// What the MTA announced.

@@ -41,10 +41,10 @@ use connection::{Door, Hourly};
 /// How long to wait when the system has no more descriptors.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(200);
 
-/// Serves MTAs until `shutdown`; then messages in flight may end within [`Limits::milter_drain`], and the sockets are removed.
+/// Serves MTAs until `shutdown`; then messages in flight may end within `limits.mta.drain`, and the sockets are removed.
 ///
-/// Each message keeps, to its end, the judge that stood behind the door at its MAIL. Beyond [`Limits::milter_connections`] and
-/// [`Limits::messages_in_flight`] MAIL gets 451; beyond twice as many connections a new one is closed.
+/// Each message keeps, to its end, the judge that stood behind the door at its MAIL. Beyond `limits.mta.connections` and
+/// `limits.mta.messages_in_flight` MAIL gets 451; beyond twice as many connections a new one is closed.
 pub async fn serve<J: Judge>(
     listeners: Vec<Listener>,
     judge: watch::Receiver<Arc<J>>,
@@ -53,10 +53,10 @@ pub async fn serve<J: Judge>(
 ) {
     let reception = Reception::open(judge, limits, shutdown);
     let limits = Arc::clone(reception.limits());
-    let seats = reception.seats(limits.milter_connections, "milter connections");
+    let seats = reception.seats(limits.mta.connections, "milter connections");
     let door = Arc::new(Door {
         reception,
-        frames: Arc::new(Semaphore::new(limits.frames_octets.min(Semaphore::MAX_PERMITS))),
+        frames: Arc::new(Semaphore::new(limits.mta.frames_octets.min(Semaphore::MAX_PERMITS))),
         foreign: Hourly::default(),
         unknown: Hourly::default(),
     });

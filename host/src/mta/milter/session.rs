@@ -112,7 +112,7 @@ impl Session {
         let whom = told.by(&self.mta);
         match frame.command {
             command::MACROS => self.macros(&frame.payload)?,
-            command::CONNECT => self.client = connected(&frame.payload, self.limits.milter_text),
+            command::CONNECT => self.client = connected(&frame.payload, self.limits.mta.text),
             command::HELO => self.client.helo = self.helo(&frame.payload),
             command::UNKNOWN => {}
             command::MAIL => return self.mail(&frame.payload, out),
@@ -132,7 +132,7 @@ impl Session {
             other => return Err(Error::Unknown(other)),
         }
         if frame.command != command::MACROS && terms.answers(frame.command) {
-            put(out, answer::CONTINUE, &[], self.limits.milter_frame)?;
+            put(out, answer::CONTINUE, &[], self.limits.mta.frame)?;
         }
         Ok(Act::Read)
     }
@@ -142,7 +142,7 @@ impl Session {
         if let Some(message) = &mut self.message {
             message.intake.received(now);
         }
-        put(out, answer::CONTINUE, &[], self.limits.milter_frame)
+        put(out, answer::CONTINUE, &[], self.limits.mta.frame)
     }
 
     /// The recipient that [`Act::Compare`] announced stays in the message, or is to come again in another one.
@@ -154,7 +154,7 @@ impl Session {
             return Ok(());
         }
         message.intake.join(recipient);
-        put(out, answer::CONTINUE, &[], self.limits.milter_frame)
+        put(out, answer::CONTINUE, &[], self.limits.mta.frame)
     }
 
     /// The message that [`Act::Examine`] announced is examined, or a piece of its body kept: the rest of the body is wanted, or
@@ -174,14 +174,14 @@ impl Session {
 
     /// Whether the MTA offered what this answer needs.
     pub fn can_say(&self, reply: &Reply, recipients: &[Recipient]) -> Result<(), Error> {
-        frames(reply, recipients, &self.terms.unwrap_or_default(), self.limits.milter_frame).map(|_| ())
+        frames(reply, recipients, &self.terms.unwrap_or_default(), self.limits.mta.frame).map(|_| ())
     }
 
     /// Appends the answer to the message whose [`Act::Answer`] came: all of it, or a refusal and the reason why.
     /// `recipients` are the message's.
     pub fn answer(&mut self, reply: &Reply, recipients: &[Recipient], out: &mut BytesMut) -> Result<(), Error> {
         let terms = self.terms.unwrap_or_default();
-        let frames = frames(reply, recipients, &terms, self.limits.milter_frame);
+        let frames = frames(reply, recipients, &terms, self.limits.mta.frame);
         let frames = frames.inspect_err(|fault| refuse_for(fault, out))?;
         append(out, &frames);
         Ok(())
@@ -274,7 +274,7 @@ impl Session {
     fn go_on(&self, command: u8, out: &mut BytesMut) -> Result<(), Error> {
         let unwanted = self.message.as_ref().is_some_and(|message| message.stage == Stage::Skipped);
         let skips = command == command::BODY && unwanted && self.terms.is_some_and(|terms| terms.may_skip());
-        put(out, if skips { answer::SKIP } else { answer::CONTINUE }, &[], self.limits.milter_frame)
+        put(out, if skips { answer::SKIP } else { answer::CONTINUE }, &[], self.limits.mta.frame)
     }
 
     /// Marks the message in flight: it is refused.
@@ -322,7 +322,7 @@ impl Session {
     /// login's name, no message is taken of it, since without it the message would be a stranger's.
     fn learn(&mut self, before: u8, name: &[u8], value: &[u8]) {
         let bare = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
-        let limit = self.limits.milter_text;
+        let limit = self.limits.mta.text;
         match bare {
             b"daemon_name" => {
                 self.daemon = text(value, limit).unwrap_or_default();
@@ -348,7 +348,7 @@ impl Session {
 
     fn helo(&self, payload: &[u8]) -> String {
         let word = strings(payload).and_then(|words| words.first().copied());
-        word.and_then(|word| text(word, self.limits.milter_text)).unwrap_or_default()
+        word.and_then(|word| text(word, self.limits.mta.text)).unwrap_or_default()
     }
 }
 

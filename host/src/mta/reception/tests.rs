@@ -59,7 +59,8 @@ async fn nothing_is_kept_for_an_answer_that_cannot_be_given() {
 
 #[tokio::test]
 async fn an_examination_ends_when_its_answer_is_due_at_its_own_limit_or_when_the_doors_are_closed() {
-    let (_judge, reception) = reception(None, Limits { examine: Duration::from_millis(1), ..Limits::default() });
+    let (_judge, reception) =
+        reception(None, Limits::default().with(|limits| limits.mta.examine = Duration::from_millis(1)));
     let seat = reception.seats(1, "connections").take().unwrap();
     let admitted = reception.admit(&seat).unwrap();
     for due in [Instant::now(), reception.due()] {
@@ -71,7 +72,7 @@ async fn an_examination_ends_when_its_answer_is_due_at_its_own_limit_or_when_the
 
 #[tokio::test]
 async fn who_has_no_seat_stands_and_is_refused_and_beyond_that_there_is_no_place() {
-    let (_judge, reception) = reception(None, Limits { messages_in_flight: 1, ..Limits::default() });
+    let (_judge, reception) = reception(None, Limits::default().with(|limits| limits.mta.messages_in_flight = 1));
     let seats = reception.seats(1, "connections");
     let (seated, standing) = (seats.take().unwrap(), seats.take().unwrap());
     assert!(seats.take().is_none());

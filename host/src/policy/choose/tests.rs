@@ -29,7 +29,7 @@ none = "quarantine"
 
 fn load(text: &str) -> Policies {
     let config = Config::parse(text, "x.toml".as_ref()).unwrap();
-    let limits = Arc::new(Limits { policy_time: Duration::from_millis(200), ..Limits::default() });
+    let limits = Arc::new(Limits::default().with(|limits| limits.policy.time = Duration::from_millis(200)));
     Policies::load(&config.policy, &config.policies, &limits, &Trial::waived()).unwrap()
 }
 
@@ -273,7 +273,7 @@ async fn a_thousand_recipients_with_wishes_of_their_own_are_decided_within_the_b
         .collect();
     let begin = Instant::now();
     let decisions = levels().decide(&mail, &Found::bare(KeyStatus::None, None, None), &wishes).await;
-    assert!(begin.elapsed() < Limits::default().policy_message, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Limits::default().policy.message, "{:?}", begin.elapsed());
     let mut all: Vec<usize> = decisions.iter().flat_map(|d| d.recipients.clone()).collect();
     all.sort_unstable();
     assert_eq!(all, (0..1000).collect::<Vec<_>>(), "each exactly once");

@@ -46,27 +46,27 @@ pub(super) fn check(octets: &[u8], limits: &Limits) -> Result<Outline, Refused> 
                 return Err(Refused::Outline("nests components that hold or instantiate others".into()));
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                (add(&mut outline.parts, 1), limits.policy_outline.parts, "modules and components")
+                (add(&mut outline.parts, 1), limits.policy.outline.parts, "modules and components")
             }
             Payload::InstanceSection(list) => {
-                (add(&mut outline.instances, list.count()), limits.policy_outline.instances, "instances")
+                (add(&mut outline.instances, list.count()), limits.policy.outline.instances, "instances")
             }
             Payload::ComponentInstanceSection(list) => {
-                (add(&mut outline.instances, list.count()), limits.policy_outline.instances, "instances")
+                (add(&mut outline.instances, list.count()), limits.policy.outline.instances, "instances")
             }
             Payload::ComponentTypeSection(list) => {
-                (add(&mut outline.types, list.count()), limits.policy_outline.types, "types")
+                (add(&mut outline.types, list.count()), limits.policy.outline.types, "types")
             }
             Payload::CoreTypeSection(list) => {
-                (add(&mut outline.types, list.count()), limits.policy_outline.types, "types")
+                (add(&mut outline.types, list.count()), limits.policy.outline.types, "types")
             }
-            Payload::TypeSection(list) => (add(&mut outline.types, list.count()), limits.policy_outline.types, "types"),
+            Payload::TypeSection(list) => (add(&mut outline.types, list.count()), limits.policy.outline.types, "types"),
             Payload::FunctionSection(list) => {
-                (add(&mut outline.functions, list.count()), limits.policy_outline.functions, "functions")
+                (add(&mut outline.functions, list.count()), limits.policy.outline.functions, "functions")
             }
             other => (
                 add(&mut outline.items, listed(other)),
-                limits.policy_outline.items,
+                limits.policy.outline.items,
                 "imports, exports, globals and segments",
             ),
         };
@@ -116,11 +116,11 @@ mod tests {
             let limits = Limits::default();
             let Outline { parts, instances, types, functions, items } = check(&octets, &limits).unwrap();
             let all = [
-                (parts, limits.policy_outline.parts),
-                (instances, limits.policy_outline.instances),
-                (types, limits.policy_outline.types),
-                (functions, limits.policy_outline.functions),
-                (items, limits.policy_outline.items),
+                (parts, limits.policy.outline.parts),
+                (instances, limits.policy.outline.instances),
+                (types, limits.policy.outline.types),
+                (functions, limits.policy.outline.functions),
+                (items, limits.policy.outline.items),
             ];
             assert!(all.iter().all(|(count, most)| (1..=most / 4).contains(count)), "{all:?}");
         }
@@ -140,9 +140,9 @@ mod tests {
     fn one_beyond_each_bound_is_refused_and_what_lies_in_different_parts_is_summed() {
         let limits = Limits::default();
         let module = |functions: usize| format!("(core module {})", "(func)".repeat(functions));
-        let most = usize::try_from(limits.policy_outline.functions).unwrap();
-        let types = "(type u8)".repeat(usize::try_from(limits.policy_outline.types).unwrap());
-        let parts = usize::try_from(limits.policy_outline.parts).unwrap();
+        let most = usize::try_from(limits.policy.outline.functions).unwrap();
+        let types = "(type u8)".repeat(usize::try_from(limits.policy.outline.types).unwrap());
+        let parts = usize::try_from(limits.policy.outline.parts).unwrap();
         let component = "(component (type u8))";
         let cases = [
             (format!("{} {}", module(most - 1), module(1)), true),

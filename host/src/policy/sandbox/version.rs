@@ -89,8 +89,8 @@ impl Sandbox {
             }
             Version::V0_2 => self.call::<(&Facts, &[Value]), (Decision,)>(guest, &guest.decide, (facts, settings))?.0,
         };
-        if decision.reason.len() > self.limits.policy_result {
-            return Err(Fault(format!("handed back more than {} octets", self.limits.policy_result)));
+        if decision.reason.len() > self.limits.policy.result {
+            return Err(Fault(format!("handed back more than {} octets", self.limits.policy.result)));
         }
         Ok(decision)
     }

@@ -60,7 +60,7 @@ const TOO_MUCH: &str = "wanted more than 16 MiB of memory";
 
 #[tokio::test]
 async fn k2_two_modules_have_together_the_memory_of_one() {
-    let room = limits().policy_memory / PAGE;
+    let room = limits().policy.memory / PAGE;
     for (begin, started, more, whole) in [
         // One page is the policy's own from the beginning.
         (1, 0, room - 2, true),
@@ -80,7 +80,7 @@ async fn k2_two_modules_have_together_the_memory_of_one() {
 
 #[test]
 fn k2_what_a_component_begins_with_counts_and_so_does_what_its_start_functions_take() {
-    let room = limits().policy_memory / PAGE;
+    let room = limits().policy.memory / PAGE;
     for (begin, started) in [(room, 0), (1, room - 1), (room / 2, room / 2)] {
         let octets = with_modules(&Written::default(), &[&growing(begin, started)]);
         let refused = load_octets(&octets, Limits::clone(&limits())).unwrap_err().to_string();

@@ -99,8 +99,8 @@ async fn k12_a_nan_has_one_bit_pattern_on_every_machine() {
 fn k15_a_component_made_to_be_slow_to_compile_is_given_up() {
     let body = "(local.get $facts) (i32.rotl) (i32.load)".repeat(60_000);
     let bomb = Written::deciding(&format!("(local.get $facts) {body}")).component();
-    let limits = Arc::new(Limits { policy_compile: Duration::from_millis(100), ..Limits::default() });
-    assert!(bomb.len() < limits.policy_file);
+    let limits = Arc::new(Limits::default().with(|limits| limits.policy.compile = Duration::from_millis(100)));
+    assert!(bomb.len() < limits.policy.file);
     let sandbox = Sandbox::new(&limits).unwrap();
     let begin = Instant::now();
     let refused = sandbox.load(&bomb).err().unwrap();
@@ -265,7 +265,11 @@ fn endless(limits: Limits) -> Policies {
 #[tokio::test]
 async fn a_full_queue_is_the_failure_decision_at_once() {
     let slow = Duration::from_millis(300);
-    let limits = Limits { policy_time: slow, policy_threads: 1, policy_queue: 1, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.policy.time = slow;
+        limits.policy.threads = 1;
+        limits.policy.queue = 1;
+    });
     let policies = Arc::new(endless(limits));
     let decide = || {
         let policies = Arc::clone(&policies);
@@ -292,7 +296,11 @@ async fn a_full_queue_is_the_failure_decision_at_once() {
 #[tokio::test]
 async fn decisions_that_take_too_long_together_are_the_failure_decision() {
     let (time, message) = (Duration::from_secs(2), Duration::from_millis(100));
-    let limits = Limits { policy_time: time, policy_message: message, policy_threads: 1, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.policy.time = time;
+        limits.policy.message = message;
+        limits.policy.threads = 1;
+    });
     let policies = endless(limits);
     let begin = Instant::now();
     let decision = one(&policies, &mail(1), &wrong_key()).await;

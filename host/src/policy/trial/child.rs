@@ -35,8 +35,8 @@ pub fn answer(limits: &Limits) -> ExitCode {
 fn confine(limits: &Limits) -> std::io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let bound = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
-    let seconds = limits.policy_trial_time.as_secs().max(1);
-    let memory = u64::try_from(limits.policy_trial_memory).unwrap_or(u64::MAX);
+    let seconds = limits.policy.trial_time.as_secs().max(1);
+    let memory = u64::try_from(limits.policy.trial_memory).unwrap_or(u64::MAX);
     // Where it fails is told already, and half a gigabyte of it tells no more.
     setrlimit(Resource::Core, bound(0))?;
     setrlimit(Resource::As, bound(memory))?;
@@ -47,9 +47,9 @@ fn confine(limits: &Limits) -> std::io::Result<()> {
 
 fn read(limits: &Limits) -> std::io::Result<Vec<u8>> {
     let mut octets = Vec::new();
-    let room = u64::try_from(limits.policy_file).unwrap_or(u64::MAX);
+    let room = u64::try_from(limits.policy.file).unwrap_or(u64::MAX);
     std::io::stdin().lock().take(room.saturating_add(1)).read_to_end(&mut octets)?;
-    if octets.len() > limits.policy_file {
+    if octets.len() > limits.policy.file {
         return Err(std::io::Error::other("it is larger than a component may be"));
     }
     Ok(octets)

@@ -90,7 +90,7 @@ fn a_child_that_does_not_end_is_ended_and_waited_for() {
     // The second says more than anybody reads, and so never comes to its end.
     for endless in ["sleep 3600", "head -c 1000000 /dev/zero"] {
         let trial = scripted(dir.path(), &format!("echo $$ > \"$1/pid\"; exec {endless}"));
-        let limits = Limits { policy_compile: Duration::from_secs(2), ..Limits::default() };
+        let limits = Limits::default().with(|limits| limits.policy.compile = Duration::from_secs(2));
         let refused = run(&trial, &limits).unwrap_err();
         assert!(refused.to_string().starts_with("compiling it took longer than 2.0 s"), "{refused}");
         assert!(is_gone(&pid));
@@ -102,7 +102,7 @@ fn a_trial_that_nobody_waits_for_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let pid = dir.path().join("pid");
     let trial = scripted(dir.path(), "echo $$ > \"$1/new\"; mv \"$1/new\" \"$1/pid\"; exec sleep 3600");
-    let limits = Limits { policy_compile: Duration::from_secs(3_600), ..Limits::default() };
+    let limits = Limits::default().with(|limits| limits.policy.compile = Duration::from_secs(3_600));
     let given_up = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| trial.run(EMPTY, DIGEST, &limits, &given_up));

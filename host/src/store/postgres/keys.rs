@@ -162,7 +162,7 @@ async fn keys_of(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>, Fau
 }
 
 /// The same one by one, where one that the database's encoding has no place for would spoil the others' answer: such an
-/// address is in no row. They are as many as `Limits::answers_together` at most.
+/// address is in no row. They are as many as `limits.authority.answers_together` at most.
 async fn keys_of_each(line: &mut Line, addresses: &[&str]) -> Result<Vec<KeyRow>, Fault> {
     let each: BTreeSet<&str> = addresses.iter().copied().collect();
     let mut rows = Vec::new();

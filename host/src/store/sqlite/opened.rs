@@ -128,7 +128,7 @@ impl Opened {
 
     async fn with(path: &Path, plan: Plan, opening: Opening, taken_up: Option<bool>) -> Result<Opened, Error> {
         let options = options(path, opening);
-        let most = opening.busy.max(Limits::default().store_open);
+        let most = opening.busy.max(Limits::default().store.open);
         let before = Files::at(path).database;
         let connected = patiently(most, || async {
             match taken_up {

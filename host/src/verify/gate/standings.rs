@@ -26,16 +26,16 @@ pub(super) struct Standing {
 
 impl Standing {
     fn at(self, now: Instant, limits: &Limits) -> Standing {
-        let forgiven = now.saturating_duration_since(self.at).as_secs_f64() * limits.network_forgiven;
+        let forgiven = now.saturating_duration_since(self.at).as_secs_f64() * limits.verify.network_forgiven;
         Standing { spent: (self.spent - forgiven).max(0.0), asked: (self.asked - forgiven).max(0.0), at: now }
     }
 
     pub(super) fn ask(&mut self, limits: &Limits) {
-        self.asked = (self.asked + 1.0).min(limits.network_held_against);
+        self.asked = (self.asked + 1.0).min(limits.verify.network_held_against);
     }
 
     pub(super) fn spend(&mut self, limits: &Limits) {
-        self.spent = (self.spent + 1.0).min(limits.network_held_against);
+        self.spent = (self.spent + 1.0).min(limits.verify.network_held_against);
     }
 
     pub(super) fn forgive(&mut self) {
@@ -53,7 +53,7 @@ pub(super) struct Standings {
 
 impl Standings {
     pub(super) fn new(limits: &Limits) -> Standings {
-        Standings { known: HashMap::new(), most: limits.networks_per_endpoint.max(1) }
+        Standings { known: HashMap::new(), most: limits.verify.networks_per_endpoint.max(1) }
     }
 
     /// How somebody stands now; who is not known has had nothing.

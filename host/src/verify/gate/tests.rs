@@ -31,8 +31,8 @@ struct Waits {
 impl Bed {
     fn new(limits: Limits) -> Bed {
         let start = Instant::now();
-        let tokens = Tokens::new(limits.failures_per_second, limits.failures_burst, start);
-        let places = (limits.questions_per_endpoint, limits.questions_per_endpoint_most);
+        let tokens = Tokens::new(limits.verify.failures_per_second, limits.verify.failures_burst, start);
+        let places = (limits.verify.questions_per_endpoint, limits.verify.questions_per_endpoint_most);
         let gate = Gate::new(places, Some(tokens), &Arc::default(), &Arc::new(limits));
         Bed { gate, start, now: start, waiting: Vec::new(), over: Vec::new() }
     }
@@ -103,7 +103,7 @@ fn usual() -> Bed {
 
 /// No token comes back while a test goes by the real clock.
 fn slow() -> Limits {
-    Limits { failures_per_second: 0.000_1, ..Limits::default() }
+    Limits::default().with(|limits| limits.verify.failures_per_second = 0.000_1)
 }
 
 /// Takes all that one network can have at once.
@@ -217,7 +217,10 @@ fn a_proven_network_has_a_share_of_its_own_that_strangers_cannot_spend() {
 
 #[test]
 fn of_those_who_wait_nobody_holds_more_places_than_is_good_for_all() {
-    let limits = Limits { questions_waiting: 20, questions_waiting_per_network: 12, ..slow() };
+    let limits = slow().with(|limits| {
+        limits.verify.questions_waiting = 20;
+        limits.verify.questions_waiting_per_network = 12;
+    });
     let mut bed = Bed::new(limits);
     (0..45).for_each(|_| bed.comes(1, false));
     assert_eq!(bed.waiting.len(), 4, "it has spent all");
@@ -235,7 +238,7 @@ fn of_those_who_wait_nobody_holds_more_places_than_is_good_for_all() {
 fn a_flood_at_one_door_turns_away_nobody_at_another() {
     let (waiting, limits) = (Arc::new(AtomicUsize::new(0)), Arc::new(slow()));
     let door = || {
-        let tokens = Tokens::new(limits.failures_per_second, limits.failures_burst, Instant::now());
+        let tokens = Tokens::new(limits.verify.failures_per_second, limits.verify.failures_burst, Instant::now());
         let gate = Gate::new((8, 8), Some(tokens), &waiting, &limits);
         exhaust(&gate, 0);
         gate
@@ -258,7 +261,7 @@ fn a_flood_at_one_door_turns_away_nobody_at_another() {
 
 #[test]
 fn places_grow_with_answers_and_shrink_with_silence() {
-    let gate = Bed::new(Limits { failures_burst: 100_000.0, ..slow() }).gate;
+    let gate = Bed::new(slow().with(|limits| limits.verify.failures_burst = 100_000.0)).gate;
     let places = || std::iter::from_fn(|| gate.enter_now(&of(1, false))).collect::<Vec<Pass>>().len();
     assert_eq!(places(), 8);
     (0..9).for_each(|_| gate.widen());
@@ -304,7 +307,7 @@ fn one_question_goes_by_the_best_of_those_who_want_it() {
 
 #[test]
 fn what_is_remembered_of_networks_is_bounded_and_nobody_stands_better_by_bringing_others_along() {
-    let limits = Limits { networks_per_endpoint: 10, ..slow() };
+    let limits = slow().with(|limits| limits.verify.networks_per_endpoint = 10);
     let gate = Bed::new(limits.clone()).gate;
     assert_eq!(exhaust(&gate, 1), 15);
     for network in 2..250 {

@@ -69,7 +69,7 @@ impl Servers {
             Ok(Server { edns, plain, without_edns: Moment::default(), demoted: Moment::default() })
         });
         let all = all.collect::<Result<_, NetError>>()?;
-        Ok(Servers { addresses: addresses.to_vec(), all, pause: limits.locate / 5 })
+        Ok(Servers { addresses: addresses.to_vec(), all, pause: limits.verify.locate / 5 })
     }
 
     /// Whether they are these, in this order.
@@ -151,7 +151,7 @@ fn is_about_edns(error: &NetError) -> bool {
     matches!(error, NetError::Dns(DnsError::ResponseCode(FormErr | NotImp | BADVERS)))
 }
 
-/// A resolver that asks one server, twice within [`Limits::locate`]; answers are kept within bounds, a part for each server;
+/// A resolver that asks one server, twice within `limits.verify.locate`; answers are kept within bounds, a part for each server;
 /// /etc/hosts is not what a domain publishes.
 fn resolver(server: SocketAddr, edns: bool, of: usize, limits: &Limits) -> Result<Resolver<Sockets>, NetError> {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
@@ -162,17 +162,17 @@ fn resolver(server: SocketAddr, edns: bool, of: usize, limits: &Limits) -> Resul
     let config = ResolverConfig::from_name_servers(vec![config]);
     let mut builder = Resolver::builder_with_config(config, Sockets { tokio: TokioRuntimeProvider::default(), server });
     let options: &mut ResolverOpts = builder.options_mut();
-    options.timeout = limits.locate.mul_f64(0.45).max(Duration::from_millis(1));
+    options.timeout = limits.verify.locate.mul_f64(0.45).max(Duration::from_millis(1));
     options.attempts = 1;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.use_hosts_file = ResolveHosts::Never;
-    options.cache_size = limits.dns_kept / u64::try_from(of.max(1)).unwrap_or(1);
-    options.positive_max_ttl = Some(limits.dns_kept_for);
-    options.negative_max_ttl = Some(limits.dns_absence_kept_for);
+    options.cache_size = limits.verify.dns_kept / u64::try_from(of.max(1)).unwrap_or(1);
+    options.positive_max_ttl = Some(limits.verify.dns_kept_for);
+    options.negative_max_ttl = Some(limits.verify.dns_absence_kept_for);
     options.preserve_intermediates = false;
     options.edns0 = edns;
     // Some questions for each message; it bounds TCP alone.
-    options.max_active_requests = 4 * limits.messages_in_flight.max(1);
+    options.max_active_requests = 4 * limits.mta.messages_in_flight.max(1);
     builder.build()
 }
 

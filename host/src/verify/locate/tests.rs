@@ -56,7 +56,7 @@ async fn serve(socket: UdpSocket, says: Says) {
 }
 
 fn limits() -> Arc<Limits> {
-    Arc::new(Limits { resolv_conf_look: Duration::ZERO, ..Limits::default() })
+    Arc::new(Limits::default().with(|limits| limits.verify.resolv_conf_look = Duration::ZERO))
 }
 
 async fn published(locator: &Locator, domain: &str) -> Published {

@@ -140,7 +140,7 @@ fn action(setup: &Setup, service: &Service, milter: &Milter, said: &mut Said) {
 /// Both times count: Postfix takes one for commands, the other for the message's header, body and end.
 fn patience(setup: &Setup, service: &Service, milter: &Milter, config: &Config, said: &mut Said) {
     let limits = Limits::default();
-    let ours = limits.policy_message + limits.keep;
+    let ours = limits.policy.message + limits.custody.keep;
     let need = config.verify.timeout + ours;
     for name in ["command_timeout", "content_timeout"] {
         let value = milter.option(name).unwrap_or_else(|| setup.of_service(service, &format!("milter_{name}")));

@@ -139,7 +139,7 @@ pub(super) async fn domains(setup: &Setup, tables: &Tables, config: &Config, rep
 
 async fn look_up(place: &str, tables: &Tables, config: &Config, class: &mut Class) {
     if place.starts_with('/') {
-        match files::read_text(Path::new(place), Limits::default().owner_octets) {
+        match files::read_text(Path::new(place), Limits::default().keyring.owner_octets) {
             Ok(text) => class.names.extend(text.lines().filter(|line| !line.starts_with('#')).flat_map(items)),
             Err(e) => class.failed.push(format!("{place} cannot be read: {e}")),
         }

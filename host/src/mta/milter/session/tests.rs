@@ -123,14 +123,14 @@ fn a8_a_key_field_below_a_line_of_junk_makes_the_message_malformed() {
 fn b1_b2_beyond_the_limits_forged_marks_are_remembered_so_that_they_can_be_deleted() {
     let results = b"authentication-results \0 x; x-auth-key=pass\0".as_slice();
     let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0"), (b'L', results)];
-    let mail = mail_of(&fields, Limits { header_fields: 1, ..Limits::default() });
+    let mail = mail_of(&fields, Limits::default().with(|limits| limits.mta.header_fields = 1));
     let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
     assert_eq!((names, mail.malformed), (vec!["A", "X-Auth-Key-Status", "Authentication-Results"], true));
 }
 
 #[test]
 fn more_key_fields_than_an_mta_should_delete_are_refused_for_good() {
-    let mut session = session(OFFER, Limits { key_fields: 2, ..Limits::default() });
+    let mut session = session(OFFER, Limits::default().with(|limits| limits.mta.key_fields = 2));
     take(&mut session, b'M', b"<>\0");
     for _ in 0..3 {
         take(&mut session, b'L', b"X-Auth-Key\0 k\0");
@@ -205,7 +205,13 @@ fn b1_forged_status_fields_are_found_even_beyond_the_limits() {
 
 #[test]
 fn more_fields_to_delete_than_an_mta_should_are_refused_for_good_whichever_they_are() {
-    let mut session = session(OFFER, Limits { key_fields: 2, header_fields: 1, ..Limits::default() });
+    let mut session = session(
+        OFFER,
+        Limits::default().with(|limits| {
+            limits.mta.key_fields = 2;
+            limits.mta.header_fields = 1;
+        }),
+    );
     take(&mut session, b'M', b"<>\0");
     for name in [b"X-Auth-Key\0\0".as_slice(), b"X-Auth-Key-Status\0\0", b"X-Addrauth-Mark\0\0"] {
         take(&mut session, b'L', name);
@@ -341,11 +347,11 @@ fn new_keys_leave_the_header_at_the_door_in_every_spelling_and_count_among_what_
     assert_eq!((mail.keys.len(), mail.fields.len(), mail.malformed), (1, 1, false));
     assert!(!format!("{mail:?}").contains("kkkkkkkk"));
     // Beyond the limits of a header they are still counted, since they have to be deleted.
-    let over = mail_of(&frames, Limits { header_fields: 1, ..Limits::default() });
+    let over = mail_of(&frames, Limits::default().with(|limits| limits.mta.header_fields = 1));
     assert_eq!((over.new_keys.len(), over.keys.len(), over.fields.len(), over.malformed), (3, 1, 1, true));
     assert!(over.new_keys.iter().all(Option::is_none));
 
-    let mut session = session(OFFER, Limits { key_fields: 1, ..Limits::default() });
+    let mut session = session(OFFER, Limits::default().with(|limits| limits.mta.key_fields = 1));
     take(&mut session, b'M', b"<a@one.example>\0");
     take(&mut session, b'R', b"<b@two.example>\0");
     take(&mut session, b'L', good.as_bytes());

@@ -102,7 +102,10 @@ fn a_login_that_is_too_long_to_be_known_makes_nobodys_message_but_none() {
 
 #[test]
 fn too_many_recipients_are_told_to_come_again_where_rcpt_is_answered_and_refused_for_good_where_it_is_not() {
-    let limits = Limits { recipients: 2, milter_text: 30, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.mta.recipients = 2;
+        limits.mta.text = 30;
+    });
     let long = "<".to_owned() + &"x".repeat(40) + "@two.example>\0";
     for (rcpt, reply) in [("<e@two.example>\0", "554 5.5.3 "), (long.as_str(), "554 5.1.3 ")] {
         let mut quiet = session(OFFER, limits.clone());
@@ -132,7 +135,10 @@ fn too_many_recipients_are_told_to_come_again_where_rcpt_is_answered_and_refused
 
 #[test]
 fn a_postfix_that_names_no_mailer_of_a_recipient_hears_no_refusal_of_him() {
-    let limits = Limits { recipients: 2, milter_text: 30, ..Limits::default() };
+    let limits = Limits::default().with(|limits| {
+        limits.mta.recipients = 2;
+        limits.mta.text = 30;
+    });
     let long = "<".to_owned() + &"x".repeat(40) + "@two.example>\0";
     let mailer: &[u8] = b"R{rcpt_mailer}\0virtual\0";
     for (mta, macros, alone) in [

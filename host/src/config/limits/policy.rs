@@ -1,0 +1,68 @@
+//! The bounds of components and their decisions.
+
+use std::time::Duration;
+
+use super::PolicyOutline;
+
+/// What a component may be, and what its decisions may take.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Policy {
+    /// How long one call of a policy may run. A decision takes microseconds.
+    pub time: Duration,
+    /// How long all decisions on one message may take.
+    pub message: Duration,
+    /// Decisions that wait for a free thread; beyond it the failure decision applies.
+    pub queue: usize,
+    /// Threads that decide, apart from the daemon's own; a decision takes microseconds, so a few serve any machine.
+    pub threads: usize,
+    /// Memory of one policy instance, in octets.
+    pub memory: usize,
+    /// Octets of native stack that a policy may use; its own memory holds most of what it works on.
+    pub stack: usize,
+    /// Octets that a policy may hand back in one call.
+    pub result: usize,
+    /// Octets of a policy's text that are kept.
+    pub text: usize,
+    /// Octets of a component file.
+    pub file: usize,
+    /// What a component may be made of.
+    pub outline: PolicyOutline,
+    /// How long trying one component may take by the clock, and compiling it; a policy takes 25 ms, and a slow or busy machine
+    /// is to be forgiven.
+    pub compile: Duration,
+    /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one of 1 MB some 1 s. By
+    /// the clock it takes more where the machine is busy; `policy_compile` bounds that.
+    pub trial_time: Duration,
+    /// Address space of the process that tries a component, in octets: the program itself and its compiler take 150 MiB.
+    pub trial_memory: usize,
+    /// Octets of the answer of the process that tries a component; they fit into a pipe at once.
+    pub trial_answer: u64,
+    /// Digests that are remembered of components that passed their trial; a server has some ten.
+    pub trials_known: usize,
+    /// Octets of a policy's test cases, and of the other files of its workshop.
+    pub cases_octets: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            time: Duration::from_millis(10),
+            message: Duration::from_secs(2),
+            queue: 1_000,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
+            memory: 16 * 1024 * 1024,
+            stack: 256 * 1024,
+            result: 64 * 1024,
+            text: 400,
+            file: 4 * 1024 * 1024,
+            outline: PolicyOutline::default(),
+            compile: Duration::from_secs(20),
+            trial_time: Duration::from_secs(2),
+            trial_memory: 512 * 1024 * 1024,
+            trial_answer: 1_024,
+            trials_known: 1_024,
+            cases_octets: 4 * 1024 * 1024,
+        }
+    }
+}
