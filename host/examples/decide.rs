@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
-use addrauth::case::{Envelope, Field, Found, Head, KeyStatus, Mail, Recipient, Story};
+use addrauth::case::{Envelope, Field, Found, Head, KeyStatus, Mail, Recipient, WrittenCase};
 use addrauth::config::{Config, Limits};
 use addrauth::filter::{decide, rules};
 use addrauth::policy::{Policies, Trial};
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sender = Address::parse(b"alice@example.com", false).map_err(|_| "no address")?;
     let case = decide(&policies, &rules(&config), mail(), Found::bare(status, None, Some(sender))).await;
     println!("{}", case.line());
-    println!("{}", serde_json::to_string_pretty(&Story::of(&case))?);
+    println!("{}", serde_json::to_string_pretty(&WrittenCase::of(&case))?);
     Ok(())
 }
 

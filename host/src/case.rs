@@ -28,8 +28,8 @@ pub use silence::{is_silent_drop, restrained};
 pub use unreported::{Unreported, unreported_in};
 pub use wish::Wish;
 pub use written::{
-    CASE_VERSION, Story, ToldFinding, ToldFound, ToldNewKey, ToldRedirect, ToldRefusal, ToldReply, ToldStamp,
-    ToldSubmitted, ToldVerdict, stamp,
+    CASE_VERSION, WrittenCase, WrittenFinding, WrittenFound, WrittenNewKey, WrittenRedirect, WrittenRefusal,
+    WrittenReply, WrittenStamp, WrittenSubmitted, WrittenVerdict, stamp,
 };
 
 /// Recipients of one decision that a log line names.
@@ -161,7 +161,7 @@ impl Reply {
 
 /// A recipient whose copy goes to another address of his.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "ToldRedirect", try_from = "ToldRedirect")]
+#[serde(into = "WrittenRedirect", try_from = "WrittenRedirect")]
 pub struct Redirect {
     /// Index into [`Mail::recipients`].
     pub recipient: usize,

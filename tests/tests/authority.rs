@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use addrauth::authority::{Authority, Clock, Intervals, KeyState, Owed};
+use addrauth::authority::{Authority, Clock, Intervals, KeyState, OwedKey};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
@@ -308,7 +308,7 @@ fn days(days: u64) -> Option<Duration> {
 }
 
 /// The key that is owed to an address, as whoever posts it sees it.
-async fn opened(dir: &Path, owed: &Owed) -> AuthKey {
+async fn opened(dir: &Path, owed: &OwedKey) -> AuthKey {
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
     let table = SqliteKeys::open(dir, opening).await.unwrap();
     let post = table.take_post(owed.created, |_| Duration::from_secs(60)).await.unwrap().unwrap();

@@ -83,9 +83,9 @@ async fn a_judged_message_has_its_row_soon_and_what_passes_has_none() {
     }
     let rows = custody.journal(9).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.entry.queue_id.as_deref()).collect::<Vec<_>>(), [Some("judged")]);
-    let story: Story = serde_json::from_str(&rows[0].entry.json).unwrap();
-    let told = Story::of(&case("judged"));
-    assert_eq!(story, Story { received: story.received.clone(), ..told });
+    let story: WrittenCase = serde_json::from_str(&rows[0].entry.json).unwrap();
+    let told = WrittenCase::of(&case("judged"));
+    assert_eq!(story, WrittenCase { received: story.received.clone(), ..told });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +126,7 @@ async fn a_row_that_would_be_huge_leaves_the_facts_out_and_says_so() {
         custody.keep(large.clone(), None).await;
         custody.flush().await;
         let json = custody.journal(1).await.unwrap()[0].entry.json.clone();
-        let story: Story = serde_json::from_str(&json).unwrap();
+        let story: WrittenCase = serde_json::from_str(&json).unwrap();
         assert_eq!((story.shortened, story.decisions[0].facts.is_null()), (shortened, shortened));
         assert_eq!(json.len() <= 50_000, shortened);
         custody.close().await;
@@ -236,7 +236,7 @@ async fn kill_9_leaves_whole_rows_in_their_order() {
     let rows = open(dir.path(), Limits::default()).await.journal(u32::MAX).await.unwrap();
     assert!(!rows.is_empty());
     for (n, row) in rows.iter().rev().enumerate() {
-        let story: Story = serde_json::from_str(&row.entry.json).unwrap();
+        let story: WrittenCase = serde_json::from_str(&row.entry.json).unwrap();
         assert_eq!((story.queue_id, row.entry.queue_id.as_deref()), (Some(n.to_string()), Some(&*n.to_string())));
     }
 }
@@ -497,7 +497,7 @@ async fn the_daemon_writes_what_waits_on_reload_and_on_sigterm() {
     // Dropped, it is told to end and waited for.
     drop(daemon);
     let rows = open(&dir.path().join("state"), Limits::default()).await.journal(9).await.unwrap();
-    let stories: Vec<Story> = rows.iter().map(|row| serde_json::from_str(&row.entry.json).unwrap()).collect();
+    let stories: Vec<WrittenCase> = rows.iter().map(|row| serde_json::from_str(&row.entry.json).unwrap()).collect();
     assert_eq!(stories.len(), 2);
     assert!(stories.iter().all(|story| story.recipients == ["<bob@home.example>"] && story.decisions.len() == 1));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use addrauth::authority::{Authority, Posted, Poster};
+use addrauth::authority::{Authority, PostTurn, Poster};
 use addrauth::config::{Config, FixedAs, Limits, StateDir};
 use addrauth::daemon::Asking;
 use addrauth::proto::address::Address;
@@ -32,7 +32,7 @@ async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line(
     let owed = authority.rotate(&who).await.unwrap();
     let asks = Arc::new(Asking::new(&config, &limits));
     let poster = Poster::open(&config, authority.clone(), asks).await.unwrap().unwrap();
-    assert_eq!(poster.turn().await.unwrap(), Posted { taken: 1, done: 1, given_up: 0 });
+    assert_eq!(poster.turn().await.unwrap(), PostTurn { taken: 1, done: 1, given_up: 0 });
     let text = String::from_utf8(door.delivered("bob", 1).pop().unwrap()).unwrap();
     assert!(text.starts_with("Return-Path: <>\n"), "{text}");
     let key = text.lines().find_map(|line| line.strip_prefix("X-New-Auth-Key: ")).unwrap();

@@ -9,7 +9,7 @@ use addrauth::config::{Limits, Verify};
 use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
 use addrauth::proto::wire::{Reason, Status};
-use addrauth::verify::{Later, Verifier};
+use addrauth::verify::{BudgetSpent, Verifier};
 use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::daemon::binary;
@@ -306,7 +306,7 @@ async fn ask_at_once(
     verifier: &Arc<Verifier>,
     count: usize,
     domain: impl Fn(usize) -> String,
-) -> Vec<Result<Found, Box<Later>>> {
+) -> Vec<Result<Found, Box<BudgetSpent>>> {
     let mut asking = tokio::task::JoinSet::new();
     for number in 0..count {
         let (verifier, from) = (verifier.clone(), format!("alice@{}", domain(number)));
@@ -316,7 +316,7 @@ async fn ask_at_once(
 }
 
 /// Whether a question came to nothing because nobody answered.
-fn is_silence(found: &Result<Found, Box<Later>>) -> bool {
+fn is_silence(found: &Result<Found, Box<BudgetSpent>>) -> bool {
     found.as_ref().is_ok_and(|found| result(found) == (KeyStatus::Unverified, Some(Why::Timeout)))
 }
 
@@ -363,7 +363,8 @@ async fn run_f2_those_who_wait_for_one_slow_host_take_nobody_elses_place() {
     assert_eq!(verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap().status, KeyStatus::Valid);
     assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
     let waited = waiting.await.unwrap();
-    let limited = |found: &Result<Found, Box<Later>>| found.as_ref().is_err_and(|later| later.limited == Limited::Here);
+    let limited =
+        |found: &Result<Found, Box<BudgetSpent>>| found.as_ref().is_err_and(|later| later.limited == Limited::Here);
     assert!(waited.iter().all(|found| is_silence(found) || limited(found)), "{waited:?}");
     assert_eq!(waited.iter().filter(|found| limited(found)).count(), 3, "{waited:?}");
 }

@@ -8,7 +8,7 @@ use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
 use super::{Context, database, exit, fail, ledger};
-use addrauth::case::{CASE_VERSION, Story, stamp};
+use addrauth::case::{CASE_VERSION, WrittenCase, stamp};
 use addrauth::config::{self, Config};
 use addrauth::proto::address::Address;
 use addrauth::proto::text::shown;
@@ -83,7 +83,7 @@ pub(crate) enum Unread {
     )]
     NoRow(String),
     #[error("row {id} cannot be read: {text}. It may be of a newer addrauth")]
-    Story { id: i64, text: String },
+    WrittenCase { id: i64, text: String },
     #[error("{0:?} is no address: write bob@example.com")]
     Address(String),
     #[error(
@@ -144,9 +144,9 @@ pub(crate) async fn rows(ledger: &Ledger, id: &str) -> Result<Vec<JournalRow>, U
 }
 
 /// What a row tells.
-pub(crate) fn story(row: &JournalRow) -> Result<Story, Unread> {
-    let unread = |text| Unread::Story { id: row.id, text };
-    let story: Story = serde_json::from_str(&row.entry.json).map_err(|e| unread(e.to_string()))?;
+pub(crate) fn story(row: &JournalRow) -> Result<WrittenCase, Unread> {
+    let unread = |text| Unread::WrittenCase { id: row.id, text };
+    let story: WrittenCase = serde_json::from_str(&row.entry.json).map_err(|e| unread(e.to_string()))?;
     match story.version {
         // Each version so far says what the one before it said, and more.
         1..=CASE_VERSION => Ok(story),

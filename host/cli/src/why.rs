@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::journal::{self, Unread};
 use super::{Context, exit};
-use addrauth::case::{Story, stamp};
+use addrauth::case::{WrittenCase, stamp};
 use addrauth::config::Config;
 use addrauth::policy::{self, Policies};
 use addrauth::store::{Ending, JournalRow, Ledger, Sending, Traces};
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 pub(crate) struct Account {
     id: i64,
     at: SystemTime,
-    story: Story,
+    story: WrittenCase,
     note: String,
     traces: Traces,
     /// One for each decision.

@@ -14,22 +14,22 @@ use crate::config::Deliver;
 use crate::proto::seal::SealTo;
 use crate::store::{self, Added};
 
-/// An address that got no key although its turn had come; it passed.
+/// An address that got no key although its turn had come, since it has as many as one may; its turn passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crowded {
+pub struct FullAddress {
     /// The address.
     pub address: String,
-    /// How many living keys it has: as many as one may.
+    /// How many living keys it has.
     pub living: usize,
 }
 
 /// What one look for addresses whose turn has come led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct IssuedInTime {
     /// How many new keys are owed.
     pub made: usize,
     /// Who got none.
-    pub crowded: Vec<Crowded>,
+    pub full: Vec<FullAddress>,
 }
 
 impl Authority {
@@ -45,8 +45,8 @@ impl Authority {
     /// An address whose domain has left `authority.domains` gets none, and holds nobody up.
     ///
     /// Several servers on one database may look at the same time: an address whose turn another one took gets no second key.
-    pub async fn issue_due(&self) -> Result<Look, Error> {
-        let mut look = Look::default();
+    pub async fn issue_due(&self) -> Result<IssuedInTime, Error> {
+        let mut look = IssuedInTime::default();
         if self.deliver == Deliver::Nobody {
             return Ok(look);
         }
@@ -63,7 +63,7 @@ impl Authority {
     }
 
     /// One transaction's worth of keys; how many addresses had their turn.
-    async fn issue_some(&self, most: usize, seal_to: &SealTo, look: &mut Look) -> Result<usize, Error> {
+    async fn issue_some(&self, most: usize, seal_to: &SealTo, look: &mut IssuedInTime) -> Result<usize, Error> {
         let most = u32::try_from(most.min(self.limits.authority.keys_at_once)).unwrap_or(u32::MAX);
         let mut rows = Vec::new();
         for due in self.keys.due(&self.domains, self.clock.now(), most).await? {
@@ -77,7 +77,7 @@ impl Authority {
         for (row, added) in rows.iter().zip(added) {
             match added {
                 Added::Generation(_) => look.made += 1,
-                Added::Full(living) => look.crowded.push(Crowded { address: row.address.clone(), living }),
+                Added::Full(living) => look.full.push(FullAddress { address: row.address.clone(), living }),
                 // Another server was quicker.
                 Added::NotDue => {}
             }
@@ -118,11 +118,11 @@ impl Authority {
     }
 }
 
-fn tell(look: &Look) {
+fn tell(look: &IssuedInTime) {
     if look.made > 0 {
         info!(keys = look.made, "new keys made");
     }
-    for Crowded { address, living } in &look.crowded {
+    for FullAddress { address, living } in &look.full {
         warn!(address, living, "it gets no new key: it has too many living ones; `addrauth key revoke` ends them");
     }
 }

@@ -36,7 +36,7 @@ pub struct Issued {
 
 /// A key that was just made and is owed to its address: whoever posts keys brings it there, and nobody else sees it.
 #[derive(Clone, Debug)]
-pub struct Owed {
+pub struct OwedKey {
     /// The address, as it is looked up.
     pub address: String,
     /// Which of the address's keys this is, counted from 1.
@@ -110,7 +110,7 @@ impl Authority {
     ///
     /// # Errors
     /// Also where `authority.deliver` says that nobody posts keys: then there is no new key.
-    pub async fn rotate(&self, address: &Address) -> Result<Owed, Error> {
+    pub async fn rotate(&self, address: &Address) -> Result<OwedKey, Error> {
         if self.deliver == Deliver::Nobody {
             return Err(Error::NobodyPosts { address: self.own_or_refuse(address)? });
         }
@@ -119,7 +119,7 @@ impl Authority {
         let row = sealed(&key, row, &seal_to)?;
         let generation = self.add(&row).await?;
         let (created, expires, fingerprint) = (row.created, row.expires, row.k.fingerprint());
-        Ok(Owed { address: row.address, generation, created, expires, fingerprint })
+        Ok(OwedKey { address: row.address, generation, created, expires, fingerprint })
     }
 
     async fn made_by_hand(&self, address: &Address) -> Result<(AuthKey, NewKey), Error> {

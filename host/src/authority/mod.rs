@@ -36,9 +36,9 @@ use std::time::{Duration, SystemTime};
 pub use addresses::{Enlisted, Intervals};
 pub use forged::{Forged, SeenBy};
 use humantime_serde::re::humantime::format_duration;
-pub use in_time::{Crowded, Look};
-pub use issue::{Issued, KeyState, Listed, Owed};
-pub use post::{AskEverywhere, Posted, Poster};
+pub use in_time::{FullAddress, IssuedInTime};
+pub use issue::{Issued, KeyState, Listed, OwedKey};
+pub use post::{AskEverywhere, PostTurn, Poster};
 pub use stream::Streams;
 
 use crate::config::{Config, Deliver, Limits};

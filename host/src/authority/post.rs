@@ -37,9 +37,9 @@ pub trait AskEverywhere: Send + Sync {
     async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<(), String>;
 }
 
-/// What one turn came to.
+/// What one turn of the poster came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Posted {
+pub struct PostTurn {
     /// Keys whose turn it was.
     pub taken: usize,
     /// Those that are where they belong now.
@@ -137,7 +137,7 @@ impl Poster {
 
     /// Posts one lot of the keys that are owed, `limits.authority.posts_at_once` at most: all are asked about at the same time, and then
     /// sent one after another.
-    pub async fn turn(&self) -> Result<Posted, Error> {
+    pub async fn turn(&self) -> Result<PostTurn, Error> {
         let authority = &self.authority;
         let taken = authority.clock.now();
         let mut posts = Vec::new();
@@ -145,7 +145,7 @@ impl Poster {
             let Some(post) = authority.keys.take_post(taken, backoff).await? else { break };
             posts.push(post);
         }
-        let mut posted = Posted { taken: posts.len(), ..Posted::default() };
+        let mut posted = PostTurn { taken: posts.len(), ..PostTurn::default() };
         let mut ready = Vec::new();
         for (post, proved) in join_all(posts.into_iter().map(|post| self.prove(post))).await {
             match proved {
@@ -198,7 +198,7 @@ impl Poster {
         mails: &KeyMails,
         proved: Proved,
         taken: SystemTime,
-        posted: &mut Posted,
+        posted: &mut PostTurn,
     ) -> Result<(), Error> {
         let Proved { post, address, key } = proved;
         if let Err(why) = self.still_wanted(&post, taken).await? {
@@ -229,7 +229,7 @@ impl Poster {
         seal_to: &SealTo,
         proved: Proved,
         taken: SystemTime,
-        posted: &mut Posted,
+        posted: &mut PostTurn,
     ) -> Result<(), Error> {
         let Proved { post, key, .. } = proved;
         if let Err(why) = self.still_wanted(&post, taken).await? {
@@ -288,7 +288,7 @@ impl Poster {
     }
 
     /// Notes why a key is not posted yet; after `limits.authority.post_tries` it never is.
-    async fn postpone(&self, post: &Post, why: &str, posted: &mut Posted) -> Result<(), Error> {
+    async fn postpone(&self, post: &Post, why: &str, posted: &mut PostTurn) -> Result<(), Error> {
         if post.tries >= self.authority.limits.authority.post_tries {
             return self.give_up(post, &format!("after {} tries: {why}", post.tries), posted).await;
         }
@@ -298,7 +298,7 @@ impl Poster {
     }
 
     /// Counts refusals for good in the note; the last of [`Refusals`] in a row gives up.
-    async fn refused(&self, post: &Post, text: &str, posted: &mut Posted) -> Result<(), Error> {
+    async fn refused(&self, post: &Post, text: &str, posted: &mut PostTurn) -> Result<(), Error> {
         let rows = self.authority.keys.posts_of(&post.address).await?;
         let note = rows.into_iter().find(|row| row.generation == post.generation).and_then(|row| row.note);
         let refusals = Refusals::after(note.as_deref(), text);
@@ -309,7 +309,7 @@ impl Poster {
         }
     }
 
-    async fn give_up(&self, post: &Post, why: &str, posted: &mut Posted) -> Result<(), Error> {
+    async fn give_up(&self, post: &Post, why: &str, posted: &mut PostTurn) -> Result<(), Error> {
         let why = self.note(why);
         self.end(post, &format!("given up: {why}")).await?;
         posted.given_up += 1;

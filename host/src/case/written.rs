@@ -18,7 +18,7 @@ pub const CASE_VERSION: u32 = 2;
 /// What is written down of a case: envelope, finding, decisions and reply; of the header no field but the From's address, and
 /// never a key. Where a stranger's words repeat a key, it is cut out; the recipients are told as they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Story {
+pub struct WrittenCase {
     /// [`CASE_VERSION`].
     pub version: u32,
     /// When MAIL came, as RFC 3339.
@@ -40,11 +40,11 @@ pub struct Story {
     /// How many key fields it had.
     pub keys: usize,
     /// What was found.
-    pub finding: ToldFinding,
+    pub finding: WrittenFinding,
     /// What was decided.
     pub decisions: Vec<Decision>,
     /// What the MTA was told.
-    pub reply: ToldReply,
+    pub reply: WrittenReply,
     /// An address was taken out of it afterwards: what hung on it may not come out the same again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
@@ -56,46 +56,46 @@ pub struct Story {
 /// A [`Finding`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ToldFinding {
+pub enum WrittenFinding {
     /// Not ours to judge.
     Passing(Direction),
     /// Examined, for those whose mail ends here.
-    Found(ToldFound),
+    Found(WrittenFound),
     /// Sent by a login of ours.
-    Submitted(ToldSubmitted),
+    Submitted(WrittenSubmitted),
     /// Not to be judged now.
     Postponed(Postponed),
     /// To somebody of whom nobody can tell who it is.
     Unclear,
 }
 
-impl ToldFinding {
+impl WrittenFinding {
     /// What was found for those whose mail ends here; absent where nobody's does.
-    pub fn found(&self) -> Option<&ToldFound> {
+    pub fn found(&self) -> Option<&WrittenFound> {
         match self {
-            ToldFinding::Found(found) => Some(found),
-            ToldFinding::Submitted(submitted) => submitted.inside.as_ref(),
-            ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+            WrittenFinding::Found(found) => Some(found),
+            WrittenFinding::Submitted(submitted) => submitted.inside.as_ref(),
+            WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
         }
     }
 }
 
 /// A [`super::Submitted`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldSubmitted {
+pub struct WrittenSubmitted {
     /// The address of the From field.
     pub sender: Option<String>,
     /// What became of its key fields.
-    pub stamp: ToldStamp,
+    pub stamp: WrittenStamp,
     /// What was found for those whose mail ends here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inside: Option<ToldFound>,
+    pub inside: Option<WrittenFound>,
 }
 
 /// A [`Stamp`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ToldStamp {
+pub enum WrittenStamp {
     /// The key with this fingerprint was put on top.
     Newest(String),
     /// Its client's own key stayed.
@@ -107,7 +107,7 @@ pub enum ToldStamp {
 /// A [`NewKey`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ToldNewKey {
+pub enum WrittenNewKey {
     /// The AS vouched for it.
     Proven {
         /// Whose it is.
@@ -127,7 +127,7 @@ pub enum ToldNewKey {
 
 /// A [`super::Found`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldFound {
+pub struct WrittenFound {
     /// The result.
     pub status: KeyStatus,
     /// Its reason.
@@ -144,7 +144,7 @@ pub struct ToldFound {
     pub mail_auth: Option<MailAuth>,
     /// What became of the new key that it brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_key: Option<ToldNewKey>,
+    pub new_key: Option<WrittenNewKey>,
     /// It carried a living key of an address of ours from outside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_key: bool,
@@ -155,15 +155,15 @@ pub struct ToldFound {
 
 /// A [`Reply`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldReply {
+pub struct WrittenReply {
     /// The fate of the message.
-    pub verdict: ToldVerdict,
+    pub verdict: WrittenVerdict,
     /// The fields that the MTA was to write, by name.
     pub added: Vec<String>,
     /// Recipients (indices) struck out of an accepted message.
     pub removed: Vec<usize>,
     /// Recipients who got it in their spam folder.
-    pub redirected: Vec<ToldRedirect>,
+    pub redirected: Vec<WrittenRedirect>,
     /// What had to be durable first.
     pub owed: Vec<Owed>,
     /// Why the sender got no report, although a decision wanted the sender told.
@@ -173,23 +173,23 @@ pub struct ToldReply {
 
 /// A [`super::Redirect`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldRedirect {
+pub struct WrittenRedirect {
     /// Index of the recipient.
     pub recipient: usize,
     /// Where it went.
     pub to: String,
 }
 
-impl From<Redirect> for ToldRedirect {
-    fn from(redirect: Redirect) -> ToldRedirect {
-        ToldRedirect { recipient: redirect.recipient, to: redirect.to.to_string() }
+impl From<Redirect> for WrittenRedirect {
+    fn from(redirect: Redirect) -> WrittenRedirect {
+        WrittenRedirect { recipient: redirect.recipient, to: redirect.to.to_string() }
     }
 }
 
-impl TryFrom<ToldRedirect> for Redirect {
+impl TryFrom<WrittenRedirect> for Redirect {
     type Error = BadAddress;
 
-    fn try_from(told: ToldRedirect) -> Result<Redirect, BadAddress> {
+    fn try_from(told: WrittenRedirect) -> Result<Redirect, BadAddress> {
         Ok(Redirect { recipient: told.recipient, to: Address::parse(told.to.as_bytes(), true)? })
     }
 }
@@ -197,7 +197,7 @@ impl TryFrom<ToldRedirect> for Redirect {
 /// A [`Verdict`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ToldVerdict {
+pub enum WrittenVerdict {
     /// Delivered.
     Accept,
     /// In the MTA's hold queue, with this reason.
@@ -205,14 +205,14 @@ pub enum ToldVerdict {
     /// 250, and dropped.
     Discard,
     /// Refused for good.
-    Reject(ToldRefusal),
+    Reject(WrittenRefusal),
     /// Refused for now.
-    Defer(ToldRefusal),
+    Defer(WrittenRefusal),
 }
 
 /// A [`super::Refusal`] written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ToldRefusal {
+pub struct WrittenRefusal {
     /// The reply code.
     pub code: u16,
     /// The enhanced status code.
@@ -221,9 +221,9 @@ pub struct ToldRefusal {
     pub text: String,
 }
 
-impl Story {
+impl WrittenCase {
     /// Writes a case down.
-    pub fn of(case: &Case) -> Story {
+    pub fn of(case: &Case) -> WrittenCase {
         let mail = &case.mail;
         let redactor = mail.redactor();
         let clean = |text: &str| redactor.cut_text(text).into_owned();
@@ -234,7 +234,7 @@ impl Story {
             fault: decision.fault.as_deref().map(clean),
             ..decision.clone()
         };
-        Story {
+        WrittenCase {
             version: CASE_VERSION,
             received: stamp(mail.received),
             queue_id: mail.queue_id.clone(),
@@ -258,9 +258,9 @@ impl Story {
 }
 
 impl Serialize for Case {
-    /// As its [`Story`]: without the header and without any key.
+    /// As its [`WrittenCase`]: without the header and without any key.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Story::of(self).serialize(serializer)
+        WrittenCase::of(self).serialize(serializer)
     }
 }
 
@@ -271,33 +271,33 @@ impl MailAuth {
     }
 }
 
-fn finding(finding: &Finding, redactor: &Redactor) -> ToldFinding {
+fn finding(finding: &Finding, redactor: &Redactor) -> WrittenFinding {
     let clean = |text: &str| redactor.cut_text(text).into_owned();
     let address = |address: &Address| clean(&address.to_string());
     match finding {
-        Finding::Passing(direction) => ToldFinding::Passing(*direction),
-        Finding::Found(found) => ToldFinding::Found(told(found, found.sender.as_ref().map(address))),
-        Finding::Submitted(submitted) => ToldFinding::Submitted(ToldSubmitted {
+        Finding::Passing(direction) => WrittenFinding::Passing(*direction),
+        Finding::Found(found) => WrittenFinding::Found(told(found, found.sender.as_ref().map(address))),
+        Finding::Submitted(submitted) => WrittenFinding::Submitted(WrittenSubmitted {
             sender: submitted.sender.as_ref().map(address),
             stamp: match &submitted.stamp {
-                Stamp::Newest(key) => ToldStamp::Newest(key.verify_key().fingerprint()),
-                Stamp::Client => ToldStamp::Client,
-                Stamp::Bare(why) => ToldStamp::Bare(*why),
+                Stamp::Newest(key) => WrittenStamp::Newest(key.verify_key().fingerprint()),
+                Stamp::Client => WrittenStamp::Client,
+                Stamp::Bare(why) => WrittenStamp::Bare(*why),
             },
             inside: submitted.inside.as_ref().map(|found| told(found, found.sender.as_ref().map(address))),
         }),
-        Finding::Postponed(postponed) => ToldFinding::Postponed(match postponed {
+        Finding::Postponed(postponed) => WrittenFinding::Postponed(match postponed {
             Postponed::Owners(error) => Postponed::Owners(clean(error)),
             Postponed::Keyring(error) => Postponed::Keyring(clean(error)),
             Postponed::NewKey(why) => Postponed::NewKey(*why),
             Postponed::Limited { domain, by } => Postponed::Limited { domain: clean(domain), by: *by },
         }),
-        Finding::Unclear => ToldFinding::Unclear,
+        Finding::Unclear => WrittenFinding::Unclear,
     }
 }
 
-fn told(found: &Found, sender: Option<String>) -> ToldFound {
-    ToldFound {
+fn told(found: &Found, sender: Option<String>) -> WrittenFound {
+    WrittenFound {
         status: found.status,
         why: found.why,
         sender,
@@ -306,22 +306,22 @@ fn told(found: &Found, sender: Option<String>) -> ToldFound {
         cached: found.cached,
         mail_auth: found.mail_auth,
         new_key: found.new_key.as_ref().map(|new_key| match new_key {
-            NewKey::Proven(proven) => ToldNewKey::Proven {
+            NewKey::Proven(proven) => WrittenNewKey::Proven {
                 address: proven.address.to_string(),
                 fingerprint: proven.key.verify_key().fingerprint(),
                 ends: stamp(proven.ends),
                 authority: proven.authority.as_ref().map(ToString::to_string),
                 learned: proven.learned,
             },
-            NewKey::Refused(why) => ToldNewKey::Refused(*why),
+            NewKey::Refused(why) => WrittenNewKey::Refused(*why),
         }),
         own_key: found.own_key,
         elsewhere: found.elsewhere.clone(),
     }
 }
 
-fn reply(reply: &Reply, redactor: &Redactor) -> ToldReply {
-    let refusal = |refusal: &super::Refusal| ToldRefusal {
+fn reply(reply: &Reply, redactor: &Redactor) -> WrittenReply {
+    let refusal = |refusal: &super::Refusal| WrittenRefusal {
         code: refusal.code,
         status: refusal.status.to_owned(),
         text: redactor.cut_text(&refusal.text).into_owned(),
@@ -331,17 +331,17 @@ fn reply(reply: &Reply, redactor: &Redactor) -> ToldReply {
         Edit::InsertKey { .. } => Some(KEY_FIELD.to_owned()),
         Edit::Delete { .. } => None,
     });
-    ToldReply {
+    WrittenReply {
         verdict: match &reply.verdict {
-            Verdict::Accept => ToldVerdict::Accept,
-            Verdict::Hold(reason) => ToldVerdict::Hold(redactor.cut_text(reason).into_owned()),
-            Verdict::Discard => ToldVerdict::Discard,
-            Verdict::Reject(why) => ToldVerdict::Reject(refusal(why)),
-            Verdict::Defer(why) => ToldVerdict::Defer(refusal(why)),
+            Verdict::Accept => WrittenVerdict::Accept,
+            Verdict::Hold(reason) => WrittenVerdict::Hold(redactor.cut_text(reason).into_owned()),
+            Verdict::Discard => WrittenVerdict::Discard,
+            Verdict::Reject(why) => WrittenVerdict::Reject(refusal(why)),
+            Verdict::Defer(why) => WrittenVerdict::Defer(refusal(why)),
         },
         added: added.collect(),
         removed: reply.removed.clone(),
-        redirected: reply.redirected.iter().cloned().map(ToldRedirect::from).collect(),
+        redirected: reply.redirected.iter().cloned().map(WrittenRedirect::from).collect(),
         owed: reply.owed.clone(),
         unreported: reply.unreported,
     }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::case::{Case, Finding, NotStamped, Stamp, Story, Submitted};
+use crate::case::{Case, Finding, NotStamped, Stamp, Submitted, WrittenCase};
 use crate::config::Limits;
 use crate::store::{self, Entry, Ledger};
 
@@ -232,7 +232,7 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     let clean = |text: String| redactor.cut_text(&text).into_owned();
     let mut notes = case.finding.notes();
     notes.extend((!note.is_empty()).then_some(note));
-    let mut story = Story::of(case);
+    let mut story = WrittenCase::of(case);
     let mut json = written(&story);
     if json.len() > room {
         for decision in &mut story.decisions {
@@ -252,6 +252,6 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
 }
 
 /// Plain data with string keys: it always serialises; were it otherwise, the columns still tell the story.
-fn written(story: &Story) -> String {
+fn written(story: &WrittenCase) -> String {
     serde_json::to_string(story).unwrap_or_else(|e| format!("{{\"version\":0,\"error\":\"{e}\"}}"))
 }

@@ -6,7 +6,7 @@ use super::rules;
 use super::snapshot::{Error, Filter};
 use crate::config::{Config, Limits};
 use crate::custody::Custody;
-use crate::keyring::{Hourly, Roles};
+use crate::keyring::{OwnKeys, RecentWarnings};
 use crate::policy::{Policies, Trial};
 use crate::verify::Verifier;
 
@@ -105,8 +105,8 @@ impl Builder {
             Part::Given(custody) => Some(custody),
             Part::LeftOut => None,
         };
-        let roles = Arc::new(Roles::open(&config, &limits).await?);
-        let warned = Arc::new(Hourly::new(&limits));
-        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, roles, warned, rules })
+        let own_keys = Arc::new(OwnKeys::open(&config, &limits).await?);
+        let warned = Arc::new(RecentWarnings::new(&limits));
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules })
     }
 }

@@ -24,7 +24,7 @@ impl Filter {
         }
         let (Some(login), Ok(sender)) = (&mail.login, mail.sender()) else { return Ok(None) };
         let limit = self.limits.keyring.owner_message;
-        let owns = tokio::time::timeout(limit, self.roles.owners().owns(login, sender)).await;
+        let owns = tokio::time::timeout(limit, self.own_keys.owners().owns(login, sender)).await;
         match owns.unwrap_or(Err(keyring::Error::LateOwners(limit))) {
             Ok(owns) => Ok(owns.then(|| sender.clone())),
             Err(error) if self.config.observe.0 => {
@@ -51,7 +51,7 @@ impl Filter {
     /// By whose word a message goes out; `own` is what the client may send as without a login. Absent where it is a stranger's.
     fn author<'a>(&'a self, mail: &'a Mail, own: &'a [&'a str]) -> Option<Author<'a>> {
         match &mail.login {
-            Some(login) => Some(Author::Login(login, self.roles.owners())),
+            Some(login) => Some(Author::Login(login, self.own_keys.owners())),
             None => trust::submitter(&self.config, mail).map(|_| Author::Client(own)),
         }
     }
@@ -66,7 +66,7 @@ impl Filter {
         let Some(author) = self.author(mail, &own) else { return Ok(Finding::Passing(Direction::Outbound)) };
         let stays = elsewhere.len() < mail.recipients.len();
         let stamped = async {
-            match self.roles.stamper(&mail.daemon) {
+            match self.own_keys.stamper(&mail.daemon) {
                 Some(stamper) => stamper.stamp(mail, sender, &author, SystemTime::now()).await,
                 None if !stays => Finding::Passing(Direction::Outbound),
                 None => Finding::Submitted(Submitted { sender, stamp: Stamp::Bare(NotStamped::NotHere), inside: None }),
@@ -86,7 +86,7 @@ impl Filter {
 
     /// Whether new keys that a message brings are learned here.
     pub(super) fn learns_from(&self, mail: &Mail) -> bool {
-        !mail.new_keys.is_empty() && self.roles.learner(&mail.daemon).is_some()
+        !mail.new_keys.is_empty() && self.own_keys.learner(&mail.daemon).is_some()
     }
 
     /// What the new key is that a message brings, if it brings any: asked at the AS of the address, and never looked up in the
@@ -98,7 +98,7 @@ impl Filter {
         if mail.new_keys.is_empty() {
             return Ok(None);
         }
-        if self.roles.learner(&mail.daemon).is_none() {
+        if self.own_keys.learner(&mail.daemon).is_none() {
             return Ok(Some(NewKey::Refused(NotLearned::NotHere)));
         }
         match candidate(mail, &self.config.final_domains) {
@@ -139,7 +139,7 @@ impl Filter {
             Finding::Found(Found { new_key: Some(NewKey::Proven(proven)), .. }) => proven,
             _ => return Case { mail, finding, decisions, reply },
         };
-        let learner = self.roles.learner(&mail.daemon);
+        let learner = self.own_keys.learner(&mail.daemon);
         let (Some(learner), Verdict::Accept | Verdict::Discard) = (learner, &reply.verdict) else {
             return Case { mail, finding, decisions, reply };
         };
@@ -158,11 +158,11 @@ impl Filter {
 
     /// Closes the keyring: what is learned or stamped from then on is put off.
     pub async fn close_keys(&self) {
-        self.roles.close().await;
+        self.own_keys.close().await;
     }
 
     /// The hourly look at the keyring.
     pub async fn look_at_keys(&self) {
-        self.roles.look(SystemTime::now()).await;
+        self.own_keys.look(SystemTime::now()).await;
     }
 }

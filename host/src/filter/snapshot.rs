@@ -11,7 +11,7 @@ use crate::case::{
 };
 use crate::config::{Config, Limits, Mixed};
 use crate::custody::Custody;
-use crate::keyring::{Hourly, Roles};
+use crate::keyring::{OwnKeys, RecentWarnings};
 use crate::policy::{Policies, Trial};
 use crate::proto::address::{Address, is_host_name};
 use crate::proto::header::MARK_FIELD;
@@ -32,9 +32,9 @@ pub struct Filter {
     pub(super) custody: Option<Arc<Custody>>,
     /// Whether a custody is opened where a configuration needs one.
     pub(super) keeps: bool,
-    pub(super) roles: Arc<Roles>,
+    pub(super) own_keys: Arc<OwnKeys>,
     /// What was warned about within the hour: living keys of ours that came in from outside, owners that cannot be told.
-    pub(super) warned: Arc<Hourly>,
+    pub(super) warned: Arc<RecentWarnings>,
     pub(super) rules: Rules,
 }
 
@@ -71,9 +71,9 @@ impl Filter {
             }
             Some(_) => Some(Arc::new(Verifier::new(&config.verify, &rules.hostname, &self.limits)?)),
         };
-        let roles = match self.roles.serves(&config, &self.config) {
-            true => Arc::clone(&self.roles),
-            false => Arc::new(Roles::open(&config, &self.limits).await?),
+        let own_keys = match self.own_keys.serves(&config, &self.config) {
+            true => Arc::clone(&self.own_keys),
+            false => Arc::new(OwnKeys::open(&config, &self.limits).await?),
         };
         // Last, since it changes what the snapshot in force has too: nothing fails after it.
         let same = Custody::opens_alike(&config, &self.config);
@@ -89,7 +89,7 @@ impl Filter {
         let warned = Arc::clone(&self.warned);
         let limits = Arc::clone(&self.limits);
         let keeps = self.keeps;
-        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, roles, warned, rules })
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules })
     }
 
     /// The configuration of this snapshot.

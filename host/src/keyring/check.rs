@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fetch::Fetched;
+use super::own_keys::opener;
 use super::owner::Owners;
-use super::roles::opener;
 use super::{Error, owner};
 use crate::config::{Config, Limits};
 use crate::files;

@@ -3,8 +3,8 @@
 mod check;
 pub mod fetch;
 pub mod learn;
+mod own_keys;
 pub mod owner;
-mod roles;
 pub mod stamp;
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::proto::seal::Opener;
 use crate::store::{self, Keyring};
 
 pub use check::check;
-pub use roles::Roles;
+pub use own_keys::OwnKeys;
 
 /// What can go wrong with the keys of our own addresses.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +135,16 @@ impl Source for Stored {
     }
 }
 
-/// What was warned about within the last hour (`limits.keyring.watch`): a log line for each message would drown the others.
-pub struct Hourly {
+/// The warnings of the last hour (`limits.keyring.watch`): a log line for each message would drown the others.
+pub struct RecentWarnings {
     warned: Cache<String, Instant>,
     span: Duration,
 }
 
-impl Hourly {
+impl RecentWarnings {
     /// Nothing was warned about yet.
-    pub fn new(limits: &Limits) -> Hourly {
-        Hourly { warned: Cache::new(limits.keyring.keys_warned), span: limits.keyring.watch }
+    pub fn new(limits: &Limits) -> RecentWarnings {
+        RecentWarnings { warned: Cache::new(limits.keyring.keys_warned), span: limits.keyring.watch }
     }
 
     /// Whether it is time to warn about this; if so, it is done with for an hour.
@@ -157,8 +157,8 @@ impl Hourly {
     }
 }
 
-impl fmt::Debug for Hourly {
+impl fmt::Debug for RecentWarnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hourly({})", self.warned.len())
+        write!(f, "RecentWarnings({})", self.warned.len())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::owner::Owners;
-use super::{Error, Hourly, Source};
+use super::{Error, RecentWarnings, Source};
 use crate::case::{Finding, Mail, NotStamped, Postponed, ReversePath, Stamp, Submitted};
 use crate::config::Limits;
 use crate::proto::address::Address;
@@ -46,14 +46,14 @@ impl Author<'_> {
 #[derive(Debug)]
 pub struct Stamper {
     source: Arc<dyn Source>,
-    told: Hourly,
+    told: RecentWarnings,
     limits: Arc<Limits>,
 }
 
 impl Stamper {
     /// Stamps with the keys of this source.
     pub fn new(source: Arc<dyn Source>, limits: &Arc<Limits>) -> Stamper {
-        Stamper { source, told: Hourly::new(limits), limits: Arc::clone(limits) }
+        Stamper { source, told: RecentWarnings::new(limits), limits: Arc::clone(limits) }
     }
 
     /// What becomes of a message that this author sends; `sender` is its one From address. Total.

@@ -14,16 +14,16 @@ pub struct Explained {
     /// The result.
     pub status: KeyStatus,
     /// The word that counts.
-    pub word: Word,
+    pub word: LevelChoice,
     /// What other levels say, and so does not count; the strongest first.
-    pub lost: Vec<Word>,
+    pub lost: Vec<LevelChoice>,
     /// The user's own choice, where it is not open to users for this result.
     pub ignored: Option<String>,
 }
 
-/// One level's word on one result.
+/// What one level chooses for one result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct LevelChoice {
     /// Whose it is.
     pub by: By,
     /// The policy's id.
@@ -77,7 +77,7 @@ impl Policies {
         let mut words =
             self.bound.claims(mailbox.as_deref(), status, why, wish).map(|(by, policy)| word(by, policy, status, why));
         let word = words.next().unwrap_or_else(|| word(By::Site, self.bound.of_site(status, why), status, why));
-        let lost: Vec<Word> = words.collect();
+        let lost: Vec<LevelChoice> = words.collect();
         let counted = |id: &String| word.by == By::User || lost.iter().any(|l| l.by == By::User && l.policy == *id);
         let ignored = wish.policies.get(&status).filter(|id| !counted(id)).cloned();
         Explained { status, word, lost, ignored }
@@ -111,10 +111,10 @@ impl Policies {
     }
 }
 
-fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> Word {
+fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> LevelChoice {
     let effect = effect(policy, status, why);
     let (origin, digest) = (policy.origin.clone(), policy.digest.clone());
-    Word { by, policy: policy.id.clone(), origin, digest, effect }
+    LevelChoice { by, policy: policy.id.clone(), origin, digest, effect }
 }
 
 /// What a policy does with every message of a result; absent where that depends on the message.

@@ -27,12 +27,12 @@ mod shelf;
 #[cfg(test)]
 mod tests;
 mod threads;
-mod told;
 pub mod trial;
+mod written_facts;
 
 pub use choose::{Choice, may_be_allowed};
-pub use explain::{Effect, Explained, MarkExplained, Word};
-pub use prove::{Kept, Unproved};
+pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
+pub use prove::{KeptDecision, Unproved};
 pub use sandbox::{Fault, Refused};
 pub use shelf::Origin;
 pub use trial::Trial;
@@ -42,7 +42,7 @@ use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
 use shelf::Shelved;
 use threads::Threads;
-use told::Told;
+use written_facts::WrittenFacts;
 
 /// Why policies cannot be loaded. The running ones stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -411,8 +411,8 @@ fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decisio
         reason: String::new(),
         fault: None,
         clamped: None,
-        facts: Told::of(facts, &policy.wanted).json(),
-        settings: told::settings(&policy.description, &policy.settings),
+        facts: WrittenFacts::of(facts, &policy.wanted).json(),
+        settings: written_facts::settings(&policy.description, &policy.settings),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::told::Told;
+use super::written_facts::WrittenFacts;
 use super::{Fault, Policies, Proposal, printable, shelf};
 
-/// What recomputing a decision needs, as a case keeps it.
+/// A decision as a case keeps it: what making it again needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub struct KeptDecision<'a> {
     /// The policy's id.
     pub policy: &'a str,
     /// The component's SHA-256.
@@ -42,13 +42,13 @@ pub enum Unproved {
 impl Policies {
     /// Decides again on the facts and settings that a case kept, by the loaded policy of this id: the decision's words, or
     /// why it cannot be had. It is on nobody's way, so the policy may take its time.
-    pub fn recompute(&self, kept: &Kept<'_>) -> Result<Proposal, Unproved> {
+    pub fn recompute(&self, kept: &KeptDecision<'_>) -> Result<Proposal, Unproved> {
         let policy = self.all.iter().find(|policy| policy.id == kept.policy).ok_or(Unproved::Gone)?;
         if policy.digest != kept.digest {
             return Err(Unproved::Other { digest: policy.digest.clone() });
         }
         let odd = |text: String| Unproved::Unreadable(text);
-        let told: Told = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
+        let told: WrittenFacts = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
         let given: BTreeMap<String, toml::Value> =
             serde_json::from_value(kept.settings.clone()).map_err(|e| odd(e.to_string()))?;
         let settings = shelf::fit(&policy.description, &given).map_err(odd)?;

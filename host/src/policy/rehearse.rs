@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::sandbox::contract::{self, Description, Value};
 use super::sandbox::{Guest, Sandbox};
-use super::told::Told;
+pub use super::written_facts::WrittenFacts;
 use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf};
 use crate::case::KeyStatus;
 use crate::config::Limits;
@@ -71,11 +71,6 @@ pub struct Settings(Vec<Value>);
 
 /// What a component wants to see under some settings.
 pub struct Wanted(contract::Wanted);
-
-/// Facts as a person writes them, such as the `facts` of a case beside a policy; what is not written is absent.
-#[derive(Clone, Debug, serde::Deserialize, serde::Serialize)]
-#[serde(transparent)]
-pub struct Written(Told);
 
 /// Why there is no decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -193,8 +188,8 @@ impl Component {
     ///
     /// # Errors
     /// What was written is no fact, or the component fails.
-    pub fn decide(&self, written: &Written, settings: &Settings, wanted: &Wanted) -> Result<Proposal, Undecided> {
-        let facts = written.0.facts(&wanted.0).map_err(Undecided::Facts)?;
+    pub fn decide(&self, written: &WrittenFacts, settings: &Settings, wanted: &Wanted) -> Result<Proposal, Undecided> {
+        let facts = written.facts(&wanted.0).map_err(Undecided::Facts)?;
         self.proposal(&facts, settings)
     }
 

@@ -45,7 +45,7 @@ impl Verifier {
     /// # Errors
     /// Where one endpoint that others may ask cannot be asked from here: then nobody is.
     pub async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<Vec<(Endpoint, Said)>, Unasked> {
-        let deadline = Instant::now() + 2 * self.works.limits.verify.locate + END;
+        let deadline = Instant::now() + 2 * self.shared.limits.verify.locate + END;
         let endpoints = match self.published(address.domain(), deadline).await {
             Published::Nothing => return Err(Unasked::Unpublished(address.domain().to_owned())),
             Published::Failed(failure) => return Err(Unasked::Unlocated(failure)),
@@ -55,17 +55,17 @@ impl Verifier {
         let ask = |endpoint: Endpoint| async {
             let endpoints = vec![endpoint.clone()];
             let sponsors = Arc::new(Sponsors::default());
-            sponsors.add(self.works.proven.sponsor(&Bringer::Local, address, Instant::now()));
+            sponsors.add(self.shared.proven.sponsor(&Bringer::Local, address, Instant::now()));
             let (address, key) = (address.clone(), key.clone());
             let inquiry = Inquiry { address, key, endpoints, deadline, stream_first: false, sponsors };
-            (endpoint, self.works.asker.ask_alone(inquiry).await.said)
+            (endpoint, self.shared.asker.ask_alone(inquiry).await.said)
         };
         Ok(join_all(endpoints.into_iter().map(ask)).await)
     }
 
     async fn every_endpoint(&self, records: &[Record], deadline: Instant) -> Result<Vec<Endpoint>, Unasked> {
-        let most = self.works.limits.verify.endpoints_everywhere;
-        let Endpoints { usable, refused, failed } = self.works.locator.endpoints_up_to(most, records, deadline).await;
+        let most = self.shared.limits.verify.endpoints_everywhere;
+        let Endpoints { usable, refused, failed } = self.shared.locator.endpoints_up_to(most, records, deadline).await;
         match (refused.into_iter().next(), failed.into_iter().next()) {
             (Some((authority, refused)), _) => Err(Unasked::Barred { authority, refused }),
             (_, Some(failure)) => Err(Unasked::Unlocated(failure)),

@@ -63,23 +63,23 @@ pub enum Error {
 
 /// Finds out whether key and sender address of a message belong together.
 pub struct Verifier {
-    works: Arc<Works>,
+    shared: Arc<Shared>,
     timeout: Duration,
     locations: Flights<String, Published>,
     questions: Flights<Mark, Verdict, Sponsors>,
     confirmations: Flights<Mark, Verdict, Sponsors>,
 }
 
-/// Nobody decided, since a budget for questions was spent: the message is to come again.
+/// A budget for questions was spent before anybody decided: the message is to come again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Later {
+pub struct BudgetSpent {
     /// What is known of it nevertheless: `unverified`, without a reason. To be used only where nothing hangs on it.
     pub found: Found,
     /// Whose budget it was.
     pub limited: Limited,
 }
 
-impl Later {
+impl BudgetSpent {
     /// Why the message is put off.
     pub fn postponed(&self) -> Postponed {
         let domain = self.found.sender.as_ref().map(|sender| sender.domain().to_owned());
@@ -87,8 +87,8 @@ impl Later {
     }
 }
 
-/// What questions in flight share with those to come.
-struct Works {
+/// What the verifier shares with its questions in flight.
+struct Shared {
     locator: Locator,
     asker: Asker,
     memory: Memory,
@@ -99,7 +99,7 @@ struct Works {
 impl Verifier {
     /// `hostname` is our own name, told to the AS for its log. Fails where no name server is known.
     pub fn new(config: &config::Verify, hostname: &str, limits: &Arc<Limits>) -> Result<Verifier, Error> {
-        let works = Works {
+        let shared = Shared {
             locator: Locator::new(config, limits).map_err(|error| Error::Resolver(error.to_string()))?,
             asker: Asker::new(hostname, Connector::new(&config.tls_roots)?, limits),
             memory: Memory::new(limits),
@@ -107,7 +107,7 @@ impl Verifier {
             limits: limits.clone(),
         };
         Ok(Verifier {
-            works: Arc::new(works),
+            shared: Arc::new(shared),
             timeout: config.timeout,
             locations: Flights::new(),
             questions: Flights::new(),
@@ -123,7 +123,7 @@ impl Verifier {
     /// # Errors
     /// A budget for questions was spent, ours or the AS's, and nobody decided: a flood of forged mail must not be let through
     /// by that.
-    pub async fn verify(&self, mail: &Mail) -> Result<Found, Box<Later>> {
+    pub async fn verify(&self, mail: &Mail) -> Result<Found, Box<BudgetSpent>> {
         let deadline = Instant::now() + self.timeout;
         let sender = match mail.sender() {
             Ok(sender) => sender.clone(),
@@ -141,7 +141,7 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Verifier::verify`].
-    pub async fn question(&self, address: &Address, key: &AuthKey) -> Result<Found, Box<Later>> {
+    pub async fn question(&self, address: &Address, key: &AuthKey) -> Result<Found, Box<BudgetSpent>> {
         Ok(self.prove(address, key, &Bringer::Local).await?.0)
     }
 
@@ -154,13 +154,13 @@ impl Verifier {
         address: &Address,
         key: &AuthKey,
         bringer: &Bringer,
-    ) -> Result<(Found, Option<Duration>), Box<Later>> {
+    ) -> Result<(Found, Option<Duration>), Box<BudgetSpent>> {
         let deadline = Instant::now() + self.timeout;
         let published = self.published(address.domain(), deadline).await;
         if let Some((status, why)) = hindrance(&published) {
             return Ok((unknown(status, why, address.clone(), &published), None));
         }
-        let sponsor = self.works.proven.sponsor(bringer, address, Instant::now());
+        let sponsor = self.shared.proven.sponsor(bringer, address, Instant::now());
         let verdict = self.ask(address, key, sponsor, &published, deadline).await;
         let valid_for = match verdict.said {
             Said::Valid { valid_for } => valid_for.map(|seconds| Duration::from_secs(seconds.into())),
@@ -175,7 +175,7 @@ impl Verifier {
         let verdict = Verdict { said: Said::by(answer), endpoint: None, over: Over::Udp };
         // What is older than this machine's clock is older than the cache keeps anything.
         if let Some(then) = Instant::now().checked_sub(ago) {
-            self.works.memory.remember(address, &key.verify_key(), &verdict, then);
+            self.shared.memory.remember(address, &key.verify_key(), &verdict, then);
         }
     }
 
@@ -183,14 +183,14 @@ impl Verifier {
     pub async fn locate(&self, domain: &str) -> (Published, Endpoints) {
         let deadline = Instant::now() + self.timeout;
         let published = self.published(domain, deadline).await;
-        let endpoints = self.works.endpoints(&published, deadline).await.unwrap_or_default();
+        let endpoints = self.shared.endpoints(&published, deadline).await.unwrap_or_default();
         (published, endpoints)
     }
 
     /// The texts that begin `AS=` at `_addrauth.` and the domain, and at the domain itself, with those names: what
     /// [`Verifier::locate`] chose from, read by nobody yet. A fixed endpoint changes nothing here.
     pub async fn texts(&self, domain: &str) -> [(String, Texts); 2] {
-        self.works.locator.texts_of_both(domain, Instant::now() + self.works.limits.verify.locate).await
+        self.shared.locator.texts_of_both(domain, Instant::now() + self.shared.limits.verify.locate).await
     }
 
     /// Asks once more, before a message is dropped in silence: with a new sequence number, past the cache, and at another
@@ -198,19 +198,19 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Verifier::verify`].
-    pub async fn confirm(&self, mail: &Mail, found: &Found) -> Result<Found, Box<Later>> {
+    pub async fn confirm(&self, mail: &Mail, found: &Found) -> Result<Found, Box<BudgetSpent>> {
         let (KeyStatus::Invalid, Some(sender), Ok(Some(key))) = (found.status, &found.sender, mail.key()) else {
             return Ok(found.clone());
         };
         // A question's own time and no more: with the first one it must stay below the MTA's patience.
-        let deadline = Instant::now() + self.timeout.min(schedule::END + self.works.limits.verify.locate);
+        let deadline = Instant::now() + self.timeout.min(schedule::END + self.shared.limits.verify.locate);
         let published = self.published(sender.domain(), deadline).await;
         if hindrance(&published).is_some() {
             return Ok(unknown(KeyStatus::Unverified, Some(Why::Dns), sender.clone(), &published));
         }
-        let sponsor = self.works.proven.sponsor(&Bringer::of(mail), sender, Instant::now());
+        let sponsor = self.shared.proven.sponsor(&Bringer::of(mail), sender, Instant::now());
         let job = Job { address: sender.clone(), key: key.clone(), published: published.clone(), deadline };
-        let ask = |job, sponsors| self.works.clone().ask_another(job, found.authority.clone(), sponsors);
+        let ask = |job, sponsors| self.shared.clone().ask_another(job, found.authority.clone(), sponsors);
         let verdict = self.join(&self.confirmations, job, sponsor, ask).await;
         let second = told(sender.clone(), &published, verdict)?;
         Ok(match second.status {
@@ -228,16 +228,16 @@ impl Verifier {
         bringer: &Bringer,
         published: Published,
         deadline: Instant,
-    ) -> Result<Found, Box<Later>> {
+    ) -> Result<Found, Box<BudgetSpent>> {
         if let Some((status, why)) = hindrance(&published) {
             return Ok(unknown(status, why, sender, &published));
         }
         let Some(key) = key else { return Ok(unknown(KeyStatus::Missing, None, sender, &published)) };
         let now = Instant::now();
-        let sponsor = self.works.proven.sponsor(bringer, &sender, now);
-        if let Some((said, answerer)) = self.works.memory.recall(&sender, &key.verify_key(), now) {
+        let sponsor = self.shared.proven.sponsor(bringer, &sender, now);
+        if let Some((said, answerer)) = self.shared.memory.recall(&sender, &key.verify_key(), now) {
             if matches!(said, Said::Valid { .. }) {
-                self.works.proven.remember(&[sponsor], now);
+                self.shared.proven.remember(&[sponsor], now);
             }
             let cached = |found: Found| Found { authority: answerer, cached: true, ..found };
             return told(sender, &published, Verdict { said, endpoint: None, over: Over::Udp }).map(cached);
@@ -248,8 +248,8 @@ impl Verifier {
 
     /// What a domain publishes, looked up once for all who want to know at the same time.
     async fn published(&self, domain: &str, deadline: Instant) -> Published {
-        let (works, name) = (self.works.clone(), domain.to_owned());
-        let work = |_| async move { works.locator.published(&name, deadline).await };
+        let (shared, name) = (self.shared.clone(), domain.to_owned());
+        let work = |_| async move { shared.locator.published(&name, deadline).await };
         let published =
             timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), |()| {}, || Some(()), work)).await;
         let slow = || Published::Failed(Failure::Timeout(domain.to_owned()));
@@ -266,7 +266,7 @@ impl Verifier {
         deadline: Instant,
     ) -> Verdict {
         let job = Job { address: address.clone(), key: key.clone(), published: published.clone(), deadline };
-        let ask = |job, sponsors| self.works.clone().ask_and_remember(job, sponsors);
+        let ask = |job, sponsors| self.shared.clone().ask_and_remember(job, sponsors);
         self.join(&self.questions, job, sponsor, ask).await
     }
 
@@ -282,10 +282,10 @@ impl Verifier {
     where
         W: Future<Output = Verdict> + Send + 'static,
     {
-        let (mark, deadline) = (self.works.memory.mark(&job.address, &job.key.verify_key()), job.deadline);
+        let (mark, deadline) = (self.shared.memory.mark(&job.address, &job.key.verify_key()), job.deadline);
         loop {
             let work = |sponsors| ask(job.clone(), sponsors);
-            let admit = || self.works.asker.joiners.admit(sponsor);
+            let admit = || self.shared.asker.joiners.admit(sponsor);
             let joining = flights.join(mark, |sponsors| sponsors.add(sponsor), admit, work);
             let joined = match timeout_at(deadline + GRACE, joining).await {
                 Ok(Some(joined)) => joined,
@@ -309,8 +309,8 @@ struct Job {
     deadline: Instant,
 }
 
-impl Works {
-    async fn ask_and_remember(self: Arc<Works>, job: Job, sponsors: Arc<Sponsors>) -> Verdict {
+impl Shared {
+    async fn ask_and_remember(self: Arc<Shared>, job: Job, sponsors: Arc<Sponsors>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let endpoints = match self.endpoints(&published, deadline).await {
             Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
@@ -328,7 +328,7 @@ impl Works {
     }
 
     /// The same question to somebody other than who denied it first, where there is one; else over TLS, where it is offered.
-    async fn ask_another(self: Arc<Works>, job: Job, denier: Option<Answerer>, sponsors: Arc<Sponsors>) -> Verdict {
+    async fn ask_another(self: Arc<Shared>, job: Job, denier: Option<Answerer>, sponsors: Arc<Sponsors>) -> Verdict {
         let Job { address, key, published, deadline } = job;
         let mut endpoints = match self.endpoints(&published, deadline).await {
             Ok(endpoints) if endpoints.usable.is_empty() => return Verdict::unverified(Why::Dns),
@@ -396,7 +396,7 @@ fn unknown(status: KeyStatus, why: Option<Why>, sender: Address, published: &Pub
     Found { claim, ..Found::bare(status, why, Some(sender)) }
 }
 
-fn told(sender: Address, published: &Published, verdict: Verdict) -> Result<Found, Box<Later>> {
+fn told(sender: Address, published: &Published, verdict: Verdict) -> Result<Found, Box<BudgetSpent>> {
     let (status, why, limited) = match verdict.said {
         Said::Valid { .. } => (KeyStatus::Valid, None, None),
         Said::Invalid(why) => (KeyStatus::Invalid, Some(why), None),
@@ -405,7 +405,7 @@ fn told(sender: Address, published: &Published, verdict: Verdict) -> Result<Foun
     };
     let found = Found { authority: verdict.answerer(), ..unknown(status, why, sender, published) };
     match limited {
-        Some(limited) => Err(Box::new(Later { found: Found { limited: Some(limited), ..found }, limited })),
+        Some(limited) => Err(Box::new(BudgetSpent { found: Found { limited: Some(limited), ..found }, limited })),
         None => Ok(found),
     }
 }

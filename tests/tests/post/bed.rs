@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-use addrauth::authority::{Authority, Clock, Posted, Poster};
+use addrauth::authority::{Authority, Clock, PostTurn, Poster};
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::daemon::Asking;
 use addrauth::proto::address::Address;
@@ -77,7 +77,7 @@ impl Bed {
         self.zone.replace(records);
     }
 
-    pub async fn turn(&self) -> Posted {
+    pub async fn turn(&self) -> PostTurn {
         self.poster.as_ref().unwrap().turn().await.unwrap()
     }
 
@@ -134,6 +134,6 @@ pub fn holds(octets: &[u8], key: &AuthKey) -> bool {
     octets.windows(needle.len()).any(|window| window == needle)
 }
 
-pub const fn posted(taken: usize, done: usize) -> Posted {
-    Posted { taken, done, given_up: 0 }
+pub const fn posted(taken: usize, done: usize) -> PostTurn {
+    PostTurn { taken, done, given_up: 0 }
 }

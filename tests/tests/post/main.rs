@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use addrauth::authority::{Error, Intervals, Posted};
+use addrauth::authority::{Error, Intervals, PostTurn};
 use addrauth::config::{Config, Deliver, Limits, StateDir};
 use addrauth::proto::wire::Reason;
 use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
@@ -167,7 +167,7 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
         assert!(outcome.is_none() && note.starts_with(&format!("refused, {n} of 10 times: ")), "{note}");
         bed.pass(7_200);
     }
-    assert_eq!(bed.turn().await, Posted { taken: 1, done: 0, given_up: 1 });
+    assert_eq!(bed.turn().await, PostTurn { taken: 1, done: 0, given_up: 1 });
     let (outcome, note) = bed.way(ALICE).await;
     assert!(outcome.unwrap().starts_with("given up: ") && note.is_none());
     bed.pass(DAY);
@@ -353,7 +353,7 @@ async fn an_import_of_ten_thousand_makes_no_burst_and_issue_times_are_even_over_
     for minute in 0..1_440 {
         clock.fetch_add(60, Ordering::SeqCst);
         let look = authority.issue_due().await.unwrap();
-        assert!(look.made <= 21 && look.crowded.is_empty(), "{look:?}");
+        assert!(look.made <= 21 && look.full.is_empty(), "{look:?}");
         hours[minute / 60] += look.made;
     }
     assert_eq!(hours.iter().sum::<usize>(), 10_000, "each of them once in its first AGI");

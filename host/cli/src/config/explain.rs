@@ -11,7 +11,7 @@ use super::refused;
 use addrauth::case::Wish;
 use addrauth::case::{By, KeyStatus, MarkAs, Why};
 use addrauth::config::Config;
-use addrauth::policy::{Explained, MarkExplained, Origin, Policies, Word};
+use addrauth::policy::{Explained, LevelChoice, MarkExplained, Origin, Policies};
 use addrauth::proto::address::{Address, Mailbox, folded};
 use addrauth::store;
 
@@ -82,7 +82,7 @@ async fn view(
         results.extend((status == KeyStatus::Unusable).then(|| explain(status, Some(Why::NoAddress))));
     }
     let missing = results.iter().map(|(_, result)| result).find(|result| result.status == KeyStatus::Missing);
-    if let Some((Word { by: By::AllowList, .. }, Some(next))) = missing.map(|m| (&m.word, m.lost.first())) {
+    if let Some((LevelChoice { by: By::AllowList, .. }, Some(next))) = missing.map(|m| (&m.word, m.lost.first())) {
         notes.push(format!(
             "where the sender's domain claims that all its mail has a key (m=all), no list helps mail without one: \
              {} treats it",
@@ -144,14 +144,14 @@ fn lost(view: &View) -> Vec<String> {
         _ => format!("{} = {value:?}", place(view, by, name)),
     };
     let mut lines = Vec::new();
-    let mut known: &[Word] = &[];
+    let mut known: &[LevelChoice] = &[];
     for (why, result) in &view.results {
         let name = setting(*why, result.status);
         let winner = place(view, result.word.by, name);
         let late = *why == Some(Why::Expired);
         let ending = if late { " where the key has expired" } else { "" };
         // What lost to the one for a wrong key already is not told again.
-        let told = |word: &&Word| late && known.iter().any(|other| other.by == word.by);
+        let told = |word: &&LevelChoice| late && known.iter().any(|other| other.by == word.by);
         let losers = result.lost.iter().filter(|word| !told(word)).map(|word| line(word.by, name, &word.policy));
         lines.extend(losers.map(|loser| format!("{loser} loses to {winner}{ending}")));
         known = &result.lost;
@@ -185,7 +185,7 @@ fn result_name(why: Option<Why>, result: &Explained) -> String {
     }
 }
 
-fn effect(word: &Word) -> String {
+fn effect(word: &LevelChoice) -> String {
     word.effect.map_or_else(|| "depends on the message".into(), |effect| effect.to_string())
 }
 
@@ -236,7 +236,7 @@ fn table(config: &Config, view: &View) {
 }
 
 fn object(view: &View) -> Value {
-    let one = |name: &str, word: &Word| {
+    let one = |name: &str, word: &LevelChoice| {
         json!({
             "policy": word.policy, "by": word.by.word(), "place": place(view, word.by, name),
             "origin": origin(&word.origin), "digest": word.digest, "does": word.effect.map(|e| e.to_string()),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use super::{Context, Unread, as_json, exit, open, shown, since, story};
-use addrauth::case::{Disposition, Story, ToldFinding, stamp};
+use addrauth::case::{Disposition, WrittenCase, WrittenFinding, stamp};
 use addrauth::proto::address::Address;
 use addrauth::store::{JournalRow, Search, folded};
 
@@ -109,7 +109,7 @@ fn search(wanted: &Wanted, whom: Option<&str>) -> Search {
 }
 
 /// Whether one of its decisions is of the kind that is looked for.
-fn decided(story: &Story, wanted: &Wanted) -> bool {
+fn decided(story: &WrittenCase, wanted: &Wanted) -> bool {
     if wanted.decision.is_none() && wanted.policy.is_none() {
         return true;
     }
@@ -132,11 +132,11 @@ fn whom(text: &str) -> Result<String, Unread> {
 }
 
 /// The address in From, and that of the envelope.
-fn senders(story: &Story) -> Vec<&str> {
+fn senders(story: &WrittenCase) -> Vec<&str> {
     let author = match &story.finding {
-        ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+        WrittenFinding::Found(found) => found.sender.as_deref(),
+        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
     };
     author.into_iter().chain(story.reverse_path.as_deref()).collect()
 }
@@ -173,7 +173,7 @@ fn line(row: &JournalRow) -> String {
     ))
 }
 
-fn recipients(story: &Story) -> String {
+fn recipients(story: &WrittenCase) -> String {
     match story.recipients.as_slice() {
         [one] => one.clone(),
         [first, more @ ..] => format!("{first} and {} more", more.len()),
@@ -182,7 +182,7 @@ fn recipients(story: &Story) -> String {
 }
 
 /// `policy=decision`, each once, as many as differ.
-fn decisions(story: &Story) -> String {
+fn decisions(story: &WrittenCase) -> String {
     let words: BTreeSet<String> =
         story.decisions.iter().map(|decision| format!("{}={}", decision.policy, decision.word())).collect();
     if words.is_empty() { "-".into() } else { words.into_iter().collect::<Vec<_>>().join(",") }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Context, Unread, exit, open, shown, story};
-use addrauth::case::{Decision, Disposition, KeyStatus, Owed, Story, ToldFinding, ToldVerdict, stamp};
+use addrauth::case::{Decision, Disposition, KeyStatus, Owed, WrittenCase, WrittenFinding, WrittenVerdict, stamp};
 use addrauth::proto::header::SPAM_FIELD;
 use addrauth::store::{JournalRow, Search};
 
@@ -182,43 +182,43 @@ impl Domains {
 }
 
 /// The domain in From.
-fn domain(story: &Story) -> String {
+fn domain(story: &WrittenCase) -> String {
     let sender = match &story.finding {
-        ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+        WrittenFinding::Found(found) => found.sender.as_deref(),
+        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
     };
     let domain = sender.and_then(|sender| sender.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
     domain.unwrap_or_else(|| "(no single usable address)".into())
 }
 
 /// What was decided about a message, each decision once for each fate.
-fn fates(story: &Story) -> BTreeSet<(&'static str, Fate)> {
+fn fates(story: &WrittenCase) -> BTreeSet<(&'static str, Fate)> {
     let each = |decision: &Decision| {
         let fate = |&index: &usize| (decision.disposition.word(), fate(story, decision.disposition, index));
         decision.recipients.iter().map(fate).collect::<Vec<_>>()
     };
     match story.decisions.as_slice() {
-        [] if matches!(story.reply.verdict, ToldVerdict::Defer(_)) => [("nothing", Fate::PutOff)].into(),
+        [] if matches!(story.reply.verdict, WrittenVerdict::Defer(_)) => [("nothing", Fate::PutOff)].into(),
         [] => [("nothing", Fate::InForce)].into(),
         decisions => decisions.iter().flat_map(each).collect(),
     }
 }
 
-fn fate(story: &Story, decided: Disposition, recipient: usize) -> Fate {
+fn fate(story: &WrittenCase, decided: Disposition, recipient: usize) -> Fate {
     let reply = &story.reply;
     // A copy apart is the message as it is: whoever is to get another one is observed alone.
     let apart = |owed: &Owed| matches!(owed, Owed::Apart(who) if who.contains(&recipient));
-    let untouched = reply.verdict == ToldVerdict::Accept
+    let untouched = reply.verdict == WrittenVerdict::Accept
         && (!reply.removed.contains(&recipient) || reply.owed.iter().any(apart))
         && !reply.redirected.iter().any(|redirect| redirect.recipient == recipient);
     let marked = reply.added.iter().any(|name| name == SPAM_FIELD);
     match (decided, &reply.verdict) {
-        (Disposition::Accept, ToldVerdict::Accept) => Fate::InForce,
+        (Disposition::Accept, WrittenVerdict::Accept) => Fate::InForce,
         (Disposition::Mark, _) if untouched && marked => Fate::InForce,
         _ if untouched => Fate::Observed,
         (Disposition::Defer, _) => Fate::InForce,
-        (_, ToldVerdict::Defer(_)) => Fate::PutOff,
+        (_, WrittenVerdict::Defer(_)) => Fate::PutOff,
         _ => Fate::InForce,
     }
 }

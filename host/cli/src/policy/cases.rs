@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use addrauth::config::Limits;
-use addrauth::policy::rehearse::{self, Component, Stage, Undecided, Written};
+use addrauth::policy::rehearse::{self, Component, Stage, Undecided, WrittenFacts};
 use addrauth::policy::{Proposal, Trial};
 
 /// The file of cases beside a policy.
@@ -25,7 +25,7 @@ struct Cases {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
-    facts: Written,
+    facts: WrittenFacts,
     #[serde(default)]
     settings: BTreeMap<String, toml::Value>,
     expect: Expected,

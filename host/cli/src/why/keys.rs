@@ -1,18 +1,18 @@
 //! What the words about the keys of our own addresses mean.
 
-use addrauth::case::{Learned, ToldFinding, ToldNewKey, ToldStamp};
+use addrauth::case::{Learned, WrittenFinding, WrittenNewKey, WrittenStamp};
 
 /// What it means that a recipient is unclear.
 pub(super) const UNCLEAR: &str = "Nothing was looked for: the address of a recipient is written in a way that the mail server may \
     read as another one than we, so nobody could tell whose policy to ask.";
 
 /// Why no policy decided.
-pub(super) fn undecided(finding: &ToldFinding) -> &'static str {
+pub(super) fn undecided(finding: &WrittenFinding) -> &'static str {
     match finding {
-        ToldFinding::Submitted(submitted) if submitted.inside.is_none() => {
+        WrittenFinding::Submitted(submitted) if submitted.inside.is_none() => {
             "Nothing: policies are not asked about mail that goes out."
         }
-        ToldFinding::Found(found) if matches!(found.new_key, Some(ToldNewKey::Proven { .. })) => {
+        WrittenFinding::Found(found) if matches!(found.new_key, Some(WrittenNewKey::Proven { .. })) => {
             "Nothing: policies are not asked about a mail that brings a new key, and does so by proof."
         }
         _ => "Nothing: no policy was asked, or nobody could tell which one to ask.",
@@ -20,9 +20,9 @@ pub(super) fn undecided(finding: &ToldFinding) -> &'static str {
 }
 
 /// What became of the new key that a message brought.
-pub(super) fn new_key(new_key: &ToldNewKey) -> String {
+pub(super) fn new_key(new_key: &WrittenNewKey) -> String {
     match new_key {
-        ToldNewKey::Proven { address, fingerprint, authority, learned, .. } => {
+        WrittenNewKey::Proven { address, fingerprint, authority, learned, .. } => {
             let server = authority.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
             let outcome = match learned {
                 Some(Learned::Newest) => "it is the address's key from then on",
@@ -41,7 +41,7 @@ pub(super) fn new_key(new_key: &ToldNewKey) -> String {
                  vouched for it: {outcome}."
             )
         }
-        ToldNewKey::Refused(why) => {
+        WrittenNewKey::Refused(why) => {
             format!("It brought a new key (X-New-Auth-Key), which was taken off and not learned, since {}.", why.text())
         }
     }
@@ -58,12 +58,12 @@ pub(super) fn own_key(sender: &str) -> String {
 }
 
 /// What became of the key fields of a message that goes out.
-pub(super) fn stamp(stamp: &ToldStamp) -> String {
+pub(super) fn stamp(stamp: &WrittenStamp) -> String {
     match stamp {
-        ToldStamp::Newest(fingerprint) => {
+        WrittenStamp::Newest(fingerprint) => {
             format!("A login of ours sent it; the newest key of its sender (fingerprint {fingerprint}) was put on top.")
         }
-        ToldStamp::Client => "A login of ours sent it, and its mail program put its own key there.".into(),
-        ToldStamp::Bare(why) => format!("A login of ours sent it; no key was put on top, since {}.", why.text()),
+        WrittenStamp::Client => "A login of ours sent it, and its mail program put its own key there.".into(),
+        WrittenStamp::Bare(why) => format!("A login of ours sent it; no key was put on top, since {}.", why.text()),
     }
 }

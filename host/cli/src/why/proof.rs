@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::trial;
-use addrauth::case::{Decision, Notify, Story};
+use addrauth::case::{Decision, Notify, WrittenCase};
 use addrauth::config::{Config, Limits, Module, OnFault};
-use addrauth::policy::{self, Kept, Policies, Proposal, Unproved};
+use addrauth::policy::{self, KeptDecision, Policies, Proposal, Unproved};
 
 /// What making one decision again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Proof {
 
 /// The configured policies, and those that these stories name besides, where they can be had: a policy that nothing is bound
 /// to any more can still show what it did.
-pub(crate) fn policies(config: &Config, stories: &[&Story]) -> Result<Policies, policy::Error> {
+pub(crate) fn policies(config: &Config, stories: &[&WrittenCase]) -> Result<Policies, policy::Error> {
     let limits = Arc::new(Limits::default());
     let mut modules: BTreeMap<String, Module> = config.policies.clone();
     for decision in stories.iter().flat_map(|story| &story.decisions) {
@@ -55,11 +55,11 @@ pub(crate) fn policies(config: &Config, stories: &[&Story]) -> Result<Policies, 
 }
 
 /// Makes one decision of this story again.
-pub(crate) fn prove(policies: &Policies, story: &Story, decision: &Decision) -> Proof {
+pub(crate) fn prove(policies: &Policies, story: &WrittenCase, decision: &Decision) -> Proof {
     if story.shortened {
         return Proof::Impossible("the facts that the policy saw were too large to keep".into());
     }
-    let kept = Kept {
+    let kept = KeptDecision {
         policy: &decision.policy,
         digest: &decision.digest,
         facts: &decision.facts,

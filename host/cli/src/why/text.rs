@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::proof::Proof;
 use super::{Account, keys, words};
-use addrauth::case::{Decision, KeyStatus, Story, ToldFinding, stamp};
+use addrauth::case::{Decision, KeyStatus, WrittenCase, WrittenFinding, stamp};
 use addrauth::policy::Proposal;
 pub(crate) use addrauth::proto::text::shown;
 use addrauth::store::{Ending, HeldTrace, Kind, Sending, SentTrace};
@@ -54,13 +54,13 @@ pub(super) fn of(account: &Account) -> String {
     page.text
 }
 
-fn envelope(page: &mut Page, story: &Story) {
+fn envelope(page: &mut Page, story: &WrittenCase) {
     let mut field = |name: &str, value: &str| page.field(name, value);
     field("When", &moment(&story.received));
     let author = match &story.finding {
-        ToldFinding::Found(found) => found.sender.as_deref(),
-        ToldFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        ToldFinding::Passing(_) | ToldFinding::Postponed(_) | ToldFinding::Unclear => None,
+        WrittenFinding::Found(found) => found.sender.as_deref(),
+        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
+        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
     };
     field("From", &author.map_or("no single usable address".into(), |a| format!("{a} (as the message itself says)")));
     field(
@@ -85,7 +85,7 @@ fn envelope(page: &mut Page, story: &Story) {
 }
 
 /// Whose mail does not end here, and what became of it.
-fn onward(page: &mut Page, story: &Story) {
+fn onward(page: &mut Page, story: &WrittenCase) {
     let elsewhere = story.finding.found().map(|found| found.elsewhere.as_slice()).unwrap_or_default();
     let names: Vec<&str> =
         elsewhere.iter().filter_map(|index| story.recipients.get(*index)).map(String::as_str).collect();
@@ -96,14 +96,14 @@ fn onward(page: &mut Page, story: &Story) {
     }
 }
 
-fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
+fn found(page: &mut Page, finding: &WrittenFinding) -> Option<KeyStatus> {
     let found = match finding {
-        ToldFinding::Found(found) => found,
-        ToldFinding::Passing(direction) => {
+        WrittenFinding::Found(found) => found,
+        WrittenFinding::Passing(direction) => {
             page.line(2, &format!("Nothing was looked for: the message only passes through ({}).", direction.word()));
             return None;
         }
-        ToldFinding::Submitted(submitted) => {
+        WrittenFinding::Submitted(submitted) => {
             page.line(2, &keys::stamp(&submitted.stamp));
             let found = submitted.inside.as_ref()?;
             page.line(
@@ -112,11 +112,11 @@ fn found(page: &mut Page, finding: &ToldFinding) -> Option<KeyStatus> {
             );
             found
         }
-        ToldFinding::Unclear => {
+        WrittenFinding::Unclear => {
             page.line(2, keys::UNCLEAR);
             return None;
         }
-        ToldFinding::Postponed(postponed) => {
+        WrittenFinding::Postponed(postponed) => {
             page.line(2, &format!("Nothing could be told yet: {}.", postponed.text()));
             return None;
         }

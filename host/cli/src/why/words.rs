@@ -2,15 +2,15 @@
 
 use super::Account;
 use addrauth::case::{
-    By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Story, ToldFinding, ToldFound, ToldStamp,
-    ToldVerdict, Why, unreported_in,
+    By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Why, WrittenCase, WrittenFinding, WrittenFound,
+    WrittenStamp, WrittenVerdict, unreported_in,
 };
 use addrauth::proto::header::SPAM_FIELD;
 use addrauth::proto::record::Claim;
 use addrauth::store::{Kind, Sending};
 
 /// What was found, in a sentence or two.
-pub(super) fn meaning(found: &ToldFound) -> String {
+pub(super) fn meaning(found: &WrittenFound) -> String {
     let sender = found.sender.as_deref().unwrap_or("the sender");
     let domain = found.sender.as_deref().and_then(|sender| sender.rsplit_once('@')).map_or("?", |(_, domain)| domain);
     let server = match &found.authority {
@@ -122,7 +122,7 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
     let owed = |wanted: fn(&Owed) -> Option<&Vec<usize>>| {
         reply.owed.iter().filter_map(wanted).any(|list| list.contains(&recipient))
     };
-    let dropped = reply.removed.contains(&recipient) || reply.verdict == ToldVerdict::Discard;
+    let dropped = reply.removed.contains(&recipient) || reply.verdict == WrittenVerdict::Discard;
     let redirected = reply.redirected.iter().map(|redirect| (redirect.recipient, redirect.to.clone()));
     let in_folders = reply.owed.iter().filter_map(|owed| if let Owed::Folder(list) = owed { Some(list) } else { None });
     let in_folders = in_folders.flatten().map(|redirect| (redirect.recipient, redirect.to.to_string()));
@@ -130,12 +130,12 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
         return format!("delivered to the recipient's spam folder, by way of {to}");
     }
     match &reply.verdict {
-        ToldVerdict::Hold(_) => {
+        WrittenVerdict::Hold(_) => {
             let place = "kept back in the mail server's own hold queue, for the postmaster to look at";
             format!("{place}{}", untold(account, decision).unwrap_or_default())
         }
-        ToldVerdict::Reject(_) => "refused; the server that brought it tells the sender".into(),
-        ToldVerdict::Defer(_) => "put off; the server that brought it is to try again".into(),
+        WrittenVerdict::Reject(_) => "refused; the server that brought it tells the sender".into(),
+        WrittenVerdict::Defer(_) => "put off; the server that brought it is to try again".into(),
         _ if dropped && owed(|o| if let Owed::Quarantine(list) = o { Some(list) } else { None }) => {
             format!("kept back in our quarantine{}", instead(account, decision))
         }
@@ -150,7 +150,7 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
         _ if dropped && owed(|o| if let Owed::Report(list) = o { Some(list) } else { None }) => {
             format!("not delivered; {}", report(account, recipient))
         }
-        _ if dropped && reply.verdict == ToldVerdict::Discard => {
+        _ if dropped && reply.verdict == WrittenVerdict::Discard => {
             "dropped: it was delivered to nobody, and the sender hears nothing of it".into()
         }
         _ if dropped => "not delivered to this recipient, and the sender hears nothing of it".into(),
@@ -207,16 +207,16 @@ fn report(account: &Account, recipient: usize) -> String {
 }
 
 /// What became of the copies that do not end here.
-pub(super) fn onward(story: &Story) -> &'static str {
+pub(super) fn onward(story: &WrittenCase) -> &'static str {
     match (&story.reply.verdict, &story.finding) {
-        (ToldVerdict::Hold(_), _) => "held back with the others', in the mail server's own hold queue",
-        (ToldVerdict::Reject(_), _) => "refused; the server that brought it tells the sender",
-        (ToldVerdict::Defer(_), _) => "put off; the server that brought it is to try again",
-        (_, ToldFinding::Submitted(submitted)) => match submitted.stamp {
-            ToldStamp::Newest(_) | ToldStamp::Client => "sent on, with the sender's key",
-            ToldStamp::Bare(NotStamped::NotOwner) => "sent on, without a key",
-            ToldStamp::Bare(_) if story.keys > 0 => "sent on, with the key that it brought",
-            ToldStamp::Bare(_) => "sent on, without a key",
+        (WrittenVerdict::Hold(_), _) => "held back with the others', in the mail server's own hold queue",
+        (WrittenVerdict::Reject(_), _) => "refused; the server that brought it tells the sender",
+        (WrittenVerdict::Defer(_), _) => "put off; the server that brought it is to try again",
+        (_, WrittenFinding::Submitted(submitted)) => match submitted.stamp {
+            WrittenStamp::Newest(_) | WrittenStamp::Client => "sent on, with the sender's key",
+            WrittenStamp::Bare(NotStamped::NotOwner) => "sent on, without a key",
+            WrittenStamp::Bare(_) if story.keys > 0 => "sent on, with the key that it brought",
+            WrittenStamp::Bare(_) => "sent on, without a key",
         },
         _ => "sent on as recipients here share it: without any key, and with our status field",
     }
@@ -231,7 +231,7 @@ fn delivered(marked: bool, wished: Disposition) -> String {
 }
 
 /// What the mail server was told.
-pub(super) fn verdict(story: &Story) -> String {
+pub(super) fn verdict(story: &WrittenCase) -> String {
     let added = match story.reply.added.as_slice() {
         [] => String::new(),
         names => format!(" Fields written on top of its header: {}.", names.join(", ")),
@@ -242,10 +242,10 @@ pub(super) fn verdict(story: &Story) -> String {
         more => format!(" {more} recipients were struck off."),
     };
     match &story.reply.verdict {
-        ToldVerdict::Accept => format!("To accept the message (250).{struck}{added}"),
-        ToldVerdict::Hold(reason) => format!("To accept the message and hold it: \"{reason}\".{added}"),
-        ToldVerdict::Discard => "To say 250 to the server that brought it, as if all were well, and drop it.".into(),
-        ToldVerdict::Reject(why) => format!("To refuse it for good: \"{} {} {}\".", why.code, why.status, why.text),
-        ToldVerdict::Defer(why) => format!("To refuse it for now: \"{} {} {}\".", why.code, why.status, why.text),
+        WrittenVerdict::Accept => format!("To accept the message (250).{struck}{added}"),
+        WrittenVerdict::Hold(reason) => format!("To accept the message and hold it: \"{reason}\".{added}"),
+        WrittenVerdict::Discard => "To say 250 to the server that brought it, as if all were well, and drop it.".into(),
+        WrittenVerdict::Reject(why) => format!("To refuse it for good: \"{} {} {}\".", why.code, why.status, why.text),
+        WrittenVerdict::Defer(why) => format!("To refuse it for now: \"{} {} {}\".", why.code, why.status, why.text),
     }
 }

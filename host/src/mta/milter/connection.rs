@@ -29,9 +29,9 @@ pub(super) struct Door<J> {
     /// Room for the octets of frames, until they are dropped.
     pub(super) frames: Arc<Semaphore>,
     /// Every message of an MTA is refused, and why.
-    pub(super) foreign: Hourly,
+    pub(super) foreign: HourlyWarning,
     /// An MTA does not say that it is a Postfix.
-    pub(super) unknown: Hourly,
+    pub(super) unknown: HourlyWarning,
 }
 
 impl<J: Judge> Door<J> {
@@ -40,12 +40,12 @@ impl<J: Judge> Door<J> {
     }
 }
 
-/// What is told in the log once an hour: a line for each message would drown the others.
+/// A warning that the log gets once an hour: a line for each message would drown the others.
 #[derive(Debug, Default)]
-pub(super) struct Hourly(Mutex<Option<Instant>>);
+pub(super) struct HourlyWarning(Mutex<Option<Instant>>);
 
-impl Hourly {
-    /// Whether it is time to tell it; if so, it is told for an hour.
+impl HourlyWarning {
+    /// Whether the warning is due; if so, it counts as given for an hour.
     fn is_due(&self) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = told.is_none_or(|at| at.elapsed() >= HOUR);

@@ -36,7 +36,7 @@ pub mod terms;
 pub use error::Error;
 pub use listen::{Listener, Socket, check};
 
-use connection::{Door, Hourly};
+use connection::{Door, HourlyWarning};
 
 /// How long to wait when the system has no more descriptors.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(200);
@@ -57,8 +57,8 @@ pub async fn serve<J: Judge>(
     let door = Arc::new(Door {
         reception,
         frames: Arc::new(Semaphore::new(limits.mta.frames_octets.min(Semaphore::MAX_PERMITS))),
-        foreign: Hourly::default(),
-        unknown: Hourly::default(),
+        foreign: HourlyWarning::default(),
+        unknown: HourlyWarning::default(),
     });
     let accepting = TaskTracker::new();
     for listener in listeners {

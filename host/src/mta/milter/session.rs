@@ -18,7 +18,7 @@ use crate::mta::intake::{login, text};
 
 mod facts;
 
-use facts::{Rcpt, Told, connected, is_postfix};
+use facts::{Rcpt, RcptMacros, connected, is_postfix};
 
 /// How Stalwart's `{daemon_name}` begins. Its milter client shows the whole message as the body, trims the names of header
 /// fields and deletes by untrimmed ones, and delivers what is quarantined (0.15.5 and 0.16.19, measured).
@@ -62,7 +62,7 @@ pub struct Session {
     login: Result<Option<String>, Refused>,
     queue_id: String,
     /// What the MTA says of the recipient whose RCPT comes next.
-    told: Told,
+    rcpt_macros: RcptMacros,
     /// Why messages of this MTA are not taken: by its own word alone, never by what a message looks like.
     foreign: Option<&'static str>,
     message: Option<Message>,
@@ -81,7 +81,7 @@ impl Session {
             server: None,
             login: Ok(None),
             queue_id: String::new(),
-            told: Told::default(),
+            rcpt_macros: RcptMacros::default(),
             foreign: None,
             message: None,
         }
@@ -107,7 +107,7 @@ impl Session {
             return Ok(Act::Read);
         };
         // What is told of one recipient is never another's.
-        let told = take(&mut self.told);
+        let told = take(&mut self.rcpt_macros);
         let alone = terms.answers(command::RCPT) && told.may_be_refused(&self.mta);
         let whom = told.by(&self.mta);
         match frame.command {
@@ -330,9 +330,11 @@ impl Session {
             }
             b"v" => self.mta = text(value, limit).unwrap_or_default(),
             b"j" => self.server = text(value, limit).filter(|name| !name.is_empty()),
-            b"rcpt_addr" if before == command::RCPT && value.len() <= limit => self.told.address = Some(value.to_vec()),
+            b"rcpt_addr" if before == command::RCPT && value.len() <= limit => {
+                self.rcpt_macros.address = Some(value.to_vec())
+            }
             b"rcpt_mailer" if before == command::RCPT && value.len() <= limit => {
-                self.told.mailer = Some(value.to_vec())
+                self.rcpt_macros.mailer = Some(value.to_vec())
             }
             b"tls_version" => self.client.tls = !value.is_empty(),
             b"auth_authen" => self.login = login(value, limit),

@@ -109,7 +109,7 @@ fn what_an_old_journal_keeps_is_decided_again_by_the_same_component() {
     let facts = serde_json::json!({ "status": "missing", "trail": [], "mail-auth": auth, "claim": "all" });
     let settings = serde_json::json!({ "then": "reject", "reason": "no key, no mail" });
     let again = |facts: &serde_json::Value, settings: &serde_json::Value| {
-        policies.recompute(&Kept { policy: "x", digest: &digest, facts, settings })
+        policies.recompute(&KeptDecision { policy: "x", digest: &digest, facts, settings })
     };
     let decided = again(&facts, &settings).unwrap();
     assert_eq!((decided.disposition, decided.notify.sender), (Disposition::Reject, true));
@@ -235,7 +235,7 @@ fn a_decision_is_made_again_with_the_facts_that_its_own_settings_want() {
     let facts = serde_json::json!({ "status": "invalid", "size": 4711 });
     for (wants, reason) in [(32, "1"), (0, "0")] {
         let settings = serde_json::json!({ "wants": wants });
-        let kept = Kept { policy: "x", digest: &digest, facts: &facts, settings: &settings };
+        let kept = KeptDecision { policy: "x", digest: &digest, facts: &facts, settings: &settings };
         assert_eq!(policies.recompute(&kept).unwrap().reason, reason);
     }
 }

@@ -5,7 +5,7 @@ use crate::mta::intake::{client_ip, client_name};
 
 /// The macros of one RCPT.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct RcptMacros {
     /// `{rcpt_addr}`.
     pub(super) address: Option<Vec<u8>>,
     /// `{rcpt_mailer}`.
@@ -21,7 +21,7 @@ pub(super) struct Rcpt<'a> {
     pub(super) alone: bool,
 }
 
-impl Told {
+impl RcptMacros {
     /// Whom this MTA takes the path for; absent where it does not say.
     ///
     /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom

@@ -1,4 +1,4 @@
-//! Which part this host plays for the keys of our own addresses, and what that needs: opened once, looked after hourly.
+//! What this host does with the keys of our own addresses, and what that needs: opened once, looked after hourly.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,9 +21,9 @@ use crate::store::{self, Keyring, KeyringRow, Opening};
 /// When a secret's file was written, and which file it is; absent where there is none, else why it cannot be looked at.
 type Secret = Result<Option<(SystemTime, u64)>, ErrorKind>;
 
-/// What this host does with the keys of our own addresses.
+/// The keys of our own addresses, as this host learns them and stamps mail with them.
 #[derive(Debug)]
-pub struct Roles {
+pub struct OwnKeys {
     settings: config::Keyring,
     /// Whether the keyring is a file of ours. In a shared database whoever stamps may only read it.
     is_file: bool,
@@ -38,9 +38,9 @@ pub struct Roles {
     opened: Instant,
 }
 
-impl Roles {
-    /// Opens what the roles need that are played at all: the keyring, and for each its half of the pair.
-    pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<Roles, Error> {
+impl OwnKeys {
+    /// Opens what learning and stamping need where they are switched on: the keyring, and for each its half of the pair.
+    pub async fn open(config: &Config, limits: &Arc<Limits>) -> Result<OwnKeys, Error> {
         let settings = config.keyring.clone();
         // Before they are read: what is changed meanwhile is read again.
         let before = secrets(config);
@@ -66,7 +66,7 @@ impl Roles {
         let secrets =
             before.into_iter().zip(now).map(|(before, now)| if before == Ok(None) { now } else { before }).collect();
         let is_file = config.store.url.is_empty();
-        Ok(Roles {
+        Ok(OwnKeys {
             settings,
             is_file,
             owners,
@@ -215,12 +215,12 @@ mod tests {
         }
     }
 
-    async fn look(roles: &Roles, now: SystemTime) -> String {
+    async fn look(own_keys: &OwnKeys, now: SystemTime) -> String {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let guard = tracing::subscriber::set_default(subscriber);
-        roles.look(now).await;
+        own_keys.look(now).await;
         drop(guard);
         let said = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         String::from_utf8(said).unwrap()
@@ -232,15 +232,15 @@ mod tests {
         let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
         config.keyring.learn = Where::All(true);
         config.keyring.fetch_token_file = dir.path().join("token");
-        let roles = Roles::open(&config, &Arc::default()).await.unwrap();
-        assert!(roles.serves(&config, &config), "a pair that it made itself is no change");
+        let own_keys = OwnKeys::open(&config, &Arc::default()).await.unwrap();
+        assert!(own_keys.serves(&config, &config), "a pair that it made itself is no change");
         for name in ["token", "keyring.key"] {
-            let roles = Roles::open(&config, &Arc::default()).await.unwrap();
-            assert!(roles.serves(&config, &config));
+            let own_keys = OwnKeys::open(&config, &Arc::default()).await.unwrap();
+            assert!(own_keys.serves(&config, &config));
             let text = std::fs::read(dir.path().join(name)).unwrap_or_else(|_| b"a token".to_vec());
             std::fs::write(dir.path().join("new"), text).unwrap();
             std::fs::rename(dir.path().join("new"), dir.path().join(name)).unwrap();
-            assert!(!roles.serves(&config, &config), "{name}");
+            assert!(!own_keys.serves(&config, &config), "{name}");
         }
     }
 
@@ -254,9 +254,9 @@ mod tests {
             limits.keyring.keys_named = 2;
             limits.authority.key_sweep = Duration::ZERO;
         }));
-        let roles = Roles::open(&config, &limits).await.unwrap();
-        let just_started = Roles::open(&config, &Arc::new(Limits::default())).await.unwrap();
-        let keyring = roles.keyring.clone().unwrap();
+        let own_keys = OwnKeys::open(&config, &limits).await.unwrap();
+        let just_started = OwnKeys::open(&config, &Arc::new(Limits::default())).await.unwrap();
+        let keyring = own_keys.keyring.clone().unwrap();
         let (now, hour) = (SystemTime::now(), Duration::from_secs(3_600));
         let learn = async |address: &str, expires: SystemTime| {
             let key = AuthKey::parse(&[b'k'; 64]).unwrap();
@@ -265,9 +265,9 @@ mod tests {
             let key = NewestKey { address: address.into(), fingerprint, sealed, learned: now, expires };
             keyring.learn(&key).await.unwrap();
         };
-        assert_eq!(look(&roles, now).await, "", "nothing is amiss");
+        assert_eq!(look(&own_keys, now).await, "", "nothing is amiss");
         learn("fresh@home.example", now + 25 * hour).await;
-        assert_eq!(look(&roles, now).await, "");
+        assert_eq!(look(&own_keys, now).await, "");
         for name in ["a", "b", "c"] {
             learn(&format!("{name}@home.example"), now + 23 * hour).await;
         }
@@ -275,12 +275,12 @@ mod tests {
         learn("old@home.example", now - 15 * 24 * hour).await;
         assert!(!look(&just_started, now).await.contains("deleted"), "its clock may be ahead");
         assert_eq!(keyring.rows(None).await.unwrap().len(), 6);
-        let said = look(&roles, now).await;
+        let said = look(&own_keys, now).await;
         assert!(said.contains("a@home.example, b@home.example and others ends within a day"), "{said}");
         assert!(said.contains("late@home.example has ended") && said.contains("addresses=3"), "{said}");
         assert!(!said.contains("fresh@") && !said.contains("old@") && said.contains("deleted"), "{said}");
         assert_eq!(keyring.rows(None).await.unwrap().len(), 5);
-        roles.close().await;
-        assert!(look(&roles, now).await.contains("cannot be told"), "what fails is told");
+        own_keys.close().await;
+        assert!(look(&own_keys, now).await.contains("cannot be told"), "what fails is told");
     }
 }

@@ -1,4 +1,4 @@
-//! Facts as text: how cases beside a policy tell them, and how a case keeps the ones that a policy saw.
+//! Facts written down: in the cases beside a policy by its author, in a kept case by the program.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::sandbox::contract::{
     Address, AuthResult, Claim, Client, Description, Facts, KeyStatus, MailAuth, Trail, Value, Wanted, Wants, Why,
 };
 
-/// Facts as a person writes them; what is not told is absent.
+/// Facts as a person writes them, such as the `facts` of a case beside a policy; a fact that is not written is absent.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Told {
+pub struct WrittenFacts {
     status: KeyStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<Why>,
@@ -22,13 +22,13 @@ pub(crate) struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     envelope_sender: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<ToldClient>,
+    client: Option<WrittenClient>,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trail: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mail_auth: Option<ToldAuth>,
+    mail_auth: Option<WrittenAuth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<Claim>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub(crate) struct Told {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct ToldClient {
+struct WrittenClient {
     ip: String,
     #[serde(default)]
     name: Option<String>,
@@ -49,10 +49,10 @@ struct ToldClient {
     tls: bool,
 }
 
-/// A result that is not told is `none`.
+/// A result that is not written is `none`.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ToldAuth {
+struct WrittenAuth {
     #[serde(default = "no_result")]
     spf: AuthResult,
     #[serde(default)]
@@ -69,7 +69,7 @@ fn no_result() -> AuthResult {
     AuthResult::None
 }
 
-impl Told {
+impl WrittenFacts {
     /// The facts that the policy wants; the error says what is no fact.
     pub(crate) fn facts(&self, wanted: &Wanted) -> Result<Facts, String> {
         let wants = |fact| wanted.has(fact);
@@ -101,10 +101,10 @@ impl Told {
     }
 
     /// The text of facts that a policy saw which wants these.
-    pub(crate) fn of(facts: &Facts, wanted: &Wanted) -> Told {
+    pub(crate) fn of(facts: &Facts, wanted: &Wanted) -> WrittenFacts {
         let address = |address: &Address| format!("{}@{}", address.local, address.domain);
         let named = wanted.headers.iter().cloned().zip(facts.headers.iter().cloned());
-        Told {
+        WrittenFacts {
             status: facts.status,
             why: facts.why,
             sender: facts.sender.as_ref().map(address),
@@ -127,31 +127,31 @@ impl Told {
     }
 }
 
-impl From<ToldClient> for Client {
-    fn from(told: ToldClient) -> Client {
-        let ToldClient { ip, name, helo, tls } = told;
+impl From<WrittenClient> for Client {
+    fn from(told: WrittenClient) -> Client {
+        let WrittenClient { ip, name, helo, tls } = told;
         Client { ip, name, helo, tls }
     }
 }
 
-impl From<Client> for ToldClient {
-    fn from(client: Client) -> ToldClient {
+impl From<Client> for WrittenClient {
+    fn from(client: Client) -> WrittenClient {
         let Client { ip, name, helo, tls } = client;
-        ToldClient { ip, name, helo, tls }
+        WrittenClient { ip, name, helo, tls }
     }
 }
 
-impl From<ToldAuth> for MailAuth {
-    fn from(told: ToldAuth) -> MailAuth {
-        let ToldAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc } = told;
+impl From<WrittenAuth> for MailAuth {
+    fn from(told: WrittenAuth) -> MailAuth {
+        let WrittenAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc } = told;
         MailAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc }
     }
 }
 
-impl From<MailAuth> for ToldAuth {
-    fn from(auth: MailAuth) -> ToldAuth {
+impl From<MailAuth> for WrittenAuth {
+    fn from(auth: MailAuth) -> WrittenAuth {
         let MailAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc } = auth;
-        ToldAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc }
+        WrittenAuth { spf, spf_aligned, dkim, dkim_aligned, dmarc }
     }
 }
 
