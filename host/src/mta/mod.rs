@@ -12,7 +12,7 @@ pub mod milter;
 pub mod reception;
 mod refused;
 
-pub use refused::{ONE_AT_A_TIME, Refused};
+pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
 
 /// What stands behind a door. [`crate::filter::Filter`] is the one that ships; tests of a door put their own there.
 pub trait Judge: Send + Sync + 'static {

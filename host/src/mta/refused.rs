@@ -1,10 +1,17 @@
-//! Why a message is not taken, whatever door it came to, and what its client is told then.
+//! Why a message is not taken, whatever door it came to, and what its client is told then. Each 451 that a door says by itself
+//! is one of these; those that follow from a decision are made in `settle`.
 
 use std::time::Duration;
 
 /// What the next recipient gets where two may not be in one message: the sender brings the second one again, alone (RFC 3463
 /// §3.6: too many recipients).
 pub const ONE_AT_A_TIME: &str = "452 4.5.3 One recipient at a time here, please send to this one again";
+
+/// What the client is told where something here, or in the mail server's way of speaking, goes wrong with a message.
+pub const FOR_NOW: &str = "451 4.3.0 Temporary failure, please try again later";
+
+/// What the client is told of every message that a mail server brings which this program does not understand.
+pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 
 /// Why a message, or one of its recipients, is refused: see [`Refused::reply`].
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +65,7 @@ impl Refused {
             Refused::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
             Refused::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
             Refused::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
-            Refused::Panicked(_) | Refused::Late { .. } | Refused::Stopping => {
-                "451 4.3.0 Temporary failure, please try again later"
-            }
+            Refused::Panicked(_) | Refused::Late { .. } | Refused::Stopping => FOR_NOW,
         }
     }
 

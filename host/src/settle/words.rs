@@ -1,20 +1,12 @@
-//! The words of refusals and deferrals of whole messages.
+//! The words of refusals and deferrals of whole messages. Each 451 that a decision leads to is made here.
 
 use crate::case::{Found, Postponed, Refusal};
 
 /// The words of a refusal for now; what is wrong here is nobody's business outside.
 pub(super) fn later(postponed: &Postponed) -> Refusal {
     match postponed {
-        Postponed::NewKey(_) => Refusal {
-            code: 451,
-            status: "4.7.1",
-            text: "Address Authentication: the new key cannot be checked now, please try again later".into(),
-        },
-        Postponed::Limited { .. } => Refusal {
-            code: 451,
-            status: "4.7.1",
-            text: "Address Authentication: the key cannot be checked now, please try again later".into(),
-        },
+        Postponed::NewKey(_) => defer("the new key cannot be checked now, please try again later"),
+        Postponed::Limited { .. } => defer("the key cannot be checked now, please try again later"),
         Postponed::Owners(_) | Postponed::Keyring(_) => local_trouble(),
     }
 }
@@ -32,10 +24,10 @@ pub(super) fn one_way() -> Refusal {
     Refusal { code: 550, status: "5.6.0", text: format!("Address Authentication: {text}") }
 }
 
-/// The deferral that a policy asks for, or that no policy decided.
+/// A deferral for this reason: a policy asks for it, no policy decided, or a key cannot be checked.
 pub(super) fn defer(reason: &str) -> Refusal {
     let text = if reason.is_empty() { "please try again later" } else { reason };
-    Refusal { code: 451, status: "4.7.1", text: format!("Address Authentication: {text}") }
+    for_now("4.7.1", format!("Address Authentication: {text}"))
 }
 
 /// The text of a refusal or hold: the policy's own words, else the result's word.
@@ -46,5 +38,9 @@ pub(super) fn text(found: &Found, reason: &str) -> String {
 
 /// The deferral of a message that cannot be kept, or judged, here and now.
 pub(super) fn local_trouble() -> Refusal {
-    Refusal { code: 451, status: "4.3.0", text: "Local trouble, try again later".into() }
+    for_now("4.3.0", "Local trouble, try again later".into())
+}
+
+fn for_now(status: &'static str, text: String) -> Refusal {
+    Refusal { code: 451, status, text }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::mta::Refused;
+use crate::mta::{FOR_NOW, NOT_SUPPORTED, Refused};
 
 /// Why a place cannot be listened on, a connection ends, or a message is refused: see [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +94,7 @@ impl Error {
         match self {
             Error::Refused(refused) => refused.reply(),
             Error::LongFrame { .. } => "552 5.3.4 A header field or a line of the message is too long",
-            Error::Foreign(_) | Error::HeaderAgain => {
-                "451 4.3.5 Address Authentication: this mail server's milter is not supported yet"
-            }
+            Error::Foreign(_) | Error::HeaderAgain => NOT_SUPPORTED,
             Error::Bind { .. }
             | Error::Taken(_)
             | Error::NoSocket(_)
@@ -111,7 +109,7 @@ impl Error {
             | Error::NotOffered(_)
             | Error::Edit
             | Error::Recipient
-            | Error::Silent { .. } => "451 4.3.0 Temporary failure, please try again later",
+            | Error::Silent { .. } => FOR_NOW,
         }
     }
 }
