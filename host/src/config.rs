@@ -12,17 +12,21 @@ use crate::files;
 use crate::proto::address::{Address, folded};
 
 mod authority;
+mod custody;
 mod keyring;
 pub mod limits;
 mod milter;
+mod notices;
 mod policy;
 mod verify;
 mod warnings;
 
 pub use authority::Authority;
+pub use custody::Custody;
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
 pub use milter::{Listen, Milter};
+pub use notices::Notices;
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
 pub use verify::{FixedAs, Verify};
 pub use warnings::{Concern, Warning};
@@ -162,51 +166,6 @@ mod networks {
     }
 }
 
-/// `[notices]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Notices {
-    /// The SMTP server that takes our notices, as HOST:PORT.
-    pub notify_via: String,
-    /// Their From address; empty: postmaster at `hostname`.
-    pub from: String,
-    /// Where texts of one's own lie, a file each; empty: the texts that ship.
-    pub templates: PathBuf,
-}
-
-impl Default for Notices {
-    fn default() -> Notices {
-        Notices { notify_via: "127.0.0.1:25".into(), from: String::new(), templates: PathBuf::new() }
-    }
-}
-
-/// `[custody]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Custody {
-    /// How long a journal row is kept.
-    #[serde(with = "span")]
-    pub journal_kept: Duration,
-    /// Journal rows kept at most; the oldest go first.
-    pub journal_rows: u64,
-    /// How long a quarantined message is kept.
-    #[serde(with = "span")]
-    pub quarantine_kept: Duration,
-    /// MiB of quarantined messages at most; beyond it, what would be quarantined is deferred.
-    pub quarantine_mib: u64,
-}
-
-impl Default for Custody {
-    fn default() -> Custody {
-        Custody {
-            journal_kept: Duration::from_secs(90 * 86_400),
-            journal_rows: 1_000_000,
-            quarantine_kept: Duration::from_secs(30 * 86_400),
-            quarantine_mib: 2_048,
-        }
-    }
-}
-
 impl Config {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Config, Error> {
@@ -268,6 +227,7 @@ impl Config {
         self.check_trust()?;
         self.keyring.check(&self.final_domains)?;
         self.policy.check()?;
+        self.notices.check()?;
         self.authority.check()
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::notices::sender_address;
 use super::*;
 
 /// `[authority]`
@@ -56,7 +57,15 @@ impl Authority {
         if self.agi.saturating_add(self.avt) < Duration::from_secs(1) {
             return wrong("authority.agi and authority.avt are both zero: a key would end as it is made");
         }
-        Ok(())
+        self.from().map(|_| ())
+    }
+
+    /// The From address of the mails that bring keys, where one is set.
+    ///
+    /// # Errors
+    /// What is set is no address.
+    pub fn from(&self) -> Result<Option<Address>, Error> {
+        sender_address("authority.from", &self.from, "keys@example.com")
     }
 
     /// Whether keys may be fetched from this AS.
@@ -82,11 +91,10 @@ pub(super) fn warnings(config: &Config) -> Vec<Warning> {
     if straight && !authority.hands_out() && !shared && !keyring.stamp.is_anywhere() {
         warnings.push(Warning::KeyringOfOneHost { state_dir: config.state_dir.0.clone() });
     }
-    let via = &config.notices.notify_via;
-    let host = via.rsplit_once(':').map_or(via.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if authority.deliver == Deliver::Mail && !here {
-        warnings.push(Warning::KeysInClear { via: via.clone() });
+    let is_here = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let goes_out = config.notices.server().is_ok_and(|(host, _)| !is_here(host));
+    if authority.deliver == Deliver::Mail && goes_out {
+        warnings.push(Warning::KeysInClear { via: config.notices.notify_via.clone() });
     }
     warnings
 }

@@ -14,7 +14,6 @@ use super::texts::Texts;
 use crate::case::trail::{Trail, is_automatic};
 use crate::case::{Case, Disposition, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
-use crate::proto::address::Address;
 use crate::proto::text::ascii;
 use crate::store::{Collected, Draft, Kind};
 
@@ -51,10 +50,7 @@ impl Sender {
             "" => system_host(),
             named => named.trim_end_matches('.').to_owned(),
         };
-        let from = match config.notices.from.as_str() {
-            "" => format!("postmaster@{host}"),
-            named => Address::parse(named.as_bytes(), false).map_err(|_| Error::From(named.to_owned()))?.to_string(),
-        };
+        let from = config.notices.from()?.map_or_else(|| format!("postmaster@{host}"), |named| named.to_string());
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
         if host.is_empty() || host.len() > 253 || !host.chars().all(plain) {
             return Err(Error::Host(host));

@@ -57,9 +57,8 @@ impl KeyMails {
     /// A setting that cannot be used.
     pub fn from_config(config: &Config, limits: &Limits) -> Result<KeyMails, Error> {
         let mut sender = Sender::from_config(config, limits)?;
-        if let from @ [_, ..] = config.authority.from.as_bytes() {
-            let address = Address::parse(from, false).map_err(|_| Error::KeyFrom(config.authority.from.clone()))?;
-            sender.from = address.to_string();
+        if let Some(from) = config.authority.from()? {
+            sender.from = from.to_string();
         }
         let server = server(config, &sender, limits)?;
         Ok(KeyMails { sender, server })

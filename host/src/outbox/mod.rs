@@ -27,7 +27,7 @@ pub use send::Failure;
 use self::permit::Reserved;
 use self::send::Server;
 use crate::case::{Case, Found, Mail, Unreported};
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::proto::header::{self, Bounds, MARK_FIELD};
 use crate::proto::mark::{MarkKey, bound_id};
 use crate::store::{self, Caps, Draft, Due, Ledger, Withheld};
@@ -41,17 +41,9 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting that names no server.
-    #[error("notices.notify_via = {0:?} is no server: write HOST:PORT, such as 127.0.0.1:25")]
-    Via(String),
-    /// A setting that is no address.
-    #[error(
-        "notices.from = {0:?} is no address, and postmaster at the host name would be none either: set notices.from or hostname"
-    )]
-    From(String),
-    /// The same for mails that bring keys.
-    #[error("authority.from = {0:?} is no address: write one such as \"keys@example.com\", or leave it empty")]
-    KeyFrom(String),
+    /// A setting that names no server, or is no address.
+    #[error(transparent)]
+    Setting(#[from] config::Error),
     /// A host name that is none.
     #[error("hostname = {0:?} is no host name: write this server's own, such as \"mx.example.com\"")]
     Host(String),
@@ -350,9 +342,8 @@ pub fn check(config: &Config, limits: &Limits) -> Result<(), Error> {
 }
 
 fn server(config: &Config, sender: &Sender, limits: &Limits) -> Result<Server, Error> {
-    let via = &config.notices.notify_via;
-    Server::parse(via, &sender.host, limits.outbox.notice_step, limits.outbox.notice_message)
-        .ok_or_else(|| Error::Via(via.clone()))
+    let (host, port) = config.notices.server()?;
+    Ok(Server::new(host, port, &sender.host, limits.outbox.notice_step, limits.outbox.notice_message))
 }
 
 /// How long after the nth try the next one is: a minute, doubling to six hours; 20 tries take some three days.

@@ -39,13 +39,10 @@ impl Failure {
 }
 
 impl Server {
-    /// The server `HOST:PORT`, to which we call ourselves `hello`; each step has the time `step`, the message itself `last`. It connects to nothing yet.
-    pub(super) fn parse(via: &str, hello: &str, step: Duration, last: Duration) -> Option<Server> {
-        let (host, port) = via.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
-        let hello = ClientId::Domain(hello.to_owned());
-        (!host.is_empty()).then(|| Server { host: host.to_owned(), port, hello, step, last })
+    /// The server at this host and port, to which we call ourselves `hello`. Each step has the time `step`, the message itself
+    /// `last`. It connects to nothing yet.
+    pub(super) fn new(host: &str, port: u16, hello: &str, step: Duration, last: Duration) -> Server {
+        Server { host: host.to_owned(), port, hello: ClientId::Domain(hello.to_owned()), step, last }
     }
 
     /// Hands over one mail with this reverse-path (empty: the null one) to this recipient. Plain SMTP: the server is one of

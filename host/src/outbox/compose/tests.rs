@@ -1,5 +1,6 @@
 use super::*;
 use crate::case::{Decision, Envelope, Field, Finding, Head, Notify, Owed, Recipient, Reply, Verdict};
+use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";

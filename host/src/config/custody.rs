@@ -1,0 +1,30 @@
+//! `[custody]`: how long and how much is kept. Every value is good: zero keeps nothing.
+
+use super::*;
+
+/// `[custody]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Custody {
+    /// How long a journal row is kept.
+    #[serde(with = "span")]
+    pub journal_kept: Duration,
+    /// Journal rows kept at most; the oldest go first.
+    pub journal_rows: u64,
+    /// How long a quarantined message is kept.
+    #[serde(with = "span")]
+    pub quarantine_kept: Duration,
+    /// MiB of quarantined messages at most; beyond it, what would be quarantined is deferred.
+    pub quarantine_mib: u64,
+}
+
+impl Default for Custody {
+    fn default() -> Custody {
+        Custody {
+            journal_kept: Duration::from_secs(90 * 86_400),
+            journal_rows: 1_000_000,
+            quarantine_kept: Duration::from_secs(30 * 86_400),
+            quarantine_mib: 2_048,
+        }
+    }
+}
