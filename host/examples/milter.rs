@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use addrauth::config::{Config, Limits};
 use addrauth::filter::Filter;
-use addrauth::mta::milter::{Listener, serve};
+use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         (config.verify.dns, config.verify.allow_targets) = (vec![server.parse()?], vec![network.parse()?]);
     }
 
-    let listeners = Listener::bind(&config.milter)?;
+    let listeners = milter::bind(&config.milter)?;
     // Without custody there is no journal, no quarantine and no notice: a decision that owes one is answered 451.
     let filter = Filter::builder(config, Trial::waived()).limits(Arc::clone(&limits)).without_custody().open().await?;
 

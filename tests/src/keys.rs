@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use addrauth::authority::{Authority, Clock};
 use addrauth::config::{Config, Limits, Listen, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
-use addrauth::mta::milter::{Listener, serve};
+use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
@@ -81,7 +81,7 @@ impl House {
         let filter =
             Arc::new(Filter::builder(config.clone(), Trial::waived()).limits(limits.clone()).open().await.unwrap());
         let milter = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
-        let listeners = Listener::bind(&milter).unwrap();
+        let listeners = milter::bind(&milter).unwrap();
         let place = listeners[0].local();
         let (judge, receiver) = watch::channel(filter.clone());
         let door = CancellationToken::new();

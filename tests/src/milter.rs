@@ -10,7 +10,7 @@ use addrauth::case::{
 };
 use addrauth::config::{Limits, Listen, Milter};
 use addrauth::mta::Judge;
-use addrauth::mta::milter::{Listener, serve};
+use addrauth::mta::milter::{self, serve};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -154,7 +154,7 @@ pub fn open(place: &str, limits: Limits) -> Daemon {
 /// Opens the door with this judge behind it.
 pub fn open_with(judge: Arc<Fake>, place: &str, limits: Limits) -> Daemon {
     let milter = Milter { listen: vec![place.parse().unwrap()], group: String::new() };
-    let listeners = Listener::bind(&milter).unwrap();
+    let listeners = milter::bind(&milter).unwrap();
     let place = listeners[0].local();
     let (judge, receiver) = watch::channel(judge);
     let shutdown = CancellationToken::new();

@@ -1,5 +1,5 @@
-//! A toy door: a message as lines of text in memory, and what becomes of it as text. It shows what a door is made of: it
-//! cuts octets into words, hands them to `mta::intake` and `mta::reception`, and says the reply in its own way.
+//! A toy door: a message as lines of text, in memory or over a connection, and what becomes of it as text. It shows what a door
+//! is made of: it cuts octets into words, hands them to `mta::intake` and `mta::reception`, and says the reply in its own way.
 //!
 //! A conversation is one message: lines that end in LF, each a verb and its words, then an empty line and the body as it is.
 //! The verbs are `client IP NAME`, `login NAME`, `id QUEUE-ID`, `mail PATH PARAMETER…`, `rcpt PATH PARAMETER…` and
@@ -9,12 +9,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use addrauth::case::{Case, Client, Recipient, Refusal, Reply, Verdict};
+use addrauth::case::{Case, Client, Recipient, Refusal, Verdict};
 use addrauth::config::Limits;
 use addrauth::mta::intake::{Intake, client_ip, client_name, login};
-use addrauth::mta::reception::{Admitted, Reception, Seats};
-use addrauth::mta::{Judge, ONE_AT_A_TIME, Refused};
-use addrauth::proto::header::{Edit, KEY_FIELD};
+use addrauth::mta::listen::{self, Listener, Socket};
+use addrauth::mta::reception::{Admitted, Reception, Seat, Seats};
+use addrauth::mta::{Changes, Insertion, Judge, ONE_AT_A_TIME, Refused};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -66,9 +67,40 @@ impl<J: Judge> Toy<J> {
         self.reception.drain().await;
     }
 
+    /// Has a conversation with each connection that comes in at these listeners, until the program stops: the octets up to
+    /// their end are one message.
+    pub async fn serve(self: Arc<Toy<J>>, listeners: Vec<Listener>) {
+        let connection = {
+            let toy = Arc::clone(&self);
+            move |mut socket: Socket, seat: Seat| {
+                let toy = Arc::clone(&toy);
+                async move {
+                    let said = toy.answer(&mut socket, &seat).await;
+                    let _ = socket.write_all(&said).await;
+                }
+            }
+        };
+        listen::serve(listeners, &self.reception, &self.seats, connection).await;
+    }
+
+    /// The answer to what a connection says; nothing where it says nothing more.
+    async fn answer(&self, socket: &mut Socket, seat: &Seat) -> Vec<u8> {
+        let mut octets = Vec::new();
+        let patience = self.reception.limits().mta.idle;
+        match self.reception.hear(socket.read_to_end(&mut octets), false, patience).await {
+            Ok(Some(Ok(_))) => self.talk(&octets, seat).await,
+            Ok(_) => Vec::new(),
+            Err(refused) => format!("{}\n", refused.reply()).into_bytes(),
+        }
+    }
+
     /// Has a conversation: the octets of one message, and the answer. `None`: there was not even a standing place.
     pub async fn converse(&self, octets: &[u8]) -> Option<Vec<u8>> {
         let seat = self.seats.take()?;
+        Some(self.talk(octets, &seat).await)
+    }
+
+    async fn talk(&self, octets: &[u8], seat: &Seat) -> Vec<u8> {
         let mut conversation = Conversation {
             toy: self,
             client: Client::default(),
@@ -82,7 +114,7 @@ impl<J: Judge> Toy<J> {
         let said = async {
             for line in lines {
                 match (verb(&line), &conversation.message) {
-                    ((b"mail", words), None) => conversation.mail(self.reception.admit(&seat)?, words),
+                    ((b"mail", words), None) => conversation.mail(self.reception.admit(seat)?, words),
                     _ => conversation.hear(&line).await?,
                 }
             }
@@ -95,7 +127,7 @@ impl<J: Judge> Toy<J> {
             Err(Fault::Refused(refused)) => out.extend(format!("{}\n", refused.reply()).bytes()),
             Err(Fault::Nonsense) => out.extend(b"500 5.5.2 What is that?\n"),
         }
-        Some(out)
+        out
     }
 }
 
@@ -144,12 +176,13 @@ impl<J: Judge> Conversation<'_, J> {
         let (mut admitted, mut intake) = self.message.take().ok_or(Fault::Nonsense)?;
         let due = self.toy.reception.due();
         let case = admitted.examine(intake.finish(body)?, due).await?;
-        let case = admitted.keep(case, body, due, |_| Ok::<(), Fault>(())).await?;
-        Ok(self.say(&case, body))
+        let can_say = |case: &Case| Changes::of(&case.reply, &case.mail.recipients).map(drop).map_err(Fault::Refused);
+        let case = admitted.keep(case, body, due, can_say).await?;
+        self.say(&case, body)
     }
 
     /// The reply in this door's words.
-    fn say(&mut self, Case { mail, reply, .. }: &Case, body: &[u8]) -> Vec<u8> {
+    fn say(&mut self, Case { mail, reply, .. }: &Case, body: &[u8]) -> Result<Vec<u8>, Fault> {
         let line = match &reply.verdict {
             Verdict::Accept => "250 2.0.0 delivered".to_owned(),
             Verdict::Hold(_) => "250 2.0.0 held".to_owned(),
@@ -160,10 +193,11 @@ impl<J: Judge> Conversation<'_, J> {
         };
         let mut out = format!("{line}\n").into_bytes();
         if matches!(reply.verdict, Verdict::Accept | Verdict::Hold(_)) {
-            for path in paths(reply, &mail.recipients) {
+            let changes = Changes::of(reply, &mail.recipients)?;
+            for path in paths(&changes, &mail.recipients) {
                 out.extend([b"to ", path.as_slice(), b"\n"].concat());
             }
-            reply.edits.iter().for_each(|edit| make(&mut self.header, edit));
+            make(&mut self.header, &changes);
             out.push(b'\n');
             for (name, value) in &self.header {
                 out.extend([name, b":".as_slice(), value, b"\n"].concat());
@@ -171,7 +205,7 @@ impl<J: Judge> Conversation<'_, J> {
             out.push(b'\n');
             out.extend(body);
         }
-        out
+        Ok(out)
     }
 }
 
@@ -193,24 +227,21 @@ async fn join<J: Judge>(
 }
 
 /// Who gets a message that goes on.
-fn paths(reply: &Reply, to: &[Recipient]) -> Vec<Vec<u8>> {
-    let gone = |index| reply.removed.contains(&index) || reply.redirected.iter().any(|r| r.recipient == index);
-    let stays = to.iter().enumerate().filter(|(index, _)| !gone(*index)).map(|(_, recipient)| recipient.path.clone());
-    stays.chain(reply.redirected.iter().map(|redirect| format!("<{}>", redirect.to).into_bytes())).collect()
+fn paths(changes: &Changes<'_>, to: &[Recipient]) -> Vec<Vec<u8>> {
+    let stays = |recipient: &&Recipient| !changes.struck_out.contains(recipient.path.as_slice());
+    let stay = to.iter().filter(stays).map(|recipient| recipient.path.clone());
+    stay.chain(changes.put_in.iter().cloned()).collect()
 }
 
-/// Makes a change to the header: a field is deleted by its place among those of its name, from 1 on.
-fn make(header: &mut Vec<Line>, edit: &Edit) {
-    match edit {
-        Edit::Delete { name, index } => {
-            let is = |(_, (known, _)): &(usize, &Line)| known.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes());
-            let at = header.iter().enumerate().filter(is).nth(*index as usize - 1).map(|(at, _)| at);
-            at.map(|at| header.remove(at));
-        }
-        Edit::Insert { index, name, value } => {
-            header.insert(*index as usize, (name.clone().into_bytes(), value.clone().into_bytes()));
-        }
-        Edit::InsertKey { key } => header.insert(0, (KEY_FIELD.into(), format!(" {}", key.expose()).into_bytes())),
+/// Makes the changes to a header: a field is deleted by its place among those of its name, from 1 on.
+fn make(header: &mut Vec<Line>, changes: &Changes<'_>) {
+    for (name, index) in &changes.deleted {
+        let is = |(_, (known, _)): &(usize, &Line)| known.trim_ascii_end().eq_ignore_ascii_case(name.as_bytes());
+        let at = header.iter().enumerate().filter(is).nth(*index as usize - 1).map(|(at, _)| at);
+        at.map(|at| header.remove(at));
+    }
+    for Insertion { index, name, value } in &changes.inserted {
+        header.insert(*index as usize, (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
     }
 }
 

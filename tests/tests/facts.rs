@@ -6,7 +6,7 @@ use std::sync::Arc;
 use addrauth::case::*;
 use addrauth::config::{Config, Limits, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
-use addrauth::mta::milter::{Listener, serve};
+use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
@@ -75,7 +75,7 @@ const CAROL: [&str; 1] = ["carol@elsewhere.example"];
 /// What is delivered of a message through the milter door; its line endings are LF.
 async fn delivered(stage: &Stage, message: &str) -> String {
     let milter = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
-    let listeners = Listener::bind(&milter).unwrap();
+    let listeners = milter::bind(&milter).unwrap();
     let place = listeners[0].local();
     let (_judge, receiver) = watch::channel(stage.filter.clone());
     let shutdown = CancellationToken::new();

@@ -16,7 +16,8 @@ use super::watched::{UnderWay, Watched};
 use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
-use crate::mta::milter::{self, Listener};
+use crate::mta::listen::{self, Listener};
+use crate::mta::milter;
 use crate::policy::Trial;
 use crate::{daemon, files};
 
@@ -29,7 +30,7 @@ pub enum Error {
     Filter(#[from] filter::Error),
     /// It cannot listen.
     #[error(transparent)]
-    Listen(#[from] milter::Error),
+    Listen(#[from] listen::Error),
     /// Two filters on one outbox would each send what is owed.
     #[error(
         "another filter runs with state_dir {}: stop it first, or give this one a directory of its own",
@@ -113,7 +114,7 @@ impl Running {
         let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         let locks = Arc::new(Mutex::new(Locks::new()));
         lock(&locks, filter.config())?;
-        let listeners = Listener::bind(&door)?;
+        let listeners = milter::bind(&door)?;
         let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
         for place in &listening {
             tracing::info!("listening on {place}");

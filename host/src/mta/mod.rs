@@ -1,17 +1,21 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 //!
-//! What any door needs is here: [`intake`] makes a `Mail` of what it hears, [`reception`] gives it room, a judge and deadlines,
-//! and [`Refused`] is what ends badly. What is left to the door are its bytes: [`milter`] is one.
+//! What any door needs is here: [`listen`] takes its connections, [`intake`] makes a `Mail` of what it hears, [`reception`] gives
+//! it room, a judge and deadlines, [`Changes`] are what a reply asks of the MTA, and [`Refused`] is what ends badly. What is left
+//! to the door are its bytes: [`milter`] is one.
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
 #[cfg(feature = "filter")]
 use crate::filter::Filter;
 
+mod changes;
 pub mod intake;
+pub mod listen;
 pub mod milter;
 pub mod reception;
 mod refused;
 
+pub use changes::{Changes, Insertion};
 pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
 
 /// What stands behind a door. [`crate::filter::Filter`] is the one that ships; tests of a door put their own there.

@@ -96,6 +96,27 @@ impl<J: Judge> Reception<J> {
         Ok(Admitted { reception: Arc::clone(self), judge, splits, body: Pieces::default(), _room: room })
     }
 
+    /// The next words of an MTA: none once the reception closes, unless a message is in flight, which may go on.
+    ///
+    /// # Errors
+    /// [`Refused::Silent`] after this patience, and [`Refused::Stopping`] once the reception has closed.
+    pub async fn hear<T>(
+        &self,
+        words: impl Future<Output = T>,
+        in_flight: bool,
+        patience: Duration,
+    ) -> Result<Option<T>, Refused> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(Refused::Stopping),
+            () = self.closing.cancelled(), if !in_flight => Ok(None),
+            words = timeout(patience, words) => match words {
+                Ok(words) => Ok(Some(words)),
+                Err(_) => Err(Refused::Silent { what: "silent", limit: patience }),
+            },
+        }
+    }
+
     /// Waits until all connections have ended, where no new ones come: messages in flight may go on for
     /// `limits.mta.drain`, then [`Reception::closed`] is cancelled.
     pub async fn drain(&self) {
@@ -117,6 +138,11 @@ pub struct Seats {
 }
 
 impl Seats {
+    /// What takes them.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// A place for a new connection; none where even the standing places are taken: then it is to be closed.
     pub fn take(&self) -> Option<Seat> {
         let (place, lacks) = match self.seats.clone().try_acquire_owned() {

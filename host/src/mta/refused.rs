@@ -49,6 +49,20 @@ pub enum Refused {
     /// The program stops.
     #[error("the program stops")]
     Stopping,
+    /// The MTA was silent, or did not read its answer.
+    #[error("the MTA was {what} for {limit:?}")]
+    Silent {
+        /// Silent, or not reading.
+        what: &'static str,
+        /// The bound.
+        limit: Duration,
+    },
+    /// An edit of the answer would not stay one header field.
+    #[error("the answer holds an edit that is no header field")]
+    Edit,
+    /// The answer strikes out recipients that the message does not have, that are to stay, or all of them.
+    #[error("the answer strikes out recipients who are not there, who are to stay, or all there are")]
+    Recipient,
 }
 
 impl Refused {
@@ -65,7 +79,12 @@ impl Refused {
             Refused::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
             Refused::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
             Refused::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
-            Refused::Panicked(_) | Refused::Late { .. } | Refused::Stopping => FOR_NOW,
+            Refused::Panicked(_)
+            | Refused::Late { .. }
+            | Refused::Stopping
+            | Refused::Silent { .. }
+            | Refused::Edit
+            | Refused::Recipient => FOR_NOW,
         }
     }
 
@@ -92,6 +111,9 @@ mod tests {
             Refused::Panicked("x"),
             Refused::Late { what: "x", limit: Duration::ZERO },
             Refused::Stopping,
+            Refused::Silent { what: "x", limit: Duration::ZERO },
+            Refused::Edit,
+            Refused::Recipient,
         ];
         for (faults, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
             assert!(faults.iter().all(|fault| is_reply(fault.reply(), class)), "{faults:?}");

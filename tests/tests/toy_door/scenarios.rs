@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use addrauth::config::{Config, Limits, Milter};
 use addrauth::filter::Filter;
-use addrauth::mta::milter::{Listener, serve};
+use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_lab::zone::Zone;
@@ -234,7 +234,7 @@ impl Outcome {
 
 async fn by_milter(stage: &Stage, cells: &[Cell]) -> Vec<Outcome> {
     let milter = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
-    let listeners = Listener::bind(&milter).unwrap();
+    let listeners = milter::bind(&milter).unwrap();
     let place = listeners[0].local();
     let (_sender, judge) = watch::channel(Arc::clone(&stage.filter));
     let stop = CancellationToken::new();

@@ -5,11 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use addrauth::case::Mail;
-use addrauth::config::Limits;
+use addrauth::config::{Limits, Listen};
+use addrauth::mta::listen::{Listener, Places};
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::milter::{Fake, open_with};
 use addrauth_tests::toy::Toy;
 use addrauth_tests::world::{GOOD, JUNK};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 struct Bed {
     judge: Arc<Fake>,
     stop: CancellationToken,
-    toy: Toy<Fake>,
+    toy: Arc<Toy<Fake>>,
     sender: watch::Sender<Arc<Fake>>,
 }
 
@@ -25,7 +28,7 @@ impl Bed {
     fn open(limits: Limits, judge: Arc<Fake>) -> Bed {
         let (sender, receiver) = watch::channel(judge.clone());
         let stop = CancellationToken::new();
-        let toy = Toy::open(receiver, Arc::new(limits), stop.clone());
+        let toy = Arc::new(Toy::open(receiver, Arc::new(limits), stop.clone()));
         Bed { judge, stop, toy, sender }
     }
 
@@ -255,4 +258,70 @@ async fn what_the_toy_does_not_understand_is_refused_and_examined_by_nobody() {
         assert_eq!(bed.hears(octets).await, "500 5.5.2 What is that?", "{octets:?}");
     }
     assert_eq!(bed.judge.begun.load(Ordering::SeqCst), 0);
+}
+
+/// A listener on a port of its own, and where it is.
+fn listener() -> (Vec<Listener>, std::net::SocketAddr) {
+    let any = [Listen::Inet(([127, 0, 0, 1], 0).into())];
+    let listeners = Listener::bind(Places { section: "toy", listen: &any, group: "" }).unwrap();
+    let Listen::Inet(place) = listeners[0].local() else { panic!("not inet") };
+    (listeners, place)
+}
+
+/// Says something whole, and what the door says to that.
+async fn exchange(mut stream: TcpStream, octets: &[u8]) -> String {
+    stream.write_all(octets).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    said.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_door_that_listens_has_seats_standing_places_and_its_drain_from_the_house() {
+    let message = |subject: &str| format!("mail <>\nrcpt <b@two.example>\nfield Subject: {subject}\n\n").into_bytes();
+    let limits = Limits::default().with(|limits| {
+        limits.mta.connections = 1;
+        limits.mta.drain = Duration::from_millis(200);
+    });
+    let bed = Bed::open(limits, Fake::named("one"));
+    let (listeners, place) = listener();
+    let serving = tokio::spawn(Arc::clone(&bed.toy).serve(listeners));
+    let (first, octets) = (TcpStream::connect(place).await.unwrap(), message("never"));
+    let first = tokio::spawn(async move { exchange(first, &octets).await });
+    bed.begun().await;
+    let standing = TcpStream::connect(place).await.unwrap();
+    let mut closed = TcpStream::connect(place).await.unwrap();
+    assert_eq!(closed.read(&mut [0]).await.unwrap(), 0, "beyond the standing places a connection is closed");
+    assert_eq!(
+        exchange(standing, &message("fine")).await,
+        "451 4.3.2 Too many messages at once, please try again later"
+    );
+    bed.stop.cancel();
+    serving.await.unwrap();
+    assert_eq!(first.await.unwrap(), "451 4.3.0 Temporary failure, please try again later", "after its time to end");
+    assert!(TcpStream::connect(place).await.is_err(), "the place is given back");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_too_long_is_told_so_and_one_that_says_nothing_more_at_the_end_is_closed() {
+    let short = Duration::from_millis(50);
+    let bed = Bed::open(Limits::default().with(|limits| limits.mta.idle = short), Fake::named("one"));
+    let (listeners, place) = listener();
+    let serving = tokio::spawn(Arc::clone(&bed.toy).serve(listeners));
+    let mut said = String::new();
+    TcpStream::connect(place).await.unwrap().read_to_string(&mut said).await.unwrap();
+    assert_eq!(said, "451 4.3.0 Temporary failure, please try again later\n");
+    bed.stop.cancel();
+    serving.await.unwrap();
+
+    let bed = Bed::open(Limits::default(), Fake::named("one"));
+    let (listeners, place) = listener();
+    let serving = tokio::spawn(Arc::clone(&bed.toy).serve(listeners));
+    let mut idle = TcpStream::connect(place).await.unwrap();
+    let fine = TcpStream::connect(place).await.unwrap();
+    assert_eq!(exchange(fine, b"mail <>\nrcpt <b@two.example>\nfield Subject: fine\n\n").await, "250 2.0.0 delivered");
+    bed.stop.cancel();
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0, "nothing is in flight on it");
+    serving.await.unwrap();
 }

@@ -16,7 +16,8 @@ use addrauth::case::{Body, Case, Mail};
 use addrauth::config::{self, Config, Limits, Listen, Observe, StateDir};
 use addrauth::filter::{self, Filter};
 use addrauth::mta::Judge;
-use addrauth::mta::milter::{self, Listener};
+use addrauth::mta::listen::{self, Listener};
+use addrauth::mta::milter;
 use addrauth::proto::address::Address;
 use addrauth::proto::header;
 use addrauth::proto::key::AuthKey;
@@ -41,7 +42,7 @@ pub(super) enum Error {
     #[error(transparent)]
     Filter(#[from] filter::Error),
     #[error(transparent)]
-    Door(#[from] milter::Error),
+    Door(#[from] listen::Error),
     #[error("the milter: {0}")]
     Mta(#[from] mta::Error),
     #[error("the message: {0}")]
@@ -124,7 +125,7 @@ impl Scene {
         let filter = Filter::builder(config.clone(), trial()).limits(Arc::clone(&limits)).open().await?;
         let custody = filter.custody().cloned();
         let (filter, judge) = watch::channel(Arc::new(Witness { filter, cases: Arc::clone(&cases) }));
-        let listeners = Listener::bind(&config.milter)?;
+        let listeners = milter::bind(&config.milter)?;
         let milter = listeners.first().map(Listener::local).ok_or(Error::NoCase)?;
         let mut tasks = vec![
             tokio::spawn(answering),

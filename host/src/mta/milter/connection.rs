@@ -12,10 +12,10 @@ use zeroize::Zeroize;
 use super::Error;
 use super::answer::refuse_for;
 use super::frame::{Cutter, Frame, Reader, command};
-use super::listen::Socket;
 use super::session::{Act, Session};
 use crate::case::{Case, Mail, Recipient};
 use crate::config::Limits;
+use crate::mta::listen::Socket;
 use crate::mta::reception::{Admitted, Reception, Seat};
 use crate::mta::{Judge, Refused};
 
@@ -133,15 +133,8 @@ impl<J: Judge> Connection<J> {
         }
         let limits = self.door.limits();
         let patience = if self.session.negotiated() { limits.mta.idle } else { limits.mta.greeting };
-        tokio::select! {
-            biased;
-            () = self.door.reception.closed().cancelled() => Err(Refused::Stopping.into()),
-            () = self.door.reception.closing().cancelled(), if self.current.is_none() && !self.session.in_flight() => Ok(None),
-            next = timeout(patience, self.frames.next()) => match next {
-                Ok(frame) => frame,
-                Err(_) => Err(Error::Silent { what: "silent", limit: patience }),
-            },
-        }
+        let in_flight = self.current.is_some() || self.session.in_flight();
+        self.door.reception.hear(self.frames.next(), in_flight, patience).await?.unwrap_or(Ok(None))
     }
 
     /// Tells the log, not too often, of an MTA whose messages are refused, or that says at MAIL to be none that is known here.
@@ -285,7 +278,7 @@ impl<J: Judge> Connection<J> {
         let limit = self.door.limits().mta.write;
         let written = timeout(limit, self.frames.socket().write_all(&self.out)).await;
         self.wipe();
-        Ok(written.map_err(|_| Error::Silent { what: "not reading", limit })??)
+        Ok(written.map_err(|_| Refused::Silent { what: "not reading", limit })??)
     }
 
     /// What was written may hold a key.

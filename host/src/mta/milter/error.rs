@@ -1,32 +1,13 @@
 //! What can go wrong at the milter door.
 
 use std::io;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::mta::{FOR_NOW, NOT_SUPPORTED, Refused};
 
-/// Why a place cannot be listened on, a connection ends, or a message is refused: see [`Error::reply`].
+/// Why a connection ends, or a message is refused: see [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The place cannot be bound.
-    #[error("cannot listen on {place}: {source}")]
-    Bind {
-        /// The place, in the configuration's spelling.
-        place: String,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// Another process answers on the socket.
-    #[error("another process answers on {}: stop it, or set another milter.listen", .0.display())]
-    Taken(PathBuf),
-    /// Something else lies where the socket belongs.
-    #[error("{} exists and is no socket: move it away, or set another milter.listen", .0.display())]
-    NoSocket(PathBuf),
-    /// The configured group does not exist.
-    #[error("milter.group `{0}` is not in /etc/group")]
-    Group(String),
     /// Reading or writing failed.
     #[error("the MTA's connection failed: {0}")]
     Io(#[from] io::Error),
@@ -66,20 +47,6 @@ pub enum Error {
     /// The MTA let its milters not do what the answer needs.
     #[error("the MTA does not let its milters {0}")]
     NotOffered(&'static str),
-    /// An edit that would not stay one header field.
-    #[error("the answer holds an edit that is no header field")]
-    Edit,
-    /// Recipients struck out that the message does not have, or that are to stay, or all of them.
-    #[error("the answer strikes out recipients who are not there, who are to stay, or all there are")]
-    Recipient,
-    /// The MTA was silent, or did not read its answer.
-    #[error("the MTA was {what} for {limit:?}")]
-    Silent {
-        /// Silent, or not reading.
-        what: &'static str,
-        /// The bound.
-        limit: Duration,
-    },
     /// What any door refuses.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -95,21 +62,14 @@ impl Error {
             Error::Refused(refused) => refused.reply(),
             Error::LongFrame { .. } => "552 5.3.4 A header field or a line of the message is too long",
             Error::Foreign(_) | Error::HeaderAgain => NOT_SUPPORTED,
-            Error::Bind { .. }
-            | Error::Taken(_)
-            | Error::NoSocket(_)
-            | Error::Group(_)
-            | Error::Io(_)
+            Error::Io(_)
             | Error::EmptyFrame
             | Error::CutFrame
             | Error::Malformed(_)
             | Error::Order(_)
             | Error::Unknown(_)
             | Error::Version(_)
-            | Error::NotOffered(_)
-            | Error::Edit
-            | Error::Recipient
-            | Error::Silent { .. } => FOR_NOW,
+            | Error::NotOffered(_) => FOR_NOW,
         }
     }
 }
@@ -120,7 +80,6 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
-        let time = Duration::ZERO;
         let for_good = [Error::Refused(Refused::Body(1)), Error::LongFrame { length: 2, limit: 1 }];
         let for_now = [
             Error::Io(io::Error::other("x")),
@@ -134,9 +93,6 @@ mod tests {
             Error::HeaderAgain,
             Error::Refused(Refused::Full("x")),
             Error::NotOffered("x"),
-            Error::Edit,
-            Error::Recipient,
-            Error::Silent { what: "x", limit: time },
         ];
         for (errors, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
             for error in errors {

@@ -13,33 +13,47 @@
 //! Recipients are those that came to us: where another milter after us refuses one of them, the MTA does not tell.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
-use crate::mta::Judge;
-use crate::mta::reception::{Reception, Seats};
+use crate::config::{Limits, Milter};
+use crate::mta::reception::Reception;
+use crate::mta::{Judge, listen};
 
 pub mod answer;
 mod connection;
 mod error;
 pub mod frame;
-mod listen;
 mod message;
 pub mod session;
 pub mod terms;
 
+pub use crate::mta::listen::Listener;
 pub use error::Error;
-pub use listen::{Listener, Socket, check};
 
 use connection::{Door, HourlyWarning};
 
-/// How long to wait when the system has no more descriptors.
-const NO_DESCRIPTORS: Duration = Duration::from_millis(200);
+/// The places of `[milter]`.
+fn places(milter: &Milter) -> listen::Places<'_> {
+    listen::Places { section: "milter", listen: &milter.listen, group: &milter.group }
+}
+
+/// Binds every place of `[milter]`: see [`Listener::bind`].
+///
+/// # Errors
+/// A place cannot be bound: then none is.
+pub fn bind(milter: &Milter) -> Result<Vec<Listener>, listen::Error> {
+    Listener::bind(places(milter))
+}
+
+/// Whether the places of `[milter]` can be bound, as far as that is known without binding them: a filter may be running.
+///
+/// # Errors
+/// The group or the directory of a socket is not there.
+pub fn check(milter: &Milter) -> Result<(), listen::Error> {
+    places(milter).check()
+}
 
 /// Serves MTAs until `shutdown`; then messages in flight may end within `limits.mta.drain`, and the sockets are removed.
 ///
@@ -60,34 +74,9 @@ pub async fn serve<J: Judge>(
         foreign: HourlyWarning::default(),
         unknown: HourlyWarning::default(),
     });
-    let accepting = TaskTracker::new();
-    for listener in listeners {
-        accepting.spawn(accept(listener, door.clone(), seats.clone()));
-    }
-    accepting.close();
-    accepting.wait().await;
-    door.reception.drain().await;
-}
-
-async fn accept<J: Judge>(listener: Listener, door: Arc<Door<J>>, seats: Seats) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = door.reception.closing().cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let socket = match accepted {
-            Ok(socket) => socket,
-            Err(fault) => {
-                tracing::warn!("cannot accept a connection on {}: {fault}", listener.local());
-                sleep(NO_DESCRIPTORS).await;
-                continue;
-            }
-        };
-        let Some(seat) = seats.take() else {
-            tracing::warn!("too many milter connections on {}: a new one is closed", listener.local());
-            continue;
-        };
-        tokio::spawn(connection::run(socket, door.clone(), seat));
-    }
+    let connection = {
+        let door = Arc::clone(&door);
+        move |socket, seat| connection::run(socket, Arc::clone(&door), seat)
+    };
+    listen::serve(listeners, &door.reception, &seats, connection).await;
 }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::case::Redirect;
+use crate::mta::Refused;
 use crate::mta::milter::frame::{Cutter, Frame};
 use crate::proto::address::Address;
+use crate::proto::header::Edit;
 
 fn terms(actions: u32, protocol: u32) -> Terms {
     let words = [6, actions, protocol].map(u32::to_be_bytes).concat();
@@ -104,7 +106,7 @@ fn k8_an_edit_that_is_no_field_is_no_answer() {
     ];
     for edit in bad {
         let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &[], &terms(0x1ff, 0), 1 << 20);
-        assert!(matches!(said, Err(Error::Edit)), "{edit:?}");
+        assert!(matches!(said, Err(Error::Refused(Refused::Edit))), "{edit:?}");
     }
     assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &[], &terms(0x1ff, 0), 1 << 20).is_ok());
 }
@@ -164,7 +166,7 @@ fn a_path_that_would_be_deleted_and_added_is_no_answer() {
     for reply in
         [struck(&[1], &[(0, "b+Junk@two.example")]), struck(&[], &[(0, "b+Junk@two.example"), (1, "d@two.example")])]
     {
-        assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Recipient)), "{reply:?}");
+        assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Refused(Refused::Recipient))), "{reply:?}");
     }
 }
 
@@ -185,7 +187,7 @@ fn an_answer_that_strikes_out_all_or_nobody_or_one_who_stays_is_none() {
         struck(&[1], &[(1, "c@two.example")]),
     ];
     for reply in wrong {
-        assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Recipient)), "{reply:?}");
+        assert!(matches!(changes(&reply, &to, 0x1ff), Err(Error::Refused(Refused::Recipient))), "{reply:?}");
     }
     assert_eq!(changes(&struck(&[0, 2], &[]), &to, 0x1ff).unwrap(), ["-<a@one.example>\\x00"]);
     assert_eq!(changes(&struck(&[0, 2], &[(1, "c@two.example")]), &to, 0x1ff).unwrap().len(), 3);
