@@ -14,6 +14,7 @@ use addrauth::outbox::Turn;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::MARK_FIELD;
 use addrauth::proto::key::AuthKey;
+use addrauth::store::{RowResult, RowVerdict};
 use addrauth_lab::mailbox::{Mailbox, Taken};
 use addrauth_tests::ports::Closed;
 
@@ -105,7 +106,7 @@ async fn a13_the_journal_tells_the_story_and_holds_no_key() {
     let rows = custody.journal(9).await.unwrap();
     let entry = &rows[0].entry;
     assert_eq!((entry.queue_id.as_deref(), entry.sender.as_deref()), (Some("4XyZ1"), Some("eve@x.example")));
-    assert_eq!((entry.result.as_str(), entry.verdict.as_str()), ("invalid", "discard"));
+    assert_eq!((&entry.result, &entry.verdict), (&RowResult::Judged(KeyStatus::Invalid), &RowVerdict::Discard));
     let json: serde_json::Value = serde_json::from_str(&entry.json).unwrap();
     assert_eq!(json["version"], CASE_VERSION);
     assert_eq!(json["recipients"][0], "<bob@example.com>");
@@ -275,7 +276,8 @@ async fn what_is_owed_is_deferred_while_the_database_is_not_the_one_at_its_path_
         }
         // By another process's handle on what is at the path.
         let other = open(dir.path(), None).await;
-        let dropped = other.journal(99).await.unwrap().into_iter().filter(|row| row.entry.verdict == "discard");
+        let dropped =
+            other.journal(99).await.unwrap().into_iter().filter(|row| row.entry.verdict == RowVerdict::Discard);
         let senders: Vec<_> = dropped.filter_map(|row| row.entry.sender).collect();
         assert_eq!(senders.iter().filter(|sender| *sender == "mallory@x.example").count(), 1, "{ends:?} {senders:?}");
     }
@@ -293,7 +295,7 @@ async fn what_is_committed_after_its_caller_gave_up_is_taken_back() {
     assert!(given_up.is_err(), "nobody could write");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     let begin = std::time::Instant::now();
-    while custody.journal(9).await.unwrap().iter().all(|row| row.entry.verdict != "defer") {
+    while custody.journal(9).await.unwrap().iter().all(|row| row.entry.verdict != RowVerdict::Defer) {
         assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", custody.journal(9).await.unwrap());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,8 +1,9 @@
 //! New keys that arrive by mail (attack C): the real filter behind its milter socket, a real AS, and DNS between them.
 
-use addrauth::case::Learned;
+use addrauth::case::{KeyStatus, Learned};
 use addrauth::config::{Config, Where};
 use addrauth::proto::header::Edit;
+use addrauth::store::{RowResult, RowVerdict};
 use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
 use addrauth_tests::world::JUNK;
@@ -58,7 +59,7 @@ async fn a_new_key_is_in_the_keyring_before_its_mail_ends_here_and_no_key_stands
     assert!((12 * 86_400 - 60..=12 * 86_400).contains(&left), "as long as the AS says: {left}");
 
     let row = house.journal().await.remove(0);
-    assert_eq!((row.entry.verdict.as_str(), row.entry.result.as_str()), ("discard", "missing"));
+    assert_eq!((row.entry.verdict, row.entry.result), (RowVerdict::Discard, RowResult::Judged(KeyStatus::Missing)));
     assert_eq!(row.entry.note, "a new key of alice@home.example: learned");
     let told: serde_json::Value = serde_json::from_str(&row.entry.json).unwrap();
     let proven = &told["finding"]["found"]["new_key"]["proven"];
@@ -203,7 +204,7 @@ async fn where_the_as_cannot_be_asked_the_mail_is_to_come_again_and_nothing_is_l
     let Fate::Refused(reply) = outcome.fate else { panic!("{:?}", outcome.fate) };
     assert!(reply.starts_with("451 4.7.1 "), "{reply}");
     let row = house.journal().await.remove(0);
-    assert_eq!((row.entry.verdict.as_str(), row.entry.result.as_str()), ("defer", "postponed"));
+    assert_eq!((&row.entry.verdict, &row.entry.result), (&RowVerdict::Defer, &RowResult::Postponed));
     assert!(row.entry.note.contains("could not be checked"), "{}", row.entry.note);
     let other = "From: a@elsewhere.example\nTo: alice@home.example\n\nbody\n";
     assert_eq!(sent(&house, ALICE, other).await.fate, Fate::Delivered, "other mail goes its way");

@@ -187,7 +187,7 @@ fn a_message_released_from_our_own_store_passes_our_own_door_and_arrives_as_it_w
             reverse_path: "bounces@send.test".into(),
             recipients: vec![bob.clone()],
             subject: "two lines".into(),
-            reason: "quarantine: invalid (wrong)".into(),
+            reason: addrauth::store::Reason::written("quarantine: invalid (wrong)".into()),
             message: format!("{text}{id}{rest}").into_bytes(),
             expires: std::time::SystemTime::now() + Duration::from_secs(3_600),
             copy: false,
@@ -219,14 +219,16 @@ fn a_message_released_from_our_own_store_passes_our_own_door_and_arrives_as_it_w
 
 /// Puts a message into the rig's quarantine.
 fn keep(rig: &Rig, kept: addrauth::store::Kept) {
-    use addrauth::store::{Caps, Entry, Ledger, Opening};
+    use addrauth::store::{Caps, Entry, Ledger, Opening, RowResult, RowVerdict};
     let (day, path) = (Duration::from_secs(86_400), rig.path("filter"));
     let keep = async {
         let ledger = Ledger::open(&path, Opening { busy: Duration::from_secs(2), readers: 1 }).await?;
         let hour = day / 24;
         let caps =
             Caps { per_hour: 5, pair: day, waiting: 9, report_pair: hour, digest_after: hour, digest_senders: 20 };
-        ledger.record_and_keep(&Entry::default(), &[], (&[kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
+        let (result, verdict) = (RowResult::Judged(addrauth::case::KeyStatus::Invalid), RowVerdict::Discard);
+        let entry = Entry { queue_id: None, sender: None, result, verdict, json: String::new(), note: String::new() };
+        ledger.record_and_keep(&entry, &[], (&[kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
         ledger.close().await;
         Ok::<(), addrauth::store::Error>(())
     };

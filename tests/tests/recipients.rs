@@ -6,7 +6,7 @@ use addrauth::filter::Filter;
 use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
-use addrauth::store::JournalRow;
+use addrauth::store::{JournalRow, RowResult, RowVerdict};
 use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::world::{self, ALICE, GOOD, leading_to};
@@ -124,7 +124,7 @@ async fn one_who_is_unclear_has_the_whole_message_refused_and_while_observing_st
     let case = judged(&strict, both()).await;
     assert_eq!((&case.finding, case.reply.verdict.word()), (&Finding::Unclear, "reject"));
     let row = newest(&strict).await;
-    assert_eq!((row.entry.result.as_str(), row.entry.verdict.as_str()), ("unclear", "reject"));
+    assert_eq!((&row.entry.result, &row.entry.verdict), (&RowResult::Unclear, &RowVerdict::Reject));
 
     let observing = stage(|config| config.observe = Observe(true)).await;
     let case = judged(&observing, vec![Recipient::new("<boss%home.example>")]).await;

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use addrauth::case::KeyStatus;
 use addrauth::config::{Config, Where};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
 use addrauth::proto::header::{self, Bounds, Edit};
 use addrauth::proto::key::AuthKey;
+use addrauth::store::{RowResult, RowVerdict};
 use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
 use addrauth_tests::world::{GOOD, JUNK, key};
@@ -105,7 +107,7 @@ async fn a_colleague_gets_a_copy_of_his_own_without_the_key_that_goes_elsewhere(
     let copy = ("bob@home.example".to_owned(), format!("{valid}{}", letter(ALICE)));
     assert_eq!(copies(&house).await, [copy.clone(), copy]);
     let row = house.journal().await.remove(0).entry;
-    assert_eq!((row.result.as_str(), row.verdict.as_str()), ("valid", "accept"));
+    assert_eq!((&row.result, &row.verdict), (&RowResult::Judged(KeyStatus::Valid), &RowVerdict::Accept));
 }
 
 #[tokio::test]
@@ -268,7 +270,7 @@ async fn a_key_that_has_ended_is_never_stamped_and_its_absence_is_told() {
     house.keep(ALICE, &key(GOOD), SystemTime::now() - Duration::from_secs(1)).await;
     expect_untouched(&house.send(&by(ALICE), &letter(ALICE)).await, &letter(ALICE));
     let row = house.journal().await.remove(0);
-    assert_eq!((row.entry.result.as_str(), row.entry.verdict.as_str()), ("submitted", "accept"));
+    assert_eq!((&row.entry.result, &row.entry.verdict), (&RowResult::Submitted, &RowVerdict::Accept));
     assert!(row.entry.note.contains("has ended"), "{}", row.entry.note);
     // An address that never had one takes no part: nothing is amiss.
     expect_untouched(

@@ -157,8 +157,8 @@ pub(crate) fn story(row: &JournalRow) -> Result<WrittenCase, Unread> {
 fn as_json(row: &JournalRow) -> serde_json::Value {
     let entry = &row.entry;
     let case: serde_json::Value = serde_json::from_str(&entry.json).unwrap_or_default();
-    json!({ "id": row.id, "at": stamp(row.at), "queue_id": entry.queue_id, "sender": entry.sender, "result": entry.result,
-        "verdict": entry.verdict, "note": entry.note, "case": case })
+    json!({ "id": row.id, "at": stamp(row.at), "queue_id": entry.queue_id, "sender": entry.sender, "result": entry.result.word(),
+        "verdict": entry.verdict.word(), "note": entry.note, "case": case })
 }
 
 async fn show(id: &str, context: &Context) -> Result<ExitCode, Unread> {

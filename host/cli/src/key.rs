@@ -233,7 +233,7 @@ pub(super) fn still_stamped(address: impl std::fmt::Display) -> String {
 /// How a key's way to its address stands, for a list.
 fn way(post: &PostRow) -> String {
     match (&post.outcome, &post.note) {
-        (Some(outcome), _) => outcome.clone(),
+        (Some(outcome), _) => outcome.to_string(),
         (None, None) => "owed".to_owned(),
         (None, Some(why)) => format!("owed, after {} tries, next at {}: {why}", post.tries, text(post.next_try)),
     }
@@ -242,7 +242,7 @@ fn way(post: &PostRow) -> String {
 fn row(key: &Listed) -> serde_json::Value {
     let post = key.post.as_ref().map(|post| {
         let next_try = post.outcome.is_none().then(|| text(post.next_try));
-        json!({ "outcome": post.outcome, "note": post.note, "tries": post.tries, "next_try": next_try })
+        json!({ "outcome": post.outcome.as_ref().map(ToString::to_string), "note": post.note, "tries": post.tries, "next_try": next_try })
     });
     json!({
         "generation": key.generation, "state": key.state.word(), "fingerprint": key.fingerprint,

@@ -329,8 +329,8 @@ async fn release(
             tokio::time::sleep(LOOK).await;
             progress = ledger.progress(&released.rows).await?;
         }
-        codes.no |= progress.iter().any(|row| state(row) == "refused");
-        codes.unknown |= progress.iter().any(|row| state(row) == "waiting");
+        codes.no |= progress.iter().any(|row| matches!(row.outcome, Some(Sending::GivenUp(_))));
+        codes.unknown |= progress.iter().any(|row| row.outcome.is_none());
         tell(*id, released, &progress, (allow.is_some(), names.len() > 1), json)?;
     }
     // A refusal is an answer: it goes before what still waits.
@@ -365,7 +365,7 @@ fn tell(
             json!({ "recipient": row.recipient, "state": state, "reason": why })
         });
         let rows: Vec<Value> = rows.collect();
-        let helps = released.allowed.then(|| !is_wrong(released));
+        let helps = released.allowed.then(|| !released.reason.is_wrong());
         writeln!(
             out,
             "{}",
@@ -376,11 +376,11 @@ fn tell(
     let number = if numbered { format!("{id}: ") } else { String::new() };
     for row in progress {
         let state = state(row);
-        let more = match (state, &row.outcome, &row.note) {
-            (_, Some(Sending::GivenUp(why)), _) => format!(", it is kept again: {}", plain(why)),
-            ("waiting", _, Some(why)) => format!(": not taken yet, it is tried again: {}", plain(why)),
-            ("waiting", ..) => ": `addrauth filter` sends it while it runs".into(),
-            _ => String::new(),
+        let more = match (&row.outcome, &row.note) {
+            (Some(Sending::GivenUp(why)), _) => format!(", it is kept again: {}", plain(why)),
+            (None, Some(why)) => format!(": not taken yet, it is tried again: {}", plain(why)),
+            (None, None) => ": `addrauth filter` sends it while it runs".into(),
+            (Some(_), _) => String::new(),
         };
         writeln!(out, "{number}{}: {state}{more}", plain(&row.recipient))?;
     }
@@ -388,20 +388,16 @@ fn tell(
         writeln!(out, "{number}the sender is not on every list of wanted senders: one of them is full")?;
     } else if let (true, Some(sender)) = (released.allowed, &released.sender) {
         for row in progress {
-            let useless = match is_wrong(released) {
-                true => "; that does not help while the sender's domain says that the key is wrong",
-                false => "",
+            // No list of wanted senders helps against what the sender's own domain denies.
+            let useless = if released.reason.is_wrong() {
+                "; that does not help while the sender's domain says that the key is wrong"
+            } else {
+                ""
             };
             writeln!(out, "{number}{} is on {}'s list now{useless}", plain(sender), plain(&row.recipient))?;
         }
     }
     Ok(())
-}
-
-/// Whether the sender's own domain denied the message: no list of wanted senders helps against that.
-fn is_wrong(released: &Released) -> bool {
-    // POLICY: RESULT (WHY), then a policy's own words.
-    released.reason.split(": ").nth(1).is_some_and(|found| found == "invalid (wrong)")
 }
 
 async fn delete(ledger: &Ledger, name: &str, recipient: Option<&str>, json: bool) -> Result<(), Error> {

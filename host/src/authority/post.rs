@@ -22,7 +22,7 @@ use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::{Opener, SealTo};
 use crate::proto::text::masked;
-use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post};
+use crate::store::{self, Keyring, Learned, NewestKey, Opening, Post, PostEnd};
 
 /// Tries after which it is said that keys are held back: a replica may well lag for the first ones.
 const TELLING_TRIES: u32 = 3;
@@ -209,7 +209,7 @@ impl Poster {
         let message_id = mails.message_id(&mail);
         match tour.send(&mail, self.authority.clock.now()).await {
             Ok(()) => {
-                self.end(&post, "sent").await?;
+                self.end(&post, &PostEnd::Sent).await?;
                 posted.done += 1;
                 self.tell_held(&post, None);
                 info!(address = post.address, generation, message_id, tries, "new key sent");
@@ -243,16 +243,16 @@ impl Poster {
             // Whoever revoked it meanwhile may have looked into the keyring before it was there.
             Ok(Learned::Newest | Learned::Known) if !self.lives(&post).await? => {
                 keyring.supersede(&post.address, &[fingerprint]).await?;
-                "revoked".to_owned()
+                PostEnd::Revoked
             }
-            Ok(Learned::Newest | Learned::Known) => "stored".to_owned(),
+            Ok(Learned::Newest | Learned::Known) => PostEnd::Stored,
             Ok(other) => {
                 let (address, generation, why) = (&post.address, post.generation, other.word());
                 warn!(
                     address,
                     generation, "the keyring does not take the new key ({why}): mail goes on with the present one"
                 );
-                format!("not stored: {why}")
+                PostEnd::NotStored(other)
             }
             Err(e) => {
                 let why = format!("the keyring cannot be written: {e}");
@@ -311,14 +311,14 @@ impl Poster {
 
     async fn give_up(&self, post: &Post, why: &str, posted: &mut PostTurn) -> Result<(), Error> {
         let why = self.note(why);
-        self.end(post, &format!("given up: {why}")).await?;
+        self.end(post, &PostEnd::GivenUp(why.clone())).await?;
         posted.given_up += 1;
         let (address, generation) = (&post.address, post.generation);
         warn!(address, generation, "new key given up, `addrauth key rotate {address}` makes another: {why}");
         Ok(())
     }
 
-    async fn end(&self, post: &Post, outcome: &str) -> Result<(), Error> {
+    async fn end(&self, post: &Post, outcome: &PostEnd) -> Result<(), Error> {
         Ok(self.authority.keys.end_post(post, outcome, self.authority.clock.now()).await?)
     }
 

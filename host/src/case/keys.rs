@@ -23,6 +23,9 @@ pub enum Learned {
 }
 
 impl Learned {
+    /// All four.
+    pub const ALL: [Learned; 4] = [Learned::Newest, Learned::Known, Learned::Superseded, Learned::Shorter];
+
     /// The word of the journal's note and the log.
     pub fn word(self) -> &'static str {
         match self {

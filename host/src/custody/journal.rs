@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::case::{Case, Finding, NotStamped, Stamp, Submitted, WrittenCase};
 use crate::config::Limits;
-use crate::store::{self, Entry, Ledger};
+use crate::store::{self, Entry, Ledger, RowResult, RowVerdict};
 
 /// Rows that are committed together.
 const BATCH: usize = 256;
@@ -221,12 +221,12 @@ pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
 /// The row of this case; its facts are left out where it would take more than `room` octets.
 pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     let result = match &case.finding {
-        Finding::Found(found) => found.status.word(),
-        Finding::Submitted(Submitted { inside: Some(found), .. }) => found.status.word(),
-        Finding::Passing(_) => "passing",
-        Finding::Submitted(_) => "submitted",
-        Finding::Postponed(_) => "postponed",
-        Finding::Unclear => "unclear",
+        Finding::Found(found) => RowResult::Judged(found.status),
+        Finding::Submitted(Submitted { inside: Some(found), .. }) => RowResult::Judged(found.status),
+        Finding::Passing(_) => RowResult::Passing,
+        Finding::Submitted(_) => RowResult::Submitted,
+        Finding::Postponed(_) => RowResult::Postponed,
+        Finding::Unclear => RowResult::Unclear,
     };
     let redactor = case.mail.redactor();
     let clean = |text: String| redactor.cut_text(&text).into_owned();
@@ -244,8 +244,8 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     Entry {
         queue_id: case.mail.queue_id.clone(),
         sender: case.finding.sender().map(|sender| clean(sender.to_string())),
-        result: result.to_owned(),
-        verdict: case.reply.verdict.word().to_owned(),
+        result,
+        verdict: RowVerdict::from(&case.reply.verdict),
         json,
         note: clean(notes.join("; ")),
     }

@@ -13,7 +13,7 @@ use crate::proto::redact::Redactor;
 use crate::proto::results::is_forged;
 use crate::proto::text::ascii;
 use crate::settle::status;
-use crate::store::Kept;
+use crate::store::{Kept, Reason, Upon};
 
 /// What keeping messages needs of the configuration.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ impl Settings {
             reverse_path: path.unwrap_or_default(),
             recipients: indices.iter().filter_map(|&index| mail.recipients.get(index)).map(Recipient::shown).collect(),
             subject: printable(&redactor.cut_value("Subject", subject), self.limits.custody.subject_shown),
-            reason: redactor.cut_text(&format!("{}{}", form.prefix(), reason(case, indices))).into_owned(),
+            reason: Reason::written(redactor.cut_text(reason(case, indices, form).as_str()).into_owned()),
             message: message(case, clean, form, self),
             expires,
             copy: form != Form::Kept,
@@ -119,16 +119,6 @@ enum Form {
     Plain,
     /// The same with the mark's field.
     Marked,
-}
-
-impl Form {
-    /// What goes before the reason, so that a copy that could not be delivered is not taken for something that was kept back.
-    fn prefix(self) -> &'static str {
-        match self {
-            Form::Kept => "",
-            Form::Plain | Form::Marked => "owed copy: ",
-        }
-    }
 }
 
 /// The whole message: our fields, its own less the keys and forged ones of ours, an empty line, the body; without any copy of
@@ -180,21 +170,16 @@ fn write_value(octets: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// Who decided so and why: the policy, and its own words or else the result.
-fn reason(case: &Case, indices: &[usize]) -> String {
+fn reason(case: &Case, indices: &[usize], form: Form) -> Reason {
     let decides = |decision: &&Decision| indices.iter().any(|index| decision.recipients.contains(index));
-    let found = match (case.finding.found(), &case.finding) {
-        (Some(found), _) => match found.why {
-            Some(why) => format!("{} ({})", found.status.word(), why.word()),
-            None => found.status.word().to_owned(),
-        },
-        (None, Finding::Passing(direction)) => direction.word().to_owned(),
-        (None, _) => String::new(),
+    let upon = match (case.finding.found(), &case.finding) {
+        (Some(found), _) => Upon::Found(found.status, found.why),
+        (None, Finding::Passing(direction)) => Upon::Other(direction.word()),
+        (None, _) => Upon::Other(""),
     };
-    match case.decisions.iter().find(decides) {
-        Some(decision) if decision.reason.is_empty() => format!("{}: {found}", decision.policy),
-        Some(decision) => format!("{}: {found}: {}", decision.policy, decision.reason),
-        None => found,
-    }
+    let decision = case.decisions.iter().find(decides);
+    let reason = Reason::new(decision.map(|decision| (decision.policy.as_str(), decision.reason.as_str())), upon);
+    if form == Form::Kept { reason } else { reason.of_copy() }
 }
 
 /// A field's value for lists: unfolded, printable ASCII, at most so many characters.

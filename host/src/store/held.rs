@@ -7,8 +7,8 @@ use sqlx::{Row, Transaction};
 
 use super::journal::{Entry, annotate, insert};
 use super::ledger::capped_as;
-use super::words::{Ending, Kind};
-use super::{Error, seconds, time};
+use super::words::{Ending, Kind, RowResult, RowVerdict};
+use super::{Error, Reason, seconds, time};
 
 /// How long a message is kept at least once the MTA refused it: somebody is to see why.
 const AGAIN: Duration = Duration::from_secs(7 * 86_400);
@@ -27,7 +27,7 @@ pub struct Kept {
     /// Its subject, printable ASCII.
     pub subject: String,
     /// Why it is kept.
-    pub reason: String,
+    pub reason: Reason,
     /// The message, CRLF line endings in its header; never a key.
     pub message: Vec<u8>,
     /// Until when.
@@ -54,7 +54,7 @@ pub struct Held {
     /// Its subject, printable ASCII.
     pub subject: String,
     /// Why it is kept.
-    pub reason: String,
+    pub reason: Reason,
     /// Its octets.
     pub size: u64,
     /// For whom, by address.
@@ -117,7 +117,7 @@ pub(super) async fn keep(
     .bind(&kept.sender)
     .bind(&kept.reverse_path)
     .bind(&kept.subject)
-    .bind(&kept.reason)
+    .bind(kept.reason.as_str())
     .bind(i64::try_from(kept.message.len()).unwrap_or(i64::MAX))
     .bind(&kept.message)
     .fetch_one(&mut **work)
@@ -294,8 +294,8 @@ pub(super) async fn journal_of(
             .await?;
     let (Some(journal), ..) = row else {
         let (_, queue_id, sender) = row;
-        let words = |text: &str| text.to_owned();
-        let (result, verdict, json) = (words("quarantined"), words("discard"), words("{\"version\":1}"));
+        let (result, verdict) = (RowResult::Quarantined, RowVerdict::Discard);
+        let json = "{\"version\":1}".to_owned();
         let entry = Entry { queue_id, sender, result, verdict, json, note: String::new() };
         let journal = insert(work, &entry, now).await?;
         sqlx::query("UPDATE quarantine SET journal = ? WHERE id = ?")
@@ -373,7 +373,7 @@ pub(super) fn grouped(rows: &[SqliteRow]) -> Result<Vec<Held>, sqlx::Error> {
                 sender: row.try_get("sender")?,
                 reverse_path: row.try_get("reverse_path")?,
                 subject: row.try_get("subject")?,
-                reason: row.try_get("reason")?,
+                reason: Reason::written(row.try_get("reason")?),
                 size: row.try_get::<i64, _>("size")?.unsigned_abs(),
                 recipients: vec![recipient],
             }),

@@ -6,7 +6,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Transaction};
 
 use super::scrub::without_any;
-use super::words::{Ending, Kind, Sending};
+use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
 use super::{Error, Ledger, seconds, time};
 
 /// Rows that are read at once where many are looked through.
@@ -16,20 +16,35 @@ const PAGE: u32 = 256;
 const COLUMNS: &str = "id, at, queue_id, sender, result, verdict, entry, note";
 
 /// A journal row to be written.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// The MTA's name for the message.
     pub queue_id: Option<String>,
     /// The address of the From field.
     pub sender: Option<String>,
-    /// The result's word.
-    pub result: String,
-    /// The verdict's word.
-    pub verdict: String,
+    /// What was found.
+    pub result: RowResult,
+    /// What the mail server was told.
+    pub verdict: RowVerdict,
     /// The whole story as JSON, with a version in it. Never a key.
     pub json: String,
     /// What else is to be said, such as which notices are withheld.
     pub note: String,
+}
+
+/// A row that says as little as one can.
+#[cfg(test)]
+impl Default for Entry {
+    fn default() -> Entry {
+        Entry {
+            queue_id: None,
+            sender: None,
+            result: RowResult::Unclear,
+            verdict: RowVerdict::Discard,
+            json: String::new(),
+            note: String::new(),
+        }
+    }
 }
 
 /// A journal row as it was written.
@@ -46,10 +61,10 @@ pub struct JournalRow {
 /// Which rows are looked for; what is absent does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// The result's word.
-    pub result: Option<String>,
-    /// The verdict's word.
-    pub verdict: Option<String>,
+    /// What was found.
+    pub result: Option<RowResult>,
+    /// What the mail server was told.
+    pub verdict: Option<RowVerdict>,
     /// Written at this time or later.
     pub since: Option<SystemTime>,
     /// Words that stand somewhere in the story, in letters of either case: a domain narrows down whom it concerns.
@@ -181,8 +196,8 @@ impl Ledger {
              ORDER BY id DESC LIMIT ?6"
         )))
         .bind(below.unwrap_or(i64::MAX))
-        .bind(&search.result)
-        .bind(&search.verdict)
+        .bind(search.result.as_ref().map(RowResult::word))
+        .bind(search.verdict.as_ref().map(RowVerdict::word))
         .bind(search.since.map_or(0, seconds))
         .bind(holds)
         .bind(most)
@@ -269,8 +284,8 @@ pub(super) async fn insert(
     .bind(seconds(now))
     .bind(&entry.queue_id)
     .bind(&entry.sender)
-    .bind(&entry.result)
-    .bind(&entry.verdict)
+    .bind(entry.result.word())
+    .bind(entry.verdict.word())
     .bind(&entry.json)
     .bind(&entry.note)
     .fetch_one(&mut **work)
@@ -307,8 +322,8 @@ fn read(row: &SqliteRow) -> Result<JournalRow, sqlx::Error> {
         entry: Entry {
             queue_id: row.try_get("queue_id")?,
             sender: row.try_get("sender")?,
-            result: row.try_get("result")?,
-            verdict: row.try_get("verdict")?,
+            result: RowResult::of_word(row.try_get("result")?),
+            verdict: RowVerdict::of_word(row.try_get("verdict")?),
             json: row.try_get("entry")?,
             note: row.try_get("note")?,
         },

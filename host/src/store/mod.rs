@@ -22,6 +22,7 @@ mod plan;
 mod postgres;
 mod posts;
 mod quarantine;
+mod reason;
 mod record;
 mod rights;
 mod scrub;
@@ -49,6 +50,7 @@ pub use outbox::{Caps, Collected, Draft, Due, OutboxRow, Withheld};
 pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};
 pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Released, Sought};
+pub use reason::{Reason, Upon};
 pub use record::Recorded;
 pub use rights::is_there;
 pub use scrub::ERASED;
@@ -58,7 +60,7 @@ pub use secret::{
 };
 pub use sqlite::{HEADER, SqliteKeyring, SqliteKeys, check_version, prepare_dir};
 pub use status::{Schema, Status};
-pub use words::{Ending, Kind, Sending, UnknownWord};
+pub use words::{Ending, Kind, PostEnd, RowResult, RowVerdict, Sending, UnknownWord};
 
 use crate::config::Config;
 pub use crate::proto::address::folded;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
-use super::Error;
+use super::{Error, PostEnd};
 use crate::proto::seal::Sealed;
 
 /// A new key whose turn it is to be sent.
@@ -34,7 +34,7 @@ pub struct PostRow {
     /// When the next one is, where it is not ended.
     pub next_try: SystemTime,
     /// What became of it; absent while it is owed.
-    pub outcome: Option<String>,
+    pub outcome: Option<PostEnd>,
     /// Why the last try did not succeed, while it is owed.
     pub note: Option<String>,
 }
@@ -59,8 +59,8 @@ pub trait Posts {
     /// Notes why a try did not succeed; the next one is when [`Posts::take_post`] said.
     async fn postpone_post(&self, post: &Post, why: &str) -> Result<(), Error>;
 
-    /// Ends a post with this outcome; the sealed key is gone.
-    async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error>;
+    /// Ends a post in this way; the sealed key is gone.
+    async fn end_post(&self, post: &Post, outcome: &PostEnd, now: SystemTime) -> Result<(), Error>;
 
     /// Sees to it that the sealed keys of ended posts are in no log of the database either, as far as that can be done now.
     async fn forget_ended(&self) {}

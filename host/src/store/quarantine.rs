@@ -9,7 +9,7 @@ use super::journal::annotate;
 use super::ledger::capped_as;
 use super::outbox::read_outbox;
 use super::words::{Ending, Kind};
-use super::{Error, Ledger, OutboxRow, folded, seconds};
+use super::{Error, Ledger, OutboxRow, Reason, folded, seconds};
 
 /// The columns of a [`Held`], and where they are from: a row for each recipient.
 const HELD: &str = "q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
@@ -41,7 +41,7 @@ pub struct Released {
     /// The sender, as a list of wanted ones has him.
     pub sender: Option<String>,
     /// Why the message was kept.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Ledger {
@@ -142,6 +142,7 @@ impl Ledger {
             return Ok(Err(Error::NoSender { id }));
         }
         let journal = journal_of(&mut work, id, now).await?;
+        let reason = Reason::written(reason);
         let mut released = Released { rows: Vec::new(), allowed: allow.is_some(), sender: sender.clone(), reason };
         for recipient in &waiting {
             outcome(&mut work, id, recipient, Ending::Released, now).await?;

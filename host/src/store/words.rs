@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::case::{KeyStatus, Learned, Verdict};
+
 /// A word in a table that this version does not know: a newer version wrote it, or a hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} is no {what} that this version knows")]
@@ -120,9 +122,182 @@ impl fmt::Display for Ending {
     }
 }
 
+/// What a journal row says was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowResult {
+    /// One of the six results.
+    Judged(KeyStatus),
+    /// It was not ours to judge.
+    Passing,
+    /// A login or trusted submitter of ours sent it.
+    Submitted,
+    /// It could not be judged when it came.
+    Postponed,
+    /// Its recipients could not be told apart.
+    Unclear,
+    /// The row stands in for that of a message which was in quarantine for longer than the journal is kept.
+    Quarantined,
+    /// A word that this version does not know.
+    Unknown(String),
+}
+
+impl RowResult {
+    const OTHERS: [RowResult; 5] =
+        [RowResult::Passing, RowResult::Submitted, RowResult::Postponed, RowResult::Unclear, RowResult::Quarantined];
+
+    /// The word of the table, of lists and of JSON.
+    pub fn word(&self) -> &str {
+        match self {
+            RowResult::Judged(status) => status.word(),
+            RowResult::Passing => "passing",
+            RowResult::Submitted => "submitted",
+            RowResult::Postponed => "postponed",
+            RowResult::Unclear => "unclear",
+            RowResult::Quarantined => "quarantined",
+            RowResult::Unknown(word) => word,
+        }
+    }
+
+    /// What a word means; one that this version does not know stays as it is.
+    pub fn of_word(word: &str) -> RowResult {
+        let judged = KeyStatus::ALL.into_iter().map(RowResult::Judged);
+        let known = judged.chain(RowResult::OTHERS).find(|known| known.word() == word);
+        known.unwrap_or_else(|| RowResult::Unknown(word.to_owned()))
+    }
+}
+
+/// What a journal row says the mail server was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowVerdict {
+    /// It delivers the message.
+    Accept,
+    /// It keeps the message in its own quarantine.
+    Hold,
+    /// It takes the message and delivers it to nobody.
+    Discard,
+    /// It refuses the message for good.
+    Reject,
+    /// It refuses the message for now.
+    Defer,
+    /// A word that this version does not know.
+    Unknown(String),
+}
+
+impl RowVerdict {
+    const ALL: [RowVerdict; 5] =
+        [RowVerdict::Accept, RowVerdict::Hold, RowVerdict::Discard, RowVerdict::Reject, RowVerdict::Defer];
+
+    /// The word of the table, of lists and of JSON.
+    pub fn word(&self) -> &str {
+        match self {
+            RowVerdict::Accept => "accept",
+            RowVerdict::Hold => "hold",
+            RowVerdict::Discard => "discard",
+            RowVerdict::Reject => "reject",
+            RowVerdict::Defer => "defer",
+            RowVerdict::Unknown(word) => word,
+        }
+    }
+
+    /// What a word means; one that this version does not know stays as it is.
+    pub fn of_word(word: &str) -> RowVerdict {
+        let known = RowVerdict::ALL.into_iter().find(|known| known.word() == word);
+        known.unwrap_or_else(|| RowVerdict::Unknown(word.to_owned()))
+    }
+}
+
+impl From<&Verdict> for RowVerdict {
+    fn from(verdict: &Verdict) -> RowVerdict {
+        match verdict {
+            Verdict::Accept => RowVerdict::Accept,
+            Verdict::Hold(_) => RowVerdict::Hold,
+            Verdict::Discard => RowVerdict::Discard,
+            Verdict::Reject(_) => RowVerdict::Reject,
+            Verdict::Defer(_) => RowVerdict::Defer,
+        }
+    }
+}
+
+/// How the way of a new key to its address ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PostEnd {
+    /// The mail server took the mail with it.
+    Sent,
+    /// It is in the keyring.
+    Stored,
+    /// It was revoked before.
+    Revoked,
+    /// It ended before.
+    Expired,
+    /// The keyring does not take it, and why.
+    NotStored(Learned),
+    /// It was given up, and why.
+    GivenUp(String),
+    /// Words that this version does not know.
+    Unknown(String),
+}
+
+impl PostEnd {
+    const PLAIN: [PostEnd; 4] = [PostEnd::Sent, PostEnd::Stored, PostEnd::Revoked, PostEnd::Expired];
+    const NOT_STORED: &str = "not stored: ";
+    const GIVEN_UP: &str = "given up: ";
+
+    /// What the words of the table mean; those that this version does not know stay as they are.
+    pub(super) fn of_words(words: &str) -> PostEnd {
+        if let Some(plain) = PostEnd::PLAIN.into_iter().find(|plain| plain.to_string() == words) {
+            return plain;
+        }
+        if let Some(why) = words.strip_prefix(PostEnd::GIVEN_UP) {
+            return PostEnd::GivenUp(why.to_owned());
+        }
+        let learned = words.strip_prefix(PostEnd::NOT_STORED);
+        let learned = learned.and_then(|word| Learned::ALL.into_iter().find(|learned| learned.word() == word));
+        learned.map_or_else(|| PostEnd::Unknown(words.to_owned()), PostEnd::NotStored)
+    }
+}
+
+/// The words of the table, of lists and of JSON.
+impl fmt::Display for PostEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PostEnd::Sent => f.write_str("sent"),
+            PostEnd::Stored => f.write_str("stored"),
+            PostEnd::Revoked => f.write_str("revoked"),
+            PostEnd::Expired => f.write_str("expired"),
+            PostEnd::NotStored(learned) => write!(f, "{}{}", PostEnd::NOT_STORED, learned.word()),
+            PostEnd::GivenUp(why) => write!(f, "{}{why}", PostEnd::GIVEN_UP),
+            PostEnd::Unknown(words) => f.write_str(words),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_a_row_are_read_as_what_wrote_them_and_an_unknown_one_stays_as_it_is() {
+        for result in KeyStatus::ALL.map(RowResult::Judged).into_iter().chain(RowResult::OTHERS) {
+            assert_eq!(RowResult::of_word(result.word()), result);
+        }
+        for verdict in RowVerdict::ALL {
+            assert_eq!(RowVerdict::of_word(verdict.word()), verdict);
+        }
+        let told = Learned::ALL.into_iter().map(PostEnd::NotStored).chain([PostEnd::GivenUp("550 no: x".into())]);
+        for end in PostEnd::PLAIN.into_iter().chain(told) {
+            assert_eq!(PostEnd::of_words(&end.to_string()), end);
+        }
+        for unknown in ["", "Valid", "doubtful", "not stored: whatever"] {
+            assert_eq!(RowResult::of_word(unknown), RowResult::Unknown(unknown.into()));
+            assert_eq!(RowVerdict::of_word(unknown), RowVerdict::Unknown(unknown.into()));
+            assert_eq!(PostEnd::of_words(unknown), PostEnd::Unknown(unknown.into()));
+        }
+        assert_eq!((RowResult::of_word("doubtful").word(), RowVerdict::of_word("x").word()), ("doubtful", "x"));
+        assert_eq!(PostEnd::of_words("lost").to_string(), "lost");
+    }
 
     #[test]
     fn each_word_is_read_as_what_wrote_it_and_an_unknown_one_says_so() {

@@ -336,7 +336,7 @@ async fn settle_debts(rig: &Rig) -> HashMap<usize, Vec<Row>> {
         });
         rows.entry(number).or_default().push(Row {
             queue_id: row.entry.queue_id.unwrap_or_default(),
-            discarded: row.entry.verdict == "discard",
+            discarded: row.entry.verdict == addrauth::store::RowVerdict::Discard,
             removed: indices(&reply["removed"]),
             owed: owed.collect(),
             note: row.entry.note,

@@ -11,6 +11,7 @@ use addrauth::config::{Config, Limits, StateDir};
 use addrauth::daemon::Asking;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth::store::PostEnd;
 use addrauth_lab::mailbox::{Mailbox, Taken};
 use addrauth_lab::zone::{Records, Zone};
 use addrauth_tests::world::LOOPBACK;
@@ -86,7 +87,7 @@ impl Bed {
     }
 
     /// What the list says of the newest key's way: outcome and note.
-    pub async fn way(&self, who: &str) -> (Option<String>, Option<String>) {
+    pub async fn way(&self, who: &str) -> (Option<PostEnd>, Option<String>) {
         let post = self.authority.list(&address(who)).await.unwrap()[0].post.clone().unwrap();
         (post.outcome, post.note)
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use addrauth::authority::{Error, Intervals, PostTurn};
 use addrauth::config::{Config, Deliver, Limits, StateDir};
 use addrauth::proto::wire::Reason;
-use addrauth::store::{self, Keyring as _, Opening, SqliteKeyring};
+use addrauth::store::{self, Keyring as _, Opening, PostEnd, SqliteKeyring};
 use addrauth_lab::zone::Records;
 use addrauth_tests::authority::{Act, Authority as Fake};
 use addrauth_tests::world::LOOPBACK;
@@ -42,7 +42,7 @@ async fn a_key_is_mailed_only_after_every_endpoint_answers_validkey_and_is_kept_
     let meanwhile = octets_below(bed.dir.path());
     replica.now_does(Act::valid());
     assert_eq!(bed.turn().await, posted(1, 1));
-    assert_eq!(bed.way(ALICE).await, (Some("sent".into()), None));
+    assert_eq!(bed.way(ALICE).await, (Some(PostEnd::Sent), None));
     let [mail] = &bed.mailbox.taken()[..] else { panic!("one mail") };
     assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("<>", ["<alice@example.com>".to_owned()].as_slice()));
     let key = key_of(mail);
@@ -140,13 +140,13 @@ async fn a_key_that_was_revoked_or_ended_before_it_was_sent_never_is() {
     assert_eq!(poster.turn().await.unwrap(), posted(1, 1));
     let to: Vec<_> = bed.mailbox.taken().into_iter().flat_map(|mail| mail.to).collect();
     assert_eq!(to, ["<alice@example.com>"]);
-    assert_eq!(bed.way("bob@example.com").await.0.as_deref(), Some("revoked"));
-    assert_eq!(bed.way("carol@example.com").await.0.as_deref(), Some("revoked"));
+    assert_eq!(bed.way("bob@example.com").await.0, Some(PostEnd::Revoked));
+    assert_eq!(bed.way("carol@example.com").await.0, Some(PostEnd::Revoked));
     bed.zone.replace(Records::default());
     authority.rotate(&address("dave@example.com")).await.unwrap();
     bed.pass(13 * DAY);
     assert_eq!(poster.turn().await.unwrap(), posted(0, 0));
-    assert_eq!(bed.way("dave@example.com").await.0.as_deref(), Some("expired"));
+    assert_eq!(bed.way("dave@example.com").await.0, Some(PostEnd::Expired));
     assert_eq!(bed.mailbox.taken().len(), 1);
 }
 
@@ -169,7 +169,7 @@ async fn a_refusal_for_good_gives_up_and_one_for_now_does_not() {
     }
     assert_eq!(bed.turn().await, PostTurn { taken: 1, done: 0, given_up: 1 });
     let (outcome, note) = bed.way(ALICE).await;
-    assert!(outcome.unwrap().starts_with("given up: ") && note.is_none());
+    assert!(matches!(outcome, Some(PostEnd::GivenUp(_))) && note.is_none());
     bed.pass(DAY);
     bed.mailbox.refuse(None);
     assert_eq!(bed.turn().await, posted(0, 0));
@@ -216,7 +216,7 @@ async fn keys_that_go_straight_into_the_keyring_are_mailed_to_nobody() {
     let bed = Bed::start(|config| config.authority.deliver = Deliver::Keyring).await;
     let owed = bed.authority.rotate(&address("Alice+x@Example.com")).await.unwrap();
     assert_eq!(bed.turn().await, posted(1, 1));
-    assert_eq!(bed.way(ALICE).await.0.as_deref(), Some("stored"));
+    assert_eq!(bed.way(ALICE).await.0, Some(PostEnd::Stored));
     assert!(bed.mailbox.taken().is_empty());
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
     let keyring = SqliteKeyring::open(bed.dir.path(), opening).await.unwrap();
@@ -250,7 +250,7 @@ async fn a_revoked_key_leaves_the_keyring_at_once_and_the_address_gets_another_o
     assert_eq!(present().await, None);
     assert_eq!(bed.authority.issue_due().await.unwrap().made, 1);
     assert_eq!(bed.turn().await, posted(1, 1));
-    assert_eq!(bed.way(ALICE).await.0.as_deref(), Some("stored"), "a shorter-lived one than the revoked one");
+    assert_eq!(bed.way(ALICE).await.0, Some(PostEnd::Stored), "a shorter-lived one than the revoked one");
     assert_ne!(present().await.unwrap(), long.fingerprint);
     assert_eq!(bed.authority.strike(&[address(ALICE)]).await.unwrap(), 1);
     assert_eq!(present().await, None);

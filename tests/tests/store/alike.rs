@@ -1,6 +1,6 @@
 //! Whatever is asked, in whatever order: the three stores answer alike.
 
-use addrauth::store::{ForgedRow, Owing};
+use addrauth::store::{ForgedRow, Owing, PostEnd};
 
 use crate::*;
 
@@ -66,7 +66,7 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
         13..=14 => {
             let post = keys.take_post(at(when), |tries| Duration::from_secs(u64::from(tries) * 100)).await.unwrap();
             match &post {
-                Some(post) if small == 0 => keys.end_post(post, "sent", at(when)).await.unwrap(),
+                Some(post) if small == 0 => keys.end_post(post, &PostEnd::Sent, at(when)).await.unwrap(),
                 Some(post) if small == 1 => keys.postpone_post(post, "later").await.unwrap(),
                 _ => {}
             }
@@ -115,7 +115,7 @@ async fn whole(keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyring>) -> String {
             let address = format!("{name}@{domain}");
             text += &format!("{:?}\n", keys.of(&address).await.unwrap());
             for post in keys.posts_of(&address).await.unwrap() {
-                let sent = post.outcome.as_deref() == Some("sent");
+                let sent = post.outcome == Some(PostEnd::Sent);
                 text += &format!("{} {} {sent}\n", post.generation, post.tries);
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use addrauth::store::PostEnd;
 use addrauth_tests::daemon;
 
 use crate::*;
@@ -95,7 +96,7 @@ async fn the_files_of_one_host_are_copied_whole_into_empty_tables_alone() {
     keys.add_all(&new, 9).await.unwrap();
     keys.revoke("u3@example.com", &[1], at(310)).await.unwrap();
     let post = keys.take_post(at(300), |_| Duration::from_secs(60)).await.unwrap().unwrap();
-    keys.end_post(&post, "sent", at(300)).await.unwrap();
+    keys.end_post(&post, &PostEnd::Sent, at(300)).await.unwrap();
     for (fingerprint, expires) in [("f1", 500), ("f2", 600)] {
         keyring.learn(&learned("u1@example.com", fingerprint, expires)).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! Keys on their way to their addresses.
 
-use addrauth::store::{Added, Owing, Post};
+use addrauth::store::{Added, Owing, Post, PostEnd};
 
 use crate::*;
 
@@ -38,16 +38,16 @@ async fn a_post_is_handed_out_again_after_its_time_until_it_ends(bed: Bed) {
     assert!(take(&table, 159).await.is_none(), "the next try is a minute later");
     table.postpone_post(&post, "451 later").await.unwrap();
     let row = &table.posts_of("A+x@example.com").await.unwrap()[0];
-    assert_eq!((row.tries, row.next_try, row.outcome.as_deref()), (1, at(160), None));
+    assert_eq!((row.tries, row.next_try, &row.outcome), (1, at(160), &None));
     assert_eq!(row.note.as_deref(), Some("451 later"));
     let post = take(&table, 160).await.unwrap();
     assert_eq!(post.tries, 2);
     assert!(take(&table, 279).await.is_none());
-    table.end_post(&post, "sent", at(170)).await.unwrap();
-    table.end_post(&post, "given up", at(180)).await.unwrap();
+    table.end_post(&post, &PostEnd::Sent, at(170)).await.unwrap();
+    table.end_post(&post, &PostEnd::GivenUp("x".into()), at(180)).await.unwrap();
     table.postpone_post(&post, "too late").await.unwrap();
     let row = &table.posts_of("a@example.com").await.unwrap()[0];
-    assert_eq!((row.outcome.as_deref(), row.note.as_deref()), (Some("sent"), None));
+    assert_eq!((&row.outcome, row.note.as_deref()), (&Some(PostEnd::Sent), None));
     assert!(take(&table, 900).await.is_none());
 }
 
@@ -62,9 +62,9 @@ async fn posts_of_dead_keys_are_never_handed_out_and_end(bed: Bed) {
     let post = take(&table, 1_101).await.unwrap();
     assert_eq!(post.address, "new@example.com");
     assert!(take(&table, 1_101).await.is_none());
-    for (address, outcome) in [("dead0", "revoked"), ("dead249", "revoked"), ("old", "expired")] {
+    for (address, outcome) in [("dead0", PostEnd::Revoked), ("dead249", PostEnd::Revoked), ("old", PostEnd::Expired)] {
         let rows = table.posts_of(&format!("{address}@example.com")).await.unwrap();
-        assert_eq!(rows[0].outcome.as_deref(), Some(outcome), "{address}");
+        assert_eq!(rows[0].outcome, Some(outcome), "{address}");
     }
     assert_eq!(table.owing().await.unwrap(), Owing { waiting: 1, oldest: Some(at(1_000)) });
 }
@@ -80,7 +80,7 @@ async fn those_that_waited_longest_come_first_and_the_others_are_counted(bed: Be
     let mut order = Vec::new();
     while let Some(post) = take(&table, 100).await {
         order.push(format!("{} {}", post.address, post.generation));
-        table.end_post(&post, "sent", at(100)).await.unwrap();
+        table.end_post(&post, &PostEnd::Sent, at(100)).await.unwrap();
     }
     assert_eq!(order, ["c@example.com 1", "a@example.com 1", "a@example.com 2", "b@example.com 1"]);
     assert_eq!(table.owing().await.unwrap().waiting, 0);

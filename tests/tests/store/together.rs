@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use addrauth::store::{Added, ForgedRow, Learned};
+use addrauth::store::{Added, ForgedRow, Learned, PostEnd};
 
 use crate::*;
 
@@ -93,7 +93,7 @@ async fn a_post_goes_to_one_process(bed: Bed) {
     let taken = at_once(&bed, |_, table| async move {
         let mut taken = Vec::new();
         while let Some(post) = table.take_post(at(100), |_| Duration::from_secs(600)).await.unwrap() {
-            table.end_post(&post, "sent", at(100)).await.unwrap();
+            table.end_post(&post, &PostEnd::Sent, at(100)).await.unwrap();
             taken.push(post.address);
         }
         taken

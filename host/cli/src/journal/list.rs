@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use super::{Context, Unread, as_json, exit, open, shown, since, story};
 use addrauth::case::{Disposition, WrittenCase, WrittenFinding, stamp};
 use addrauth::proto::address::Address;
-use addrauth::store::{JournalRow, Search, folded};
+use addrauth::store::{JournalRow, RowResult, RowVerdict, Search, folded};
 
 /// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
 const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
+/// The words of what the mail server was told.
+const VERDICTS: [&str; 5] = ["accept", "hold", "discard", "reject", "defer"];
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
@@ -24,11 +28,11 @@ pub(super) struct Wanted {
     #[arg(long, value_name = "ADDRESS")]
     recipient: Option<String>,
     /// Only with this result
-    #[arg(long, value_name = "WORD", value_parser = RESULTS)]
-    result: Option<String>,
+    #[arg(long, value_name = "WORD", value_parser = result())]
+    result: Option<RowResult>,
     /// Only where the mail server was told this
-    #[arg(long, value_name = "WORD", value_parser = ["accept", "hold", "discard", "reject", "defer"])]
-    verdict: Option<String>,
+    #[arg(long, value_name = "WORD", value_parser = verdict())]
+    verdict: Option<RowVerdict>,
     /// Only where a policy decided this, carried out or observed
     #[arg(long, value_name = "WORD", value_parser = ["accept", "mark", "quarantine", "reject", "defer"])]
     decision: Option<String>,
@@ -43,9 +47,18 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Whether every row is looked for.
     fn is_all(&self) -> bool {
-        let words = [&self.sender, &self.recipient, &self.result, &self.verdict, &self.decision, &self.policy];
-        words.iter().all(|word| word.is_none()) && self.since.is_none()
+        let words = [&self.sender, &self.recipient, &self.decision, &self.policy];
+        words.iter().all(|word| word.is_none())
+            && (self.result.is_none() && self.verdict.is_none() && self.since.is_none())
     }
+}
+
+fn result() -> impl TypedValueParser<Value = RowResult> {
+    PossibleValuesParser::new(RESULTS).map(|word| RowResult::of_word(&word))
+}
+
+fn verdict() -> impl TypedValueParser<Value = RowVerdict> {
+    PossibleValuesParser::new(VERDICTS).map(|word| RowVerdict::of_word(&word))
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -167,8 +180,8 @@ fn line(row: &JournalRow) -> String {
         row.id,
         stamp(row.at).get(..19).unwrap_or_default().to_owned() + "Z",
         entry.queue_id.as_deref().unwrap_or("-"),
-        entry.result,
-        entry.verdict,
+        entry.result.word(),
+        entry.verdict.word(),
         entry.sender.as_deref().unwrap_or("-"),
     ))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Context, Unread, exit, open, shown, story};
 use addrauth::case::{Decision, Disposition, KeyStatus, Owed, WrittenCase, WrittenFinding, WrittenVerdict, stamp};
 use addrauth::proto::header::SPAM_FIELD;
-use addrauth::store::{JournalRow, Search};
+use addrauth::store::{JournalRow, RowResult, Search};
 
 /// Domains that are counted singly, of each result. Anybody can invent more of them in From: those that come later, of older
 /// messages, are counted together.
@@ -20,7 +20,7 @@ const TOP: usize = 10;
 /// Columns that a domain may take up; 100 columns are for the whole line.
 const WIDTH: usize = 72;
 /// Whose senders are of no interest: nothing is wrong with them, or nothing can be.
-const QUIET: [&str; 2] = ["valid", "none"];
+const QUIET: [RowResult; 2] = [RowResult::Judged(KeyStatus::Valid), RowResult::Judged(KeyStatus::None)];
 
 /// How many messages were decided in one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,21 +85,21 @@ impl Summary {
         let Ok(story) = story(row) else {
             // What stands in for the row of a message that was in quarantine for longer than the journal is kept was no
             // message of its own.
-            self.unread += u64::from(row.entry.result != "quarantined");
+            self.unread += u64::from(row.entry.result != RowResult::Quarantined);
             return;
         };
         self.messages += 1;
-        let result = &row.entry.result;
+        let result = row.entry.result.word();
         for (word, fate) in fates(&story) {
-            let counts = self.counts.entry((result.clone(), word)).or_default();
+            let counts = self.counts.entry((result.to_owned(), word)).or_default();
             match fate {
                 Fate::InForce => counts.in_force += 1,
                 Fate::Observed => counts.observed += 1,
                 Fate::PutOff => counts.put_off += 1,
             }
         }
-        if !QUIET.contains(&result.as_str()) {
-            self.domains.entry(result.clone()).or_default().add(domain(&story));
+        if !QUIET.contains(&row.entry.result) {
+            self.domains.entry(result.to_owned()).or_default().add(domain(&story));
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn row(held: &Held) -> Value {
     json!({
         "id": held.id, "at": text(held.at), "expires": text(held.expires), "queue_id": held.queue_id,
         "from": held.sender, "reverse_path": held.reverse_path, "recipients": recipients, "subject": held.subject,
-        "size": held.size, "reason": held.reason,
+        "size": held.size, "reason": held.reason.as_str(),
     })
 }
 
@@ -42,7 +42,7 @@ pub(super) fn write_row(out: &mut impl std::io::Write, held: &Held) -> std::io::
         writeln!(out, "    To: {}{}", plain(&r.recipient), fate(r))?;
     }
     writeln!(out, "    Subject: {}", plain(&held.subject))?;
-    writeln!(out, "    Reason: {}", plain(&held.reason))
+    writeln!(out, "    Reason: {}", plain(held.reason.as_str()))
 }
 
 /// What became of the message for him, in brackets.

@@ -117,7 +117,7 @@ fn a_copy_carries_the_mark_too_and_stands_beside_what_is_quarantined() {
 fn what_lists_tell_of_it_is_printable_and_bounded() {
     let kept = kept("Subject: caf\u{e9}\r\n \u{1b}[2J\tend\r\n\r\n".as_bytes());
     assert_eq!(kept.subject, "caf? ?[2J end");
-    assert_eq!(kept.reason, "quarantine: invalid (wrong)");
+    assert_eq!(kept.reason.as_str(), "quarantine: invalid (wrong)");
     assert_eq!(kept.recipients, ["bob@home.example", "Carol+x@home.example", "root"]);
     assert_eq!(
         (kept.reverse_path.as_str(), kept.sender.as_deref()),

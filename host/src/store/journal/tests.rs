@@ -1,9 +1,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Remains};
+use crate::case::KeyStatus;
+use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, Remains};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
+const NONE: RowResult = RowResult::Judged(KeyStatus::None);
+const INVALID: RowResult = RowResult::Judged(KeyStatus::Invalid);
 const CAPS: Caps = Caps {
     per_hour: 9,
     pair: Duration::from_secs(1),
@@ -19,11 +22,11 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
     (dir, ledger)
 }
 
-fn entry(queue_id: &str, result: &str, story: &str) -> Entry {
+fn entry(queue_id: &str, result: RowResult, story: &str) -> Entry {
     Entry {
         queue_id: Some(queue_id.into()),
-        result: result.into(),
-        verdict: "accept".into(),
+        result,
+        verdict: RowVerdict::Accept,
         json: story.into(),
         ..Entry::default()
     }
@@ -47,14 +50,14 @@ fn ids(rows: &[JournalRow]) -> Vec<i64> {
 #[tokio::test]
 async fn a_batch_is_written_whole_or_not_at_all() {
     let (_dir, ledger) = ledger().await;
-    let rows: Vec<Entry> = (0..300).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    let rows: Vec<Entry> = (0..300).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
     ledger.append(rows.iter().map(|row| (time(1_000_000), row))).await.unwrap();
     assert_eq!(ledger.journal(999).await.unwrap().len(), 300);
     // Another process forbids the second row of the next batch.
     let forbid =
         "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.queue_id = 'bad' BEGIN SELECT raise(ABORT, 'no'); END";
     sqlx::raw_sql(forbid).execute(ledger.0.writer()).await.unwrap();
-    let batch = [entry("good", "none", "{}"), entry("bad", "none", "{}")];
+    let batch = [entry("good", NONE, "{}"), entry("bad", NONE, "{}")];
     ledger.append(batch.iter().map(|row| (time(1_000_000), row))).await.unwrap_err();
     assert!(ledger.journal_of("good").await.unwrap().is_empty());
 }
@@ -63,21 +66,21 @@ async fn a_batch_is_written_whole_or_not_at_all() {
 async fn rows_are_found_by_number_queue_id_words_and_time() {
     let (_dir, ledger) = ledger().await;
     let rows = [
-        entry("A", "valid", r#"{"to":"<bob@example.com>"}"#),
-        entry("B", "invalid", r#"{"to":"<carol@100%_.example>"}"#),
-        entry("A", "invalid", r#"{"to":"<Bob@EXAMPLE.com>"}"#),
+        entry("A", RowResult::Judged(KeyStatus::Valid), r#"{"to":"<bob@example.com>"}"#),
+        entry("B", INVALID, r#"{"to":"<carol@100%_.example>"}"#),
+        entry("A", INVALID, r#"{"to":"<Bob@EXAMPLE.com>"}"#),
     ];
     ledger.append(rows.iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| (time(at), row))).await.unwrap();
     assert_eq!(ids(&ledger.journal_of("A").await.unwrap()), [1, 3]);
     assert_eq!(ledger.journal_row(2).await.unwrap().unwrap().entry.queue_id.as_deref(), Some("B"));
     assert!(ledger.journal_row(9).await.unwrap().is_none());
     let cases = [
-        (Search { result: Some("invalid".into()), ..Search::default() }, vec![3, 2]),
+        (Search { result: Some(INVALID), ..Search::default() }, vec![3, 2]),
         (Search { since: Some(time(2_000)), ..Search::default() }, vec![3, 2]),
         (Search { holds: Some("@example.com".into()), ..Search::default() }, vec![3, 1]),
         (Search { holds: Some("100%_.".into()), ..Search::default() }, vec![2]),
         (Search { holds: Some("1%".into()), ..Search::default() }, vec![]),
-        (Search { verdict: Some("discard".into()), ..Search::default() }, vec![]),
+        (Search { verdict: Some(RowVerdict::Discard), ..Search::default() }, vec![]),
     ];
     for (search, want) in cases {
         assert_eq!(ids(&ledger.find(&search, 9, |_| true).await.unwrap()), want, "{search:?}");
@@ -88,7 +91,7 @@ async fn rows_are_found_by_number_queue_id_words_and_time() {
 #[tokio::test]
 async fn the_search_goes_on_past_a_page() {
     let (_dir, ledger) = ledger().await;
-    let rows: Vec<Entry> = (0..700).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    let rows: Vec<Entry> = (0..700).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
     ledger.append(rows.iter().map(|row| (time(1_000), row))).await.unwrap();
     assert_eq!(ids(&ledger.find(&Search::default(), 9, |row| row.id % 300 == 1).await.unwrap()), [601, 301, 1]);
 }
@@ -113,7 +116,7 @@ async fn the_oldest_rows_go_and_those_with_something_unsent_stay() {
 #[tokio::test]
 async fn many_rows_go_at_once_and_the_newest_stay() {
     let (_dir, ledger) = ledger().await;
-    let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), "none", "{}")).collect();
+    let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
     ledger.append(rows.iter().zip(1_000..).map(|(row, at)| (time(at), row))).await.unwrap();
     assert_eq!(ledger.sweep(time(1_600)).await.unwrap(), 600);
     assert_eq!(ledger.trim(10).await.unwrap(), 590);
@@ -152,10 +155,10 @@ async fn an_erased_address_is_in_no_row_and_in_no_file() {
     let row = Entry {
         sender: Some("Bob@forget.example".into()),
         note: "no notice to bob@forget.example: x".into(),
-        ..entry("A", "none", story)
+        ..entry("A", NONE, story)
     };
     ledger.record(&row, &[draft("Bob@forget.example", "a@x.example")], CAPS, now).await.unwrap();
-    ledger.record(&entry("B", "none", "{}"), &[draft("c@x.example", "bob@forget.example")], CAPS, now).await.unwrap();
+    ledger.record(&entry("B", NONE, "{}"), &[draft("c@x.example", "bob@forget.example")], CAPS, now).await.unwrap();
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, Some("550 bob@forget.example unknown"), now).await.unwrap();
     assert_eq!(
@@ -187,16 +190,16 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
         reverse_path: "bounce@x.example".into(),
         recipients: vec!["Bob+x@forget.example".into(), "carol@forget.example".into()],
         subject: String::new(),
-        reason: String::new(),
+        reason: Reason::default(),
         message: b"Subject: x\r\n\r\ny\r\n".to_vec(),
         expires: time(2_000_000),
         copy: false,
     };
     let messages = [kept.clone(), Kept { recipients: vec!["dora@forget.example".into()], ..kept }];
-    let row = entry("A", "invalid", r#"{"recipients":["<Bob+x@forget.example>"]}"#);
+    let row = entry("A", INVALID, r#"{"recipients":["<Bob+x@forget.example>"]}"#);
     ledger.record_and_keep(&row, &[], (&messages, 10_000), CAPS, now).await.unwrap();
     // The address stands nowhere but in this one's note.
-    let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", "none", "{}") };
+    let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", NONE, "{}") };
     ledger.append([(now, &noted)].into_iter()).await.unwrap();
     ledger.choose("bob@forget.example", "invalid", "quarantine").await.unwrap();
     ledger.allow("bob@forget.example", "@x.example", 9).await.unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use keyring::MemoryKeyring;
 
-use super::{Error, KeyTable};
+use super::{Error, KeyTable, PostEnd};
 use crate::proto::key::VerifyKey;
 use crate::proto::seal::Sealed;
 
@@ -92,7 +92,7 @@ struct Owed {
     created: i64,
     tries: u32,
     next_try: i64,
-    outcome: Option<String>,
+    outcome: Option<PostEnd>,
     note: Option<String>,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::{MemoryKeys, Owed, Table};
-use crate::store::{Error, Owing, Post, PostRow, Posts, folded, seconds, time};
+use crate::store::{Error, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
 
 #[async_trait]
 impl Posts for MemoryKeys {
@@ -22,8 +22,8 @@ impl Posts for MemoryKeys {
                         let (created, expires) = (time(key.created), time(key.expires));
                         return Ok(Some(Post { address, generation, sealed, created, expires, tries }));
                     }
-                    _ if key.revoked.is_none() => owed.end("expired"),
-                    _ => owed.end("revoked"),
+                    _ if key.revoked.is_none() => owed.end(PostEnd::Expired),
+                    _ => owed.end(PostEnd::Revoked),
                 }
             }
             Ok(None)
@@ -39,10 +39,10 @@ impl Posts for MemoryKeys {
         })
     }
 
-    async fn end_post(&self, post: &Post, outcome: &str, _now: SystemTime) -> Result<(), Error> {
+    async fn end_post(&self, post: &Post, outcome: &PostEnd, _now: SystemTime) -> Result<(), Error> {
         self.0.with(|table| {
             if let Some(owed) = table.owed(post) {
-                owed.end(outcome);
+                owed.end(outcome.clone());
             }
             Ok(())
         })
@@ -71,9 +71,9 @@ impl Posts for MemoryKeys {
 }
 
 impl Owed {
-    fn end(&mut self, outcome: &str) {
+    fn end(&mut self, outcome: PostEnd) {
         (self.sealed, self.note) = (None, None);
-        self.outcome = Some(outcome.to_owned());
+        self.outcome = Some(outcome);
     }
 }
 

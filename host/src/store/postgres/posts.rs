@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 
 use super::{Fault, Line, PostgresKeys, count};
 use crate::proto::seal::Sealed;
-use crate::store::{Error, NewKey, Owing, Post, PostRow, Posts, folded, seconds, time};
+use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
 
 /// Posts of dead keys that one transaction ends: a few hundred statements are done in a moment, however many there are.
 const ENDED_AT_ONCE: usize = 200;
@@ -76,11 +76,10 @@ impl Posts for PostgresKeys {
         self.0.write(work).await
     }
 
-    async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error> {
-        let outcome = outcome.replace('\0', "");
+    async fn end_post(&self, post: &Post, outcome: &PostEnd, now: SystemTime) -> Result<(), Error> {
         let work = || async {
             let mut work = self.0.begin().await?;
-            end(&mut work, &post.address, post.generation, &outcome, now).await?;
+            end(&mut work, &post.address, post.generation, outcome, now).await?;
             self.0.commit(work).await
         };
         self.0.write(work).await
@@ -93,7 +92,7 @@ impl Posts for PostgresKeys {
                 generation: row.try_get("generation")?,
                 tries: tries(row)?,
                 next_try: time(row.try_get("next_try")?),
-                outcome: row.try_get("outcome")?,
+                outcome: row.try_get::<Option<&str>, _>("outcome")?.map(PostEnd::of_words),
                 note: row.try_get("note")?,
             })
         };
@@ -151,11 +150,11 @@ async fn take(work: &mut Line, now: SystemTime, backoff: fn(u32) -> Duration) ->
         let generation: i64 = row.try_get("generation")?;
         let expires: i64 = row.try_get("expires")?;
         let dead = match row.try_get::<Option<i64>, _>("revoked")? {
-            Some(_) => Some("revoked"),
-            None => (expires <= seconds(now)).then_some("expired"),
+            Some(_) => Some(PostEnd::Revoked),
+            None => (expires <= seconds(now)).then_some(PostEnd::Expired),
         };
         if let Some(outcome) = dead {
-            end(work, &address, generation, outcome, now).await?;
+            end(work, &address, generation, &outcome, now).await?;
             continue;
         }
         let tries = tries(&row)?.saturating_add(1);
@@ -175,13 +174,14 @@ async fn take(work: &mut Line, now: SystemTime, backoff: fn(u32) -> Duration) ->
     Ok(Taken::DeadOnes)
 }
 
-async fn end(work: &mut Line, address: &str, generation: i64, outcome: &str, now: SystemTime) -> Result<(), Fault> {
+async fn end(work: &mut Line, address: &str, generation: i64, outcome: &PostEnd, now: SystemTime) -> Result<(), Fault> {
     sqlx::query(
         "UPDATE addrauth.posts SET ended = $1, outcome = $2, sealed = NULL, note = NULL
          WHERE address = $3 AND generation = $4 AND ended IS NULL",
     )
     .bind(seconds(now))
-    .bind(outcome)
+    // PostgreSQL keeps no NUL.
+    .bind(outcome.to_string().replace('\0', ""))
     .bind(address)
     .bind(generation)
     .execute(&mut **work)

@@ -33,7 +33,7 @@ fn kept(recipients: &[&str]) -> Kept {
         reverse_path: "alice@sender.example".into(),
         recipients: recipients.iter().map(|r| String::from(*r)).collect(),
         subject: "hello".into(),
-        reason: "quarantine: invalid (wrong)".into(),
+        reason: Reason::written("quarantine: invalid (wrong)".into()),
         message: b"Subject: hello\r\n\r\nbody\r\n".to_vec(),
         expires: now() + 30 * DAY,
         copy: false,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::Opening;
 use crate::store::time;
+use crate::store::{Opening, RowVerdict};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {
@@ -82,6 +82,6 @@ async fn what_was_written_too_late_is_taken_back_with_all_that_hangs_on_it() {
     ledger.take_back(written.journal).await.unwrap();
     assert!(ledger.take(now, minute).await.unwrap().is_none(), "nothing is owed");
     let row = ledger.journal(1).await.unwrap().remove(0);
-    assert_eq!(row.entry.verdict, "defer");
+    assert_eq!(row.entry.verdict, RowVerdict::Defer);
     assert!(row.entry.note.contains("too late"), "{}", row.entry.note);
 }

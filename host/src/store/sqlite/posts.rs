@@ -7,7 +7,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::SqliteKeys;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, NewKey, Owing, Post, PostRow, Posts, folded, seconds, time};
+use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
 
 /// Owes a new key to its address.
 pub(super) async fn owe(
@@ -133,13 +133,13 @@ impl Posts for SqliteKeys {
             .map_err(|e| self.0.failed(e))
     }
 
-    async fn end_post(&self, post: &Post, outcome: &str, now: SystemTime) -> Result<(), Error> {
+    async fn end_post(&self, post: &Post, outcome: &PostEnd, now: SystemTime) -> Result<(), Error> {
         sqlx::query(
             "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
              WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL",
         )
         .bind(seconds(now))
-        .bind(outcome)
+        .bind(outcome.to_string())
         .bind(&post.address)
         .bind(post.generation)
         .bind(post.sealed.octets())
@@ -159,7 +159,7 @@ impl Posts for SqliteKeys {
                 generation: row.try_get("generation")?,
                 tries: row.try_get("tries")?,
                 next_try: time(row.try_get("next_try")?),
-                outcome: row.try_get("outcome")?,
+                outcome: row.try_get::<Option<&str>, _>("outcome")?.map(PostEnd::of_words),
                 note: row.try_get("note")?,
             })
         };
@@ -221,8 +221,9 @@ mod tests {
         assert_eq!((post.address.as_str(), post.tries), ("user5000@example.com", 1));
         let owing = table.owing().await.unwrap();
         assert_eq!((owing.waiting, owing.oldest), (2, Some(time(150))));
-        for (address, outcome) in [("user7@example.com", "expired"), ("user5002@example.com", "revoked")] {
-            assert_eq!(table.posts_of(address).await.unwrap()[0].outcome.as_deref(), Some(outcome));
+        for (address, outcome) in [("user7@example.com", PostEnd::Expired), ("user5002@example.com", PostEnd::Revoked)]
+        {
+            assert_eq!(table.posts_of(address).await.unwrap()[0].outcome, Some(outcome));
         }
         assert_eq!(table.take_post(time(300), minute).await.unwrap().unwrap().address, "user5001@example.com");
         assert!(table.take_post(time(300), minute).await.unwrap().is_none());
@@ -240,11 +241,11 @@ mod tests {
         let key = NewKey { post: Some(Sealed::from_octets(vec![2; 112])), ..owed(1, 100, 900) };
         other.add_all(&[key], 4).await.unwrap();
         other.postpone_post(&post, "later").await.unwrap();
-        other.end_post(&post, "sent", time(200)).await.unwrap();
+        other.end_post(&post, &PostEnd::Sent, time(200)).await.unwrap();
         let row = &other.posts_of("user1@example.com").await.unwrap()[0];
         assert_eq!((row.generation, &row.outcome, &row.note), (post.generation, &None, &None));
-        table.end_post(&post, "sent", time(200)).await.unwrap();
-        assert_eq!(table.posts_of("user1@example.com").await.unwrap()[0].outcome.as_deref(), Some("sent"));
+        table.end_post(&post, &PostEnd::Sent, time(200)).await.unwrap();
+        assert_eq!(table.posts_of("user1@example.com").await.unwrap()[0].outcome, Some(PostEnd::Sent));
     }
 
     #[tokio::test]
@@ -261,7 +262,7 @@ mod tests {
             std::fs::remove_file(dir.path().join("authority.db")).unwrap();
             let answer = match verb {
                 0 => table.take_post(now, |_| Duration::ZERO).await.map(drop),
-                1 => table.end_post(&post, "sent", now).await,
+                1 => table.end_post(&post, &PostEnd::Sent, now).await,
                 2 => table.enlist(std::slice::from_ref(&row), &mut |_| ()).await.map(drop),
                 3 => table.set(&row).await.map(drop),
                 4 => table.strike(std::slice::from_ref(&address), now).await.map(drop),
@@ -286,7 +287,7 @@ mod tests {
         };
         assert!(holds());
         let post = table.take_post(time(200), |_| Duration::from_secs(60)).await.unwrap().unwrap();
-        table.end_post(&post, "sent", time(200)).await.unwrap();
+        table.end_post(&post, &PostEnd::Sent, time(200)).await.unwrap();
         table.forget_ended().await;
         assert!(!holds());
     }

@@ -1,5 +1,5 @@
 use super::*;
-use addrauth::store::Entry;
+use addrauth::store::{Entry, RowVerdict};
 
 /// A row of a message from this domain, for so many recipients as there are decisions; the reply as JSON.
 fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> JournalRow {
@@ -16,7 +16,12 @@ fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> JournalRow
         "size": null, "keys": 0, "decisions": decisions, "reply": reply,
         "finding": { "found": { "status": result, "why": null, "sender": format!("eve@{from}"), "claim": null,
             "authority": null, "cached": false, "mail_auth": null } } });
-    let entry = Entry { result: result.into(), json: story.to_string(), ..Entry::default() };
+    written(result, story.to_string())
+}
+
+fn written(result: &str, json: String) -> JournalRow {
+    let (result, verdict) = (RowResult::of_word(result), RowVerdict::Accept);
+    let entry = Entry { queue_id: None, sender: None, result, verdict, json, note: String::new() };
     JournalRow { id: 1, at: SystemTime::UNIX_EPOCH, entry }
 }
 
@@ -91,8 +96,7 @@ fn every_line_fits_into_100_columns() {
 fn a_row_that_cannot_be_read_is_told_of_and_a_stand_in_is_none() {
     let mut summary = Summary::default();
     for (result, json) in [("invalid", "{\"version\":9}"), ("quarantined", "{\"version\":1}")] {
-        let entry = Entry { result: result.into(), json: json.into(), ..Entry::default() };
-        summary.add(&JournalRow { id: 1, at: SystemTime::UNIX_EPOCH, entry });
+        summary.add(&written(result, json.into()));
     }
     assert_eq!((summary.messages, summary.unread), (0, 1));
     assert!(summary.lines(None)[1].starts_with("1 rows cannot be read"));
