@@ -26,6 +26,7 @@ use addrauth_lab::zone::{Records, Zone};
 
 use crate::daemon::{Daemon, binary};
 use crate::fault;
+use crate::keys::mailbox;
 use crate::ports::claim;
 use crate::smtp::{Reply, Session, plain};
 
@@ -259,7 +260,7 @@ impl Estate {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let keyring = store::open_keyring(&config, opening).await.unwrap();
-            let newest = keyring.newest(address).await.unwrap();
+            let newest = keyring.newest(&mailbox(address)).await.unwrap();
             keyring.close().await;
             newest.map(|newest| opener.open(address, &newest.sealed).unwrap().expose().to_owned())
         })

@@ -9,7 +9,7 @@ use addrauth::config::{Config, Limits, Listen, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Mailbox};
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::seal::Opener;
 use addrauth::store::{JournalRow, Keyring, NewestKey, Opening, open_keyring, read_or_make_opener};
@@ -46,6 +46,11 @@ pub struct House {
 /// An address that there is.
 pub fn address(text: &str) -> Address {
     Address::parse(text.as_bytes(), false).unwrap()
+}
+
+/// The mailbox of an address.
+pub fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
 }
 
 impl House {
@@ -124,7 +129,7 @@ impl House {
 
     /// The key that the keyring has of an address, and when it ends.
     pub async fn kept(&self, text: &str) -> Option<(AuthKey, SystemTime)> {
-        let newest = self.keyring().await.newest(text).await.unwrap()?;
+        let newest = self.keyring().await.newest(&mailbox(text)).await.unwrap()?;
         Some((self.opener().open(&newest.address, &newest.sealed).unwrap(), newest.expires))
     }
 

@@ -15,6 +15,7 @@ use addrauth::proto::seal::Opener;
 use addrauth::store::{self, KeyTable, Keyring, Learned, NewestKey, Opening};
 use addrauth::tls::Connector;
 use addrauth_tests::certificates::Root;
+use addrauth_tests::keys::{self, mailbox};
 use addrauth_tests::quiet::undisturbed;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
@@ -99,7 +100,7 @@ impl World {
             learned: SystemTime::now(),
             expires: SystemTime::now() + Duration::from_secs(seconds),
         };
-        self.keys.add(address, &key.verify_key(), row.learned, row.expires, 9).await.unwrap();
+        self.keys.add(&mailbox(address), &key.verify_key(), row.learned, row.expires, 9).await.unwrap();
         assert_eq!(self.keyring.learn(&row).await.unwrap(), Learned::Newest);
         key
     }
@@ -122,7 +123,7 @@ impl World {
 }
 
 async fn fetch(fetcher: &Fetched, address: &str) -> Option<AuthKey> {
-    fetcher.newest(address).await.unwrap().map(|(key, _)| key)
+    fetcher.newest(&keys::address(address)).await.unwrap().map(|(key, _)| key)
 }
 
 #[tokio::test]
@@ -144,7 +145,7 @@ async fn the_newest_key_is_fetched_in_any_spelling_of_the_address_and_kept_for_a
     tokio::time::sleep(Duration::from_millis(350)).await;
     assert_eq!(fetch(&fetcher, "alice@example.com").await, Some(second));
     assert_eq!(fetch(&fetcher, "bob@example.com").await, Some(bobs));
-    let (_, ends) = fetcher.newest("alice@example.com").await.unwrap().unwrap();
+    let (_, ends) = fetcher.newest(&keys::address("alice@example.com")).await.unwrap().unwrap();
     let left = ends.duration_since(SystemTime::now()).unwrap().as_secs();
     assert!((1_990..=2_000).contains(&left), "{left}");
     assert!(!format!("{fetcher:?}").contains(TOKEN));
@@ -167,7 +168,7 @@ async fn a_key_that_the_server_itself_does_not_vouch_for_is_not_handed_out() {
     let bobs = world.store("bob@example.com", b'b', 1_000).await;
     let line = |who: &str| format!("FETCH {SEQ} {who}@example.com {TOKEN}\r\n");
     assert!(world.say(&line("alice")).await.contains(" KEY "));
-    world.keys.revoke("alice@example.com", &[1], SystemTime::now()).await.unwrap();
+    world.keys.revoke(&mailbox("alice@example.com"), &[1], SystemTime::now()).await.unwrap();
     assert!(world.say(&line("alice")).await.ends_with(" NOKEY\r\n"), "revoked");
     assert_eq!(fetch(&world.fetcher(), "bob@example.com").await, Some(bobs));
     let stray = AuthKey::parse(&[b'c'; 64]).unwrap();
@@ -190,7 +191,7 @@ async fn a_thief_of_the_token_gets_nothing_that_he_can_open() {
     assert!(said.starts_with(&format!("FETCH_REPLY {SEQ} alice@example.com KEY ")), "{said}");
     assert!(!said.contains(key.expose()) && !said.contains(&key.expose()[..16]));
     let thief = Fetched::new(&world.config, Opener::new().unwrap(), &world.limits).unwrap();
-    assert!(matches!(thief.newest("alice@example.com").await, Err(Error::Shut { .. })));
+    assert!(matches!(thief.newest(&keys::address("alice@example.com")).await, Err(Error::Shut { .. })));
 }
 
 #[tokio::test]
@@ -216,7 +217,7 @@ async fn a_wrong_token_is_refused_and_a_right_one_never() {
     }
     world.config.keyring.fetch_token_file = world.dir.path().join("wrong");
     secret(&world.config.keyring.fetch_token_file, &wrong);
-    let error = world.fetcher().newest("alice@example.com").await.unwrap_err().to_string();
+    let error = world.fetcher().newest(&keys::address("alice@example.com")).await.unwrap_err().to_string();
     assert!(error.contains("closed the connection") || error.contains("refuses the token"), "{error}");
     assert!(!error.contains(&wrong), "{error}");
 }
@@ -252,7 +253,7 @@ async fn run_while_the_as_is_away_a_living_key_is_used_for_a_time_and_then_mail_
     let start = Instant::now();
     world.stop().await;
     assert_eq!(fetch(&fetcher, "alice@example.com").await, Some(key.clone()), "it still lives");
-    let error = fetcher.newest("bob@example.com").await.unwrap_err().to_string();
+    let error = fetcher.newest(&keys::address("bob@example.com")).await.unwrap_err().to_string();
     assert!(error.contains("bob@example.com") && error.contains(&world.config.keyring.fetch_from), "{error}");
     let asked = Instant::now();
     for _ in 0..100 {
@@ -260,7 +261,7 @@ async fn run_while_the_as_is_away_a_living_key_is_used_for_a_time_and_then_mail_
     }
     assert!(asked.elapsed() < Duration::from_millis(200), "nobody waits for it again and again");
     tokio::time::sleep(Duration::from_secs(2).saturating_sub(start.elapsed())).await;
-    assert!(fetcher.newest("alice@example.com").await.is_err(), "long enough");
+    assert!(fetcher.newest(&keys::address("alice@example.com")).await.is_err(), "long enough");
     // It comes back, and the connection of before is no hindrance.
     world.start().await;
     tokio::time::sleep(Duration::from_millis(350)).await;
@@ -272,7 +273,7 @@ async fn a_certificate_of_another_name_gets_no_token() {
     let mut world = World::new(Limits::default()).await;
     world.store("alice@example.com", b'a', 1_000).await;
     world.config.keyring.fetch_from = world.config.keyring.fetch_from.replace(HOST, "127.0.0.1");
-    let error = world.fetcher().newest("alice@example.com").await.unwrap_err().to_string();
+    let error = world.fetcher().newest(&keys::address("alice@example.com")).await.unwrap_err().to_string();
     assert!(error.contains("certificate"), "{error}");
 }
 

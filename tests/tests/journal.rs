@@ -16,6 +16,7 @@ use addrauth::store::{Ledger, Opening};
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::dns;
+use addrauth_tests::keys::mailbox;
 
 const CHILD: &str = "ADDRAUTH_TEST_JOURNAL_CHILD";
 
@@ -431,8 +432,8 @@ async fn an_erased_address_is_found_no_more() {
     assert_eq!(addrauth(dir, &["journal", "erase", "carol"]).0, 2);
     // What the user chose is not the journal's to forget: it says so.
     let ledger = tables(dir).await;
-    ledger.choose("carol@example.com", "invalid", "quarantine").await.unwrap();
-    ledger.allow("carol@example.com", "@x.example", 9).await.unwrap();
+    ledger.choose(&mailbox("carol@example.com"), "invalid", "quarantine").await.unwrap();
+    ledger.allow(&mailbox("carol@example.com"), "@x.example", 9).await.unwrap();
     ledger.close().await;
     let (code, out, _) = addrauth(dir, &["journal", "erase", "carol@example.com"]);
     for sign in ["addrauth user clear carol@example.com", "addrauth user disallow carol@example.com SENDER"] {

@@ -15,7 +15,7 @@ use addrauth::proto::wire::{DATAGRAM_MAX, Question, Request};
 use addrauth_lab::mailbox::Mailbox;
 use addrauth_lab::mta::{Envelope, Fate};
 use addrauth_lab::zone::{Records, Zone};
-use addrauth_tests::keys::House;
+use addrauth_tests::keys::{House, mailbox};
 use addrauth_tests::world::{LOOPBACK, mail, verifier};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -132,7 +132,7 @@ async fn learn_and_stamp() -> (Vec<AuthKey>, String) {
     for row in house.journal().await {
         told += &format!("{row:?}\n");
     }
-    told += &format!("{:?} {:?}", house.keyring().await.newest(alice).await.unwrap(), house.opener());
+    told += &format!("{:?} {:?}", house.keyring().await.newest(&mailbox(alice)).await.unwrap(), house.opener());
     assert!(told.contains("InsertKey") && told.contains("Proven") && told.contains("came in from outside"), "{told}");
     assert!(!house.octets().windows(16).any(|part| part == &key.expose().as_bytes()[..16]), "a file holds a key");
     (vec![key, wrong], told)

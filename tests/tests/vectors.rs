@@ -9,6 +9,7 @@ use addrauth::proto::key::AuthKey;
 use addrauth::store::{Keys as _, Opening, SqliteKeys};
 use addrauth_tests::certificates::Root;
 use addrauth_tests::daemon::{Daemon, binary};
+use addrauth_tests::keys::mailbox;
 use addrauth_tests::ports::claim_place;
 use addrauth_tests::quiet::undisturbed;
 use serde::Deserialize;
@@ -69,9 +70,9 @@ async fn write_table(table: &Table, dir: &Path) {
         let ends = if key.ends_in < 0 { now - span } else { now + span };
         let made = now - Duration::from_secs(40 * 86_400);
         let k = AuthKey::parse(key.key.as_bytes()).unwrap().verify_key();
-        let generation = keys.add(&key.address, &k, made, ends, usize::MAX).await.unwrap();
+        let generation = keys.add(&mailbox(&key.address), &k, made, ends, usize::MAX).await.unwrap();
         if key.revoked {
-            assert_eq!(keys.revoke(&key.address, &[generation], now).await.unwrap(), 1);
+            assert_eq!(keys.revoke(&mailbox(&key.address), &[generation], now).await.unwrap(), 1);
         }
     }
     keys.close().await;

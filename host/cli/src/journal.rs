@@ -183,7 +183,7 @@ fn shown_lines(text: &str) -> String {
 async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
     let whom = Address::parse(address.as_bytes(), true).map_err(|_| Unread::Address(address.to_owned()))?;
     let ledger = open(&context.read_config()?).await?;
-    let erased = ledger.erase(&whom.to_string()).await;
+    let erased = ledger.erase(&whom.mailbox()).await;
     ledger.close().await;
     let erased = erased?;
     match context.json {

@@ -134,17 +134,17 @@ async fn list(config: &Config, domain: Option<String>, json: bool) -> Result<Exi
 }
 
 async fn forget(config: &Config, text: &str, json: bool) -> Result<ExitCode, Error> {
-    let address = Address::parse(text.as_bytes(), true).map_err(|_| Error::Address(text.to_owned()))?.to_string();
+    let address = Address::parse(text.as_bytes(), true).map_err(|_| Error::Address(text.to_owned()))?;
     let forgotten = match keyring(config).await? {
         Some(keyring) => {
-            let forgotten = keyring.forget(&address).await;
+            let forgotten = keyring.forget(&address.mailbox()).await;
             keyring.close().await;
             forgotten?
         }
         None => false,
     };
     match (json, forgotten) {
-        (true, _) => print(json!({ "address": address, "forgotten": forgotten }))?,
+        (true, _) => print(json!({ "address": address.to_string(), "forgotten": forgotten }))?,
         (false, true) => {
             key::note(format_args!("{address} is forgotten: the next key that its server vouches for is learned"))
         }

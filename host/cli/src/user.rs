@@ -12,7 +12,7 @@ use addrauth::case::Wish;
 use addrauth::case::{By, KeyStatus, Recipient, Why};
 use addrauth::config::{Config, Limits};
 use addrauth::policy::Policies;
-use addrauth::proto::address::{Address, Reading, folded};
+use addrauth::proto::address::{Address, Reading};
 use addrauth::store::{self, Ledger, Opening, UserRow};
 
 mod refusal;
@@ -115,7 +115,7 @@ async fn set(config: &Config, address: &Address, choices: &[String], json: bool)
         }
         pairs.push((name, value));
     }
-    let mailbox = mailbox(address);
+    let mailbox = address.mailbox();
     let ledger = open(config).await?;
     let written = ledger.choose_all(&mailbox, &pairs).await;
     ledger.close().await;
@@ -123,14 +123,15 @@ async fn set(config: &Config, address: &Address, choices: &[String], json: bool)
     let lost = lost(&policies, address, &wish);
     if json {
         let chosen: serde_json::Map<_, _> = pairs.iter().map(|(name, value)| ((*name).into(), json!(value))).collect();
-        println!("{}", json!({ "address": mailbox, "chosen": chosen, "without_effect": lost }));
+        println!("{}", json!({ "address": mailbox.as_str(), "chosen": chosen, "without_effect": lost }));
         return Ok(true);
     }
     for (name, value) in pairs {
         println!("{mailbox}: {name}={value}");
     }
     for name in lost {
-        println!("note: the administrator's line [policy.recipient.{mailbox:?}].{name} goes before this choice");
+        let line = format!("[policy.recipient.{:?}].{name}", mailbox.as_str());
+        println!("note: the administrator's line {line} goes before this choice");
     }
     Ok(true)
 }
@@ -150,7 +151,7 @@ fn lost(policies: &Policies, address: &Address, wish: &Wish) -> Vec<&'static str
 }
 
 async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Error> {
-    let mailbox = mailbox(address);
+    let mailbox = address.mailbox();
     let (mut choices, mut allowed): (BTreeMap<String, String>, Vec<String>) = Default::default();
     if let Some(ledger) = ledger(config).await? {
         (choices, allowed) = (ledger.choices(&mailbox).await?, ledger.allowed(&mailbox).await?);
@@ -162,7 +163,7 @@ async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Er
     }
     let any = !(choices.is_empty() && allowed.is_empty());
     if json {
-        println!("{}", json!({ "address": mailbox, "chosen": choices, "not_open": idle, "allowed": allowed }));
+        println!("{}", json!({ "address": mailbox.as_str(), "chosen": choices, "not_open": idle, "allowed": allowed }));
     } else if any {
         let mut text = String::new();
         for (name, value) in &choices {
@@ -205,7 +206,7 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
     if let Some(name) = names.iter().find(|name| *name != "mark" && result(name).is_none()) {
         return Err(Error::Name(name.clone()));
     }
-    let mailbox = mailbox(address);
+    let mailbox = address.mailbox();
     let (mut cleared, mut senders) = (0, 0);
     if let Some(ledger) = ledger(config).await? {
         if names.is_empty() {
@@ -218,7 +219,7 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
         ledger.close().await;
     }
     match (json, names) {
-        (true, _) => println!("{}", json!({ "address": mailbox, "cleared": cleared, "disallowed": senders })),
+        (true, _) => println!("{}", json!({ "address": mailbox.as_str(), "cleared": cleared, "disallowed": senders })),
         (false, []) => {
             println!("{mailbox}: choices taken back: {cleared}; wanted senders taken off the list: {senders}");
         }
@@ -228,7 +229,7 @@ async fn clear(config: &Config, address: &Address, names: &[String], json: bool)
 }
 
 async fn allow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
-    let (mailbox, senders) = (mailbox(address), read_wanted(senders)?);
+    let (mailbox, senders) = (address.mailbox(), read_wanted(senders)?);
     let ledger = open(config).await?;
     let most = Limits::default().custody.allowed_per_user;
     let mut added = Vec::new();
@@ -239,14 +240,14 @@ async fn allow(config: &Config, address: &Address, senders: &[String], json: boo
     }
     ledger.close().await;
     match json {
-        true => println!("{}", json!({ "address": mailbox, "allowed": senders, "new": added })),
+        true => println!("{}", json!({ "address": mailbox.as_str(), "allowed": senders, "new": added })),
         false => senders.iter().for_each(|sender| println!("{mailbox}: allow {sender}")),
     }
     Ok(true)
 }
 
 async fn disallow(config: &Config, address: &Address, senders: &[String], json: bool) -> Result<bool, Error> {
-    let (mailbox, senders) = (mailbox(address), read_senders(senders)?);
+    let (mailbox, senders) = (address.mailbox(), read_senders(senders)?);
     let mut gone = Vec::new();
     if let Some(ledger) = ledger(config).await? {
         for sender in &senders {
@@ -257,7 +258,7 @@ async fn disallow(config: &Config, address: &Address, senders: &[String], json: 
         ledger.close().await;
     }
     match json {
-        true => println!("{}", json!({ "address": mailbox, "disallowed": gone })),
+        true => println!("{}", json!({ "address": mailbox.as_str(), "disallowed": gone })),
         false => println!("{mailbox}: {} of {} taken off the list", gone.len(), senders.len()),
     }
     Ok(!gone.is_empty())
@@ -278,10 +279,14 @@ async fn list(config: &Config, json: bool) -> Result<bool, Error> {
                 none => none.insert(load(config)?),
             };
             for user in users {
-                let choices = ledger.choices(&user.address).await?;
                 // What is no address was written by no version of ours, and is listed all the same.
-                let idle =
-                    read(&user.address).map_or(0, |address| not_open(config, policies, &address, &choices).len());
+                let idle = match read(&user.address) {
+                    Ok(address) => {
+                        let choices = ledger.choices(&address.mailbox()).await?;
+                        not_open(config, policies, &address, &choices).len()
+                    }
+                    Err(_) => 0,
+                };
                 print_user(&user, idle, json);
             }
         }
@@ -301,12 +306,6 @@ fn print_user(user: &UserRow, idle: usize, json: bool) {
     }
     let mark = if idle > 0 { format!(" ({idle} not open to users any more)") } else { String::new() };
     println!("{address}: {choices} chosen{mark}, {allowed} allowed");
-}
-
-/// The mailbox under which an address's choices are kept.
-fn mailbox(address: &Address) -> String {
-    let text = address.to_string();
-    folded(&text).unwrap_or(text)
 }
 
 /// The address as RCPT would name it.

@@ -7,8 +7,8 @@ use tracing::warn;
 use super::schedule::next_turn;
 use super::{Authority, Error};
 use crate::config::Limits;
-use crate::proto::address::Address;
-use crate::store::{self, SettingsRow};
+use crate::proto::address::{Address, Mailbox};
+use crate::store::SettingsRow;
 
 /// The comparisons that an address's living keys may cost, less one for the key that is being made: AVT ÷ AGI stays below.
 const KEPT_FREE: u64 = 2;
@@ -60,7 +60,7 @@ pub(super) fn keepable_together(agi: Duration, avt: Duration, limits: &Limits) -
 
 impl Authority {
     /// The form under which an address of ours is looked up; refused where its domain is none of ours.
-    pub fn own_address(&self, address: &Address) -> Result<String, Error> {
+    pub fn own_address(&self, address: &Address) -> Result<Mailbox, Error> {
         self.own_or_refuse(address)
     }
 
@@ -87,7 +87,13 @@ impl Authority {
             let address = self.own_or_refuse(address)?;
             self.check(*intervals)?;
             let due = next_turn(&address, intervals.agi.unwrap_or(self.agi), now);
-            rows.push(SettingsRow { address, agi: intervals.agi, avt: intervals.avt, created: now, due });
+            rows.push(SettingsRow {
+                address: address.into(),
+                agi: intervals.agi,
+                avt: intervals.avt,
+                created: now,
+                due,
+            });
         }
         Ok(self.keys.enlist(&rows, progress).await?)
     }
@@ -101,7 +107,9 @@ impl Authority {
         avt: Option<Option<Duration>>,
     ) -> Result<Enlisted, Error> {
         let address = self.own_or_refuse(address)?;
-        let Some(mut row) = self.keys.settings(&address).await? else { return Err(Error::NotEnlisted { address }) };
+        let Some(mut row) = self.keys.settings(&address).await? else {
+            return Err(Error::NotEnlisted { address: address.into() });
+        };
         row.avt = avt.unwrap_or(row.avt);
         if let Some(agi) = agi
             && agi != row.agi
@@ -112,7 +120,7 @@ impl Authority {
         self.check(Intervals { agi: row.agi, avt: row.avt })?;
         match self.keys.set(&row).await? {
             true => Ok(self.enlisted_row(row)),
-            false => Err(Error::NotEnlisted { address }),
+            false => Err(Error::NotEnlisted { address: address.into() }),
         }
     }
 
@@ -126,19 +134,20 @@ impl Authority {
                 Err(refused) => self.once_own(address).await?.ok_or(refused)?,
             });
         }
-        let rows = self.keys.of_all(&struck).await?;
-        let ended = self.keys.strike(&struck, self.clock.now()).await?;
-        let keys = |address: &String| {
-            rows.iter().filter(|row| row.address == *address).map(|row| row.k.fingerprint()).collect()
+        let names: Vec<String> = struck.iter().cloned().map(String::from).collect();
+        let rows = self.keys.of_all(&names).await?;
+        let ended = self.keys.strike(&names, self.clock.now()).await?;
+        let keys = |address: &Mailbox| {
+            rows.iter().filter(|row| row.address == address.as_str()).map(|row| row.k.fingerprint()).collect()
         };
         self.unstamp(struck.iter().map(|address| (address.clone(), keys(address))).collect()).await?;
         Ok(ended)
     }
 
     /// The form under which an address stands in the table, whosever its domain is now.
-    async fn once_own(&self, address: &Address) -> Result<Option<String>, Error> {
-        let Some(folded) = store::folded(&address.to_string()) else { return Ok(None) };
-        Ok(self.keys.settings(&folded).await?.map(|row| row.address))
+    async fn once_own(&self, address: &Address) -> Result<Option<Mailbox>, Error> {
+        let mailbox = address.mailbox();
+        Ok(self.keys.settings(&mailbox).await?.map(|_| mailbox))
     }
 
     /// The addresses that are in, or those of a domain of ours, in alphabetical order.

@@ -14,6 +14,7 @@ use super::issue::{KeyState, state};
 use super::rate::InvalidAnswers;
 use super::{Authority, Error};
 use crate::config::{Config, Limits};
+use crate::proto::address::Mailbox;
 use crate::proto::fetch::{Reply, Request, is_token};
 use crate::store::{self, KeyRow, Keyring, NewestKey, Opening};
 
@@ -71,7 +72,11 @@ impl Fetch {
         let token = Sha256::digest(token.as_bytes()).into();
         let fetch = Fetch { token, keyring, wrong, troubled: AtomicBool::new(false) };
         // A right that is missing stays missing; a database that is away comes back.
-        match fetch.keyring.newest(NOBODY).await {
+        let read = match Mailbox::parse(NOBODY) {
+            Some(nobody) => fetch.keyring.newest(&nobody).await,
+            None => Ok(None),
+        };
+        match read {
             Err(source @ store::Error::NoRight { .. }) => {
                 fetch.close().await;
                 Err(Error::FetchRight { source })
@@ -127,7 +132,8 @@ impl Authority {
 
     /// The newest key of an address of ours, if this very server still answers VALIDKEY to it; absent: it cannot be told now.
     async fn handed_out(&self, fetch: &Fetch, address: &str) -> Option<Option<NewestKey>> {
-        let Some(own) = self.own(address) else { return Some(None) };
+        // An empty local part is nobody's.
+        let Some(own) = self.own(address).and_then(|own| Mailbox::parse(&own)) else { return Some(None) };
         let newest = fetch.keyring.newest(&own).await;
         fetch.tell_trouble(newest.as_ref().err());
         let Some(newest) = newest.ok()? else { return Some(None) };

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::schedule::next_turn;
 use super::{Authority, Error};
 use crate::config::Deliver;
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Mailbox};
 use crate::proto::key::AuthKey;
 use crate::proto::seal::SealTo;
 use crate::store::{self, Added, KeyRow, NewKey, Opening, PostRow};
@@ -112,7 +112,7 @@ impl Authority {
     /// Also where `authority.deliver` says that nobody posts keys: then there is no new key.
     pub async fn rotate(&self, address: &Address) -> Result<OwedKey, Error> {
         if self.deliver == Deliver::Nobody {
-            return Err(Error::NobodyPosts { address: self.own_or_refuse(address)? });
+            return Err(Error::NobodyPosts { address: self.own_or_refuse(address)?.into() });
         }
         let seal_to = store::post_seal_to(&self.state_dir, self.shared)?;
         let (key, row) = self.made_by_hand(address).await?;
@@ -188,7 +188,9 @@ impl Authority {
         let gone = wanted.into_iter().chain(before).map(|row| row.k.fingerprint()).collect();
         self.unstamp(vec![(address.clone(), gone)]).await?;
         match fingerprint {
-            Some(asked) if generations.is_empty() => Err(Error::NoSuchKey { address, fingerprint: asked.to_owned() }),
+            Some(asked) if generations.is_empty() => {
+                Err(Error::NoSuchKey { address: address.into(), fingerprint: asked.to_owned() })
+            }
             _ => Ok(revoked),
         }
     }
@@ -200,7 +202,7 @@ impl Authority {
     }
 
     /// Takes keys that do not count any more out of the keyring, by address and fingerprint.
-    pub(super) async fn unstamp(&self, gone: Vec<(String, Vec<String>)>) -> Result<(), Error> {
+    pub(super) async fn unstamp(&self, gone: Vec<(Mailbox, Vec<String>)>) -> Result<(), Error> {
         let Some(config) = self.keyring_at.as_deref().filter(|_| gone.iter().any(|(_, keys)| !keys.is_empty())) else {
             return Ok(());
         };
@@ -226,9 +228,11 @@ impl Authority {
         }
     }
 
-    pub(super) fn own_or_refuse(&self, address: &Address) -> Result<String, Error> {
-        let address = address.to_string();
-        self.own(&address).ok_or_else(|| Error::OtherDomain { address, domains: self.domains.join(", ") })
+    pub(super) fn own_or_refuse(&self, address: &Address) -> Result<Mailbox, Error> {
+        if self.domains.iter().any(|domain| domain == address.domain()) {
+            return Ok(address.mailbox());
+        }
+        Err(Error::OtherDomain { address: address.to_string(), domains: self.domains.join(", ") })
     }
 }
 

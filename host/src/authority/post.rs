@@ -212,11 +212,11 @@ impl Poster {
                 self.end(&post, &PostEnd::Sent).await?;
                 posted.done += 1;
                 self.tell_held(&post, None);
-                info!(address = post.address, generation, message_id, tries, "new key sent");
+                info!(address = post.address.as_str(), generation, message_id, tries, "new key sent");
             }
             Err(Failure { lasting: true, text }) => self.refused(&post, &text, posted).await?,
             Err(Failure { text, .. }) => {
-                info!(address = post.address, generation, message_id, tries, "new key postponed: {text}");
+                info!(address = post.address.as_str(), generation, message_id, tries, "new key postponed: {text}");
                 self.postpone(&post, &text, posted).await?;
             }
         }
@@ -236,7 +236,7 @@ impl Poster {
             return self.postpone(&post, why, posted).await;
         }
         let sealed = seal_to.seal(&post.address, &key).ok_or(Error::Random(getrandom::Error::UNEXPECTED))?;
-        let (address, fingerprint) = (post.address.clone(), key.verify_key().fingerprint());
+        let (address, fingerprint) = (String::from(post.address.clone()), key.verify_key().fingerprint());
         let (learned, expires) = (self.authority.clock.now(), post.expires);
         let newest = NewestKey { address, fingerprint: fingerprint.clone(), sealed, learned, expires };
         let outcome = match keyring.learn(&newest).await {
@@ -247,7 +247,7 @@ impl Poster {
             }
             Ok(Learned::Newest | Learned::Known) => PostEnd::Stored,
             Ok(other) => {
-                let (address, generation, why) = (&post.address, post.generation, other.word());
+                let (address, generation, why) = (post.address.as_str(), post.generation, other.word());
                 warn!(
                     address,
                     generation, "the keyring does not take the new key ({why}): mail goes on with the present one"
@@ -263,7 +263,7 @@ impl Poster {
         self.end(&post, &outcome).await?;
         posted.done += 1;
         self.tell_held(&post, None);
-        info!(address = post.address, generation = post.generation, "new key {outcome}");
+        info!(address = post.address.as_str(), generation = post.generation, "new key {outcome}");
         Ok(())
     }
 
@@ -293,7 +293,12 @@ impl Poster {
             return self.give_up(post, &format!("after {} tries: {why}", post.tries), posted).await;
         }
         let why = self.note(why);
-        debug!(address = post.address, generation = post.generation, tries = post.tries, "new key postponed: {why}");
+        debug!(
+            address = post.address.as_str(),
+            generation = post.generation,
+            tries = post.tries,
+            "new key postponed: {why}"
+        );
         Ok(self.authority.keys.postpone_post(post, &why).await?)
     }
 
@@ -313,7 +318,7 @@ impl Poster {
         let why = self.note(why);
         self.end(post, &PostEnd::GivenUp(why.clone())).await?;
         posted.given_up += 1;
-        let (address, generation) = (&post.address, post.generation);
+        let (address, generation) = (post.address.as_str(), post.generation);
         warn!(address, generation, "new key given up, `addrauth key rotate {address}` makes another: {why}");
         Ok(())
     }

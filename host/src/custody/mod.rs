@@ -192,7 +192,7 @@ impl Custody {
     /// What these recipients chose for themselves, as far as it concerns mail from this sender; in their order.
     pub async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, Error> {
         let mailboxes: Vec<Option<Mailbox>> = recipients.iter().map(|recipient| recipient.mailbox()).collect();
-        Ok(self.ledger.wishes(&mailboxes, sender.map(Address::to_string).as_deref()).await?)
+        Ok(self.ledger.wishes(&mailboxes, sender.map(Address::mailbox).as_ref()).await?)
     }
 
     /// Whether a report about this message may go to its reverse-path (guard B); see [`Outbox::permit`].

@@ -182,21 +182,19 @@ const REFUSED: &str =
 
 #[async_trait]
 impl Source for Fetched {
-    async fn newest(&self, address: &str) -> Result<Option<(AuthKey, SystemTime)>, Error> {
-        let folded = store::folded(address);
-        let wire = Address::parse(address.as_bytes(), true).ok();
-        let (Some(folded), Some(wire)) = (folded, wire) else { return Ok(None) };
-        if let Some(kept) = self.fresh(&folded) {
+    async fn newest(&self, address: &Address) -> Result<Option<(AuthKey, SystemTime)>, Error> {
+        let mailbox = address.mailbox();
+        if let Some(kept) = self.fresh(&mailbox) {
             return Ok(kept.newest);
         }
-        match self.ask(&folded, &wire).await {
+        match self.ask(&mailbox, address).await {
             Ok(kept) => {
-                self.kept.insert(folded, kept.clone());
+                self.kept.insert(mailbox.into(), kept.clone());
                 Ok(kept.newest)
             }
             // What cannot be opened is no outage: the other half of the pair has to be found.
             Err(error @ Error::Shut { .. }) => Err(error),
-            Err(error) => self.stale(&folded).map(|kept| kept.newest).ok_or(error),
+            Err(error) => self.stale(&mailbox).map(|kept| kept.newest).ok_or(error),
         }
     }
 }

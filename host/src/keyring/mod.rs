@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use quick_cache::sync::Cache;
 
 use crate::config::Limits;
+use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::proto::seal::Opener;
 use crate::store::{self, Keyring};
@@ -106,8 +107,8 @@ pub enum Error {
 /// Where the keys come from that are stamped.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The newest key of an address (folded here) and when it ends, whether it has ended or not; absent where there is none.
-    async fn newest(&self, address: &str) -> Result<Option<(AuthKey, SystemTime)>, Error>;
+    /// The newest key of an address and when it ends, whether it has ended or not; absent where there is none.
+    async fn newest(&self, address: &Address) -> Result<Option<(AuthKey, SystemTime)>, Error>;
 }
 
 /// The keyring as a source: it is opened here alone.
@@ -126,8 +127,8 @@ impl Stored {
 
 #[async_trait]
 impl Source for Stored {
-    async fn newest(&self, address: &str) -> Result<Option<(AuthKey, SystemTime)>, Error> {
-        let Some(newest) = self.keyring.newest(address).await? else { return Ok(None) };
+    async fn newest(&self, address: &Address) -> Result<Option<(AuthKey, SystemTime)>, Error> {
+        let Some(newest) = self.keyring.newest(&address.mailbox()).await? else { return Ok(None) };
         match self.opener.open(&newest.address, &newest.sealed) {
             Ok(key) => Ok(Some((key, newest.expires))),
             Err(_) => Err(Error::Shut { address: newest.address }),

@@ -115,7 +115,7 @@ impl Stamper {
 
     async fn newest(&self, sender: &Address, now: SystemTime) -> Result<Stamp, Postponed> {
         let address = sender.to_string();
-        let newest = tokio::time::timeout(self.limits.custody.keep, self.source.newest(&address)).await;
+        let newest = tokio::time::timeout(self.limits.custody.keep, self.source.newest(sender)).await;
         let newest = newest.unwrap_or(Err(Error::Late(self.limits.custody.keep)));
         let why = match newest.map_err(|error| Postponed::Keyring(error.to_string()))? {
             Some((key, ends)) if now < ends => {

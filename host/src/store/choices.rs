@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Error, Ledger, folded, seconds};
+use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
 use crate::proto::address::{Address, Mailbox};
 
@@ -31,7 +31,7 @@ pub fn wanted(sender: &str) -> Option<String> {
             // A text with an "@" of its own would be read with another domain than it seems to have.
             (!domain.contains('@')).then(|| format!("@{}", address.domain()))
         }
-        None => folded(&Address::parse(sender.as_bytes(), true).ok()?.to_string()),
+        None => Some(Address::parse(sender.as_bytes(), true).ok()?.mailbox().into()),
     }
 }
 
@@ -44,16 +44,15 @@ const WISHES: &str = "SELECT address, name, value FROM choice WHERE address IN (
 impl Ledger {
     /// The wishes of these recipients about mail from this sender, in their order. One statement, whatever
     /// their number. A row that a later version wrote is passed over.
-    pub async fn wishes(&self, recipients: &[Option<Mailbox>], sender: Option<&str>) -> Result<Vec<Wish>, Error> {
+    pub async fn wishes(&self, recipients: &[Option<Mailbox>], sender: Option<&Mailbox>) -> Result<Vec<Wish>, Error> {
         self.0.in_place()?;
         let asked: Vec<&str> = recipients.iter().flatten().map(Mailbox::as_str).collect();
         let mut known: HashMap<String, Wish> = HashMap::new();
         if !asked.is_empty() {
-            let sender = sender.and_then(folded);
-            let domain = sender.as_ref().and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
+            let domain = sender.and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
             let rows = sqlx::query(WISHES)
                 .bind(serde_json::Value::from_iter(asked).to_string())
-                .bind(sender)
+                .bind(sender.map(Mailbox::as_str))
                 .bind(domain)
                 .fetch_all(self.0.readers())
                 .await
@@ -68,20 +67,19 @@ impl Ledger {
         Ok(recipients.iter().map(|mailbox| wish(mailbox).unwrap_or_default()).collect())
     }
 
-    /// Writes down what this address (folded here) chose: `name` is a result's word or `mark`. It replaces what was chosen
+    /// Writes down what this mailbox chose: `name` is a result's word or `mark`. It replaces what was chosen
     /// before. Whether the choice is open to users is the caller's to see to.
-    pub async fn choose(&self, address: &str, name: &str, value: &str) -> Result<(), Error> {
-        self.choose_all(address, &[(name, value)]).await
+    pub async fn choose(&self, mailbox: &Mailbox, name: &str, value: &str) -> Result<(), Error> {
+        self.choose_all(mailbox, &[(name, value)]).await
     }
 
     /// The same for several names, all or none of them.
-    pub async fn choose_all(&self, address: &str, choices: &[(&str, &str)]) -> Result<(), Error> {
-        let address = folded(address).unwrap_or_default();
+    pub async fn choose_all(&self, mailbox: &Mailbox, choices: &[(&str, &str)]) -> Result<(), Error> {
         let written = async {
             let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
             for (name, value) in choices {
                 sqlx::query("INSERT OR REPLACE INTO choice (address, name, value, at) VALUES (?, ?, ?, ?)")
-                    .bind(&address)
+                    .bind(mailbox.as_str())
                     .bind(name)
                     .bind(value)
                     .bind(seconds(SystemTime::now()))
@@ -93,10 +91,10 @@ impl Ledger {
         written.await.map_err(|e| self.0.failed(e))
     }
 
-    /// Takes back what this address chose, for one name or for all; returns how many choices went.
-    pub async fn unchoose(&self, address: &str, name: Option<&str>) -> Result<u64, Error> {
+    /// Takes back what this mailbox chose, for one name or for all; returns how many choices went.
+    pub async fn unchoose(&self, mailbox: &Mailbox, name: Option<&str>) -> Result<u64, Error> {
         sqlx::query("DELETE FROM choice WHERE address = ?1 AND (?2 IS NULL OR name = ?2)")
-            .bind(folded(address).unwrap_or_default())
+            .bind(mailbox.as_str())
             .bind(name)
             .execute(self.0.writer())
             .await
@@ -104,20 +102,20 @@ impl Ledger {
             .map_err(|e| self.0.failed(e))
     }
 
-    /// What this address chose, as it is written: by name, what a later version wrote included.
-    pub async fn choices(&self, address: &str) -> Result<BTreeMap<String, String>, Error> {
+    /// What this mailbox chose, as it is written: by name, what a later version wrote included.
+    pub async fn choices(&self, mailbox: &Mailbox) -> Result<BTreeMap<String, String>, Error> {
         sqlx::query("SELECT address, name, value FROM choice WHERE address = ?")
-            .bind(folded(address).unwrap_or_default())
+            .bind(mailbox.as_str())
             .fetch_all(self.0.readers())
             .await
             .and_then(|rows| rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("value")?))).collect())
             .map_err(|e| self.0.failed(e))
     }
 
-    /// Puts a sender, in the form of [`wanted`], on this address's list of wanted ones, which may have `most` entries.
+    /// Puts a sender, in the form of [`wanted`], on this mailbox's list of wanted ones, which may have `most` entries.
     /// Whether he was not there before.
-    pub async fn allow(&self, address: &str, sender: &str, most: u32) -> Result<bool, Error> {
-        let address = folded(address).unwrap_or_default();
+    pub async fn allow(&self, mailbox: &Mailbox, sender: &str, most: u32) -> Result<bool, Error> {
+        let address = String::from(mailbox.clone());
         let failed = |e| self.0.failed(e);
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let added = sqlx::query("INSERT OR IGNORE INTO allowed (address, sender, at) VALUES (?, ?, ?)")
@@ -142,9 +140,9 @@ impl Ledger {
     }
 
     /// Takes a sender, in the form of [`wanted`], off the list; whether he was on it.
-    pub async fn disallow(&self, address: &str, sender: &str) -> Result<bool, Error> {
+    pub async fn disallow(&self, mailbox: &Mailbox, sender: &str) -> Result<bool, Error> {
         sqlx::query("DELETE FROM allowed WHERE address = ? AND sender = ?")
-            .bind(folded(address).unwrap_or_default())
+            .bind(mailbox.as_str())
             .bind(sender)
             .execute(self.0.writer())
             .await
@@ -153,19 +151,19 @@ impl Ledger {
     }
 
     /// Takes all senders off the list; returns how many there were.
-    pub async fn disallow_all(&self, address: &str) -> Result<u64, Error> {
+    pub async fn disallow_all(&self, mailbox: &Mailbox) -> Result<u64, Error> {
         sqlx::query("DELETE FROM allowed WHERE address = ?")
-            .bind(folded(address).unwrap_or_default())
+            .bind(mailbox.as_str())
             .execute(self.0.writer())
             .await
             .map(|done| done.rows_affected())
             .map_err(|e| self.0.failed(e))
     }
 
-    /// The senders whose mail this address wants, in alphabetical order.
-    pub async fn allowed(&self, address: &str) -> Result<Vec<String>, Error> {
+    /// The senders whose mail this mailbox wants, in alphabetical order.
+    pub async fn allowed(&self, mailbox: &Mailbox) -> Result<Vec<String>, Error> {
         sqlx::query_scalar("SELECT sender FROM allowed WHERE address = ? ORDER BY sender")
-            .bind(folded(address).unwrap_or_default())
+            .bind(mailbox.as_str())
             .fetch_all(self.0.readers())
             .await
             .map_err(|e| self.0.failed(e))

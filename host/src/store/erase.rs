@@ -4,7 +4,8 @@ use sqlx::Row as _;
 
 use super::journal::escaped;
 use super::scrub::{remarked, without, without_in_json};
-use super::{Error, Ledger, Search, folded};
+use super::{Error, Ledger, Search};
+use crate::proto::address::Mailbox;
 
 /// What taking an address out came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +34,9 @@ pub struct Remains {
 }
 
 impl Ledger {
-    /// Takes an address out of every journal row and every ended notice: `local+tag` and letter case count as the same.
-    /// What is deleted is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
-    pub async fn erase(&self, address: &str) -> Result<Erased, Error> {
-        let Some(target) = folded(address) else { return Ok(Erased::default()) };
+    /// Takes a mailbox out of every journal row and every ended notice, however its address is spelled there. What is deleted
+    /// is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
+    pub async fn erase(&self, target: &Mailbox) -> Result<Erased, Error> {
         let mut erased = Erased::default();
         let (domain, mut below) = (target.rsplit_once('@').map_or("", |(_, domain)| domain), None);
         let search = Search { holds: Some(format!("@{domain}")), ..Search::default() };
@@ -45,11 +45,11 @@ impl Ledger {
             let Some(last) = rows.last() else { break };
             below = Some(last.id);
             for row in &rows {
-                erased.rows += u64::from(self.erase_row(row.id, &target).await.map_err(|e| self.0.failed(e))?);
+                erased.rows += u64::from(self.erase_row(row.id, target).await.map_err(|e| self.0.failed(e))?);
             }
         }
-        self.erase_notices(&target, &mut erased).await.map_err(|e| self.0.failed(e))?;
-        self.count_remains(&target, &mut erased).await.map_err(|e| self.0.failed(e))?;
+        self.erase_notices(target, &mut erased).await.map_err(|e| self.0.failed(e))?;
+        self.count_remains(target, &mut erased).await.map_err(|e| self.0.failed(e))?;
         Ok(erased)
     }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Error;
 pub use crate::case::Learned;
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
 
 /// A key that an AS vouched for.
@@ -43,8 +44,8 @@ pub trait Keyring: std::fmt::Debug + Send + Sync {
     /// returns.
     async fn learn(&self, key: &NewestKey) -> Result<Learned, Error>;
 
-    /// The present key of an address (folded here), living or not.
-    async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error>;
+    /// The present key of an address, living or not.
+    async fn newest(&self, address: &Mailbox) -> Result<Option<NewestKey>, Error>;
 
     /// The present keys of all addresses, or of one domain, in alphabetical order.
     async fn rows(&self, domain: Option<&str>) -> Result<Vec<KeyringRow>, Error>;
@@ -52,13 +53,13 @@ pub trait Keyring: std::fmt::Debug + Send + Sync {
     /// The present keys that end before this time, the next first, at most this many.
     async fn ending(&self, before: SystemTime, most: u32) -> Result<Vec<KeyringRow>, Error>;
 
-    /// Takes the present key of an address (folded here) out where it has one of these fingerprints: it is stamped no more, and
+    /// Takes the present key of an address out where it has one of these fingerprints: it is stamped no more, and
     /// never learned again. Returns whether it did.
-    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error>;
+    async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error>;
 
-    /// Forgets an address (folded here) altogether, superseded keys too: the next key that an AS vouches for is learned,
+    /// Forgets an address altogether, superseded keys too: the next key that an AS vouches for is learned,
     /// whatever it is. Returns whether there was anything.
-    async fn forget(&self, address: &str) -> Result<bool, Error>;
+    async fn forget(&self, address: &Mailbox) -> Result<bool, Error>;
 
     /// Deletes what ended before this time; returns how many rows.
     async fn sweep(&self, before: SystemTime) -> Result<u64, Error>;

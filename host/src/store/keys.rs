@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::Error;
+use crate::proto::address::Mailbox;
 use crate::proto::key::VerifyKey;
 use crate::proto::seal::Sealed;
 
@@ -83,19 +84,18 @@ pub struct RunningOut {
 /// The verbs of the AS about keys. Only K is held, from which no key can be made, and, until it is posted, the key sealed.
 #[async_trait]
 pub trait Keys {
-    /// Adds a key to an address (folded here) and returns its generation. Durable when it returns.
+    /// Adds a key to an address and returns its generation. Durable when it returns.
     ///
     /// Refused where the address has `most` living keys already: every one of them costs each answer a comparison.
     async fn add(
         &self,
-        address: &str,
+        address: &Mailbox,
         k: &VerifyKey,
         created: SystemTime,
         expires: SystemTime,
         most: usize,
     ) -> Result<i64, Error> {
-        let address = super::folded(address).unwrap_or_default();
-        let k = k.clone();
+        let (address, k) = (address.clone().into(), k.clone());
         let key = NewKey { address, k, created, expires, others_end: None, turn: None, only_due: false, post: None };
         match self.add_all(std::slice::from_ref(&key), most).await?.first() {
             Some(Added::Generation(generation)) => Ok(*generation),
@@ -113,17 +113,17 @@ pub trait Keys {
     /// Takes back keys that nobody has read: revokes them, and makes it the turn of their addresses again.
     async fn take_back(&self, keys: &[(String, i64)], at: SystemTime) -> Result<(), Error>;
 
-    /// All keys of an address (folded here), newest first, ended and revoked ones too, until they are swept.
-    async fn of(&self, address: &str) -> Result<Vec<KeyRow>, Error> {
-        self.of_all(&[super::folded(address).unwrap_or_default()]).await
+    /// All keys of an address, newest first, ended and revoked ones too, until they are swept.
+    async fn of(&self, address: &Mailbox) -> Result<Vec<KeyRow>, Error> {
+        self.of_all(&[address.clone().into()]).await
     }
 
     /// The same of several addresses (folded) by one question: those of an address one after another, newest first.
     async fn of_all(&self, addresses: &[String]) -> Result<Vec<KeyRow>, Error>;
 
-    /// Marks these generations of an address (folded here) as revoked, from now on; those revoked before stay as they
+    /// Marks these generations of an address as revoked, from now on; those revoked before stay as they
     /// are. Where its last living key goes so, it is the address's turn. Returns how many it marked.
-    async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error>;
+    async fn revoke(&self, address: &Mailbox, generations: &[i64], at: SystemTime) -> Result<u64, Error>;
 
     /// How many addresses that are to have a key had one and have none alive now, and how many have their last one end before `soon`.
     async fn running_out(&self, now: SystemTime, soon: SystemTime) -> Result<RunningOut, Error>;

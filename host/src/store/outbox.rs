@@ -9,6 +9,7 @@ use super::journal::annotate;
 use super::ledger::{AHEAD, capped_as};
 use super::words::{Kind, Sending};
 use super::{Error, Ledger, held, seconds, time};
+use crate::proto::address::Mailbox;
 
 /// A mail to be owed.
 #[derive(Clone, Debug)]
@@ -213,7 +214,12 @@ impl Ledger {
     }
 
     /// The cap that a report to this sender would be over now, if any.
-    pub async fn report_withheld(&self, sender: &str, caps: Caps, now: SystemTime) -> Result<Option<Withheld>, Error> {
+    pub async fn report_withheld(
+        &self,
+        sender: &Mailbox,
+        caps: Caps,
+        now: SystemTime,
+    ) -> Result<Option<Withheld>, Error> {
         let asked = async {
             let mut reader = self.0.readers().acquire().await?;
             over_report(&mut reader, sender, caps, now).await
@@ -265,7 +271,7 @@ pub(super) async fn admit(
 ) -> Result<Option<Withheld>, sqlx::Error> {
     let cap = match draft.kind {
         Kind::Notice => over_notice(work, draft, caps, now).await?,
-        Kind::Report => over_report(work, &draft.recipient, caps, now).await?,
+        Kind::Report => over_report(work, &capped_as(&draft.recipient), caps, now).await?,
         // What became of a message hangs on these: no cap keeps them back. Digests have theirs where they are bundled.
         Kind::Digest | Kind::Release | Kind::Copy => None,
     };
@@ -310,7 +316,7 @@ async fn over_report(
     caps: Caps,
     now: SystemTime,
 ) -> Result<Option<Withheld>, sqlx::Error> {
-    if sent_since(work, Kind::Report, &capped_as(sender), now - caps.report_pair, now).await? > 0 {
+    if sent_since(work, Kind::Report, sender, now - caps.report_pair, now).await? > 0 {
         return Ok(Some(Withheld::Report));
     }
     Ok((waiting(work).await? >= i64::from(caps.waiting)).then_some(Withheld::Full))

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::{Error, PostEnd};
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
 
 /// A new key whose turn it is to be sent.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// The address it belongs to, folded.
-    pub address: String,
+    /// The address it belongs to.
+    pub address: Mailbox,
     /// Which of the address's keys it is.
     pub generation: i64,
     /// The key, sealed to whoever posts it; the address is bound in.
@@ -65,8 +66,8 @@ pub trait Posts {
     /// Sees to it that the sealed keys of ended posts are in no log of the database either, as far as that can be done now.
     async fn forget_ended(&self) {}
 
-    /// The posts of an address (folded here), newest first, until their keys are swept.
-    async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error>;
+    /// The posts of an address, newest first, until their keys are swept.
+    async fn posts_of(&self, address: &Mailbox) -> Result<Vec<PostRow>, Error>;
 
     /// How the posting stands.
     async fn owing(&self) -> Result<Owing, Error>;

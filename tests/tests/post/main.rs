@@ -13,6 +13,7 @@ use addrauth::proto::wire::Reason;
 use addrauth::store::{self, Keyring as _, Opening, PostEnd, SqliteKeyring};
 use addrauth_lab::zone::Records;
 use addrauth_tests::authority::{Act, Authority as Fake};
+use addrauth_tests::keys::mailbox;
 use addrauth_tests::world::LOOPBACK;
 use bed::{ALICE, Bed, DAY, START, address, holds, key_of, octets_below, opened, posted, posting};
 use tokio_util::sync::CancellationToken;
@@ -220,7 +221,7 @@ async fn keys_that_go_straight_into_the_keyring_are_mailed_to_nobody() {
     assert!(bed.mailbox.taken().is_empty());
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
     let keyring = SqliteKeyring::open(bed.dir.path(), opening).await.unwrap();
-    let newest = keyring.newest(ALICE).await.unwrap().unwrap();
+    let newest = keyring.newest(&mailbox(ALICE)).await.unwrap().unwrap();
     assert_eq!((newest.fingerprint.as_str(), newest.expires), (owed.fingerprint.as_str(), owed.expires));
     let opener = store::read_or_make_opener(&store::keyring_key(&bed.config)).unwrap();
     let key = opener.open(ALICE, &newest.sealed).unwrap();
@@ -229,7 +230,7 @@ async fn keys_that_go_straight_into_the_keyring_are_mailed_to_nobody() {
     bed.pass(60);
     let second = bed.authority.rotate(&address(ALICE)).await.unwrap();
     bed.turn().await;
-    assert_eq!(keyring.newest(ALICE).await.unwrap().unwrap().fingerprint, second.fingerprint);
+    assert_eq!(keyring.newest(&mailbox(ALICE)).await.unwrap().unwrap().fingerprint, second.fingerprint);
 }
 
 #[tokio::test]
@@ -238,7 +239,7 @@ async fn a_revoked_key_leaves_the_keyring_at_once_and_the_address_gets_another_o
     assert!(bed.authority.reaches_keyring());
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
     let keyring = SqliteKeyring::open(bed.dir.path(), opening).await.unwrap();
-    let present = async || keyring.newest(ALICE).await.unwrap().map(|key| key.fingerprint);
+    let present = async || keyring.newest(&mailbox(ALICE)).await.unwrap().map(|key| key.fingerprint);
     bed.authority.enlist(&[(address(ALICE), Intervals::default())], &mut |_| {}).await.unwrap();
     bed.authority.set(&address(ALICE), Some(Some(Duration::from_secs(20 * DAY))), None).await.unwrap();
     let long = bed.authority.rotate(&address(ALICE)).await.unwrap();

@@ -60,18 +60,18 @@ async fn those_whose_turn_has_come_stand_in_the_order_of_their_turns(bed: Bed) {
 async fn taking_addresses_out_ends_their_keys_or_does_nothing(bed: Bed) {
     let table = bed.keys().await;
     table.enlist(&[row("a@example.com", None, 300)], &mut |_| {}).await.unwrap();
-    table.add("a@example.com", &k(7), at(100), at(150), 4).await.unwrap();
-    table.add("a@example.com", &k(7), at(100), at(900), 4).await.unwrap();
+    table.add(&mailbox("a@example.com"), &k(7), at(100), at(150), 4).await.unwrap();
+    table.add(&mailbox("a@example.com"), &k(7), at(100), at(900), 4).await.unwrap();
     let both = ["a@example.com".to_owned(), "b@example.com".to_owned()];
     let twice = ["a@example.com".to_owned(), "a@example.com".to_owned()];
     for (list, missing) in [(&both, "b@example.com"), (&twice, "a@example.com")] {
         let error = table.strike(list, at(200)).await.unwrap_err();
         assert!(matches!(&error, Error::NotEnlisted { address } if address == missing), "{error}");
-        assert_eq!(table.of("a@example.com").await.unwrap()[0].revoked, None);
+        assert_eq!(table.of(&mailbox("a@example.com")).await.unwrap()[0].revoked, None);
     }
     assert_eq!(table.strike(&both[..1], at(200)).await.unwrap(), 1, "the other one ended by itself");
-    assert_eq!(table.of("a@example.com").await.unwrap()[0].revoked, Some(at(200)));
-    assert_eq!(table.of("a@example.com").await.unwrap()[1].revoked, None);
+    assert_eq!(table.of(&mailbox("a@example.com")).await.unwrap()[0].revoked, Some(at(200)));
+    assert_eq!(table.of(&mailbox("a@example.com")).await.unwrap()[1].revoked, None);
     assert_eq!(table.settings("a@example.com").await.unwrap(), None);
 }
 

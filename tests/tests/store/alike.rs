@@ -48,7 +48,7 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
             let which: Vec<_> = addresses.into_iter().map(|address| (address, generation)).collect();
             format!("{:?}", keys.take_back(&which, at(when)).await.unwrap())
         }
-        5 => format!("{:?}", keys.revoke(&address, &[generation, generation + 1], at(when)).await.unwrap()),
+        5 => format!("{:?}", keys.revoke(&mailbox(&address), &[generation, generation + 1], at(when)).await.unwrap()),
         6 => format!("{:?}", keys.running_out(at(when), at(when + 400)).await.unwrap()),
         7 => format!("{:?}", keys.sweep(at(when / 3)).await.unwrap()),
         8..=9 => {
@@ -89,11 +89,11 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
         }
         16..=18 => {
             let key = learned(&address, &format!("f{}", dice.below(9)), when);
-            format!("{:?} {:?}", keyring.learn(&key).await.unwrap(), keyring.newest(&address).await.unwrap())
+            format!("{:?} {:?}", keyring.learn(&key).await.unwrap(), keyring.newest(&mailbox(&address)).await.unwrap())
         }
         _ => {
             let swept = keyring.sweep(at(when / 4)).await.unwrap();
-            let forgot = if small == 0 { keyring.forget(&address).await.unwrap() } else { false };
+            let forgot = if small == 0 { keyring.forget(&mailbox(&address)).await.unwrap() } else { false };
             format!("{swept} {forgot} {:?}", keyring.ending(at(when), 3).await.unwrap())
         }
     }
@@ -113,8 +113,8 @@ async fn whole(keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyring>) -> String {
     for name in ["a", "bb", "c", "c.d"] {
         for domain in ["example.com", "example.net"] {
             let address = format!("{name}@{domain}");
-            text += &format!("{:?}\n", keys.of(&address).await.unwrap());
-            for post in keys.posts_of(&address).await.unwrap() {
+            text += &format!("{:?}\n", keys.of(&mailbox(&address)).await.unwrap());
+            for post in keys.posts_of(&mailbox(&address)).await.unwrap() {
                 let sent = post.outcome == Some(PostEnd::Sent);
                 text += &format!("{} {} {sent}\n", post.generation, post.tries);
             }

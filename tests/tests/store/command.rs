@@ -94,7 +94,7 @@ async fn the_files_of_one_host_are_copied_whole_into_empty_tables_alone() {
     keys.enlist(&rows, &mut |_| {}).await.unwrap();
     let new: Vec<_> = rows[..50].iter().map(|row| turn_key(&row.address, 300, 900)).collect();
     keys.add_all(&new, 9).await.unwrap();
-    keys.revoke("u3@example.com", &[1], at(310)).await.unwrap();
+    keys.revoke(&mailbox("u3@example.com"), &[1], at(310)).await.unwrap();
     let post = keys.take_post(at(300), |_| Duration::from_secs(60)).await.unwrap().unwrap();
     keys.end_post(&post, &PostEnd::Sent, at(300)).await.unwrap();
     for (fingerprint, expires) in [("f1", 500), ("f2", 600)] {
@@ -104,9 +104,13 @@ async fn the_files_of_one_host_are_copied_whole_into_empty_tables_alone() {
         let mut text = format!("{:?} {:?}", keys.enlisted(None).await.unwrap(), keys.owing().await.unwrap());
         for n in 0..60 {
             let address = format!("u{n}@example.com");
-            text += &format!("{:?} {:?}", keys.of(&address).await.unwrap(), keys.posts_of(&address).await.unwrap());
+            text += &format!(
+                "{:?} {:?}",
+                keys.of(&mailbox(&address)).await.unwrap(),
+                keys.posts_of(&mailbox(&address)).await.unwrap()
+            );
         }
-        text + &format!("{:?}", keyring.newest("u1@example.com").await.unwrap())
+        text + &format!("{:?}", keyring.newest(&mailbox("u1@example.com")).await.unwrap())
     };
     let before = all(keys, keyring).await;
     let (code, out, err) = run(dir.path(), "", &["store", "copy", "--to", &to.config.store.url]);

@@ -28,7 +28,7 @@ async fn a_question_that_the_encoding_has_no_place_for_spoils_no_other() {
     let bed = Bed::in_cluster(cluster).await;
     let keys = bed.keys().await;
     for name in ["a", "b"] {
-        keys.add(&format!("{name}@example.com"), &k(1), at(1), at(900), 4).await.unwrap();
+        keys.add(&mailbox(&format!("{name}@example.com")), &k(1), at(1), at(900), 4).await.unwrap();
     }
     keys.close().await;
     // As a database that an earlier version made its tables in; all that is in it is ASCII.

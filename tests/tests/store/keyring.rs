@@ -20,13 +20,13 @@ async fn a_longer_lived_key_takes_the_place_of_the_present_one_for_ever(bed: Bed
     let keyring = bed.keyring().await;
     let learn =
         async |fingerprint, expires| keyring.learn(&learned("a@example.com", fingerprint, expires)).await.unwrap();
-    assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+    assert!(keyring.newest(&mailbox("a@example.com")).await.unwrap().is_none());
     assert_eq!(learn("f1", 500).await, Learned::Newest);
     assert_eq!(learn("f1", 500).await, Learned::Known);
     assert_eq!(learn("f2", 500).await, Learned::Shorter);
     assert_eq!(learn("f3", 501).await, Learned::Newest);
     assert_eq!(learn("f1", 900).await, Learned::Superseded);
-    let newest = keyring.newest("A+tag@Example.com").await.unwrap().unwrap();
+    let newest = keyring.newest(&mailbox("A+tag@Example.com")).await.unwrap().unwrap();
     assert_eq!((newest.address.as_str(), newest.fingerprint.as_str()), ("a@example.com", "f3"));
     assert_eq!((newest.sealed, newest.learned, newest.expires), (sealed("f3"), at(100), at(501)));
     assert_eq!(learn("f2", 600).await, Learned::Newest, "it never was the present one");
@@ -58,9 +58,9 @@ async fn what_is_forgotten_can_be_learned_again(bed: Bed) {
     for (fingerprint, expires) in [("f1", 500), ("f2", 600)] {
         keyring.learn(&learned("a@example.com", fingerprint, expires)).await.unwrap();
     }
-    assert!(keyring.forget("A@example.com").await.unwrap());
-    assert!(!keyring.forget("a@example.com").await.unwrap());
-    assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+    assert!(keyring.forget(&mailbox("A@example.com")).await.unwrap());
+    assert!(!keyring.forget(&mailbox("a@example.com")).await.unwrap());
+    assert!(keyring.newest(&mailbox("a@example.com")).await.unwrap().is_none());
     assert_eq!(keyring.learn(&learned("a@example.com", "f1", 500)).await.unwrap(), Learned::Newest);
 }
 
@@ -73,7 +73,7 @@ async fn what_ended_is_swept_superseded_or_not(bed: Bed) {
     assert_eq!(keyring.sweep(at(501)).await.unwrap(), 1);
     assert_eq!(keyring.learn(&learned("a@example.com", "f2", 600)).await.unwrap(), Learned::Known);
     assert_eq!(keyring.sweep(at(601)).await.unwrap(), 1);
-    assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+    assert!(keyring.newest(&mailbox("a@example.com")).await.unwrap().is_none());
 }
 
 async fn a_key_that_is_taken_out_is_neither_found_nor_learned_again(bed: Bed) {
@@ -84,18 +84,18 @@ async fn a_key_that_is_taken_out_is_neither_found_nor_learned_again(bed: Bed) {
     }
     let supersede = async |names: &[&str]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        keyring.supersede("A@example.com", &names).await.unwrap()
+        keyring.supersede(&mailbox("A@example.com"), &names).await.unwrap()
     };
     assert!(!supersede(&["f1", "f3"]).await && !supersede(&[]).await);
-    assert_eq!(keyring.newest("a@example.com").await.unwrap().unwrap().fingerprint, "f2");
+    assert_eq!(keyring.newest(&mailbox("a@example.com")).await.unwrap().unwrap().fingerprint, "f2");
     assert!(supersede(&["f3", "f2"]).await);
     assert!(!supersede(&["f2"]).await);
-    assert!(keyring.newest("a@example.com").await.unwrap().is_none());
+    assert!(keyring.newest(&mailbox("a@example.com")).await.unwrap().is_none());
     assert_eq!(keyring.learn(&learned("a@example.com", "f2", 900)).await.unwrap(), Learned::Superseded);
     assert_eq!(
         keyring.learn(&learned("a@example.com", "f4", 300)).await.unwrap(),
         Learned::Newest,
         "nothing is longer"
     );
-    assert_eq!(keyring.newest("b@example.com").await.unwrap().unwrap().fingerprint, "f2");
+    assert_eq!(keyring.newest(&mailbox("b@example.com")).await.unwrap().unwrap().fingerprint, "f2");
 }

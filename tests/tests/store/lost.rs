@@ -28,7 +28,7 @@ async fn without_a_server_every_verb_fails_in_time_and_works_again_after_it() {
     let Some(cluster) = Postgres::start() else { return };
     let bed = Bed::in_cluster(&cluster).await;
     let (keys, keyring) = quick(&bed).await;
-    keys.add("a@example.com", &k(1), at(100), at(200), 4).await.unwrap();
+    keys.add(&mailbox("a@example.com"), &k(1), at(100), at(200), 4).await.unwrap();
     let bound = QUICK.busy + Duration::from_millis(800);
     for frozen in [false, true] {
         match frozen {
@@ -37,15 +37,15 @@ async fn without_a_server_every_verb_fails_in_time_and_works_again_after_it() {
         }
         let key = learned("a@example.com", "f", 500);
         let took = [
-            fails(keys.of("a@example.com")).await,
-            fails(keys.add("a@example.com", &k(1), at(100), at(200), 4)).await,
+            fails(keys.of(&mailbox("a@example.com"))).await,
+            fails(keys.add(&mailbox("a@example.com"), &k(1), at(100), at(200), 4)).await,
             fails(keys.enlist(&[row("a@example.com", None, 1)], &mut |_| {})).await,
             fails(keys.running_out(at(1), at(2))).await,
             fails(keys.sweep(at(1))).await,
             fails(keys.enlisted(None)).await,
             fails(keys.take_post(at(1), |_| Duration::ZERO)).await,
             fails(keyring.learn(&key)).await,
-            fails(keyring.newest("a@example.com")).await,
+            fails(keyring.newest(&mailbox("a@example.com"))).await,
             fails(keyring.rows(None)).await,
         ];
         assert!(took.iter().all(|took| *took < bound), "{took:?}");
@@ -57,12 +57,12 @@ async fn without_a_server_every_verb_fails_in_time_and_works_again_after_it() {
         }
         for table in [&keys, &late] {
             let begin = Instant::now();
-            while let Err(error) = table.of("a@example.com").await {
+            while let Err(error) = table.of(&mailbox("a@example.com")).await {
                 assert!(begin.elapsed() < Duration::from_secs(60), "{error}");
             }
-            assert_eq!(table.of("a@example.com").await.unwrap().len(), 1, "frozen: {frozen}");
+            assert_eq!(table.of(&mailbox("a@example.com")).await.unwrap().len(), 1, "frozen: {frozen}");
         }
-        assert!(keyring.newest("a@example.com").await.unwrap().is_none(), "nothing came in late");
+        assert!(keyring.newest(&mailbox("a@example.com")).await.unwrap().is_none(), "nothing came in late");
     }
 }
 
@@ -71,15 +71,16 @@ async fn a_server_that_restarts_in_good_order_is_not_noticed_by_who_reads() {
     let Some(cluster) = Postgres::start() else { return };
     let bed = Bed::in_cluster(&cluster).await;
     let (keys, keyring) = quick(&bed).await;
-    keys.add("a@example.com", &k(1), at(100), at(200), 4).await.unwrap();
+    keys.add(&mailbox("a@example.com"), &k(1), at(100), at(200), 4).await.unwrap();
     for _ in 0..3 {
         // All connections lie idle, and all of them die.
-        let both = tokio::join!(keys.of("a@example.com"), keys.of("b@example.com"));
+        let [a, b] = ["a@example.com", "b@example.com"].map(mailbox);
+        let both = tokio::join!(keys.of(&a), keys.of(&b));
         both.0.unwrap();
         both.1.unwrap();
         cluster.stop();
         cluster.restart();
-        let both = tokio::join!(keys.of("a@example.com"), keys.of("a@example.com"));
+        let both = tokio::join!(keys.of(&a), keys.of(&a));
         assert_eq!((both.0.unwrap().len(), both.1.unwrap().len()), (1, 1));
         cluster.stop();
         cluster.restart();
@@ -138,7 +139,7 @@ async fn learn(number: usize, bed: (Arc<dyn KeyTable>, Arc<dyn Keyring>), end: A
             Ok(other) => panic!("{other:?}"),
             Err(_) => mine.failed += 1,
         }
-        match bed.0.of(&format!("u0-{}@example.com", turn % 50)).await {
+        match bed.0.of(&mailbox(&format!("u0-{}@example.com", turn % 50))).await {
             Ok(_) => {}
             Err(_) => {
                 mine.failed += 1;
@@ -182,13 +183,13 @@ async fn postgresql_killed_and_restarted_under_load_loses_nothing_and_service_re
     }
     let (keys, keyring) = quick(&bed).await;
     for ((address, generation), octet) in &all.keys {
-        let row = keys.of(address).await.unwrap().into_iter().find(|row| row.generation == *generation);
+        let row = keys.of(&mailbox(address)).await.unwrap().into_iter().find(|row| row.generation == *generation);
         let row = row.unwrap_or_else(|| panic!("{address} has lost generation {generation}"));
         assert!(row.k == k(*octet), "{address} {generation}");
-        assert!(keys.posts_of(address).await.unwrap().iter().any(|post| post.generation == *generation));
+        assert!(keys.posts_of(&mailbox(address)).await.unwrap().iter().any(|post| post.generation == *generation));
     }
     for (address, expires) in &all.learned {
-        let newest = keyring.newest(address).await.unwrap().unwrap();
+        let newest = keyring.newest(&mailbox(address)).await.unwrap().unwrap();
         assert!(newest.expires >= at(*expires), "{address}");
         assert_eq!(newest.sealed, sealed(&newest.fingerprint));
     }

@@ -7,6 +7,7 @@ use addrauth::config::Config;
 use addrauth::proto::key::VerifyKey;
 use addrauth::proto::seal::Sealed;
 use addrauth::store::{self, KeyTable, Keyring, MemoryKeyring, MemoryKeys, NewKey, NewestKey, Opening, SettingsRow};
+use addrauth_tests::keys::mailbox;
 use addrauth_tests::postgres::Postgres;
 
 /// Makes each of these tests one for each store, in a module of its name.

@@ -48,12 +48,12 @@ async fn many_addresses_are_enlisted_issued_to_and_asked_about_without_a_burst_o
 
     let begin = Instant::now();
     for n in 0..2_000 {
-        table.of(&name(n * 7 % count)).await.unwrap();
+        table.of(&mailbox(&name(n * 7 % count))).await.unwrap();
     }
     let asked = begin.elapsed();
     let begin = Instant::now();
     let other = bed.keys().await;
-    other.of(&name(0)).await.unwrap();
+    other.of(&mailbox(&name(0))).await.unwrap();
     let started = begin.elapsed();
     let begin = Instant::now();
     let found = table.running_out(at(432_001), at(432_002)).await.unwrap();

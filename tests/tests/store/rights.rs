@@ -30,30 +30,30 @@ async fn each_role_may_do_its_own_part_and_no_other() {
     let table = authority.keys().await;
     table.enlist(&[row("a@example.com", None, 300)], &mut |_| {}).await.unwrap();
     table.add_all(&[turn_key("a@example.com", 300, 900)], 4).await.unwrap();
-    assert_eq!(table.of("a@example.com").await.unwrap().len(), 1);
+    assert_eq!(table.of(&mailbox("a@example.com")).await.unwrap().len(), 1);
     table.sweep(at(9_000)).await.unwrap();
     let keyring = authority.keyring().await;
     assert_eq!(keyring.learn(&key).await.unwrap(), Learned::Newest);
-    denied(keyring.newest("a@example.com").await);
+    denied(keyring.newest(&mailbox("a@example.com")).await);
     keyring.learn(&learned("b@example.com", "f1", 500)).await.unwrap();
-    assert!(keyring.supersede("b@example.com", &["f1".to_owned()]).await.unwrap());
+    assert!(keyring.supersede(&mailbox("b@example.com"), &["f1".to_owned()]).await.unwrap());
 
     let keyring = learn.keyring().await;
     assert_eq!(keyring.learn(&key).await.unwrap(), Learned::Known);
     assert_eq!(keyring.learn(&learned("a@example.com", "f2", 600)).await.unwrap(), Learned::Newest);
     assert_eq!(keyring.rows(None).await.unwrap().len(), 1);
     assert_eq!(keyring.ending(at(900), 9).await.unwrap().len(), 1);
-    denied(keyring.newest("a@example.com").await);
-    denied(learn.keys().await.of("a@example.com").await);
-    denied(learn.keys().await.add("a@example.com", &k(1), at(1), at(2), 4).await);
+    denied(keyring.newest(&mailbox("a@example.com")).await);
+    denied(learn.keys().await.of(&mailbox("a@example.com")).await);
+    denied(learn.keys().await.add(&mailbox("a@example.com"), &k(1), at(1), at(2), 4).await);
     keyring.sweep(at(1)).await.unwrap();
 
     let keyring = stamp.keyring().await;
-    assert_eq!(keyring.newest("a@example.com").await.unwrap().unwrap().fingerprint, "f2");
+    assert_eq!(keyring.newest(&mailbox("a@example.com")).await.unwrap().unwrap().fingerprint, "f2");
     denied(keyring.learn(&learned("a@example.com", "f3", 700)).await);
-    denied(keyring.forget("a@example.com").await);
+    denied(keyring.forget(&mailbox("a@example.com")).await);
     denied(keyring.sweep(at(9_000)).await);
-    denied(stamp.keys().await.of("a@example.com").await);
+    denied(stamp.keys().await.of(&mailbox("a@example.com")).await);
     denied(stamp.keys().await.enlisted(None).await);
 
     // Ways around the program.
@@ -160,7 +160,7 @@ async fn over_tcp_the_password_comes_from_its_file() {
     std::fs::write(&config.store.password_file, format!("{password}\n")).unwrap();
     std::fs::set_permissions(&config.store.password_file, PermissionsExt::from_mode(0o600)).unwrap();
     let table = store::open_keys(&config, OPENING).await.unwrap();
-    table.add("a@example.com", &k(1), at(100), at(200), 4).await.unwrap();
+    table.add(&mailbox("a@example.com"), &k(1), at(100), at(200), 4).await.unwrap();
     assert!(!format!("{table:?} {config:?}").contains("pass word"));
     std::fs::write(&config.store.password_file, "wrong one\n").unwrap();
     let error = store::open_keys(&config, OPENING).await.unwrap_err().to_string();

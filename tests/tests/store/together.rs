@@ -55,7 +55,7 @@ async fn of_several_that_serve_one_turn_one_makes_the_key(bed: Bed) {
     assert_eq!(added.iter().sum::<usize>(), 60, "{added:?}");
     let table = bed.keys().await;
     for name in &names {
-        assert_eq!(table.of(name).await.unwrap().len(), 1, "{name}");
+        assert_eq!(table.of(&mailbox(name)).await.unwrap().len(), 1, "{name}");
     }
     assert_eq!(table.owing().await.unwrap().waiting, 60);
 }
@@ -82,7 +82,7 @@ async fn generations_never_collide_and_the_bound_holds(bed: Bed) {
         .collect();
     assert_eq!(generations.len(), 50, "25 for each of two addresses");
     assert_eq!(generations.iter().collect::<BTreeSet<_>>().len(), 25);
-    assert_eq!(bed.keys().await.of("a@example.com").await.unwrap().len(), 25);
+    assert_eq!(bed.keys().await.of(&mailbox("a@example.com")).await.unwrap().len(), 25);
 }
 
 async fn a_post_goes_to_one_process(bed: Bed) {
@@ -99,7 +99,7 @@ async fn a_post_goes_to_one_process(bed: Bed) {
         taken
     })
     .await;
-    let all: Vec<&String> = taken.iter().flatten().collect();
+    let all: Vec<_> = taken.iter().flatten().collect();
     assert_eq!(all.len(), 80);
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 80);
 }
@@ -131,7 +131,7 @@ async fn of_two_that_learn_at_once_the_longest_lived_key_stays(bed: Bed) {
     let keyring = bed.keyring().await;
     for address in ["a@example.com", "b@example.com"] {
         let longest = newest.iter().filter(|(of, _)| *of == address).map(|(_, lived)| lived).max().unwrap();
-        let found = keyring.newest(address).await.unwrap().unwrap();
+        let found = keyring.newest(&mailbox(address)).await.unwrap().unwrap();
         assert_eq!(found.fingerprint, format!("f{longest}"));
         assert_eq!(found.sealed, sealed(&found.fingerprint));
         assert_eq!(
@@ -203,5 +203,5 @@ async fn importing_and_issuing_and_taking_out_do_not_wait_in_a_circle(bed: Bed) 
     })
     .await;
     assert_eq!(bed.keys().await.enlisted(None).await.unwrap().len(), 50);
-    assert_eq!(bed.keys().await.of("u7@example.com").await.unwrap().len(), 10);
+    assert_eq!(bed.keys().await.of(&mailbox("u7@example.com")).await.unwrap().len(), 10);
 }

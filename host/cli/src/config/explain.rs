@@ -12,7 +12,7 @@ use addrauth::case::Wish;
 use addrauth::case::{By, KeyStatus, MarkAs, Why};
 use addrauth::config::Config;
 use addrauth::policy::{Explained, LevelChoice, MarkExplained, Origin, Policies};
-use addrauth::proto::address::{Address, Mailbox, folded};
+use addrauth::proto::address::{Address, Mailbox};
 use addrauth::store;
 
 /// All that is known about one recipient's mail.
@@ -61,8 +61,7 @@ async fn view(
     sender: Option<Address>,
 ) -> Result<View, store::Error> {
     let rcpt = recipient(&to);
-    let text = to.to_string();
-    let mailbox = folded(&text).unwrap_or(text);
+    let mailbox = to.mailbox();
     let mut notes = Vec::new();
     let wish = wish(config, &mailbox, sender.as_ref(), &mut notes).await?;
     if config.observe.0 {
@@ -94,13 +93,13 @@ async fn view(
         notes.push("the user's choice mark=folder does not count: policy.spam_folder is not set".into());
     }
     let ours = config.final_domains.iter().any(|domain| domain == to.domain());
-    Ok(View { recipient: to, mailbox, sender, ours, results, mark, notes })
+    Ok(View { recipient: to, mailbox: mailbox.into(), sender, ours, results, mark, notes })
 }
 
 /// The recipient's own wishes, and what is to be said about them.
 async fn wish(
     config: &Config,
-    mailbox: &str,
+    mailbox: &Mailbox,
     sender: Option<&Address>,
     notes: &mut Vec<String>,
 ) -> Result<Wish, store::Error> {
@@ -109,8 +108,7 @@ async fn wish(
         notes.push(format!("without users' choices: none are kept yet, there is no {}", path.display()));
         return Ok(Wish::default());
     };
-    let sender_text = sender.map(Address::to_string);
-    let wishes = ledger.wishes(&[Mailbox::parse(mailbox)], sender_text.as_deref()).await?;
+    let wishes = ledger.wishes(&[Some(mailbox.clone())], sender.map(Address::mailbox).as_ref()).await?;
     let allowed = ledger.allowed(mailbox).await?.len();
     ledger.close().await;
     let wish = wishes.into_iter().next().unwrap_or_default();

@@ -135,12 +135,12 @@ pub(super) async fn fetching(config: &Config, report: &mut Report) {
     // It is to say that there is no key: none is opened.
     let fetcher = Opener::new().map(|opener| Fetched::new(config, opener, &Arc::new(Limits::default())));
     let domain = config.final_domains.first().or(config.authority.domains.first());
-    let address =
-        format!("addrauth-doctor-{:016x}@{}", rand::random::<u64>(), domain.map_or("example.com", String::as_str));
-    match fetcher {
+    let nobody = format!("addrauth-doctor-{:016x}", rand::random::<u64>());
+    let address = Address::from_parts(&nobody, domain.map_or("example.com", String::as_str));
+    match fetcher.zip(address.ok()) {
         None => report.unknown(&about, "the operating system gives no random octets"),
-        Some(Err(e)) => report.wrong(&about, e.to_string()),
-        Some(Ok(fetcher)) => match fetcher.newest(&address).await {
+        Some((Err(e), _)) => report.wrong(&about, e.to_string()),
+        Some((Ok(fetcher), address)) => match fetcher.newest(&address).await {
             Ok(_) => report.good(&about, "it takes the token over TLS, and has no key of nobody"),
             Err(e) => report.wrong(&about, e.to_string()),
         },

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use super::super::exit;
-use super::mailbox;
 use addrauth::case::Wish;
 use addrauth::case::{KeyStatus, MarkAs};
 use addrauth::config::{self, Config};
@@ -97,7 +96,7 @@ pub(super) fn check(
     }
     let status = result(name).ok_or_else(|| Error::Choice(format!("{name}={value}")))?;
     if status == KeyStatus::Valid {
-        return Err(Error::Valid(mailbox(address)));
+        return Err(Error::Valid(address.mailbox().into()));
     }
     let open = policies.open_to_users(status);
     if !open.contains(&value) {

@@ -3,6 +3,7 @@ use clap::{Args as _, Command, FromArgMatches as _};
 use super::*;
 use addrauth::config;
 use addrauth::policy::Trial;
+use addrauth::proto::address::Mailbox;
 
 const CONFIG: &str = r#"
 final_domains = ["home.example"]
@@ -27,6 +28,10 @@ fn home(text: &str) -> Home {
     Home { dir, config }
 }
 
+fn named(address: &str) -> Mailbox {
+    Mailbox::parse(address).unwrap()
+}
+
 async fn done(home: &Home, words: &str) -> Result<bool, Error> {
     let command = Args::augment_args(Command::new("user").no_binary_name(true));
     let matches = command.try_get_matches_from(words.split(' ')).unwrap();
@@ -35,7 +40,7 @@ async fn done(home: &Home, words: &str) -> Result<bool, Error> {
 
 async fn chosen(home: &Home, address: &str) -> Vec<String> {
     let Some(ledger) = ledger(&home.config).await.unwrap() else { return Vec::new() };
-    let choices = ledger.choices(address).await.unwrap();
+    let choices = ledger.choices(&named(address)).await.unwrap();
     choices.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -98,7 +103,7 @@ async fn what_is_not_open_to_users_any_more_is_marked() {
     home.config.policy.user_may = vec!["mark".into()];
     home.config.policy.spam_folder = String::new();
     let ledger = ledger(&home.config).await.unwrap().unwrap();
-    let choices = ledger.choices("bob@home.example").await.unwrap();
+    let choices = ledger.choices(&named("bob@home.example")).await.unwrap();
     let bob = read("bob@home.example").unwrap();
     assert_eq!(not_open(&home.config, &load(&home.config).unwrap(), &bob, &choices), ["invalid", "mark"]);
     assert!(done(&home, "show bob@home.example").await.unwrap());
@@ -121,11 +126,11 @@ async fn wanted_senders_come_and_go() {
     let home = home(CONFIG);
     assert!(done(&home, "allow bob@home.example Alice+x@Example.com @LIST.example").await.unwrap());
     let ledger = ledger(&home.config).await.unwrap().unwrap();
-    assert_eq!(ledger.allowed("bob@home.example").await.unwrap(), ["@list.example", "alice@example.com"]);
+    assert_eq!(ledger.allowed(&named("bob@home.example")).await.unwrap(), ["@list.example", "alice@example.com"]);
     assert!(done(&home, "show bob@home.example").await.unwrap());
     assert!(!done(&home, "disallow bob@home.example carol@example.com").await.unwrap());
     assert!(done(&home, "disallow bob@home.example @list.example alice@example.com").await.unwrap());
-    assert!(ledger.allowed("bob@home.example").await.unwrap().is_empty());
+    assert!(ledger.allowed(&named("bob@home.example")).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use super::*;
 use crate::case::{Envelope, Field, Head};
 use crate::config;
-use crate::proto::address::Mailbox;
 use crate::proto::key::AuthKey;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -23,12 +22,12 @@ struct Shelf(AtomicUsize);
 
 #[async_trait]
 impl Source for Shelf {
-    async fn newest(&self, address: &str) -> Result<Option<(AuthKey, SystemTime)>, Error> {
+    async fn newest(&self, address: &Address) -> Result<Option<(AuthKey, SystemTime)>, Error> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        match Mailbox::parse(address).unwrap().as_str() {
+        match address.mailbox().as_str() {
             "alice@example.com" => Ok(Some((key(b'a'), NOW + Duration::from_secs(60)))),
             "bob@example.com" => Ok(Some((key(b'b'), NOW))),
-            "carol@example.com" => Err(Error::Shut { address: address.into() }),
+            "carol@example.com" => Err(Error::Shut { address: address.to_string() }),
             "dave@example.com" => std::future::pending().await,
             _ => Ok(None),
         }

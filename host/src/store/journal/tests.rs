@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::case::KeyStatus;
+use crate::proto::address::Mailbox;
 use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, Remains};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
@@ -15,6 +16,10 @@ const CAPS: Caps = Caps {
     digest_after: Duration::from_secs(3_600),
     digest_senders: 3,
 };
+
+fn mailbox(address: &str) -> Mailbox {
+    Mailbox::parse(address).unwrap()
+}
 
 async fn ledger() -> (tempfile::TempDir, Ledger) {
     let dir = tempfile::tempdir().unwrap();
@@ -162,13 +167,13 @@ async fn an_erased_address_is_in_no_row_and_in_no_file() {
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, Some("550 bob@forget.example unknown"), now).await.unwrap();
     assert_eq!(
-        ledger.erase("bob+tag@FORGET.example").await.unwrap(),
+        ledger.erase(&mailbox("bob+tag@FORGET.example")).await.unwrap(),
         Erased { rows: 1, ended: 1, unsent: 1, ..Erased::default() }
     );
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, None, now).await.unwrap();
-    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased { ended: 1, ..Erased::default() });
-    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), Erased::default());
+    assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap(), Erased { ended: 1, ..Erased::default() });
+    assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap(), Erased::default());
     let rows = ledger.journal(9).await.unwrap();
     assert_eq!(rows[1].entry.sender.as_deref(), Some(ERASED));
     assert!(rows[1].entry.json.contains(ERASED) && rows[1].entry.json.contains("\"erased\":true"), "{:?}", rows[1]);
@@ -201,9 +206,9 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     // The address stands nowhere but in this one's note.
     let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", NONE, "{}") };
     ledger.append([(now, &noted)].into_iter()).await.unwrap();
-    ledger.choose("bob@forget.example", "invalid", "quarantine").await.unwrap();
-    ledger.allow("bob@forget.example", "@x.example", 9).await.unwrap();
-    ledger.allow("carol@forget.example", "bob@forget.example", 9).await.unwrap();
+    ledger.choose(&mailbox("bob@forget.example"), "invalid", "quarantine").await.unwrap();
+    ledger.allow(&mailbox("bob@forget.example"), "@x.example", 9).await.unwrap();
+    ledger.allow(&mailbox("carol@forget.example"), "bob@forget.example", 9).await.unwrap();
     sqlx::raw_sql(
         "INSERT INTO digest (capped_as, recipient, journal, since, count, senders)
          VALUES ('dora@forget.example', 'dora@forget.example', 1, 1000000, 2, 'Bob@forget.example' || char(10) || 'c@x.example')",
@@ -213,8 +218,8 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     .unwrap();
     let remains = Remains { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
     let want = Erased { rows: 2, ended: 0, unsent: 1, remains };
-    assert_eq!(ledger.erase("bob@forget.example").await.unwrap(), want);
-    let from = ledger.erase("bounce@x.example").await.unwrap();
+    assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap(), want);
+    let from = ledger.erase(&mailbox("bounce@x.example")).await.unwrap();
     assert_eq!(from, Erased { remains: Remains { quarantined: 2, ..Remains::default() }, ..Erased::default() });
     ledger.release(1, Some("carol@forget.example"), None, now).await.unwrap();
     ledger.delete_held(1, Some("bob+x@forget.example"), now).await.unwrap();

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use super::Kept;
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, folded, seconds, time};
+use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 /// The keys that our own addresses' mail is stamped with, in memory: lost with it.
 #[derive(Debug, Default)]
@@ -52,11 +53,10 @@ impl Keyring for MemoryKeyring {
         })
     }
 
-    async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn newest(&self, address: &Mailbox) -> Result<Option<NewestKey>, Error> {
         self.0.with(|rows| {
             let found = rows.iter().find_map(|((of, fingerprint), row)| {
-                let sealed = row.sealed.clone().filter(|_| *of == address)?;
+                let sealed = row.sealed.clone().filter(|_| *of == **address)?;
                 Some(NewestKey {
                     address: of.clone(),
                     fingerprint: fingerprint.clone(),
@@ -86,11 +86,10 @@ impl Keyring for MemoryKeyring {
         })
     }
 
-    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error> {
         self.0.with(|rows| {
             let mut all = rows.iter_mut();
-            let present = all.find(|((of, _), row)| *of == address && row.sealed.is_some());
+            let present = all.find(|((of, _), row)| *of == **address && row.sealed.is_some());
             Ok(present
                 .filter(|((_, own), _)| fingerprints.contains(own))
                 .and_then(|(_, row)| row.sealed.take())
@@ -98,11 +97,10 @@ impl Keyring for MemoryKeyring {
         })
     }
 
-    async fn forget(&self, address: &str) -> Result<bool, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn forget(&self, address: &Mailbox) -> Result<bool, Error> {
         self.0.with(|rows| {
             let count = rows.len();
-            rows.retain(|(of, _), _| *of != address);
+            rows.retain(|(of, _), _| *of != **address);
             Ok(rows.len() < count)
         })
     }

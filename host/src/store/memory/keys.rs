@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use super::{Key, MemoryKeys, Owed, Table};
-use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, folded, seconds, time};
+use crate::proto::address::Mailbox;
+use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, seconds, time};
 
 #[async_trait]
 impl Keys for MemoryKeys {
@@ -47,18 +48,18 @@ impl Keys for MemoryKeys {
         })
     }
 
-    async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn revoke(&self, address: &Mailbox, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+        let address = address.as_str();
         self.0.with(|table| {
             let mut marked = 0;
-            for (generation, key) in table.of(&address) {
+            for (generation, key) in table.of(address) {
                 if key.revoked.is_none() && generations.contains(&generation) {
                     key.revoked = Some(seconds(at));
                     marked += 1;
                 }
             }
-            let alive = table.of(&address).any(|(_, key)| key.lives(seconds(at)));
-            if let Some(settings) = table.settings.get_mut(&address).filter(|_| marked > 0 && !alive) {
+            let alive = table.of(address).any(|(_, key)| key.lives(seconds(at)));
+            if let Some(settings) = table.settings.get_mut(address).filter(|_| marked > 0 && !alive) {
                 settings.due = settings.due.min(seconds(at));
             }
             Ok(marked)

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use super::{MemoryKeys, Owed, Table};
-use crate::store::{Error, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
+use crate::proto::address::Mailbox;
+use crate::store::{Error, Owing, Post, PostEnd, PostRow, Posts, seconds, time};
 
 #[async_trait]
 impl Posts for MemoryKeys {
@@ -19,6 +20,7 @@ impl Posts for MemoryKeys {
                         owed.tries = owed.tries.saturating_add(1);
                         owed.next_try = seconds(now.checked_add(backoff(owed.tries)).unwrap_or(now));
                         let ((address, generation), tries) = (place, owed.tries);
+                        let address = Mailbox::parse(&address).ok_or_else(nobody)?;
                         let (created, expires) = (time(key.created), time(key.expires));
                         return Ok(Some(Post { address, generation, sealed, created, expires, tries }));
                     }
@@ -48,8 +50,8 @@ impl Posts for MemoryKeys {
         })
     }
 
-    async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn posts_of(&self, address: &Mailbox) -> Result<Vec<PostRow>, Error> {
+        let address = address.as_str().to_owned();
         let row = |((_, generation), owed): (&(String, i64), &Owed)| PostRow {
             generation: *generation,
             tries: owed.tries,
@@ -70,6 +72,10 @@ impl Posts for MemoryKeys {
     }
 }
 
+fn nobody() -> Error {
+    Error::Statement { path: "memory".into(), source: "a post is for no mailbox".into() }
+}
+
 impl Owed {
     fn end(&mut self, outcome: PostEnd) {
         (self.sealed, self.note) = (None, None);
@@ -79,7 +85,7 @@ impl Owed {
 
 impl Table {
     fn owed(&mut self, post: &Post) -> Option<&mut Owed> {
-        self.posts.get_mut(&(post.address.clone(), post.generation)).filter(|owed| owed.outcome.is_none())
+        self.posts.get_mut(&(post.address.clone().into(), post.generation)).filter(|owed| owed.outcome.is_none())
     }
 
     /// The post that has waited longest among those whose turn it is.

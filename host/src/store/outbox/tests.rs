@@ -26,6 +26,10 @@ fn minute(_: u32) -> Duration {
     Duration::from_secs(60)
 }
 
+fn mailbox(address: &str) -> Mailbox {
+    Mailbox::parse(address).unwrap()
+}
+
 async fn ledger() -> (tempfile::TempDir, Ledger) {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(dir.path(), OPENING).await.unwrap();
@@ -196,15 +200,15 @@ async fn a_report_over_its_cap_leaves_nothing_behind() {
     let (_dir, ledger) = ledger().await;
     let now = time(1_000_000);
     ledger.record(&Entry::default(), &[report(1, "alice@x.example")], CAPS, now).await.unwrap();
-    assert_eq!(ledger.report_withheld("Alice+x@x.example", CAPS, now).await.unwrap(), Some(Withheld::Report));
+    assert_eq!(ledger.report_withheld(&mailbox("Alice+x@x.example"), CAPS, now).await.unwrap(), Some(Withheld::Report));
     let both = [draft(2, "bob@example.com", "alice@x.example"), report(3, "ALICE@x.example")];
     let error = ledger.record(&Entry::default(), &both, CAPS, now).await.unwrap_err();
     assert!(matches!(error, Error::Withheld { .. }), "{error}");
     assert_eq!((ledger.journal(9).await.unwrap().len(), ledger.outbox(9).await.unwrap().len()), (1, 1));
     let hour = now + Duration::from_secs(3_601);
-    assert_eq!(ledger.report_withheld("alice@x.example", CAPS, hour).await.unwrap(), None);
+    assert_eq!(ledger.report_withheld(&mailbox("alice@x.example"), CAPS, hour).await.unwrap(), None);
     let full = Caps { waiting: 1, ..CAPS };
-    assert_eq!(ledger.report_withheld("carol@x.example", full, now).await.unwrap(), Some(Withheld::Full));
+    assert_eq!(ledger.report_withheld(&mailbox("carol@x.example"), full, now).await.unwrap(), Some(Withheld::Full));
     assert!(ledger.record(&Entry::default(), &[report(4, "carol@x.example")], full, now).await.is_err());
     assert_eq!(ledger.record(&Entry::default(), &both, CAPS, hour).await.unwrap().owed, 2);
 }

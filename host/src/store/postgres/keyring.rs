@@ -7,8 +7,9 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::{Fault, Line, PostgresKeyring};
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, folded, seconds, time};
+use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 #[async_trait]
 impl Keyring for PostgresKeyring {
@@ -22,8 +23,8 @@ impl Keyring for PostgresKeyring {
         self.0.write(work).await
     }
 
-    async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn newest(&self, address: &Mailbox) -> Result<Option<NewestKey>, Error> {
+        let address = address.as_str();
         let read = |row: PgRow| -> Result<NewestKey, sqlx::Error> {
             Ok(NewestKey {
                 address: row.try_get("address")?,
@@ -38,7 +39,7 @@ impl Keyring for PostgresKeyring {
             let row = sqlx::query(
                 "SELECT address, fingerprint, sealed, learned, expires FROM addrauth.keyring WHERE address = $1 AND present",
             )
-            .bind(&address)
+            .bind(address)
             .fetch_optional(&mut *line)
             .await?;
             self.0.rest(line);
@@ -80,15 +81,15 @@ impl Keyring for PostgresKeyring {
         self.0.scan(work).await
     }
 
-    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error> {
+        let address = address.as_str();
         let work = || async {
             let mut work = self.0.begin().await?;
             let done = sqlx::query(
                 "UPDATE addrauth.keyring SET sealed = NULL, present = false
                  WHERE address = $1 AND present AND fingerprint = ANY ($2)",
             )
-            .bind(&address)
+            .bind(address)
             .bind(fingerprints)
             .execute(&mut *work)
             .await?;
@@ -98,12 +99,12 @@ impl Keyring for PostgresKeyring {
         self.0.write(work).await
     }
 
-    async fn forget(&self, address: &str) -> Result<bool, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn forget(&self, address: &Mailbox) -> Result<bool, Error> {
+        let address = address.as_str();
         let work = || async {
             let mut work = self.0.begin().await?;
             let done = sqlx::query("DELETE FROM addrauth.keyring WHERE address = $1")
-                .bind(&address)
+                .bind(address)
                 .execute(&mut *work)
                 .await?;
             self.0.commit(work).await?;

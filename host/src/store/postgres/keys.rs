@@ -8,8 +8,9 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::{Fault, Line, PostgresKeys, count, posts, rounds};
+use crate::proto::address::Mailbox;
 use crate::proto::key::VerifyKey;
-use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, folded, seconds, time};
+use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, seconds, time};
 
 #[async_trait]
 impl Keys for PostgresKeys {
@@ -67,8 +68,8 @@ impl Keys for PostgresKeys {
         self.0.read(rows).await
     }
 
-    async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn revoke(&self, address: &Mailbox, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+        let address = address.as_str();
         let work = || async {
             let mut work = self.0.begin().await?;
             lock_settings(&mut work, &[&address]).await?;
@@ -77,7 +78,7 @@ impl Keys for PostgresKeys {
                  WHERE address = $2 AND generation = ANY ($3) AND revoked IS NULL",
             )
             .bind(seconds(at))
-            .bind(&address)
+            .bind(address)
             .bind(generations)
             .execute(&mut *work)
             .await?
@@ -88,7 +89,7 @@ impl Keys for PostgresKeys {
                      (SELECT 1 FROM addrauth.keys k WHERE k.address = $2 AND k.revoked IS NULL AND k.expires > $1)",
                 )
                 .bind(seconds(at))
-                .bind(&address)
+                .bind(address)
                 .execute(&mut *work)
                 .await?;
             }

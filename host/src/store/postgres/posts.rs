@@ -7,8 +7,9 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::{Fault, Line, PostgresKeys, count};
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
+use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, seconds, time};
 
 /// Posts of dead keys that one transaction ends: a few hundred statements are done in a moment, however many there are.
 const ENDED_AT_ONCE: usize = 200;
@@ -67,7 +68,7 @@ impl Posts for PostgresKeys {
             let mut work = self.0.begin().await?;
             sqlx::query("UPDATE addrauth.posts SET note = $1 WHERE address = $2 AND generation = $3 AND ended IS NULL")
                 .bind(&why)
-                .bind(&post.address)
+                .bind(post.address.as_str())
                 .bind(post.generation)
                 .execute(&mut *work)
                 .await?;
@@ -85,8 +86,8 @@ impl Posts for PostgresKeys {
         self.0.write(work).await
     }
 
-    async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
-        let address = folded(address).unwrap_or_default();
+    async fn posts_of(&self, address: &Mailbox) -> Result<Vec<PostRow>, Error> {
+        let address = address.as_str();
         let read = |row: &PgRow| -> Result<PostRow, sqlx::Error> {
             Ok(PostRow {
                 generation: row.try_get("generation")?,
@@ -102,7 +103,7 @@ impl Posts for PostgresKeys {
                 "SELECT generation, tries, next_try, outcome, note FROM addrauth.posts WHERE address = $1
                  ORDER BY generation DESC",
             )
-            .bind(&address)
+            .bind(address)
             .fetch_all(&mut *line)
             .await?;
             self.0.rest(line);
@@ -168,6 +169,7 @@ async fn take(work: &mut Line, now: SystemTime, backoff: fn(u32) -> Duration) ->
             .await?;
         let sealed = Sealed::from_octets(row.try_get("sealed")?);
         let created = time(row.try_get("created")?);
+        let address = Mailbox::parse(&address).ok_or_else(|| sqlx::Error::Decode("an address is none".into()))?;
         let post = Post { address, generation, sealed, created, expires: time(expires), tries };
         return Ok(Taken::All(Some(post)));
     }

@@ -164,8 +164,13 @@ fn read(row: &SqliteRow) -> Result<SettingsRow, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::address::Mailbox;
     use crate::store::plan::{self, Plan};
     use crate::store::{Keys, Opening};
+
+    fn named(address: &str) -> Mailbox {
+        Mailbox::parse(address).unwrap()
+    }
 
     const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 
@@ -188,10 +193,10 @@ mod tests {
         .unwrap();
         old.close().await;
         let table = SqliteKeys::open(dir.path(), OPENING).await.unwrap();
-        let rows = table.of("a@example.com").await.unwrap();
+        let rows = table.of(&named("a@example.com")).await.unwrap();
         assert_eq!((rows.len(), rows[0].generation, rows[0].expires), (1, 3, time(900)));
         assert!(table.enlisted(None).await.unwrap().is_empty());
         assert_eq!(table.enlist(&[row("a@example.com", None, 300)], &mut |_| {}).await.unwrap(), 1);
-        assert_eq!(table.add("a@example.com", &rows[0].k, time(200), time(950), 4).await.unwrap(), 4);
+        assert_eq!(table.add(&named("a@example.com"), &rows[0].k, time(200), time(950), 4).await.unwrap(), 4);
     }
 }

@@ -7,8 +7,9 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteKeyring;
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, folded, seconds, time};
+use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 #[async_trait]
 impl Keyring for SqliteKeyring {
@@ -56,7 +57,7 @@ impl Keyring for SqliteKeyring {
         Ok(learned)
     }
 
-    async fn newest(&self, address: &str) -> Result<Option<NewestKey>, Error> {
+    async fn newest(&self, address: &Mailbox) -> Result<Option<NewestKey>, Error> {
         self.0.in_place()?;
         let read = |row: &SqliteRow| {
             Ok(NewestKey {
@@ -70,7 +71,7 @@ impl Keyring for SqliteKeyring {
         sqlx::query(
             "SELECT address, fingerprint, sealed, learned, expires FROM keyring WHERE address = ? AND sealed IS NOT NULL",
         )
-        .bind(folded(address).unwrap_or_default())
+        .bind(address.as_str())
         .fetch_optional(self.0.readers())
         .await
         .and_then(|row| row.as_ref().map(read).transpose())
@@ -102,12 +103,12 @@ impl Keyring for SqliteKeyring {
         .map_err(|e| self.0.failed(e))
     }
 
-    async fn supersede(&self, address: &str, fingerprints: &[String]) -> Result<bool, Error> {
+    async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error> {
         sqlx::query(
             "UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL
              AND fingerprint IN (SELECT value FROM json_each(?))",
         )
-        .bind(folded(address).unwrap_or_default())
+        .bind(address.as_str())
         .bind(serde_json::Value::from(fingerprints).to_string())
         .execute(self.0.writer())
         .await
@@ -115,9 +116,9 @@ impl Keyring for SqliteKeyring {
         .map_err(|e| self.0.failed(e))
     }
 
-    async fn forget(&self, address: &str) -> Result<bool, Error> {
+    async fn forget(&self, address: &Mailbox) -> Result<bool, Error> {
         sqlx::query("DELETE FROM keyring WHERE address = ?")
-            .bind(folded(address).unwrap_or_default())
+            .bind(address.as_str())
             .execute(self.0.writer())
             .await
             .map(|done| done.rows_affected() > 0)

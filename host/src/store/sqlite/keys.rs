@@ -7,8 +7,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::{SqliteKeys, posts};
+use crate::proto::address::Mailbox;
 use crate::proto::key::VerifyKey;
-use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, folded, seconds, time};
+use crate::store::{Added, Error, KeyRow, Keys, NewKey, RunningOut, seconds, time};
 
 #[async_trait]
 impl Keys for SqliteKeys {
@@ -60,9 +61,9 @@ impl Keys for SqliteKeys {
         .map_err(|e| self.0.failed(e))
     }
 
-    async fn revoke(&self, address: &str, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
+    async fn revoke(&self, address: &Mailbox, generations: &[i64], at: SystemTime) -> Result<u64, Error> {
         self.0.in_place()?;
-        let address = folded(address).unwrap_or_default();
+        let address = address.as_str();
         let failed = |e| self.0.failed(e);
         let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let mut marked = 0;
@@ -70,7 +71,7 @@ impl Keys for SqliteKeys {
             marked +=
                 sqlx::query("UPDATE keys SET revoked = ? WHERE address = ? AND generation = ? AND revoked IS NULL")
                     .bind(seconds(at))
-                    .bind(&address)
+                    .bind(address)
                     .bind(generation)
                     .execute(&mut *work)
                     .await
@@ -83,7 +84,7 @@ impl Keys for SqliteKeys {
                  (SELECT 1 FROM keys WHERE keys.address = ?2 AND revoked IS NULL AND expires > ?1)",
             )
             .bind(seconds(at))
-            .bind(&address)
+            .bind(address)
             .execute(&mut *work)
             .await
             .map_err(failed)?;

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 
 use super::SqliteKeys;
+use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, folded, seconds, time};
+use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, seconds, time};
 
 /// Owes a new key to its address.
 pub(super) async fn owe(
@@ -58,7 +59,7 @@ async fn first(
     }
     let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
     let post = Post {
-        address: row.try_get("address")?,
+        address: mailbox(row.try_get("address")?)?,
         generation: row.try_get("generation")?,
         sealed: Sealed::from_octets(row.try_get("sealed")?),
         created: time(row.try_get("created")?),
@@ -68,11 +69,15 @@ async fn first(
     sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
         .bind(tries)
         .bind(seconds(now.checked_add(backoff(tries)).unwrap_or(now)))
-        .bind(&post.address)
+        .bind(post.address.as_str())
         .bind(post.generation)
         .execute(work)
         .await?;
     Ok(First::Taken(post))
+}
+
+fn mailbox(address: &str) -> Result<Mailbox, sqlx::Error> {
+    Mailbox::parse(address).ok_or_else(|| sqlx::Error::Decode("an address is none".into()))
 }
 
 /// Ends the posts of dead keys among those whose turn has come first.
@@ -124,7 +129,7 @@ impl Posts for SqliteKeys {
         // By the sealed key too: in a backup that was put in place the same generation may be another key's.
         sqlx::query("UPDATE posts SET note = ? WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL")
             .bind(why)
-            .bind(&post.address)
+            .bind(post.address.as_str())
             .bind(post.generation)
             .bind(post.sealed.octets())
             .execute(self.0.writer())
@@ -140,7 +145,7 @@ impl Posts for SqliteKeys {
         )
         .bind(seconds(now))
         .bind(outcome.to_string())
-        .bind(&post.address)
+        .bind(post.address.as_str())
         .bind(post.generation)
         .bind(post.sealed.octets())
         .execute(self.0.writer())
@@ -153,7 +158,7 @@ impl Posts for SqliteKeys {
         self.0.empty_log().await;
     }
 
-    async fn posts_of(&self, address: &str) -> Result<Vec<PostRow>, Error> {
+    async fn posts_of(&self, address: &Mailbox) -> Result<Vec<PostRow>, Error> {
         let read = |row: &sqlx::sqlite::SqliteRow| {
             Ok(PostRow {
                 generation: row.try_get("generation")?,
@@ -166,7 +171,7 @@ impl Posts for SqliteKeys {
         sqlx::query(
             "SELECT generation, tries, next_try, outcome, note FROM posts WHERE address = ? ORDER BY generation DESC",
         )
-        .bind(folded(address).unwrap_or_default())
+        .bind(address.as_str())
         .fetch_all(self.0.readers())
         .await
         .and_then(|rows| rows.iter().map(read).collect())
@@ -193,6 +198,10 @@ mod tests {
     use crate::proto::key::VerifyKey;
     use crate::store::{Addresses as _, Forgeries as _, Keys, Opening, SettingsRow};
 
+    fn named(address: &str) -> Mailbox {
+        Mailbox::parse(address).unwrap()
+    }
+
     const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 
     fn owed(n: u64, created: i64, expires: i64) -> NewKey {
@@ -215,7 +224,7 @@ mod tests {
         let mut keys: Vec<_> = (0..2_500).map(|n| owed(n, 100, 200)).collect();
         keys.extend([owed(5_000, 150, 900), owed(5_001, 160, 900), owed(5_002, 140, 900)]);
         table.add_all(&keys, 4).await.unwrap();
-        table.revoke("user5002@example.com", &[1], time(170)).await.unwrap();
+        table.revoke(&named("user5002@example.com"), &[1], time(170)).await.unwrap();
         let minute = |_| Duration::from_secs(60);
         let post = table.take_post(time(300), minute).await.unwrap().unwrap();
         assert_eq!((post.address.as_str(), post.tries), ("user5000@example.com", 1));
@@ -223,9 +232,9 @@ mod tests {
         assert_eq!((owing.waiting, owing.oldest), (2, Some(time(150))));
         for (address, outcome) in [("user7@example.com", PostEnd::Expired), ("user5002@example.com", PostEnd::Revoked)]
         {
-            assert_eq!(table.posts_of(address).await.unwrap()[0].outcome, Some(outcome));
+            assert_eq!(table.posts_of(&named(address)).await.unwrap()[0].outcome, Some(outcome));
         }
-        assert_eq!(table.take_post(time(300), minute).await.unwrap().unwrap().address, "user5001@example.com");
+        assert_eq!(table.take_post(time(300), minute).await.unwrap().unwrap().address.as_str(), "user5001@example.com");
         assert!(table.take_post(time(300), minute).await.unwrap().is_none());
         let again = table.take_post(time(360), minute).await.unwrap().unwrap();
         assert_eq!((again.address.as_str(), again.tries), ("user5000@example.com", 2));
@@ -242,10 +251,10 @@ mod tests {
         other.add_all(&[key], 4).await.unwrap();
         other.postpone_post(&post, "later").await.unwrap();
         other.end_post(&post, &PostEnd::Sent, time(200)).await.unwrap();
-        let row = &other.posts_of("user1@example.com").await.unwrap()[0];
+        let row = &other.posts_of(&named("user1@example.com")).await.unwrap()[0];
         assert_eq!((row.generation, &row.outcome, &row.note), (post.generation, &None, &None));
         table.end_post(&post, &PostEnd::Sent, time(200)).await.unwrap();
-        assert_eq!(table.posts_of("user1@example.com").await.unwrap()[0].outcome, Some(PostEnd::Sent));
+        assert_eq!(table.posts_of(&named("user1@example.com")).await.unwrap()[0].outcome, Some(PostEnd::Sent));
     }
 
     #[tokio::test]
