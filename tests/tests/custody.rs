@@ -287,13 +287,12 @@ async fn what_is_owed_is_deferred_while_the_database_is_not_the_one_at_its_path_
 async fn what_is_committed_after_its_caller_gave_up_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let custody = open(dir.path(), None).await;
-    let url = format!("sqlite://{}", dir.path().join("filter.db").display());
-    let mut other = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let other = rusqlite::Connection::open(dir.path().join("filter.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
     // As a door does whose deadline is over: the answer was 451.
     let given_up = tokio::time::timeout(Duration::from_millis(200), custody.keep(case("eve@x.example"), None)).await;
     assert!(given_up.is_err(), "nobody could write");
-    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    other.execute_batch("COMMIT").unwrap();
     let begin = std::time::Instant::now();
     while custody.journal(9).await.unwrap().iter().all(|row| row.entry.verdict != RowVerdict::Defer) {
         assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", custody.journal(9).await.unwrap());

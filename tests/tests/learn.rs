@@ -216,14 +216,13 @@ async fn where_the_keyring_cannot_be_written_the_mail_is_to_come_again_and_is_le
     let key = house.issue(ALICE).await;
     // Another process holds the keyring's lock for longer than anybody waits.
     let file = house.config.state_dir.0.join("keyring.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
-    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let outcome = sent(&house, ALICE, &key_mail(ALICE, key.expose())).await;
     let Fate::Refused(reply) = outcome.fate else { panic!("{:?}", outcome.fate) };
     assert!(reply.starts_with("451 4.3.0 ") && !reply.contains("keyring"), "{reply}");
     assert!(note(&house).await.contains("key cannot be had"), "{}", note(&house).await);
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(sent(&house, ALICE, &key_mail(ALICE, key.expose())).await.fate, Fate::Discarded);
     assert_eq!(house.kept(ALICE).await.unwrap().0, key);
 }

@@ -23,7 +23,8 @@ fn dependencies(features: &str) -> BTreeSet<String> {
 }
 
 /// The beginnings of the names of what a program that only decides must not be given: SQL, a command line, DNS, mail, HTTP, TLS.
-const HEAVY: [&str; 14] = [
+const HEAVY: [&str; 15] = [
+    "rusqlite",
     "sqlx",
     "libsqlite3",
     "clap",
@@ -57,9 +58,10 @@ fn without_features_the_library_brings_no_sql_command_line_dns_mail_or_http() {
 fn each_feature_brings_what_it_needs_and_not_the_others() {
     let has = |features: &str, name: &str| dependencies(features).contains(name);
     assert!(has("verify", "hickory-resolver") && !has("verify", "sqlx") && !has("verify", "lettre"));
-    assert!(has("sqlite", "sqlx-sqlite") && !has("sqlite", "sqlx-postgres") && !has("sqlite", "hickory-resolver"));
-    assert!(has("milter", "tokio-util") && !has("milter", "sqlx") && !has("milter", "hickory-resolver"));
-    assert!(has("postgres", "sqlx-postgres") && has("outbox", "lettre") && !has("outbox", "hickory-resolver"));
+    assert!(has("sqlite", "rusqlite") && !has("sqlite", "sqlx") && !has("sqlite", "hickory-resolver"));
+    assert!(has("milter", "tokio-util") && !has("milter", "rusqlite") && !has("milter", "hickory-resolver"));
+    assert!(has("postgres", "sqlx-postgres") && !has("postgres", "sqlx-sqlite"));
+    assert!(has("outbox", "lettre") && !has("outbox", "hickory-resolver"));
 }
 
 #[test]

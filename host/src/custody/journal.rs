@@ -142,12 +142,13 @@ impl Queue {
             if batch.is_empty() {
                 return Ok(());
             }
-            self.ledger.append(batch.iter().map(|row| (row.0, &row.1))).await?;
+            let rows = batch.len();
+            self.ledger.append(batch).await?;
             let mut waiting = self.lock();
-            waiting.rows.drain(..batch.len());
+            waiting.rows.drain(..rows);
             waiting.octets = waiting.rows.iter().map(|row| row.1.json.len()).sum();
             drop(waiting);
-            debug!(rows = batch.len(), "journalled");
+            debug!(rows, "journalled");
             self.room.notify_waiters();
         }
     }

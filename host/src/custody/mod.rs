@@ -140,7 +140,7 @@ impl Custody {
         let entry = journal::entry(case, self.limits.custody.journal_row, notes.join("; "));
         let copies = kept.iter().any(|message| message.copy);
         let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
-        let writing = async move { ledger.record_and_keep(&entry, &drafts, (&kept, most), caps, now).await };
+        let writing = async move { ledger.record_and_keep(entry, drafts, (kept, most), caps, now).await };
         let Recorded { journal, owed, withheld, kept } = self.in_time(writing).await?;
         debug!(row = journal, owed, withheld = withheld.len(), ?kept, "journalled");
         if owed > 0 || copies {

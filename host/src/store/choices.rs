@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Row, params};
 
+use super::sqlite::{Fault, Statements as _};
 use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
 use crate::proto::address::{Address, Mailbox};
@@ -49,16 +49,11 @@ impl Ledger {
         let asked: Vec<&str> = recipients.iter().flatten().map(Mailbox::as_str).collect();
         let mut known: HashMap<String, Wish> = HashMap::new();
         if !asked.is_empty() {
+            let asked = serde_json::Value::from_iter(asked).to_string();
             let domain = sender.and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
-            let rows = sqlx::query(WISHES)
-                .bind(serde_json::Value::from_iter(asked).to_string())
-                .bind(sender.map(Mailbox::as_str))
-                .bind(domain)
-                .fetch_all(self.0.readers())
-                .await
-                .map_err(|e| self.0.failed(e))?;
-            for row in &rows {
-                let (address, name, value) = read(row).map_err(|e| self.0.failed(e))?;
+            let rows =
+                self.0.read(|work| work.all(WISHES, params![asked, sender.map(Mailbox::as_str), domain], read))?;
+            for (address, name, value) in rows {
                 learn(known.entry(address).or_default(), name.as_deref(), &value);
             }
         }
@@ -67,122 +62,98 @@ impl Ledger {
         Ok(recipients.iter().map(|mailbox| wish(mailbox).unwrap_or_default()).collect())
     }
 
-    /// Writes down what this mailbox chose: `name` is a result's word or `mark`. It replaces what was chosen
-    /// before. Whether the choice is open to users is the caller's to see to.
+    /// Writes down what this mailbox chose: `name` is a result's word or `mark`. It replaces what was chosen before. Whether
+    /// the choice is open to users is the caller's to see to.
     pub async fn choose(&self, mailbox: &Mailbox, name: &str, value: &str) -> Result<(), Error> {
         self.choose_all(mailbox, &[(name, value)]).await
     }
 
     /// The same for several names, all or none of them.
     pub async fn choose_all(&self, mailbox: &Mailbox, choices: &[(&str, &str)]) -> Result<(), Error> {
-        let written = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let choices: Vec<_> = choices.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mailbox = mailbox.clone();
+        let written = self.0.write(move |work| {
             for (name, value) in choices {
-                sqlx::query("INSERT OR REPLACE INTO choice (address, name, value, at) VALUES (?, ?, ?, ?)")
-                    .bind(mailbox.as_str())
-                    .bind(name)
-                    .bind(value)
-                    .bind(seconds(SystemTime::now()))
-                    .execute(&mut *work)
-                    .await?;
+                work.run(
+                    "INSERT OR REPLACE INTO choice (address, name, value, at) VALUES (?, ?, ?, ?)",
+                    params![mailbox.as_str(), name, value, seconds(SystemTime::now())],
+                )?;
             }
-            work.commit().await
-        };
-        written.await.map_err(|e| self.0.failed(e))
+            Ok(())
+        });
+        written.await
     }
 
     /// Takes back what this mailbox chose, for one name or for all; returns how many choices went.
     pub async fn unchoose(&self, mailbox: &Mailbox, name: Option<&str>) -> Result<u64, Error> {
-        sqlx::query("DELETE FROM choice WHERE address = ?1 AND (?2 IS NULL OR name = ?2)")
-            .bind(mailbox.as_str())
-            .bind(name)
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|e| self.0.failed(e))
+        let (mailbox, name) = (mailbox.clone(), name.map(str::to_owned));
+        let gone = self.0.write(move |work| {
+            work.run(
+                "DELETE FROM choice WHERE address = ?1 AND (?2 IS NULL OR name = ?2)",
+                params![mailbox.as_str(), name],
+            )
+        });
+        gone.await
     }
 
     /// What this mailbox chose, as it is written: by name, what a later version wrote included.
     pub async fn choices(&self, mailbox: &Mailbox) -> Result<BTreeMap<String, String>, Error> {
-        sqlx::query("SELECT address, name, value FROM choice WHERE address = ?")
-            .bind(mailbox.as_str())
-            .fetch_all(self.0.readers())
-            .await
-            .and_then(|rows| rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("value")?))).collect())
-            .map_err(|e| self.0.failed(e))
+        let chosen = "SELECT name, value FROM choice WHERE address = ?";
+        let rows = self.0.read(|work| work.all(chosen, [mailbox.as_str()], |row| Ok((row.get(0)?, row.get(1)?))))?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Puts a sender, in the form of [`wanted`], on this mailbox's list of wanted ones, which may have `most` entries.
     /// Whether he was not there before.
     pub async fn allow(&self, mailbox: &Mailbox, sender: &str, most: u32) -> Result<bool, Error> {
-        let address = String::from(mailbox.clone());
-        let failed = |e| self.0.failed(e);
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let added = sqlx::query("INSERT OR IGNORE INTO allowed (address, sender, at) VALUES (?, ?, ?)")
-            .bind(&address)
-            .bind(sender)
-            .bind(seconds(SystemTime::now()))
-            .execute(&mut *work)
-            .await
-            .map_err(failed)?
-            .rows_affected();
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM allowed WHERE address = ?")
-            .bind(&address)
-            .fetch_one(&mut *work)
-            .await
-            .map_err(failed)?;
-        // Without a commit the transaction is undone.
-        if added > 0 && count > i64::from(most) {
-            return Err(Error::TooManyAllowed { address, most });
-        }
-        work.commit().await.map_err(failed)?;
-        Ok(added > 0)
+        let (address, sender) = (String::from(mailbox.clone()), sender.to_owned());
+        let added = self.0.write(move |work| {
+            let added = work.run(
+                "INSERT OR IGNORE INTO allowed (address, sender, at) VALUES (?, ?, ?)",
+                params![address, sender, seconds(SystemTime::now())],
+            )?;
+            let count: i64 = work.one("SELECT count(*) FROM allowed WHERE address = ?", [&address])?;
+            if added > 0 && count > i64::from(most) {
+                return Err(Error::TooManyAllowed { address, most }.into());
+            }
+            Ok(added > 0)
+        });
+        added.await
     }
 
     /// Takes a sender, in the form of [`wanted`], off the list; whether he was on it.
     pub async fn disallow(&self, mailbox: &Mailbox, sender: &str) -> Result<bool, Error> {
-        sqlx::query("DELETE FROM allowed WHERE address = ? AND sender = ?")
-            .bind(mailbox.as_str())
-            .bind(sender)
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(|e| self.0.failed(e))
+        let (mailbox, sender) = (mailbox.clone(), sender.to_owned());
+        let gone = "DELETE FROM allowed WHERE address = ? AND sender = ?";
+        Ok(self.0.write(move |work| work.run(gone, [mailbox.as_str(), &sender])).await? > 0)
     }
 
     /// Takes all senders off the list; returns how many there were.
     pub async fn disallow_all(&self, mailbox: &Mailbox) -> Result<u64, Error> {
-        sqlx::query("DELETE FROM allowed WHERE address = ?")
-            .bind(mailbox.as_str())
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(|e| self.0.failed(e))
+        let mailbox = mailbox.clone();
+        self.0.write(move |work| work.run("DELETE FROM allowed WHERE address = ?", [mailbox.as_str()])).await
     }
 
     /// The senders whose mail this mailbox wants, in alphabetical order.
     pub async fn allowed(&self, mailbox: &Mailbox) -> Result<Vec<String>, Error> {
-        sqlx::query_scalar("SELECT sender FROM allowed WHERE address = ? ORDER BY sender")
-            .bind(mailbox.as_str())
-            .fetch_all(self.0.readers())
-            .await
-            .map_err(|e| self.0.failed(e))
+        let wanted = "SELECT sender FROM allowed WHERE address = ? ORDER BY sender";
+        self.0.read(|work| work.all(wanted, [mailbox.as_str()], |row| Ok(row.get(0)?)))
     }
 
     /// At most so many users who chose something or want somebody's mail, in alphabetical order, beginning behind `after`.
     pub async fn users(&self, after: &str, most: u32) -> Result<Vec<UserRow>, Error> {
-        sqlx::query(
-            "SELECT address, sum(chosen) AS choices, sum(1 - chosen) AS allowed FROM
-             (SELECT address, 1 AS chosen FROM choice WHERE address > ?1
-              UNION ALL SELECT address, 0 FROM allowed WHERE address > ?1)
-             GROUP BY address ORDER BY address LIMIT ?2",
-        )
-        .bind(after)
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read_user).collect())
-        .map_err(|e| self.0.failed(e))
+        let after = after.to_owned();
+        let users = self.0.scan(move |work| {
+            work.all(
+                "SELECT address, sum(chosen) AS choices, sum(1 - chosen) AS allowed FROM
+                 (SELECT address, 1 AS chosen FROM choice WHERE address > ?1
+                  UNION ALL SELECT address, 0 FROM allowed WHERE address > ?1)
+                 GROUP BY address ORDER BY address LIMIT ?2",
+                params![after, most],
+                read_user,
+            )
+        });
+        users.await
     }
 }
 
@@ -200,12 +171,12 @@ fn learn(wish: &mut Wish, name: Option<&str>, value: &str) {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<(String, Option<String>, String), sqlx::Error> {
-    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+fn read(row: &Row<'_>) -> Result<(String, Option<String>, String), Fault> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
-fn read_user(row: &SqliteRow) -> Result<UserRow, sqlx::Error> {
-    Ok(UserRow { address: row.try_get("address")?, choices: row.try_get("choices")?, allowed: row.try_get("allowed")? })
+fn read_user(row: &Row<'_>) -> Result<UserRow, Fault> {
+    Ok(UserRow { address: row.get("address")?, choices: row.get("choices")?, allowed: row.get("allowed")? })
 }
 
 #[cfg(test)]

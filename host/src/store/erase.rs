@@ -1,9 +1,10 @@
 //! Taking one address out of the journal, however it is spelled there.
 
-use sqlx::Row as _;
+use rusqlite::{Connection, params};
 
 use super::journal::escaped;
 use super::scrub::{remarked, without, without_in_json};
+use super::sqlite::{Fault, Statements as _};
 use super::{Error, Ledger, Search};
 use crate::proto::address::Mailbox;
 
@@ -36,113 +37,106 @@ pub struct Remains {
 impl Ledger {
     /// Takes a mailbox out of every journal row and every ended notice, however its address is spelled there. What is deleted
     /// is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
-    pub async fn erase(&self, target: &Mailbox) -> Result<Erased, Error> {
+    pub async fn erase(&self, mailbox: &Mailbox) -> Result<Erased, Error> {
         let mut erased = Erased::default();
-        let (domain, mut below) = (target.rsplit_once('@').map_or("", |(_, domain)| domain), None);
+        let (domain, mut below) = (mailbox.rsplit_once('@').map_or("", |(_, domain)| domain), None);
         let search = Search { holds: Some(format!("@{domain}")), ..Search::default() };
         loop {
             let rows = self.page(&search, below, 256).await?;
             let Some(last) = rows.last() else { break };
             below = Some(last.id);
             for row in &rows {
-                erased.rows += u64::from(self.erase_row(row.id, target).await.map_err(|e| self.0.failed(e))?);
+                let (id, mailbox) = (row.id, mailbox.clone());
+                erased.rows += u64::from(self.0.write(move |work| erase_row(work, id, &mailbox)).await?);
             }
         }
-        self.erase_notices(target, &mut erased).await.map_err(|e| self.0.failed(e))?;
-        self.count_remains(target, &mut erased).await.map_err(|e| self.0.failed(e))?;
+        let target = mailbox.clone();
+        (erased.ended, erased.unsent) = self.0.write(move |work| erase_notices(work, &target)).await?;
+        // The write-ahead log still has the pages as they were.
+        self.0.empty_log().await?;
+        let target = mailbox.clone();
+        let (remains, collected) = self.0.scan(move |work| remains(work, &target)).await?;
+        erased.remains = remains;
+        erased.unsent += collected;
         Ok(erased)
     }
+}
 
-    /// Counts what holds it besides: a choice is its user's to take back, a message somebody's to release or delete.
-    async fn count_remains(&self, target: &str, erased: &mut Erased) -> Result<(), sqlx::Error> {
-        let mut reader = self.0.readers().acquire().await?;
-        let counts = [
-            ("SELECT count(*) FROM choice WHERE address = ?", &mut erased.remains.choices),
-            ("SELECT count(*) FROM allowed WHERE address = ?", &mut erased.remains.allowed),
-            ("SELECT count(*) FROM allowed WHERE sender = ?", &mut erased.remains.listed),
-        ];
-        for (statement, count) in counts {
-            let counted: i64 = sqlx::query_scalar(statement).bind(target).fetch_one(&mut *reader).await?;
-            *count = counted.unsigned_abs();
-        }
-        let holds = |texts: &[String]| texts.iter().any(|text| without(text, target) != *text);
-        let domain = format!("%@{}%", escaped(target.rsplit_once('@').map_or("", |(_, domain)| domain)));
-        let kept: Vec<(bool, String, String)> = sqlx::query_as(
-            "SELECT EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1), coalesce(sender, ''), reverse_path
-             FROM quarantine q WHERE sender LIKE ?2 ESCAPE '\\' OR reverse_path LIKE ?2 ESCAPE '\\'
-             OR EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1)",
-        )
-        .bind(target)
-        .bind(domain)
-        .fetch_all(&mut *reader)
-        .await?;
-        let counts =
-            |(is_for, sender, path): &(bool, String, String)| *is_for || holds(&[sender.clone(), path.clone()]);
-        erased.remains.quarantined = kept.iter().filter(|row| counts(row)).count() as u64;
-        let collected: Vec<(String, String)> =
-            sqlx::query_as("SELECT recipient, senders FROM digest").fetch_all(&mut *reader).await?;
-        erased.unsent += collected.iter().filter(|(to, senders)| holds(&[to.clone(), senders.clone()])).count() as u64;
-        Ok(())
+/// Counts what holds it besides: a choice is its user's to take back, a message somebody's to release or delete. And how many
+/// digests do.
+fn remains(work: &Connection, target: &str) -> Result<(Remains, u64), Fault> {
+    let count = |statement| work.one(statement, [target]).map(i64::unsigned_abs);
+    let holds = |texts: &[&str]| texts.iter().any(|text| without(text, target) != *text);
+    let domain = format!("%@{}%", escaped(target.rsplit_once('@').map_or("", |(_, domain)| domain)));
+    let kept = work.all(
+        "SELECT EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1), coalesce(sender, ''), reverse_path
+         FROM quarantine q WHERE sender LIKE ?2 ESCAPE '\\' OR reverse_path LIKE ?2 ESCAPE '\\'
+         OR EXISTS (SELECT 1 FROM held WHERE quarantine = q.id AND folded = ?1)",
+        [target, &domain],
+        |row| {
+            let (is_for, sender, path): (bool, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(is_for || holds(&[&sender, &path]))
+        },
+    )?;
+    let collected = work.all("SELECT recipient, senders FROM digest", (), |row| {
+        let (recipient, senders): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(holds(&[&recipient, &senders]))
+    })?;
+    let many = |found: &[bool]| found.iter().filter(|holds| **holds).count() as u64;
+    let remains = Remains {
+        choices: count("SELECT count(*) FROM choice WHERE address = ?")?,
+        allowed: count("SELECT count(*) FROM allowed WHERE address = ?")?,
+        listed: count("SELECT count(*) FROM allowed WHERE sender = ?")?,
+        quarantined: many(&kept),
+    };
+    Ok((remains, many(&collected)))
+}
+
+/// Takes it out of one row, read again under the lock: a note may have been added since; whether it was there.
+fn erase_row(work: &Connection, id: i64, target: &str) -> Result<bool, Fault> {
+    let row = work.first("SELECT sender, entry, note FROM journal WHERE id = ?", [id], |row| {
+        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+    })?;
+    let Some(old) = row else { return Ok(false) };
+    let (sender, entry, note) = &old;
+    let new = (
+        sender.as_deref().map(|sender| without(sender, target)),
+        without_in_json(entry, target),
+        without(note, target),
+    );
+    if new == old {
+        return Ok(false);
     }
+    let (sender, entry, note) = new;
+    // Whatever of the row held it: a later note must not bring it back.
+    work.run(
+        "UPDATE journal SET sender = ?, entry = ?, note = ? WHERE id = ?",
+        params![sender, remarked(&entry), note, id],
+    )?;
+    Ok(true)
+}
 
-    /// Takes it out of one row, read again under the lock: a note may have been added since; whether it was there.
-    async fn erase_row(&self, id: i64, target: &str) -> Result<bool, sqlx::Error> {
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query("SELECT sender, entry, note FROM journal WHERE id = ?").bind(id);
-        let Some(row) = row.fetch_optional(&mut *work).await? else { return Ok(false) };
-        let sender: Option<String> = row.try_get("sender")?;
-        let (entry, note): (String, String) = (row.try_get("entry")?, row.try_get("note")?);
-        let new_sender = sender.as_deref().map(|sender| without(sender, target));
-        let (new_entry, new_note) = (without_in_json(&entry, target), without(&note, target));
-        if (&new_sender, &new_entry, &new_note) == (&sender, &entry, &note) {
-            return Ok(false);
-        }
-        // Whatever of the row held it: a later note must not bring it back.
-        let new_entry = remarked(&new_entry);
-        sqlx::query("UPDATE journal SET sender = ?, entry = ?, note = ? WHERE id = ?")
-            .bind(new_sender)
-            .bind(new_entry)
-            .bind(new_note)
-            .bind(id)
-            .execute(&mut *work)
-            .await?;
-        work.commit().await?;
-        Ok(true)
-    }
-
-    async fn erase_notices(&self, target: &str, erased: &mut Erased) -> Result<(), sqlx::Error> {
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let rows = sqlx::query("SELECT id, recipient, sender, reverse_path, outcome, ended FROM outbox")
-            .fetch_all(&mut *work)
-            .await?;
-        for row in rows {
-            let text = |name| row.try_get::<Option<String>, _>(name).map(Option::unwrap_or_default);
-            let old = [text("recipient")?, text("sender")?, text("reverse_path")?, text("outcome")?];
+/// Takes it out of the ended notices; how many held it, and how many unsent ones do.
+fn erase_notices(work: &Connection, target: &str) -> Result<(u64, u64), Fault> {
+    let rows =
+        work.all("SELECT id, ended IS NULL, recipient, sender, reverse_path, outcome FROM outbox", (), |row| {
+            let text = |at: usize| row.get::<_, Option<String>>(at).map(Option::unwrap_or_default);
+            let old = [text(2)?, text(3)?, text(4)?, text(5)?];
             let new = old.clone().map(|text| without(&text, target));
-            if new == old {
-                continue;
-            }
-            if row.try_get::<Option<i64>, _>("ended")?.is_none() {
-                erased.unsent += 1;
-                continue;
-            }
-            let [recipient, sender, reverse_path, outcome] = new;
-            let id: i64 = row.try_get("id")?;
-            sqlx::query(
-                "UPDATE outbox SET recipient = ?1, capped_as = CASE recipient WHEN ?1 THEN capped_as ELSE ?1 END,
-                 sender = ?2, reverse_path = ?3, outcome = ?4 WHERE id = ?5",
-            )
-            .bind(recipient)
-            .bind(sender)
-            .bind(reverse_path)
-            .bind(outcome)
-            .bind(id)
-            .execute(&mut *work)
-            .await?;
-            erased.ended += 1;
+            Ok((new != old).then_some((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, new)))
+        })?;
+    let (mut ended, mut unsent) = (0, 0);
+    for (id, is_unsent, [recipient, sender, reverse_path, outcome]) in rows.into_iter().flatten() {
+        if is_unsent {
+            unsent += 1;
+            continue;
         }
-        work.commit().await?;
-        // The write-ahead log still has the pages as they were.
-        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.0.writer()).await.map(|_| ())
+        work.run(
+            "UPDATE outbox SET recipient = ?1, capped_as = CASE recipient WHEN ?1 THEN capped_as ELSE ?1 END,
+             sender = ?2, reverse_path = ?3, outcome = ?4 WHERE id = ?5",
+            params![recipient, sender, reverse_path, outcome, id],
+        )?;
+        ended += 1;
     }
+    Ok((ended, unsent))
 }

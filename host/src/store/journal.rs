@@ -1,11 +1,12 @@
 //! The journal: what became of messages, row by row; written, looked up and bounded.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, Transaction};
+use rusqlite::{Connection, Row, params};
 
 use super::scrub::without_any;
+use super::sqlite::{Fault, Statements as _};
 use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
 use super::{Error, Ledger, seconds, time};
 
@@ -112,16 +113,15 @@ pub struct HeldTrace {
 
 impl Ledger {
     /// Writes rows, all of them or none, in one transaction. Durable when it returns.
-    pub async fn append<'a>(&self, rows: impl Iterator<Item = (SystemTime, &'a Entry)>) -> Result<(), Error> {
+    pub async fn append(&self, rows: Vec<Arc<(SystemTime, Entry)>>) -> Result<(), Error> {
         self.0.in_place()?;
-        let written = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            for (at, entry) in rows {
-                insert(&mut work, entry, at).await?;
+        let written = self.0.write(move |work| {
+            for row in rows {
+                insert(work, &row.1, row.0)?;
             }
-            work.commit().await
-        };
-        written.await.map_err(|e| self.0.failed(e))?;
+            Ok(())
+        });
+        written.await?;
         // Whoever wrote them forgets them then.
         self.0.in_place()
     }
@@ -133,22 +133,14 @@ impl Ledger {
 
     /// The row of this number.
     pub async fn journal_row(&self, id: i64) -> Result<Option<JournalRow>, Error> {
-        sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM journal WHERE id = ?")))
-            .bind(id)
-            .fetch_optional(self.0.readers())
-            .await
-            .and_then(|row| row.as_ref().map(read).transpose())
-            .map_err(|e| self.0.failed(e))
+        let row = format!("SELECT {COLUMNS} FROM journal WHERE id = ?");
+        self.0.read(|work| work.first(&row, [id], read))
     }
 
     /// The rows of this queue id, oldest first; an MTA may use a queue id again after a while.
     pub async fn journal_of(&self, queue_id: &str) -> Result<Vec<JournalRow>, Error> {
-        sqlx::query(AssertSqlSafe(format!("SELECT {COLUMNS} FROM journal WHERE queue_id = ? ORDER BY id")))
-            .bind(queue_id)
-            .fetch_all(self.0.readers())
-            .await
-            .and_then(|rows| rows.iter().map(read).collect())
-            .map_err(|e| self.0.failed(e))
+        let rows = format!("SELECT {COLUMNS} FROM journal WHERE queue_id = ? ORDER BY id");
+        self.0.read(|work| work.all(&rows, [queue_id], read))
     }
 
     /// The newest rows that are looked for and that `fits` accepts, newest first.
@@ -189,71 +181,49 @@ impl Ledger {
 
     /// The next rows below this number.
     pub(super) async fn page(&self, search: &Search, below: Option<i64>, most: u32) -> Result<Vec<JournalRow>, Error> {
-        let holds = search.holds.as_ref().map(|words| format!("%{}%", escaped(words)));
-        sqlx::query(AssertSqlSafe(format!(
+        let Search { result, verdict, since, holds } = search.clone();
+        let holds = holds.map(|words| format!("%{}%", escaped(&words)));
+        let page = format!(
             "SELECT {COLUMNS} FROM journal WHERE id < ?1 AND (?2 IS NULL OR result = ?2) AND (?3 IS NULL OR verdict = ?3)
              AND at >= ?4 AND (?5 IS NULL OR entry LIKE ?5 ESCAPE '\\' OR note LIKE ?5 ESCAPE '\\')
              ORDER BY id DESC LIMIT ?6"
-        )))
-        .bind(below.unwrap_or(i64::MAX))
-        .bind(search.result.as_ref().map(RowResult::word))
-        .bind(search.verdict.as_ref().map(RowVerdict::word))
-        .bind(search.since.map_or(0, seconds))
-        .bind(holds)
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read).collect())
-        .map_err(|e| self.0.failed(e))
+        );
+        let rows = self.0.scan(move |work| {
+            let (result, verdict) = (result.as_ref().map(RowResult::word), verdict.as_ref().map(RowVerdict::word));
+            let (below, since) = (below.unwrap_or(i64::MAX), since.map_or(0, seconds));
+            work.all(&page, params![below, result, verdict, since, holds, most], read)
+        });
+        rows.await
     }
 
     /// What became of the notices and kept copies of this row.
     pub async fn traces(&self, journal: i64) -> Result<Traces, Error> {
-        let read = async {
-            let sent = sqlx::query(
-                "SELECT kind, recipient, tries, next_try, ended, outcome FROM outbox WHERE journal = ? ORDER BY id",
-            )
-            .bind(journal)
-            .fetch_all(self.0.readers())
-            .await?;
-            let held = sqlx::query(
-                "SELECT q.id, h.recipient, q.expires, h.outcome FROM quarantine q JOIN held h ON h.quarantine = q.id
-                 WHERE q.journal = ? ORDER BY q.id, h.recipient",
-            )
-            .bind(journal)
-            .fetch_all(self.0.readers())
-            .await?;
-            Ok(Traces {
-                sent: sent.iter().map(read_sent).collect::<Result<_, _>>()?,
-                held: held.iter().map(read_held).collect::<Result<_, _>>()?,
-            })
-        };
-        read.await.map_err(|e: sqlx::Error| self.0.failed(e))
+        let sent = "SELECT kind, recipient, tries, next_try, ended, outcome FROM outbox WHERE journal = ? ORDER BY id";
+        let held = "SELECT q.id, h.recipient, q.expires, h.outcome FROM quarantine q JOIN held h ON h.quarantine = q.id
+                    WHERE q.journal = ? ORDER BY q.id, h.recipient";
+        self.0.read(|work| {
+            Ok(Traces { sent: work.all(sent, [journal], read_sent)?, held: work.all(held, [journal], read_held)? })
+        })
     }
 
     /// Deletes journal rows older than `before`, and their notices where those have ended; returns how many.
     pub async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
-        self.clear("at < ?", seconds(before)).await.map_err(|e| self.0.failed(e))
+        self.clear("at < ?", seconds(before)).await
     }
 
     /// Deletes the oldest rows beyond this many, but none that something unsent hangs on; returns how many went.
     pub async fn trim(&self, most: u64) -> Result<u64, Error> {
-        let cleared = async {
-            let beyond = sqlx::query_scalar("SELECT id FROM journal ORDER BY id DESC LIMIT 1 OFFSET ?")
-                .bind(i64::try_from(most).unwrap_or(i64::MAX))
-                .fetch_optional(self.0.readers())
-                .await?;
-            match beyond {
-                Some(newest) => self.clear("id <= ?", newest).await,
-                None => Ok(0),
-            }
-        };
-        cleared.await.map_err(|e| self.0.failed(e))
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let beyond = "SELECT id FROM journal ORDER BY id DESC LIMIT 1 OFFSET ?";
+        match self.0.scan(move |work| work.find(beyond, [most])).await? {
+            Some(newest) => self.clear("id <= ?", newest).await,
+            None => Ok(0),
+        }
     }
 
     /// Deletes the rows of which this is true and that nothing hangs on: what is unsent, what the caps still count (a day), a
     /// digest to come. Some at a time: whoever wants to write meanwhile gets his turn.
-    async fn clear(&self, condition: &'static str, bound: i64) -> Result<u64, sqlx::Error> {
+    async fn clear(&self, condition: &'static str, bound: i64) -> Result<u64, Error> {
         let mut cleared = 0;
         loop {
             let some = format!(
@@ -262,9 +232,9 @@ impl Ledger {
                      AND (ended IS NULL OR created > unixepoch() - 86400))
                  AND NOT EXISTS (SELECT 1 FROM digest WHERE digest.journal = journal.id) LIMIT {PAGE})"
             );
-            let done = sqlx::query(AssertSqlSafe(some)).bind(bound).execute(self.0.writer()).await?;
-            cleared += done.rows_affected();
-            if done.rows_affected() < u64::from(PAGE) {
+            let done = self.0.write(move |work| work.run(&some, [bound])).await?;
+            cleared += done;
+            if done < u64::from(PAGE) {
                 return Ok(cleared);
             }
         }
@@ -272,42 +242,27 @@ impl Ledger {
 }
 
 /// Writes one row; its number.
-pub(super) async fn insert(
-    work: &mut Transaction<'_, Sqlite>,
-    entry: &Entry,
-    now: SystemTime,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
+pub(super) fn insert(work: &Connection, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
+    let Entry { queue_id, sender, result, verdict, json, note } = entry;
+    work.one(
         "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note) VALUES (?, ?, ?, ?, ?, ?, ?)
          RETURNING id",
+        params![seconds(now), queue_id, sender, result.word(), verdict.word(), json, note],
     )
-    .bind(seconds(now))
-    .bind(&entry.queue_id)
-    .bind(&entry.sender)
-    .bind(entry.result.word())
-    .bind(entry.verdict.word())
-    .bind(&entry.json)
-    .bind(&entry.note)
-    .fetch_one(&mut **work)
-    .await
 }
 
 /// Adds words to a row's note. Once an address was taken out of the row, no address comes into it any more: which one it was
 /// nobody knows, and that is the point of it.
-pub(super) async fn annotate(work: &mut Transaction<'_, Sqlite>, journal: i64, words: &str) -> Result<(), sqlx::Error> {
-    let erased: Option<bool> = sqlx::query_scalar(
-        "SELECT CASE WHEN json_valid(entry) THEN json_extract(entry, '$.erased') IS 1 ELSE 0 END FROM journal WHERE id = ?",
-    )
-    .bind(journal)
-    .fetch_optional(&mut **work)
-    .await?;
+pub(super) fn annotate(work: &Connection, journal: i64, words: &str) -> Result<(), Fault> {
+    let erased = "SELECT CASE WHEN json_valid(entry) THEN json_extract(entry, '$.erased') IS 1 ELSE 0 END FROM journal
+                  WHERE id = ?";
+    let erased: Option<bool> = work.find(erased, [journal])?;
     let words = if erased == Some(true) { without_any(words) } else { words.to_owned() };
-    sqlx::query("UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2")
-        .bind(words)
-        .bind(journal)
-        .execute(&mut **work)
-        .await
-        .map(|_| ())
+    work.run(
+        "UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2",
+        params![words, journal],
+    )?;
+    Ok(())
 }
 
 /// Words as a pattern of LIKE that means themselves alone.
@@ -315,38 +270,38 @@ pub(super) fn escaped(words: &str) -> String {
     words.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
-fn read(row: &SqliteRow) -> Result<JournalRow, sqlx::Error> {
+fn read(row: &Row<'_>) -> Result<JournalRow, Fault> {
     Ok(JournalRow {
-        id: row.try_get("id")?,
-        at: time(row.try_get("at")?),
+        id: row.get("id")?,
+        at: time(row.get("at")?),
         entry: Entry {
-            queue_id: row.try_get("queue_id")?,
-            sender: row.try_get("sender")?,
-            result: RowResult::of_word(row.try_get("result")?),
-            verdict: RowVerdict::of_word(row.try_get("verdict")?),
-            json: row.try_get("entry")?,
-            note: row.try_get("note")?,
+            queue_id: row.get("queue_id")?,
+            sender: row.get("sender")?,
+            result: RowResult::of_word(&row.get::<_, String>("result")?),
+            verdict: RowVerdict::of_word(&row.get::<_, String>("verdict")?),
+            json: row.get("entry")?,
+            note: row.get("note")?,
         },
     })
 }
 
-fn read_sent(row: &SqliteRow) -> Result<SentTrace, sqlx::Error> {
+fn read_sent(row: &Row<'_>) -> Result<SentTrace, Fault> {
     Ok(SentTrace {
-        kind: Kind::of_word(row.try_get("kind")?)?,
-        recipient: row.try_get("recipient")?,
-        tries: row.try_get("tries")?,
-        next_try: time(row.try_get("next_try")?),
-        ended: row.try_get::<Option<i64>, _>("ended")?.map(time),
-        outcome: row.try_get::<Option<String>, _>("outcome")?.map(Sending::of_words),
+        kind: Kind::of_word(&row.get::<_, String>("kind")?)?,
+        recipient: row.get("recipient")?,
+        tries: row.get("tries")?,
+        next_try: time(row.get("next_try")?),
+        ended: row.get::<_, Option<i64>>("ended")?.map(time),
+        outcome: row.get::<_, Option<String>>("outcome")?.map(Sending::of_words),
     })
 }
 
-fn read_held(row: &SqliteRow) -> Result<HeldTrace, sqlx::Error> {
+fn read_held(row: &Row<'_>) -> Result<HeldTrace, Fault> {
     Ok(HeldTrace {
-        quarantine: row.try_get("id")?,
-        recipient: row.try_get("recipient")?,
-        expires: time(row.try_get("expires")?),
-        outcome: row.try_get::<Option<&str>, _>("outcome")?.map(Ending::of_word).transpose()?,
+        quarantine: row.get("id")?,
+        recipient: row.get("recipient")?,
+        expires: time(row.get("expires")?),
+        outcome: row.get::<_, Option<String>>("outcome")?.map(|word| Ending::of_word(&word)).transpose()?,
     })
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
-use sqlx::{Row, Transaction};
+use rusqlite::{Connection, Row, params};
 
 use super::journal::annotate;
 use super::ledger::{AHEAD, capped_as};
+use super::sqlite::{Fault, Statements as _};
 use super::words::{Kind, Sending};
 use super::{Error, Ledger, held, seconds, time};
 use crate::proto::address::Mailbox;
@@ -131,86 +131,40 @@ impl Ledger {
     /// cut short is repeated.
     pub async fn take(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Due>, Error> {
         self.0.in_place()?;
-        let taken = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            let row = sqlx::query(
-                "SELECT o.id, o.kind, o.journal, o.recipient, o.reverse_path, o.message_id, o.quarantine, o.tries,
-                     coalesce(q.message, o.message) AS message
-                 FROM outbox o LEFT JOIN quarantine q ON q.id = o.quarantine
-                 WHERE o.id = (SELECT id FROM outbox WHERE ended IS NULL AND (next_try <= ?1 OR next_try > ?2)
-                         AND kind IN (SELECT value FROM json_each(?3))
-                     ORDER BY quarantine IS NULL, next_try, id LIMIT 1)",
-            )
-            .bind(seconds(now))
-            .bind(seconds(now + AHEAD))
-            // What another version of this program calls otherwise waits for that version, and holds nothing else up.
-            .bind(serde_json::json!(Kind::ALL.map(Kind::word)).to_string())
-            .fetch_optional(&mut *work)
-            .await?;
-            let Some(row) = row else { return Ok(None) };
-            let due = read_due(&row)?;
-            sqlx::query("UPDATE outbox SET tries = ?, next_try = ? WHERE id = ?")
-                .bind(due.tries)
-                .bind(seconds(now + backoff(due.tries)))
-                .bind(due.id)
-                .execute(&mut *work)
-                .await?;
-            work.commit().await?;
-            Ok(Some(due))
-        };
-        taken.await.map_err(|e| self.0.failed(e))
+        self.0.write(move |work| take(work, now, backoff)).await
     }
 
     /// Notes why a try did not succeed; the next one is when [`Ledger::take`] said.
     pub async fn postpone(&self, due: &Due, why: &str) -> Result<(), Error> {
-        let noted = sqlx::query("UPDATE outbox SET note = ? WHERE id = ? AND message_id = ? AND ended IS NULL");
-        let noted = noted.bind(why).bind(due.id).bind(&due.message_id);
-        noted.execute(self.0.writer()).await.map(|_| ()).map_err(|e| self.0.failed(e))
+        let (id, message_id, why) = (due.id, due.message_id.clone(), why.to_owned());
+        let noted = self.0.write(move |work| {
+            work.run(
+                "UPDATE outbox SET note = ? WHERE id = ? AND message_id = ? AND ended IS NULL",
+                params![why, id, message_id],
+            )
+        });
+        noted.await.map(|_| ())
     }
 
     /// Ends a mail: it was sent, or is given up with these words, which the journal notes. A message from quarantine that is
     /// given up is kept there again; one that was sent to the last who waited for it is kept no longer. Nothing is given up
     /// that was taken back meanwhile ([`Ledger::delete_held`]).
     pub async fn end(&self, due: &Due, given_up: Option<&str>, now: SystemTime) -> Result<(), Error> {
-        let ended = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            // The text is not needed any more; the row stays for the caps. By its Message-ID too: in a backup that was put
-            // in place meanwhile the same number may be another mail's.
-            let ended = sqlx::query(
-                "UPDATE outbox SET ended = ?1, outcome = coalesce(?2, 'sent'), note = NULL, message = x'', quarantine = NULL
-                 WHERE id = ?3 AND message_id = ?4 AND (ended IS NULL OR ?2 IS NULL)",
-            );
-            let ended = ended.bind(seconds(now)).bind(given_up).bind(due.id).bind(&due.message_id);
-            let ended = ended.execute(&mut *work).await?;
-            if ended.rows_affected() == 0 {
-                return Ok(());
-            }
-            match (due.quarantine, given_up) {
-                (Some(id), given_up) => {
-                    let row = (due.journal, id, due.kind);
-                    held::ended(&mut work, row, &due.recipient, given_up, now).await?;
-                }
-                (None, Some(why)) => {
-                    let words = format!("{} to {} given up: {why}", due.kind.word(), due.recipient);
-                    annotate(&mut work, due.journal, &words).await?;
-                }
-                (None, None) => {}
-            }
-            work.commit().await
+        let ended = Ended {
+            id: due.id,
+            message_id: due.message_id.clone(),
+            row: (due.journal, due.quarantine, due.kind),
+            recipient: due.recipient.clone(),
+            given_up: given_up.map(str::to_owned),
         };
-        ended.await.map_err(|e| self.0.failed(e))
+        self.0.write(move |work| ended.write(work, now)).await
     }
 
     /// The newest mails, newest first.
     pub async fn outbox(&self, most: u32) -> Result<Vec<OutboxRow>, Error> {
-        sqlx::query(
-            "SELECT kind, recipient, message_id, tries, next_try, outcome, note FROM outbox ORDER BY id DESC LIMIT ?",
-        )
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read_outbox).collect())
-        .map_err(|e| self.0.failed(e))
+        let newest = "SELECT kind, recipient, message_id, tries, next_try, outcome, note FROM outbox
+                      ORDER BY id DESC LIMIT ?";
+        self.0.scan(move |work| work.all(newest, [most], read_outbox)).await
     }
 
     /// The cap that a report to this sender would be over now, if any.
@@ -220,11 +174,7 @@ impl Ledger {
         caps: Caps,
         now: SystemTime,
     ) -> Result<Option<Withheld>, Error> {
-        let asked = async {
-            let mut reader = self.0.readers().acquire().await?;
-            over_report(&mut reader, sender, caps, now).await
-        };
-        asked.await.map_err(|e| self.0.failed(e))
+        self.0.read(|work| over_report(work, sender, caps, now))
     }
 
     /// Makes one digest of what was collected for long enough, in one transaction: the collection is gone and the mail
@@ -233,202 +183,255 @@ impl Ledger {
         &self,
         caps: Caps,
         now: SystemTime,
-        compose: impl FnOnce(&Collected) -> Option<Draft>,
+        mut compose: impl FnMut(&Collected) -> Option<Draft>,
     ) -> Result<bool, Error> {
-        let bundled = async {
-            let ripe = "SELECT capped_as, recipient, journal, since, count, senders FROM digest
-                        WHERE since <= ?1 OR since > ?2 ORDER BY since LIMIT 1";
-            let (before, ahead) = (seconds(now - caps.digest_after), seconds(now + AHEAD));
+        loop {
             // Most turns find nothing, and need not wait for the writer.
-            if sqlx::query(ripe).bind(before).bind(ahead).fetch_optional(self.0.readers()).await?.is_none() {
-                return Ok(false);
+            let found = self.0.read(|work| {
+                let ripe = ripe(work, caps, now)?;
+                Ok(if ripe.is_some() && waiting(work)? >= i64::from(caps.waiting) { None } else { ripe })
+            })?;
+            let Some(ripe) = found else { return Ok(false) };
+            let Some(draft) = compose(&ripe.collected) else { return Ok(false) };
+            if let Some(bundled) = self.0.write(move |work| ripe.bundle(work, &draft, caps, now)).await? {
+                return Ok(bundled);
             }
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            let Some(row) = sqlx::query(ripe).bind(before).bind(ahead).fetch_optional(&mut *work).await? else {
-                return Ok(false);
-            };
-            if waiting(&mut work).await? >= i64::from(caps.waiting) {
-                return Ok(false);
-            }
-            let Some(draft) = compose(&read_collected(&row)?) else { return Ok(false) };
-            let (capped_as, journal): (String, i64) = (row.try_get("capped_as")?, row.try_get("journal")?);
-            sqlx::query("DELETE FROM digest WHERE capped_as = ?").bind(capped_as).execute(&mut *work).await?;
-            owe(&mut work, journal, &draft, now).await?;
-            work.commit().await?;
-            Ok(true)
-        };
-        bundled.await.map_err(|e| self.0.failed(e))
+        }
     }
 }
 
+/// A collection whose time has come.
+struct Ripe {
+    capped_as: String,
+    journal: i64,
+    collected: Collected,
+}
+
+fn ripe(work: &Connection, caps: Caps, now: SystemTime) -> Result<Option<Ripe>, Fault> {
+    work.first(
+        "SELECT capped_as, recipient, journal, since, count, senders FROM digest
+         WHERE since <= ?1 OR since > ?2 ORDER BY since LIMIT 1",
+        [seconds(now - caps.digest_after), seconds(now + AHEAD)],
+        |row| {
+            let (capped_as, journal) = (row.get("capped_as")?, row.get("journal")?);
+            Ok(Ripe { capped_as, journal, collected: read_collected(row)? })
+        },
+    )
+}
+
+impl Ripe {
+    /// Owes the digest that was composed from it, and forgets the collection. Absent where another notice was collected, or
+    /// another process was quicker, since it was read: then it is to be composed anew.
+    fn bundle(&self, work: &Connection, draft: &Draft, caps: Caps, now: SystemTime) -> Result<Option<bool>, Fault> {
+        match ripe(work, caps, now)? {
+            None => return Ok(Some(false)),
+            Some(there) if there.capped_as != self.capped_as || there.collected != self.collected => return Ok(None),
+            Some(_) if waiting(work)? >= i64::from(caps.waiting) => return Ok(Some(false)),
+            Some(_) => {}
+        }
+        work.run("DELETE FROM digest WHERE capped_as = ?", [&self.capped_as])?;
+        owe(work, self.journal, draft, now)?;
+        Ok(Some(true))
+    }
+}
+
+/// How the last try of a mail ended.
+struct Ended {
+    id: i64,
+    message_id: String,
+    /// Its row in the journal, its number in quarantine, and what it is.
+    row: (i64, Option<i64>, Kind),
+    recipient: String,
+    given_up: Option<String>,
+}
+
+impl Ended {
+    fn write(&self, work: &Connection, now: SystemTime) -> Result<(), Fault> {
+        let given_up = self.given_up.as_deref();
+        // The text is not needed any more; the row stays for the caps. By its Message-ID too: in a backup that was put
+        // in place meanwhile the same number may be another mail's.
+        let ended = work.run(
+            "UPDATE outbox SET ended = ?1, outcome = coalesce(?2, ?5), note = NULL, message = x'', quarantine = NULL
+             WHERE id = ?3 AND message_id = ?4 AND (ended IS NULL OR ?2 IS NULL)",
+            params![seconds(now), given_up, self.id, self.message_id, Sending::Sent.words()],
+        )?;
+        if ended == 0 {
+            return Ok(());
+        }
+        let (journal, quarantine, kind) = self.row;
+        match (quarantine, given_up) {
+            (Some(id), given_up) => held::ended(work, (journal, id, kind), &self.recipient, given_up, now),
+            (None, Some(why)) => {
+                annotate(work, journal, &format!("{} to {} given up: {why}", kind.word(), self.recipient))
+            }
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+fn take(work: &Connection, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Due>, Fault> {
+    // What another version of this program calls otherwise waits for that version, and holds nothing else up.
+    let kinds = serde_json::json!(Kind::ALL.map(Kind::word)).to_string();
+    let due = work.first(
+        "SELECT o.id, o.kind, o.journal, o.recipient, o.reverse_path, o.message_id, o.quarantine, o.tries,
+             coalesce(q.message, o.message) AS message
+         FROM outbox o LEFT JOIN quarantine q ON q.id = o.quarantine
+         WHERE o.id = (SELECT id FROM outbox WHERE ended IS NULL AND (next_try <= ?1 OR next_try > ?2)
+                 AND kind IN (SELECT value FROM json_each(?3))
+             ORDER BY quarantine IS NULL, next_try, id LIMIT 1)",
+        params![seconds(now), seconds(now + AHEAD), kinds],
+        read_due,
+    )?;
+    if let Some(due) = &due {
+        work.run(
+            "UPDATE outbox SET tries = ?, next_try = ? WHERE id = ?",
+            params![due.tries, seconds(now + backoff(due.tries)), due.id],
+        )?;
+    }
+    Ok(due)
+}
+
 /// Owes this mail, or tells the cap that keeps it back; a notice over the hourly one is collected for a digest.
-pub(super) async fn admit(
-    work: &mut Transaction<'_, Sqlite>,
+pub(super) fn admit(
+    work: &Connection,
     journal: i64,
     draft: &Draft,
     caps: Caps,
     now: SystemTime,
-) -> Result<Option<Withheld>, sqlx::Error> {
+) -> Result<Option<Withheld>, Fault> {
     let cap = match draft.kind {
-        Kind::Notice => over_notice(work, draft, caps, now).await?,
-        Kind::Report => over_report(work, &capped_as(&draft.recipient), caps, now).await?,
+        Kind::Notice => over_notice(work, draft, caps, now)?,
+        Kind::Report => over_report(work, &capped_as(&draft.recipient), caps, now)?,
         // What became of a message hangs on these: no cap keeps them back. Digests have theirs where they are bundled.
         Kind::Digest | Kind::Release | Kind::Copy => None,
     };
     match cap {
-        None => owe(work, journal, draft, now).await?,
-        Some(Withheld::Hour) => collect(work, journal, draft, caps, now).await?,
+        None => owe(work, journal, draft, now)?,
+        Some(Withheld::Hour) => collect(work, journal, draft, caps, now)?,
         Some(_) => {}
     }
     Ok(cap)
 }
 
-async fn over_notice(
-    work: &mut SqliteConnection,
-    draft: &Draft,
-    caps: Caps,
-    now: SystemTime,
-) -> Result<Option<Withheld>, sqlx::Error> {
+fn over_notice(work: &Connection, draft: &Draft, caps: Caps, now: SystemTime) -> Result<Option<Withheld>, Fault> {
     let recipient = capped_as(&draft.recipient);
-    let pair: i64 = sqlx::query_scalar(
+    let pair: i64 = work.one(
         "SELECT count(*) FROM outbox
-         WHERE capped_as = ? AND created > ? AND created <= ? AND sender = ? AND kind = 'notice'",
-    )
-    .bind(&recipient)
-    .bind(seconds(now - caps.pair))
-    .bind(seconds(now + AHEAD))
-    .bind(capped_as(&draft.sender))
-    .fetch_one(&mut *work)
-    .await?;
+         WHERE capped_as = ? AND created > ? AND created <= ? AND sender = ? AND kind = ?",
+        params![
+            recipient,
+            seconds(now - caps.pair),
+            seconds(now + AHEAD),
+            capped_as(&draft.sender),
+            Kind::Notice.word()
+        ],
+    )?;
     if pair > 0 {
         return Ok(Some(Withheld::Pair));
     }
-    if sent_since(work, Kind::Notice, &recipient, now - Duration::from_secs(3_600), now).await? >= caps.per_hour.into()
-    {
+    if sent_since(work, Kind::Notice, &recipient, now - Duration::from_secs(3_600), now)? >= caps.per_hour.into() {
         return Ok(Some(Withheld::Hour));
     }
-    Ok((waiting(work).await? >= i64::from(caps.waiting)).then_some(Withheld::Full))
+    Ok((waiting(work)? >= i64::from(caps.waiting)).then_some(Withheld::Full))
 }
 
-async fn over_report(
-    work: &mut SqliteConnection,
-    sender: &str,
-    caps: Caps,
-    now: SystemTime,
-) -> Result<Option<Withheld>, sqlx::Error> {
-    if sent_since(work, Kind::Report, sender, now - caps.report_pair, now).await? > 0 {
+fn over_report(work: &Connection, sender: &str, caps: Caps, now: SystemTime) -> Result<Option<Withheld>, Fault> {
+    if sent_since(work, Kind::Report, sender, now - caps.report_pair, now)? > 0 {
         return Ok(Some(Withheld::Report));
     }
-    Ok((waiting(work).await? >= i64::from(caps.waiting)).then_some(Withheld::Full))
+    Ok((waiting(work)? >= i64::from(caps.waiting)).then_some(Withheld::Full))
 }
 
 /// How many mails of this kind this recipient was owed after that time.
-async fn sent_since(
-    work: &mut SqliteConnection,
+fn sent_since(
+    work: &Connection,
     kind: Kind,
     capped_as: &str,
     after: SystemTime,
     now: SystemTime,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM outbox WHERE capped_as = ? AND created > ? AND created <= ? AND kind = ?")
-        .bind(capped_as)
-        .bind(seconds(after))
-        .bind(seconds(now + AHEAD))
-        .bind(kind.word())
-        .fetch_one(work)
-        .await
+) -> Result<i64, Fault> {
+    work.one(
+        "SELECT count(*) FROM outbox WHERE capped_as = ? AND created > ? AND created <= ? AND kind = ?",
+        params![capped_as, seconds(after), seconds(now + AHEAD), kind.word()],
+    )
 }
 
-async fn waiting(work: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM outbox WHERE ended IS NULL").fetch_one(work).await
+fn waiting(work: &Connection) -> Result<i64, Fault> {
+    work.one("SELECT count(*) FROM outbox WHERE ended IS NULL", ())
 }
 
 /// Counts a notice into the recipient's digest. There are never many digests: each has an hour's worth of notices before it.
-async fn collect(
-    work: &mut SqliteConnection,
-    journal: i64,
-    draft: &Draft,
-    caps: Caps,
-    now: SystemTime,
-) -> Result<(), sqlx::Error> {
+fn collect(work: &Connection, journal: i64, draft: &Draft, caps: Caps, now: SystemTime) -> Result<(), Fault> {
     let recipient = capped_as(&draft.recipient);
-    let so_far: Option<String> = sqlx::query_scalar("SELECT senders FROM digest WHERE capped_as = ?")
-        .bind(&recipient)
-        .fetch_optional(&mut *work)
-        .await?;
+    let so_far: Option<String> = work.find("SELECT senders FROM digest WHERE capped_as = ?", [&recipient])?;
     let mut senders = so_far.unwrap_or_default();
     let known = senders.lines().any(|sender| capped_as(sender) == capped_as(&draft.sender));
     if !draft.sender.is_empty() && !known && senders.lines().count() <= caps.digest_senders {
         senders += &format!("{}\n", draft.sender.replace(['\r', '\n'], "?"));
     }
-    sqlx::query(
+    work.run(
         "INSERT INTO digest (capped_as, recipient, journal, since, count, senders) VALUES (?, ?, ?, ?, 1, ?)
          ON CONFLICT (capped_as) DO UPDATE
          SET count = count + 1, journal = excluded.journal, senders = excluded.senders",
-    )
-    .bind(recipient)
-    .bind(&draft.recipient)
-    .bind(journal)
-    .bind(seconds(now))
-    .bind(senders)
-    .execute(work)
-    .await
-    .map(|_| ())
+        params![recipient, draft.recipient, journal, seconds(now), senders],
+    )?;
+    Ok(())
 }
 
-async fn owe(work: &mut SqliteConnection, journal: i64, draft: &Draft, now: SystemTime) -> Result<(), sqlx::Error> {
-    sqlx::query(
+fn owe(work: &Connection, journal: i64, draft: &Draft, now: SystemTime) -> Result<(), Fault> {
+    let Draft { kind, recipient, sender, reverse_path, message_id, message } = draft;
+    let (kind, now) = (kind.word(), seconds(now));
+    work.run(
         "INSERT INTO outbox
          (kind, journal, recipient, capped_as, sender, reverse_path, message_id, message, created, next_try)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(draft.kind.word())
-    .bind(journal)
-    .bind(&draft.recipient)
-    .bind(capped_as(&draft.recipient))
-    .bind(capped_as(&draft.sender))
-    .bind(&draft.reverse_path)
-    .bind(&draft.message_id)
-    .bind(&draft.message)
-    .bind(seconds(now))
-    .bind(seconds(now))
-    .execute(work)
-    .await
-    .map(|_| ())
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+        params![
+            kind,
+            journal,
+            recipient,
+            capped_as(recipient),
+            capped_as(sender),
+            reverse_path,
+            message_id,
+            message,
+            now
+        ],
+    )?;
+    Ok(())
 }
 
-fn read_due(row: &SqliteRow) -> Result<Due, sqlx::Error> {
+fn read_due(row: &Row<'_>) -> Result<Due, Fault> {
     Ok(Due {
-        id: row.try_get("id")?,
-        kind: Kind::of_word(row.try_get("kind")?)?,
-        journal: row.try_get("journal")?,
-        recipient: row.try_get("recipient")?,
-        reverse_path: row.try_get("reverse_path")?,
-        quarantine: row.try_get("quarantine")?,
-        message_id: row.try_get("message_id")?,
-        message: row.try_get("message")?,
-        tries: row.try_get::<u32, _>("tries")?.saturating_add(1),
+        id: row.get("id")?,
+        kind: Kind::of_word(&row.get::<_, String>("kind")?)?,
+        journal: row.get("journal")?,
+        recipient: row.get("recipient")?,
+        reverse_path: row.get("reverse_path")?,
+        quarantine: row.get("quarantine")?,
+        message_id: row.get("message_id")?,
+        message: row.get("message")?,
+        tries: row.get::<_, u32>("tries")?.saturating_add(1),
     })
 }
 
-pub(super) fn read_outbox(row: &SqliteRow) -> Result<OutboxRow, sqlx::Error> {
+pub(super) fn read_outbox(row: &Row<'_>) -> Result<OutboxRow, Fault> {
     Ok(OutboxRow {
-        kind: Kind::of_word(row.try_get("kind")?)?,
-        recipient: row.try_get("recipient")?,
-        message_id: row.try_get("message_id")?,
-        tries: row.try_get("tries")?,
-        next_try: time(row.try_get("next_try")?),
-        outcome: row.try_get::<Option<String>, _>("outcome")?.map(Sending::of_words),
-        note: row.try_get("note")?,
+        kind: Kind::of_word(&row.get::<_, String>("kind")?)?,
+        recipient: row.get("recipient")?,
+        message_id: row.get("message_id")?,
+        tries: row.get("tries")?,
+        next_try: time(row.get("next_try")?),
+        outcome: row.get::<_, Option<String>>("outcome")?.map(Sending::of_words),
+        note: row.get("note")?,
     })
 }
 
-fn read_collected(row: &SqliteRow) -> Result<Collected, sqlx::Error> {
+fn read_collected(row: &Row<'_>) -> Result<Collected, Fault> {
     Ok(Collected {
-        recipient: row.try_get("recipient")?,
-        since: time(row.try_get("since")?),
-        count: u64::try_from(row.try_get::<i64, _>("count")?).unwrap_or_default(),
-        senders: row.try_get::<String, _>("senders")?.lines().map(str::to_owned).collect(),
+        recipient: row.get("recipient")?,
+        since: time(row.get("since")?),
+        count: u64::try_from(row.get::<_, i64>("count")?).unwrap_or_default(),
+        senders: row.get::<_, String>("senders")?.lines().map(str::to_owned).collect(),
     })
 }
 

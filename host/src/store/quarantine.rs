@@ -2,12 +2,13 @@
 
 use std::time::SystemTime;
 
-use sqlx::AssertSqlSafe;
+use rusqlite::{Connection, params};
 
-use super::held::{Held, allowed, back, grouped, hand_on, journal_of, outcome, tidy, waiting};
+use super::held::{Held, allowed, back, grouped, hand_on, journal_of, outcome, read_held, tidy, waiting};
 use super::journal::annotate;
 use super::ledger::capped_as;
 use super::outbox::read_outbox;
+use super::sqlite::{Fault, Statements as _};
 use super::words::{Ending, Kind};
 use super::{Error, Ledger, OutboxRow, Reason, folded, seconds};
 
@@ -54,55 +55,46 @@ impl Ledger {
 
     /// At most so many of the newest messages that are sought, newest first.
     pub async fn sought(&self, sought: &Sought, most: u32) -> Result<Vec<Held>, Error> {
-        let rows = sqlx::query(AssertSqlSafe(format!(
+        let found = format!(
             "SELECT {HELD} WHERE q.id IN (SELECT h.quarantine FROM held h JOIN quarantine p ON p.id = h.quarantine
                  WHERE (h.outcome IS NULL OR ?1 AND EXISTS (SELECT 1 FROM outbox o
                      WHERE o.quarantine = h.quarantine AND o.recipient = h.recipient AND o.ended IS NULL))
                  AND h.folded = coalesce(?2, h.folded) AND p.at >= ?3
                  GROUP BY h.quarantine ORDER BY h.quarantine DESC LIMIT ?4)
              ORDER BY q.id DESC, h.recipient"
-        )))
-        .bind(sought.under_way)
-        .bind(sought.recipient.as_deref().map(capped_as))
-        .bind(sought.since.map(seconds).unwrap_or_default())
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await;
-        rows.and_then(|rows| grouped(&rows)).map_err(|e| self.0.failed(e))
+        );
+        let recipient = sought.recipient.as_deref().map(capped_as);
+        let (under_way, since) = (sought.under_way, sought.since.map(seconds).unwrap_or_default());
+        let rows = self.0.scan(move |work| work.all(&found, params![under_way, recipient, since, most], read_held));
+        Ok(grouped(rows.await?))
     }
 
     /// One message and its text; absent where nothing is kept under this number.
     pub async fn held_message(&self, id: i64) -> Result<Option<(Held, Vec<u8>)>, Error> {
-        let read = async {
-            let rows = sqlx::query(AssertSqlSafe(format!("SELECT {HELD} WHERE q.id = ? ORDER BY h.recipient")))
-                .bind(id)
-                .fetch_all(self.0.readers())
-                .await?;
-            let message = sqlx::query_scalar("SELECT message FROM quarantine WHERE id = ?")
-                .bind(id)
-                .fetch_optional(self.0.readers())
-                .await?;
-            Ok(grouped(&rows)?.pop().zip(message))
-        };
-        read.await.map_err(|e| self.0.failed(e))
+        let read = self.0.scan(move |work| {
+            let rows = work.all(&format!("SELECT {HELD} WHERE q.id = ? ORDER BY h.recipient"), [id], read_held)?;
+            let message = work.find("SELECT message FROM quarantine WHERE id = ?", [id])?;
+            Ok(grouped(rows).pop().zip(message))
+        });
+        read.await
     }
 
     /// The numbers of the messages that are kept and that the MTA called by this name.
     pub async fn held_as(&self, queue_id: &str) -> Result<Vec<i64>, Error> {
-        sqlx::query_scalar("SELECT id FROM quarantine WHERE queue_id = ? ORDER BY id")
-            .bind(queue_id)
-            .fetch_all(self.0.readers())
-            .await
-            .map_err(|e| self.0.failed(e))
+        let queue_id = queue_id.to_owned();
+        let called = "SELECT id FROM quarantine WHERE queue_id = ? ORDER BY id";
+        self.0.scan(move |work| work.all(called, [queue_id], |row| Ok(row.get(0)?))).await
     }
 
     /// How many messages are kept, those on their way included, and their octets.
     pub async fn kept(&self) -> Result<(u64, u64), Error> {
-        let kept: (i64, i64) = sqlx::query_as("SELECT count(*), coalesce(sum(size), 0) FROM quarantine")
-            .fetch_one(self.0.readers())
-            .await
-            .map_err(|e| self.0.failed(e))?;
-        Ok((kept.0.unsigned_abs(), kept.1.unsigned_abs()))
+        let kept = self.0.scan(|work| {
+            let kept = work.first("SELECT count(*), coalesce(sum(size), 0) FROM quarantine", (), |row| {
+                Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            Ok(kept.unwrap_or_default())
+        });
+        kept.await
     }
 
     /// Hands a message to the outbox for one recipient, or for all who wait for it; the running filter sends it. With
@@ -117,43 +109,8 @@ impl Ledger {
         allow: Option<u32>,
         now: SystemTime,
     ) -> Result<Released, Error> {
-        self.try_release(id, recipient, allow, now).await.map_err(|e| self.0.failed(e))?
-    }
-
-    async fn try_release(
-        &self,
-        id: i64,
-        recipient: Option<&str>,
-        allow: Option<u32>,
-        now: SystemTime,
-    ) -> Result<Result<Released, Error>, sqlx::Error> {
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let waiting = match waiting(&mut work, id, recipient).await? {
-            Ok(waiting) => waiting,
-            Err(e) => return Ok(Err(e)),
-        };
-        let (sender, reverse_path, reason): (Option<String>, String, String) =
-            sqlx::query_as("SELECT sender, reverse_path, reason FROM quarantine WHERE id = ?")
-                .bind(id)
-                .fetch_one(&mut *work)
-                .await?;
-        let sender = sender.as_deref().and_then(folded);
-        if allow.is_some() && sender.is_none() {
-            return Ok(Err(Error::NoSender { id }));
-        }
-        let journal = journal_of(&mut work, id, now).await?;
-        let reason = Reason::written(reason);
-        let mut released = Released { rows: Vec::new(), allowed: allow.is_some(), sender: sender.clone(), reason };
-        for recipient in &waiting {
-            outcome(&mut work, id, recipient, Ending::Released, now).await?;
-            released.rows.push(hand_on(&mut work, (journal, id, Kind::Release), &reverse_path, recipient, now).await?);
-            if let (Some(most), Some(sender)) = (allow, &sender) {
-                released.allowed &= allowed(&mut work, recipient, sender, most, now).await?;
-            }
-        }
-        annotate(&mut work, journal, &format!("released from quarantine to {}", waiting.join(", "))).await?;
-        work.commit().await?;
-        Ok(Ok(released))
+        let recipient = recipient.map(str::to_owned);
+        self.0.write(move |work| release(work, id, recipient.as_deref(), allow, now)).await
     }
 
     /// Deletes a message for one recipient, or for all who wait for it or to whom it is on its way and not sent yet: it is
@@ -162,31 +119,27 @@ impl Ledger {
     /// # Errors
     /// [`Error::NoMessage`], [`Error::NoSuchRecipient`], [`Error::AlreadyEnded`]: nothing changed.
     pub async fn delete_held(&self, id: i64, recipient: Option<&str>, now: SystemTime) -> Result<Vec<String>, Error> {
-        let deleted = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
+        let recipient = recipient.map(str::to_owned);
+        let deleted = self.0.write(move |work| {
             // First of all: whom it was on its way to waits again, and is among those for whom it is deleted.
-            back(&mut work, id, recipient, now).await?;
-            let waiting = match waiting(&mut work, id, recipient).await? {
-                Ok(waiting) => waiting,
-                Err(e) => return Ok(Err(e)),
-            };
+            back(work, id, recipient.as_deref(), now)?;
+            let waiting = waiting(work, id, recipient.as_deref())?;
             for recipient in &waiting {
-                outcome(&mut work, id, recipient, Ending::Deleted, now).await?;
+                outcome(work, id, recipient, Ending::Deleted, now)?;
             }
-            let journal = journal_of(&mut work, id, now).await?;
-            annotate(&mut work, journal, &format!("deleted from quarantine for {}", waiting.join(", "))).await?;
-            tidy(&mut work, id).await?;
-            work.commit().await?;
-            Ok(Ok(waiting))
-        };
-        deleted.await.map_err(|e| self.0.failed(e))?
+            let journal = journal_of(work, id, now)?;
+            annotate(work, journal, &format!("deleted from quarantine for {}", waiting.join(", ")))?;
+            tidy(work, id)?;
+            Ok(waiting)
+        });
+        deleted.await
     }
 
     /// Deletes the messages whose time is over, but for those on their way; the journal notes it. Returns how many.
     pub async fn expire(&self, now: SystemTime) -> Result<u64, Error> {
         let mut count = 0;
         loop {
-            let batch = self.expire_some(now).await.map_err(|e| self.0.failed(e))?;
+            let batch = self.0.write(move |work| expire_some(work, now)).await?;
             count += u64::from(batch);
             if batch < BATCH {
                 return Ok(count);
@@ -194,48 +147,62 @@ impl Ledger {
         }
     }
 
-    async fn expire_some(&self, now: SystemTime) -> Result<u32, sqlx::Error> {
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        let ids: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM quarantine q WHERE expires <= ?
-             AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.quarantine = q.id AND ended IS NULL)
-             ORDER BY expires LIMIT ?",
-        )
-        .bind(seconds(now))
-        .bind(BATCH)
-        .fetch_all(&mut *work)
-        .await?;
-        for &id in &ids {
-            let waited: Vec<String> =
-                sqlx::query_scalar("SELECT recipient FROM held WHERE quarantine = ? AND outcome IS NULL")
-                    .bind(id)
-                    .fetch_all(&mut *work)
-                    .await?;
-            let journal = journal_of(&mut work, id, now).await?;
-            let words = format!("expired in quarantine, not released to {}", waited.join(", "));
-            annotate(&mut work, journal, &words).await?;
-            sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(id).execute(&mut *work).await?;
-        }
-        work.commit().await?;
-        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
-    }
-
     /// These rows of the outbox, in this order, as far as they are there.
     pub async fn progress(&self, rows: &[i64]) -> Result<Vec<OutboxRow>, Error> {
-        let mut progress = Vec::new();
-        for row in rows {
-            let row = sqlx::query(
-                "SELECT kind, recipient, message_id, tries, next_try, outcome, note FROM outbox WHERE id = ?",
-            )
-            .bind(row)
-            .fetch_optional(self.0.readers())
-            .await
-            .and_then(|row| row.as_ref().map(read_outbox).transpose())
-            .map_err(|e| self.0.failed(e))?;
-            progress.extend(row);
-        }
-        Ok(progress)
+        let row = "SELECT kind, recipient, message_id, tries, next_try, outcome, note FROM outbox WHERE id = ?";
+        self.0.read(|work| {
+            let found = rows.iter().map(|id| work.first(row, [id], read_outbox));
+            found.filter_map(Result::transpose).collect()
+        })
     }
+}
+
+fn release(
+    work: &Connection,
+    id: i64,
+    recipient: Option<&str>,
+    allow: Option<u32>,
+    now: SystemTime,
+) -> Result<Released, Fault> {
+    let waiting = waiting(work, id, recipient)?;
+    let row = work.first("SELECT sender, reverse_path, reason FROM quarantine WHERE id = ?", [id], |row| {
+        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?, Reason::written(row.get(2)?)))
+    })?;
+    let (sender, reverse_path, reason) = row.ok_or(Error::NoMessage { id })?;
+    let sender = sender.as_deref().and_then(folded);
+    if allow.is_some() && sender.is_none() {
+        return Err(Error::NoSender { id }.into());
+    }
+    let journal = journal_of(work, id, now)?;
+    let mut released = Released { rows: Vec::new(), allowed: allow.is_some(), sender: sender.clone(), reason };
+    for recipient in &waiting {
+        outcome(work, id, recipient, Ending::Released, now)?;
+        released.rows.push(hand_on(work, (journal, id, Kind::Release), &reverse_path, recipient, now)?);
+        if let (Some(most), Some(sender)) = (allow, &sender) {
+            released.allowed &= allowed(work, recipient, sender, most, now)?;
+        }
+    }
+    annotate(work, journal, &format!("released from quarantine to {}", waiting.join(", ")))?;
+    Ok(released)
+}
+
+fn expire_some(work: &Connection, now: SystemTime) -> Result<u32, Fault> {
+    let ids: Vec<i64> = work.all(
+        "SELECT id FROM quarantine q WHERE expires <= ?
+         AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.quarantine = q.id AND ended IS NULL)
+         ORDER BY expires LIMIT ?",
+        params![seconds(now), BATCH],
+        |row| Ok(row.get(0)?),
+    )?;
+    for &id in &ids {
+        let waited = "SELECT recipient FROM held WHERE quarantine = ? AND outcome IS NULL";
+        let waited: Vec<String> = work.all(waited, [id], |row| Ok(row.get(0)?))?;
+        let journal = journal_of(work, id, now)?;
+        let words = format!("expired in quarantine, not released to {}", waited.join(", "));
+        annotate(work, journal, &words)?;
+        work.run("DELETE FROM quarantine WHERE id = ?", [id])?;
+    }
+    Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::time::SystemTime;
 
+use rusqlite::{Connection, params};
+
 use super::held::{self, Kept};
 use super::journal::{Entry, annotate, insert};
 use super::outbox::{self, Caps, Draft, Withheld};
-use super::words::Kind;
+use super::sqlite::{Fault, Statements as _};
+use super::words::{Kind, RowVerdict};
 use super::{Error, Ledger};
 
 /// What became of an entry and its drafts.
@@ -32,90 +35,66 @@ impl Ledger {
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
-        self.record_and_keep(entry, drafts, (&[], 0), caps, now).await
+        self.record_and_keep(entry.clone(), drafts.to_vec(), (Vec::new(), 0), caps, now).await
     }
 
     /// The same, and keeps these messages with it; all of them together may be so many octets with what is kept already,
     /// or nothing is written ([`Error::QuarantineFull`]).
     pub async fn record_and_keep(
         &self,
-        entry: &Entry,
-        drafts: &[Draft],
-        (kept, most): (&[Kept], u64),
+        entry: Entry,
+        drafts: Vec<Draft>,
+        (kept, most): (Vec<Kept>, u64),
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
         self.0.in_place()?;
-        let written = self.write(entry, drafts, (kept, most), caps, now).await.map_err(|e| self.0.failed(e))?;
+        let recorded = self.0.write(move |work| write(work, &entry, &drafts, (&kept, most), caps, now)).await?;
         self.0.in_place()?;
-        written.map_err(|refused| match refused {
-            Refused::Full => Error::QuarantineFull { most },
-            Refused::Withheld(recipient, cap) => Error::Withheld { recipient, why: cap.words() },
-        })
-    }
-
-    async fn write(
-        &self,
-        entry: &Entry,
-        drafts: &[Draft],
-        (kept, most): (&[Kept], u64),
-        caps: Caps,
-        now: SystemTime,
-    ) -> Result<Result<Recorded, Refused>, sqlx::Error> {
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-        if !held::has_room(&mut work, kept, most).await? {
-            return Ok(Err(Refused::Full));
-        }
-        let journal = insert(&mut work, entry, now).await?;
-        let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new(), kept: Vec::new() };
-        for message in kept {
-            recorded.kept.push(held::keep(&mut work, journal, message, now).await?);
-        }
-        for draft in drafts {
-            match outbox::admit(&mut work, journal, draft, caps, now).await? {
-                None => recorded.owed += 1,
-                Some(cap) if draft.kind == Kind::Notice => {
-                    annotate(&mut work, journal, &format!("no notice to {}: {}", draft.recipient, cap.words())).await?;
-                    recorded.withheld.push((draft.recipient.clone(), cap));
-                }
-                // Without it nobody would be told: then the message must not be taken either, and nothing is written.
-                Some(cap) => return Ok(Err(Refused::Withheld(draft.recipient.clone(), cap))),
-            }
-        }
-        work.commit().await?;
-        Ok(Ok(recorded))
+        Ok(recorded)
     }
 
     /// Takes back what hangs on a journal row that was written too late: the MTA heard 451, and the message comes again. What
     /// has been sent meanwhile stays.
     pub async fn take_back(&self, journal: i64) -> Result<(), Error> {
-        let taken = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            for statement in [
-                "DELETE FROM outbox WHERE journal = ? AND ended IS NULL AND tries = 0",
-                "DELETE FROM quarantine WHERE journal = ?",
-                "UPDATE journal SET verdict = 'defer' WHERE id = ?",
-            ] {
-                sqlx::query(statement).bind(journal).execute(&mut *work).await?;
-            }
-            annotate(
-                &mut work,
-                journal,
-                "written too late: the mail server was told 451, and nothing of this was done",
-            )
-            .await?;
-            work.commit().await
-        };
-        taken.await.map_err(|e| self.0.failed(e))
+        let taken = self.0.write(move |work| {
+            work.run("DELETE FROM outbox WHERE journal = ? AND ended IS NULL AND tries = 0", [journal])?;
+            work.run("DELETE FROM quarantine WHERE journal = ?", [journal])?;
+            work.run("UPDATE journal SET verdict = ? WHERE id = ?", params![RowVerdict::Defer.word(), journal])?;
+            annotate(work, journal, "written too late: the mail server was told 451, and nothing of this was done")
+        });
+        taken.await
     }
 }
 
-/// Why nothing was written.
-enum Refused {
-    /// The quarantine has no room.
-    Full,
-    /// A mail on which the message's fate hangs is over a cap.
-    Withheld(String, Withheld),
+fn write(
+    work: &Connection,
+    entry: &Entry,
+    drafts: &[Draft],
+    (kept, most): (&[Kept], u64),
+    caps: Caps,
+    now: SystemTime,
+) -> Result<Recorded, Fault> {
+    if !held::has_room(work, kept, most)? {
+        return Err(Error::QuarantineFull { most }.into());
+    }
+    let journal = insert(work, entry, now)?;
+    let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new(), kept: Vec::new() };
+    for message in kept {
+        recorded.kept.push(held::keep(work, journal, message, now)?);
+    }
+    for draft in drafts {
+        match outbox::admit(work, journal, draft, caps, now)? {
+            None => recorded.owed += 1,
+            Some(cap) if draft.kind == Kind::Notice => {
+                annotate(work, journal, &format!("no notice to {}: {}", draft.recipient, cap.words()))?;
+                recorded.withheld.push((draft.recipient.clone(), cap));
+            }
+            // Without it nobody would be told: then the message must not be taken either, and nothing is written.
+            Some(cap) => return Err(Error::Withheld { recipient: draft.recipient.clone(), why: cap.words() }.into()),
+        }
+    }
+    Ok(recorded)
 }
 
 #[cfg(test)]

@@ -51,11 +51,8 @@ fn unopened(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// Why SQLite did not open it: it has one word for every reason of the system's.
-pub(super) fn unusable(path: &Path, error: &sqlx::Error) -> Error {
-    let (path, text) = (path.to_owned(), error.to_string());
-    if is_damage(error) {
-        return Error::Damaged { path, text };
-    }
+pub(super) fn unusable(path: &Path, text: String) -> Error {
+    let path = path.to_owned();
     let barred = ["", "-wal", "-shm"].into_iter().find_map(|end| {
         let mut file = path.clone().into_os_string();
         file.push(end);
@@ -65,17 +62,6 @@ pub(super) fn unusable(path: &Path, error: &sqlx::Error) -> Error {
         opened.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied).then_some(file)
     });
     barred.map_or(Error::Open { path, text }, |file| denied(&file))
-}
-
-/// Whether SQLite says that the file is malformed (11) or no database (26), whatever else it says with it.
-pub(super) fn is_damage(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), Some(11 | 26))
-}
-
-/// SQLite's primary result code, without what it says more closely.
-pub(super) fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-    code.map(|code| code & 0xff)
 }
 
 fn denied(path: &Path) -> Error {

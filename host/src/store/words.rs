@@ -14,12 +14,6 @@ pub struct UnknownWord {
     pub word: String,
 }
 
-impl From<UnknownWord> for sqlx::Error {
-    fn from(unknown: UnknownWord) -> sqlx::Error {
-        sqlx::Error::Decode(Box::new(unknown))
-    }
-}
-
 /// What a mail of ours is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -313,6 +307,5 @@ mod tests {
         let told = Kind::of_word("telegram").unwrap_err();
         assert_eq!(told.to_string(), "\"telegram\" is no kind of mail that this version knows");
         assert!(Ending::of_word("Released").is_err());
-        assert!(matches!(sqlx::Error::from(told), sqlx::Error::Decode(_)));
     }
 }

@@ -25,12 +25,9 @@ async fn a_sighup_during_the_start_is_one_reload_after_it() {
 }
 
 /// Somebody else has the database, so the start waits.
-async fn taken(bed: &Bed) -> sqlx::SqliteConnection {
-    use sqlx::ConnectOptions as _;
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(bed.path("state/filter.db")).create_if_missing(true);
-    let mut database = options.connect().await.unwrap();
-    sqlx::raw_sql("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").execute(&mut database).await.unwrap();
+fn taken(bed: &Bed) -> rusqlite::Connection {
+    let database = rusqlite::Connection::open(bed.path("state/filter.db")).unwrap();
+    database.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
     database
 }
 
@@ -38,7 +35,7 @@ async fn taken(bed: &Bed) -> sqlx::SqliteConnection {
 async fn a_sigterm_during_the_start_ends_it_at_once_and_cleanly() {
     for name in ["TERM", "INT"] {
         let bed = Bed::new();
-        let _database = taken(&bed).await;
+        let _database = taken(&bed);
         let mut filter = bed.filter();
         filter.until_it_handles(TERM);
         filter.signal(name);
@@ -55,7 +52,7 @@ async fn a_sigterm_during_a_reload_is_not_kept_waiting() {
     bed.until_it_listens();
     // The new state directory's database is somebody else's.
     let other = Bed::new();
-    let _database = taken(&other).await;
+    let _database = taken(&other);
     bed.write(&bed.text().replace(bed.path("state").to_str().unwrap(), other.path("state").to_str().unwrap()));
     filter.signal("HUP");
     filter.signal("TERM");

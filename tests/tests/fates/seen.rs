@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use addrauth_lab::mta::{Fate, Outcome};
 use addrauth_tests::world::{GOOD, JUNK};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection, Row};
+use rusqlite::{Connection, Row};
 
 use crate::stage::{self, AWAY, FORGED, Stage};
 use crate::table::{Cell, Expected};
@@ -26,31 +25,39 @@ pub struct Tables {
 impl Tables {
     /// Reads them as soon as the journal has `rows` rows.
     pub async fn read(stage: &Stage, rows: usize) -> Tables {
-        let options = SqliteConnectOptions::new().filename(stage.filter.tables()).busy_timeout(Duration::from_secs(30));
-        let mut file = SqliteConnection::connect_with(&options).await.unwrap();
+        let file = Connection::open(stage.filter.tables()).unwrap();
+        file.busy_timeout(Duration::from_secs(30)).unwrap();
         for _ in 0..600 {
-            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM journal").fetch_one(&mut file).await.unwrap();
+            let count: i64 = file.query_row("SELECT count(*) FROM journal", (), |row| row.get(0)).unwrap();
             if usize::try_from(count).unwrap() >= rows {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let mut tables = Tables::default();
-        let mut rows = async |query: &'static str| sqlx::query(query).fetch_all(&mut file).await.unwrap();
-        for row in rows("SELECT queue_id, result FROM journal").await {
-            tables.journal.entry(row.get(0)).or_default().push(row.get(1));
-        }
+        each(&file, "SELECT queue_id, result FROM journal", |id, row| {
+            tables.journal.entry(id).or_default().push(row.get(1).unwrap());
+        });
         let kept =
             "SELECT queue_id, recipient, outcome, message FROM held JOIN quarantine ON quarantine = quarantine.id";
-        for row in rows(kept).await {
-            tables.kept.entry(row.get(0)).or_default().push((row.get(1), row.get(2), row.get(3)));
-        }
+        each(&file, kept, |id, row| {
+            let kept = (row.get(1).unwrap(), row.get(2).unwrap(), row.get(3).unwrap());
+            tables.kept.entry(id).or_default().push(kept);
+        });
         let outbox = "SELECT queue_id, kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE ended IS NULL";
-        for row in rows(outbox).await {
-            tables.outbox.entry(row.get(0)).or_default().push((row.get(1), row.get(2)));
-        }
-        file.close().await.unwrap();
+        each(&file, outbox, |id, row| {
+            tables.outbox.entry(id).or_default().push((row.get(1).unwrap(), row.get(2).unwrap()));
+        });
         tables
+    }
+}
+
+/// Shows each row that is found, with the queue id in its first column.
+fn each(file: &Connection, query: &str, mut see: impl FnMut(String, &Row<'_>)) {
+    let mut statement = file.prepare(query).unwrap();
+    let mut rows = statement.query(()).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        see(row.get(0).unwrap(), row);
     }
 }
 

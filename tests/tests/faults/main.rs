@@ -118,7 +118,7 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
     let mut deferred = Vec::new();
     for (part, told) in told {
         let (scenario, shape) = part;
-        let seen = Seen::look(&filter, &queue_id(scenario, false), told).await;
+        let seen = Seen::look(&filter, &queue_id(scenario, false), told);
         let expected = &table[&(class.to_owned(), scenario.to_owned(), shape.to_owned())];
         wrong.extend(seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape}: {how}")));
         if class == "clock-jump" {
@@ -133,7 +133,7 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
     // Whoever was put off comes again, and finds the fault gone.
     for (part, told) in stage.bring(filter.door, &deferred, true).await {
         let (scenario, shape) = part;
-        let seen = Seen::look(&filter, &queue_id(scenario, true), told).await;
+        let seen = Seen::look(&filter, &queue_id(scenario, true), told);
         let expected = table.get(&("well".into(), scenario.to_owned(), shape.to_owned())).unwrap();
         wrong.extend(
             seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape} again: {how}")),

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use addrauth_tests::courier::{Answer, Told};
 use addrauth_tests::fault::Filter;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection, Row};
+use rusqlite::{Connection, Row};
 
 use crate::Expected;
 
@@ -22,28 +21,28 @@ pub struct Seen {
     outbox: Vec<(String, String)>,
 }
 
+fn rows<T>(tables: &Connection, query: &str, id: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+    let mut statement = tables.prepare(query).unwrap();
+    statement.query_map([id], read).unwrap().map(Result::unwrap).collect()
+}
+
 impl Seen {
     /// Looks it up: in what the MTA was told, in the tables and in the log.
-    pub async fn look(filter: &Filter, id: &str, told: Told) -> Seen {
-        let options = SqliteConnectOptions::new().filename(filter.tables()).busy_timeout(Duration::from_secs(5));
-        let mut tables = SqliteConnection::connect_with(&options).await.unwrap();
-        let mut rows = async |query: &'static str| sqlx::query(query).bind(id).fetch_all(&mut tables).await.unwrap();
-        let journal = rows("SELECT verdict, at FROM journal WHERE queue_id = ?").await;
-        let kept = rows(
-            "SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id
-                 WHERE queue_id = ? AND outcome IS NULL",
-        )
-        .await;
+    pub fn look(filter: &Filter, id: &str, told: Told) -> Seen {
+        let tables = Connection::open(filter.tables()).unwrap();
+        tables.busy_timeout(Duration::from_secs(5)).unwrap();
+        let kept = "SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id
+                    WHERE queue_id = ? AND outcome IS NULL";
         let outbox =
-            rows("SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?")
-                .await;
-        tables.close().await.unwrap();
+            "SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?";
         Seen {
             told,
             result: result(&filter.log(), id),
-            journal: journal.iter().map(|row| (row.get(0), row.get(1))).collect(),
-            kept: kept.iter().map(|row| row.get(0)).collect(),
-            outbox: outbox.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            journal: rows(&tables, "SELECT verdict, at FROM journal WHERE queue_id = ?", id, |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            }),
+            kept: rows(&tables, kept, id, |row| row.get(0)),
+            outbox: rows(&tables, outbox, id, |row| Ok((row.get(0)?, row.get(1)?))),
         }
     }
 

@@ -10,12 +10,13 @@ mod deferrals;
 use circles::Arrows;
 
 /// Crates that have one room each, with the beginnings of the paths below host/src that may name them.
-const ONE_ROOM: [(&str, &[&str]); 8] = [
+const ONE_ROOM: [(&str, &[&str]); 9] = [
     ("wasmtime", &["policy/sandbox"]),
     ("hickory_resolver", &["verify/locate"]),
     ("hickory_proto", &["verify/locate"]),
     ("resolv_conf", &["verify/locate"]),
-    ("sqlx", &["store/"]),
+    ("rusqlite", &["store/"]),
+    ("sqlx", &["store/postgres"]),
     ("lettre", &["outbox/"]),
     ("mail_builder", &["outbox/"]),
     ("mail_parser", &["proto/address"]),

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use addrauth_tests::daemon::{self, Daemon};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use rusqlite::Connection;
 
 use crate::*;
 
@@ -101,16 +100,15 @@ enum Hold {
     Writing,
 }
 
-async fn held(path: &Path, hold: Hold) -> SqliteConnection {
-    let options =
-        SqliteConnectOptions::new().filename(path).create_if_missing(true).busy_timeout(Duration::from_secs(60));
-    let mut other = options.connect().await.unwrap();
+fn held(path: &Path, hold: Hold) -> Connection {
+    let other = Connection::open(path).unwrap();
+    other.busy_timeout(Duration::from_secs(60)).unwrap();
     let statements = match hold {
         Hold::Reading => "PRAGMA journal_mode = DELETE; BEGIN; SELECT count(*) FROM sqlite_schema",
         Hold::Locked => "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE",
         Hold::Writing => "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE",
     };
-    sqlx::raw_sql(statements).execute(&mut other).await.unwrap();
+    other.execute_batch(statements).unwrap();
     other
 }
 
@@ -128,13 +126,13 @@ async fn a_file_that_another_process_holds_for_a_while_is_waited_for() {
         if made {
             said("first", &begin(&file, &["user", "set", "a@example.com", "invalid=mark"]).wait_with_output().unwrap());
         }
-        let mut other = held(&dir.path().join("state/filter.db"), hold).await;
+        let other = held(&dir.path().join("state/filter.db"), hold);
         let children: Vec<_> =
             (0..3).map(|n| begin(&file, &["user", "set", &format!("b{n}@example.com"), "invalid=mark"])).collect();
         // Longer than many short tries.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-        other.close().await.unwrap();
+        other.execute_batch("ROLLBACK").unwrap();
+        other.close().unwrap();
         for child in children {
             said(&format!("made {made}, {hold:?}"), &child.wait_with_output().unwrap());
         }

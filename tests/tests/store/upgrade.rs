@@ -9,8 +9,6 @@ use std::time::Instant;
 use addrauth_lab::mailbox::Mailbox;
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::ports::claim_place;
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::*;
 
@@ -58,12 +56,11 @@ const OF_AUTHORITY: [(&str, &[&str]); 4] = [
 ];
 const OF_KEYRING: [(&str, &[&str]); 1] = [("keyring", &["learned", "expires"])];
 
-async fn file_of(dir: &Path, name: &str, tables: &[(&str, &[&str])]) {
-    let options = SqliteConnectOptions::new().filename(dir.join(format!("{name}.db"))).create_if_missing(true);
-    let mut file = options.connect().await.unwrap();
+fn file_of(dir: &Path, name: &str, tables: &[(&str, &[&str])]) {
+    let file = rusqlite::Connection::open(dir.join(format!("{name}.db"))).unwrap();
     let text = fixture(&format!("{name}.sql")) + &to_today(tables, "");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut file).await.unwrap();
-    sqlx::Connection::close(file).await.unwrap();
+    file.execute_batch(&text).unwrap();
+    file.close().unwrap();
 }
 
 /// A configuration like the one it was written under, and the state directory.
@@ -143,9 +140,9 @@ impl Site {
 async fn the_files_of_f2be706_are_brought_up_to_date_with_all_that_is_in_them() {
     let mailbox = Mailbox::start().unwrap();
     let site = Site::new("", mailbox.address());
-    file_of(&site.state, "filter", &OF_FILTER).await;
-    file_of(&site.state, "authority", &OF_AUTHORITY).await;
-    file_of(&site.state, "keyring", &OF_KEYRING).await;
+    file_of(&site.state, "filter", &OF_FILTER);
+    file_of(&site.state, "authority", &OF_AUTHORITY);
+    file_of(&site.state, "keyring", &OF_KEYRING);
     put_key(&site.state, "post.key", "post.key");
     let bob = put_key(site.dir.path(), "bob.key", "bob.key");
 

@@ -13,8 +13,7 @@ use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::toy::Toy;
 use addrauth_tests::world::{GOOD, JUNK, key, leading_to};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{Connection, Row};
+use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -154,27 +153,24 @@ impl Stage {
     /// Everything that is not as the table says.
     async fn differences(&self, cells: &[Cell], outcomes: &[Outcome]) -> Vec<String> {
         self.filter.custody().unwrap().flush().await;
-        let options = SqliteConnectOptions::new()
-            .filename(self.home.path().join("filter.db"))
-            .busy_timeout(Duration::from_secs(30));
-        let mut file = SqliteConnection::connect_with(&options).await.unwrap();
+        let file = Connection::open(self.home.path().join("filter.db")).unwrap();
+        file.busy_timeout(Duration::from_secs(30)).unwrap();
         let mut wrong = Vec::new();
         for (cell, outcome) in cells.iter().zip(outcomes) {
             let id = cell.queue_id();
-            let mut rows = async |query: &'static str| -> Vec<(String, String)> {
-                let rows = sqlx::query(query).bind(&id).fetch_all(&mut file).await.unwrap();
-                rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+            let rows = |query: &str| -> Vec<(String, String)> {
+                let mut statement = file.prepare(query).unwrap();
+                let rows = statement.query_map([&id], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+                rows.map(Result::unwrap).collect()
             };
-            let journal = rows("SELECT result, verdict FROM journal WHERE queue_id = ?").await;
+            let journal = rows("SELECT result, verdict FROM journal WHERE queue_id = ?");
             let mut kept = rows(
                 "SELECT 'kept', recipient FROM held JOIN quarantine ON quarantine = quarantine.id
                      WHERE queue_id = ? AND outcome IS NULL",
-            )
-            .await;
+            );
             let owed = rows(
                 "SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?",
-            )
-            .await;
+            );
             let notices = owed.iter().filter(|owed| **owed == ("notice".to_owned(), cell.own())).count();
             kept.extend(owed);
             let row = journal.iter().filter(|(result, _)| result == cell.key.2).count();
@@ -185,7 +181,6 @@ impl Stage {
                 wrong.push(format!("{cell:?}: {seen:?} and not {:?}; {journal:?} {kept:?}", expected(cell)));
             }
         }
-        file.close().await.unwrap();
         wrong
     }
 }

@@ -154,7 +154,7 @@ async fn a_thousand_recipients_are_asked_about_at_once() {
 #[tokio::test]
 async fn a_table_that_is_gone_is_an_error_and_never_no_wish() {
     let (_dir, ledger) = ledger().await;
-    sqlx::raw_sql("DROP TABLE allowed").execute(ledger.0.writer()).await.unwrap();
+    ledger.0.run("DROP TABLE allowed").await.unwrap();
     let error = ledger.wishes(&all(&["bob@home.example"]), None).await.unwrap_err().to_string();
     assert!(error.contains("filter.db"), "{error}");
     ledger.close().await;
@@ -164,11 +164,9 @@ async fn a_table_that_is_gone_is_an_error_and_never_no_wish() {
 #[tokio::test]
 async fn wishes_are_found_by_the_tables_keys_and_no_table_is_read_whole() {
     let (_dir, ledger) = ledger().await;
-    let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {WISHES}")))
-        .fetch_all(ledger.0.readers())
-        .await
-        .unwrap();
-    let steps: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
+    let plan = format!("EXPLAIN QUERY PLAN {WISHES}");
+    let steps = ledger.0.read(|work| work.all(&plan, ["[]", "", ""], |row| Ok(row.get("detail")?)));
+    let steps: Vec<String> = steps.unwrap();
     for search in
         ["SEARCH choice USING PRIMARY KEY (address=?)", "SEARCH allowed USING PRIMARY KEY (address=? AND sender=?)"]
     {

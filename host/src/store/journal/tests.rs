@@ -37,6 +37,10 @@ fn entry(queue_id: &str, result: RowResult, story: &str) -> Entry {
     }
 }
 
+fn written_at(rows: impl IntoIterator<Item = Entry>, at: SystemTime) -> Vec<Arc<(SystemTime, Entry)>> {
+    rows.into_iter().map(|row| Arc::new((at, row))).collect()
+}
+
 fn draft(recipient: &str, sender: &str) -> Draft {
     Draft {
         kind: Kind::Notice,
@@ -56,14 +60,14 @@ fn ids(rows: &[JournalRow]) -> Vec<i64> {
 async fn a_batch_is_written_whole_or_not_at_all() {
     let (_dir, ledger) = ledger().await;
     let rows: Vec<Entry> = (0..300).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
-    ledger.append(rows.iter().map(|row| (time(1_000_000), row))).await.unwrap();
+    ledger.append(written_at(rows, time(1_000_000))).await.unwrap();
     assert_eq!(ledger.journal(999).await.unwrap().len(), 300);
     // Another process forbids the second row of the next batch.
     let forbid =
         "CREATE TRIGGER t BEFORE INSERT ON journal WHEN NEW.queue_id = 'bad' BEGIN SELECT raise(ABORT, 'no'); END";
-    sqlx::raw_sql(forbid).execute(ledger.0.writer()).await.unwrap();
+    ledger.0.run(forbid).await.unwrap();
     let batch = [entry("good", NONE, "{}"), entry("bad", NONE, "{}")];
-    ledger.append(batch.iter().map(|row| (time(1_000_000), row))).await.unwrap_err();
+    ledger.append(written_at(batch, time(1_000_000))).await.unwrap_err();
     assert!(ledger.journal_of("good").await.unwrap().is_empty());
 }
 
@@ -75,7 +79,10 @@ async fn rows_are_found_by_number_queue_id_words_and_time() {
         entry("B", INVALID, r#"{"to":"<carol@100%_.example>"}"#),
         entry("A", INVALID, r#"{"to":"<Bob@EXAMPLE.com>"}"#),
     ];
-    ledger.append(rows.iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| (time(at), row))).await.unwrap();
+    ledger
+        .append(rows.into_iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| Arc::new((time(at), row))).collect())
+        .await
+        .unwrap();
     assert_eq!(ids(&ledger.journal_of("A").await.unwrap()), [1, 3]);
     assert_eq!(ledger.journal_row(2).await.unwrap().unwrap().entry.queue_id.as_deref(), Some("B"));
     assert!(ledger.journal_row(9).await.unwrap().is_none());
@@ -97,7 +104,7 @@ async fn rows_are_found_by_number_queue_id_words_and_time() {
 async fn the_search_goes_on_past_a_page() {
     let (_dir, ledger) = ledger().await;
     let rows: Vec<Entry> = (0..700).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
-    ledger.append(rows.iter().map(|row| (time(1_000), row))).await.unwrap();
+    ledger.append(written_at(rows, time(1_000))).await.unwrap();
     assert_eq!(ids(&ledger.find(&Search::default(), 9, |row| row.id % 300 == 1).await.unwrap()), [601, 301, 1]);
 }
 
@@ -122,7 +129,7 @@ async fn the_oldest_rows_go_and_those_with_something_unsent_stay() {
 async fn many_rows_go_at_once_and_the_newest_stay() {
     let (_dir, ledger) = ledger().await;
     let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
-    ledger.append(rows.iter().zip(1_000..).map(|(row, at)| (time(at), row))).await.unwrap();
+    ledger.append(rows.into_iter().zip(1_000..).map(|(row, at)| Arc::new((time(at), row))).collect()).await.unwrap();
     assert_eq!(ledger.sweep(time(1_600)).await.unwrap(), 600);
     assert_eq!(ledger.trim(10).await.unwrap(), 590);
     assert_eq!(ids(&ledger.journal(99).await.unwrap()), (1_191..=1_200).rev().collect::<Vec<_>>());
@@ -133,15 +140,16 @@ async fn traces_tell_what_became_of_notices_and_kept_copies() {
     let (_dir, ledger) = ledger().await;
     let now = time(1_000_000);
     ledger.record(&Entry::default(), &[draft("bob@example.com", "a@x.example")], CAPS, now).await.unwrap();
-    sqlx::raw_sql(
-        "INSERT INTO quarantine (id, journal, at, expires, reverse_path, subject, reason, size, message)
+    ledger
+        .0
+        .run(
+            "INSERT INTO quarantine (id, journal, at, expires, reverse_path, subject, reason, size, message)
            VALUES (7, 1, 0, 2000000, '', '', '', 0, x'');
          INSERT INTO held (quarantine, recipient, folded, outcome, ended) VALUES
            (7, 'bob@example.com', 'bob@example.com', NULL, NULL), (7, 'c@example.com', 'c@example.com', 'released', 5)",
-    )
-    .execute(ledger.0.writer())
-    .await
-    .unwrap();
+        )
+        .await
+        .unwrap();
     let traces = ledger.traces(1).await.unwrap();
     assert_eq!((traces.sent.len(), traces.sent[0].kind, &traces.sent[0].outcome), (1, Kind::Notice, &None));
     let held: Vec<_> = traces.held.iter().map(|h| (h.quarantine, h.recipient.as_str(), h.outcome)).collect();
@@ -202,20 +210,20 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     };
     let messages = [kept.clone(), Kept { recipients: vec!["dora@forget.example".into()], ..kept }];
     let row = entry("A", INVALID, r#"{"recipients":["<Bob+x@forget.example>"]}"#);
-    ledger.record_and_keep(&row, &[], (&messages, 10_000), CAPS, now).await.unwrap();
+    ledger.record_and_keep(row, Vec::new(), (messages.to_vec(), 10_000), CAPS, now).await.unwrap();
     // The address stands nowhere but in this one's note.
     let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", NONE, "{}") };
-    ledger.append([(now, &noted)].into_iter()).await.unwrap();
+    ledger.append(written_at([noted], now)).await.unwrap();
     ledger.choose(&mailbox("bob@forget.example"), "invalid", "quarantine").await.unwrap();
     ledger.allow(&mailbox("bob@forget.example"), "@x.example", 9).await.unwrap();
     ledger.allow(&mailbox("carol@forget.example"), "bob@forget.example", 9).await.unwrap();
-    sqlx::raw_sql(
+    ledger.0
+        .run(
         "INSERT INTO digest (capped_as, recipient, journal, since, count, senders)
          VALUES ('dora@forget.example', 'dora@forget.example', 1, 1000000, 2, 'Bob@forget.example' || char(10) || 'c@x.example')",
-    )
-    .execute(ledger.0.writer())
-    .await
-    .unwrap();
+        )
+        .await
+        .unwrap();
     let remains = Remains { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
     let want = Erased { rows: 2, ended: 0, unsent: 1, remains };
     assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap(), want);

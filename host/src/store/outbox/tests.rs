@@ -231,10 +231,7 @@ async fn a_mail_of_a_kind_that_another_version_knows_holds_up_no_other() {
         let draft = draft(number, &format!("bob{number}@example.com"), "alice@sender.example");
         ledger.record(&Entry::default(), &[draft], CAPS, now).await.unwrap();
     }
-    sqlx::query("UPDATE outbox SET kind = 'later', next_try = 0 WHERE id = 1")
-        .execute(ledger.0.writer())
-        .await
-        .unwrap();
+    ledger.0.run("UPDATE outbox SET kind = 'later', next_try = 0 WHERE id = 1").await.unwrap();
     let due = ledger.take(now, minute).await.unwrap().unwrap();
     assert_eq!(due.recipient, "bob2@example.com");
     assert!(ledger.take(now, minute).await.unwrap().is_none());

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use futures_util::TryStreamExt as _;
 use serde::Serialize;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _, SqliteConnection};
+use sqlx::AssertSqlSafe;
+use tokio::sync::mpsc;
 
 use super::database::Database;
 use super::fault::Fault;
 use super::{Line, SCAN, place};
 use crate::config::Store;
-use crate::store::{Error, Opening, is_there, plan, sqlite};
+use crate::store::plan::{self, Plan};
+use crate::store::{Error, Opening, is_there, sqlite};
 
 /// Rows written by one statement.
 const ROWS_AT_ONCE: usize = 5_000;
@@ -45,7 +45,7 @@ struct Table {
 
 use Column::{Number, Octets, Present, Text};
 
-const AUTHORITY: [Table; 5] = [
+static AUTHORITY: [Table; 5] = [
     Table { name: "addresses", columns: &[Text("address"), Number("generation")] },
     Table {
         name: "keys",
@@ -91,7 +91,7 @@ const AUTHORITY: [Table; 5] = [
     },
 ];
 
-const KEYRING: [Table; 1] = [Table {
+static KEYRING: [Table; 1] = [Table {
     name: "keyring",
     columns: &[
         Text("address"),
@@ -116,25 +116,49 @@ pub async fn copy(dir: &Path, store: &Store, opening: Opening) -> Result<Copied,
         return Err(Error::NotEmpty { place: database.name().to_owned() });
     }
     let mut copied = Vec::new();
-    for (plan, tables) in [(plan::AUTHORITY, &AUTHORITY[..]), (plan::KEYRING, &KEYRING)] {
-        if !is_there(&dir.join(plan.of))? {
-            continue;
+    for (plan, tables) in [(plan::AUTHORITY, &AUTHORITY[..]), (plan::KEYRING, &KEYRING[..])] {
+        if is_there(&dir.join(plan.of))? {
+            copied.extend(copy_file(dir, plan, tables, opening, (&database, &mut work)).await?);
         }
-        let from = sqlite::Database::open(dir, plan, opening).await?;
-        // All tables of the file as they are at one moment.
-        let mut read = from.readers().begin().await.map_err(|e| from.failed(e))?;
-        for table in tables {
-            let rows = table.copy(&mut read, &mut work).await.map_err(|fault| match fault {
-                Broken::From(e) => from.failed(e),
-                Broken::To(fault) => fault.told(database.name()),
-            })?;
-            copied.push(CopiedTable { table: table.name, rows });
-        }
-        drop(read);
-        from.close().await;
     }
     database.within(SCAN, database.commit(work)).await?;
     database.close().await;
+    Ok(copied)
+}
+
+/// Copies the tables of one file, all of them as they are at one moment. Some rows are read while others are written.
+async fn copy_file(
+    dir: &Path,
+    plan: Plan,
+    tables: &'static [Table],
+    opening: Opening,
+    (database, to): (&Database, &mut Line),
+) -> Result<Copied, Error> {
+    let from = sqlite::Database::open(dir, plan, opening).await?;
+    let (read, lots) = mpsc::channel(1);
+    let reading = from.scan(move |work| {
+        for table in tables {
+            table.read(work, &read)?;
+        }
+        Ok(())
+    });
+    let mut copied: Copied = tables.iter().map(|table| CopiedTable { table: table.name, rows: 0 }).collect();
+    let writing = async {
+        // It is gone where this ends early: then the reading ends too.
+        let mut lots = lots;
+        while let Some(lot) = lots.recv().await {
+            let (table, rows) = write(lot, to).await?;
+            for counted in copied.iter_mut().filter(|counted| counted.table == table) {
+                counted.rows += rows;
+            }
+        }
+        Ok::<(), Fault>(())
+    };
+    let (read, written) = tokio::join!(reading, writing);
+    from.close().await;
+    // A server that refuses ends the reading too, and says more than that.
+    written.map_err(|fault| fault.told(database.name()))?;
+    read?;
     Ok(copied)
 }
 
@@ -151,10 +175,10 @@ async fn is_held(work: &mut Line) -> Result<bool, Fault> {
     Ok(sqlx::query_scalar(question).fetch_one(&mut **work).await?)
 }
 
-/// Which side failed.
-enum Broken {
-    From(sqlx::Error),
-    To(Fault),
+/// Rows of a table, column by column.
+struct Lot {
+    table: &'static Table,
+    values: Vec<Values>,
 }
 
 /// The values of a column, for many rows.
@@ -166,43 +190,65 @@ enum Values {
 }
 
 impl Table {
-    async fn copy(&self, from: &mut SqliteConnection, to: &mut Line) -> Result<u64, Broken> {
-        let read: Vec<String> = self.columns.iter().map(Column::read).collect();
-        // Names of ours alone, in both statements.
-        let select = AssertSqlSafe(format!("SELECT {} FROM {}", read.join(", "), self.name));
-        let mut rows = sqlx::query(select).fetch(from);
-        let (mut count, mut waiting) = (0, Vec::with_capacity(ROWS_AT_ONCE));
+    /// Reads all rows, and hands them on in lots.
+    fn read(&'static self, from: &rusqlite::Connection, lots: &mpsc::Sender<Lot>) -> Result<(), sqlite::Fault> {
+        let columns: Vec<String> = self.columns.iter().map(Column::read).collect();
+        // Names of ours alone.
+        let mut statement = from.prepare(&format!("SELECT {} FROM {}", columns.join(", "), self.name))?;
+        let mut rows = statement.query(())?;
         loop {
-            let row = rows.try_next().await.map_err(Broken::From)?;
-            let last = row.is_none();
-            waiting.extend(row);
-            if !waiting.is_empty() && (last || waiting.len() == ROWS_AT_ONCE) {
-                count += self.write(&waiting, to).await?;
-                waiting.clear();
+            let mut values: Vec<Values> = self.columns.iter().map(Column::none).collect();
+            let mut count = 0;
+            while count < ROWS_AT_ONCE {
+                let Some(row) = rows.next()? else { break };
+                for (at, values) in values.iter_mut().enumerate() {
+                    values.take(row, at)?;
+                }
+                count += 1;
             }
-            if last {
-                return Ok(count);
+            // Nobody takes it where the writing has failed.
+            if count > 0 && lots.blocking_send(Lot { table: self, values }).is_err() {
+                return Err(sqlite::Fault::GivenUp);
+            }
+            if count < ROWS_AT_ONCE {
+                return Ok(());
             }
         }
     }
+}
 
-    async fn write(&self, rows: &[SqliteRow], to: &mut Line) -> Result<u64, Broken> {
-        let names: Vec<&str> = self.columns.iter().map(Column::name).collect();
-        let arrays: Vec<String> =
-            self.columns.iter().enumerate().map(|(at, column)| format!("${}::{}[]", at + 1, column.kind())).collect();
-        let (table, names, arrays) = (self.name, names.join(", "), arrays.join(", "));
-        let insert = format!("INSERT INTO addrauth.{table} ({names}) SELECT * FROM unnest({arrays})");
-        let mut query = sqlx::query(AssertSqlSafe(insert));
-        for (at, column) in self.columns.iter().enumerate() {
-            query = match column.values(rows, at).map_err(Broken::From)? {
-                Values::Texts(values) => query.bind(values),
-                Values::Numbers(values) => query.bind(values),
-                Values::Octets(values) => query.bind(values),
-                Values::Bools(values) => query.bind(values),
-            };
+/// Writes the rows of a lot; their table, and how many.
+async fn write(lot: Lot, to: &mut Line) -> Result<(&'static str, u64), Fault> {
+    let Lot { table: Table { name, columns }, values } = lot;
+    let names: Vec<&str> = columns.iter().map(Column::name).collect();
+    let arrays: Vec<String> =
+        columns.iter().enumerate().map(|(at, column)| format!("${}::{}[]", at + 1, column.kind())).collect();
+    let (names, arrays) = (names.join(", "), arrays.join(", "));
+    // Names of ours alone.
+    let insert = format!("INSERT INTO addrauth.{name} ({names}) SELECT * FROM unnest({arrays})");
+    let mut query = sqlx::query(AssertSqlSafe(insert));
+    for values in values {
+        query = match values {
+            Values::Texts(values) => query.bind(values),
+            Values::Numbers(values) => query.bind(values),
+            Values::Octets(values) => query.bind(values),
+            Values::Bools(values) => query.bind(values),
+        };
+    }
+    Ok((*name, query.execute(&mut **to).await?.rows_affected()))
+}
+
+impl Values {
+    /// The value of one row more.
+    fn take(&mut self, row: &rusqlite::Row<'_>, at: usize) -> Result<(), sqlite::Fault> {
+        match self {
+            // PostgreSQL keeps no NUL.
+            Values::Texts(all) => all.push(row.get::<_, Option<String>>(at)?.map(|text| text.replace('\0', ""))),
+            Values::Numbers(all) => all.push(row.get(at)?),
+            Values::Octets(all) => all.push(row.get(at)?),
+            Values::Bools(all) => all.push(row.get(at)?),
         }
-        let done = query.execute(&mut **to).await.map_err(|e| Broken::To(e.into()))?;
-        Ok(done.rows_affected())
+        Ok(())
     }
 }
 
@@ -230,16 +276,13 @@ impl Column {
         }
     }
 
-    fn values(&self, rows: &[SqliteRow], at: usize) -> Result<Values, sqlx::Error> {
-        let text = |row: &SqliteRow| {
-            // PostgreSQL keeps no NUL.
-            Ok(row.try_get::<Option<String>, _>(at)?.map(|text| text.replace('\0', "")))
-        };
-        Ok(match self {
-            Text(_) => Values::Texts(rows.iter().map(text).collect::<Result<_, sqlx::Error>>()?),
-            Number(_) => Values::Numbers(rows.iter().map(|row| row.try_get(at)).collect::<Result<_, _>>()?),
-            Octets(_) => Values::Octets(rows.iter().map(|row| row.try_get(at)).collect::<Result<_, _>>()?),
-            Present(_) => Values::Bools(rows.iter().map(|row| row.try_get(at)).collect::<Result<_, _>>()?),
-        })
+    /// Its values in no row yet.
+    fn none(&self) -> Values {
+        match self {
+            Text(_) => Values::Texts(Vec::new()),
+            Number(_) => Values::Numbers(Vec::new()),
+            Octets(_) => Values::Octets(Vec::new()),
+            Present(_) => Values::Bools(Vec::new()),
+        }
     }
 }

@@ -48,7 +48,7 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
 
 async fn keep_one(ledger: &Ledger, kept: Kept) -> i64 {
     let entry = crate::store::Entry::default();
-    ledger.record_and_keep(&entry, &[], (&[kept], 10_000), CAPS, now()).await.unwrap().kept[0]
+    ledger.record_and_keep(entry, Vec::new(), (vec![kept], 10_000), CAPS, now()).await.unwrap().kept[0]
 }
 
 async fn take(ledger: &Ledger, at: SystemTime) -> Option<Due> {
@@ -83,7 +83,7 @@ async fn a_full_quarantine_writes_nothing_at_all() {
     let entry = crate::store::Entry::default();
     let record = |most| {
         let (ledger, entry, kept) = (ledger.clone(), entry.clone(), [kept(&[BOB])]);
-        async move { ledger.record_and_keep(&entry, &[], (&kept, most), CAPS, now()).await }
+        async move { ledger.record_and_keep(entry, Vec::new(), (kept.to_vec(), most), CAPS, now()).await }
     };
     record(24).await.unwrap();
     let error = record(47).await.unwrap_err();
@@ -264,12 +264,10 @@ async fn a_message_that_outlives_its_journal_row_is_released_all_the_same() {
 async fn allowing_puts_the_sender_on_the_list_of_each_recipient_within_its_bound() {
     let (_dir, ledger) = ledger().await;
     let lists = || async {
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT address, sender FROM allowed ORDER BY address, sender")
-                .fetch_all(ledger.0.readers())
-                .await
-                .unwrap();
-        rows
+        let rows = "SELECT address, sender FROM allowed ORDER BY address, sender";
+        let rows: Result<Vec<(String, String)>, _> =
+            ledger.0.read(|work| work.all(rows, (), |row| Ok((row.get(0)?, row.get(1)?))));
+        rows.unwrap()
     };
     let id = keep_one(&ledger, kept(&["Bob+x@example.com"])).await;
     assert!(ledger.release(id, None, Some(1), now()).await.unwrap().allowed);

@@ -65,11 +65,11 @@ async fn another_process_that_holds_the_lock_is_an_error_after_a_bounded_wait() 
     let short = Opening { busy: Duration::from_millis(200), readers: 1 };
     let ours = Ledger::open(dir.path(), short).await.unwrap();
     let theirs = Ledger::open(dir.path(), short).await.unwrap();
-    let lock = theirs.0.writer().begin_with("BEGIN IMMEDIATE").await.unwrap();
+    theirs.0.run("BEGIN IMMEDIATE").await.unwrap();
     let error = ours.record(&Entry::default(), &[], CAPS, time(1_000_000)).await.unwrap_err().to_string();
     assert!(error.contains("filter.db") && error.contains("locked"), "{error}");
     assert!(ours.journal(9).await.unwrap().is_empty(), "reading goes on meanwhile");
-    lock.rollback().await.unwrap();
+    theirs.0.run("ROLLBACK").await.unwrap();
     ours.record(&Entry::default(), &[], CAPS, time(1_000_000)).await.unwrap();
 }
 

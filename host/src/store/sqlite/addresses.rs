@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Row, params};
+use tokio::sync::mpsc;
 
-use super::SqliteKeys;
+use super::{Fault, SqliteKeys, Statements as _};
 use crate::store::{Addresses, Error, SettingsRow, seconds, time};
 
 /// Rows written by one statement: the document that carries them stays small.
@@ -15,115 +15,121 @@ const ROWS_AT_ONCE: usize = 1_000;
 #[async_trait]
 impl Addresses for SqliteKeys {
     async fn enlist(&self, rows: &[SettingsRow], progress: &mut (dyn FnMut(usize) + Send)) -> Result<u64, Error> {
-        let failed = |e| self.0.failed(e);
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let count = "SELECT count(*) FROM settings";
-        let before: i64 = sqlx::query_scalar(count).fetch_one(&mut *work).await.map_err(failed)?;
-        let mut written = 0;
-        for part in rows.chunks(ROWS_AT_ONCE) {
-            // `WHERE true`: without it SQLite would read ON CONFLICT as the ON of a join.
-            sqlx::query(
-                "INSERT INTO settings (address, domain, agi, avt, created, due)
-                 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-                 FROM json_each(?) WHERE true
-                 ON CONFLICT (address) DO UPDATE SET
-                   due = CASE WHEN excluded.agi IS NULL OR excluded.agi IS agi THEN due ELSE excluded.due END,
-                   agi = coalesce(excluded.agi, agi),
-                   avt = coalesce(excluded.avt, avt)",
-            )
-            .bind(document(part))
-            .execute(&mut *work)
-            .await
-            .map_err(failed)?;
-            written += part.len();
-            progress(written);
-        }
-        let after: i64 = sqlx::query_scalar(count).fetch_one(&mut *work).await.map_err(failed)?;
-        work.commit().await.map_err(failed)?;
+        // A million rows are not in memory twice: their documents are made while others are written.
+        let (ready, mut documents) = mpsc::channel::<Option<String>>(1);
+        let writing = self.0.write(move |work| {
+            let count = "SELECT count(*) FROM settings";
+            let before: i64 = work.one(count, ())?;
+            // What ends without a word is not whole: its caller has given it up.
+            while let Some(document) = documents.blocking_recv().ok_or(Fault::GivenUp)? {
+                put_in(work, &document)?;
+            }
+            let after: i64 = work.one(count, ())?;
+            Ok(u64::try_from(after - before).unwrap_or_default())
+        });
+        let bringing = async {
+            let mut written = 0;
+            for part in rows.chunks(ROWS_AT_ONCE) {
+                // Where nobody takes it, the writing has failed, and says why.
+                if ready.send(Some(document(part))).await.is_err() {
+                    return;
+                }
+                written += part.len();
+                progress(written);
+            }
+            let _ = ready.send(None).await;
+        };
+        let (new, ()) = tokio::join!(writing, bringing);
+        let new = new?;
         self.0.in_place()?;
-        Ok(u64::try_from(after - before).unwrap_or_default())
+        Ok(new)
     }
 
     async fn set(&self, row: &SettingsRow) -> Result<bool, Error> {
-        let done = sqlx::query("UPDATE settings SET agi = ?, avt = ?, due = ? WHERE address = ?")
-            .bind(row.agi.map(whole))
-            .bind(row.avt.map(whole))
-            .bind(seconds(row.due))
-            .bind(&row.address)
-            .execute(self.0.writer())
-            .await
-            .map_err(|e| self.0.failed(e))?;
+        let row = row.clone();
+        let set = self.0.write(move |work| {
+            work.run(
+                "UPDATE settings SET agi = ?, avt = ?, due = ? WHERE address = ?",
+                params![row.agi.map(whole), row.avt.map(whole), seconds(row.due), row.address],
+            )
+        });
+        let set = set.await?;
         self.0.in_place()?;
-        Ok(done.rows_affected() > 0)
+        Ok(set > 0)
     }
 
     async fn strike(&self, addresses: &[String], at: SystemTime) -> Result<u64, Error> {
-        let failed = |e| self.0.failed(e);
-        let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let mut ended = 0;
-        for address in addresses {
-            let struck = sqlx::query("DELETE FROM settings WHERE address = ?").bind(address);
-            if struck.execute(&mut *work).await.map_err(failed)?.rows_affected() == 0 {
-                return Err(Error::NotEnlisted { address: address.clone() });
+        let addresses = addresses.to_vec();
+        let struck = self.0.write(move |work| {
+            let mut ended = 0;
+            for address in addresses {
+                if work.run("DELETE FROM settings WHERE address = ?", [&address])? == 0 {
+                    return Err(Error::NotEnlisted { address }.into());
+                }
+                ended += work.run(
+                    "UPDATE keys SET revoked = ?1 WHERE address = ?2 AND revoked IS NULL AND expires > ?1",
+                    params![seconds(at), address],
+                )?;
             }
-            ended +=
-                sqlx::query("UPDATE keys SET revoked = ?1 WHERE address = ?2 AND revoked IS NULL AND expires > ?1")
-                    .bind(seconds(at))
-                    .bind(address)
-                    .execute(&mut *work)
-                    .await
-                    .map_err(failed)?
-                    .rows_affected();
-        }
-        work.commit().await.map_err(failed)?;
+            Ok(ended)
+        });
+        let ended = struck.await?;
         self.0.in_place()?;
         Ok(ended)
     }
 
     async fn settings(&self, address: &str) -> Result<Option<SettingsRow>, Error> {
         self.0.in_place()?;
-        sqlx::query("SELECT address, agi, avt, created, due FROM settings WHERE address = ?")
-            .bind(address)
-            .fetch_optional(self.0.readers())
-            .await
-            .and_then(|row| row.as_ref().map(read).transpose())
-            .map_err(|e| self.0.failed(e))
+        let asked = "SELECT address, agi, avt, created, due FROM settings WHERE address = ?";
+        self.0.read(|work| work.first(asked, [address], read))
     }
 
     async fn enlisted(&self, domain: Option<&str>) -> Result<Vec<SettingsRow>, Error> {
-        sqlx::query(
-            "SELECT address, agi, avt, created, due FROM settings WHERE ?1 IS NULL OR domain = ?1
-             ORDER BY domain, address",
-        )
-        .bind(domain)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read).collect())
-        .map_err(|e| self.0.failed(e))
+        let domain = domain.map(str::to_owned);
+        let all = self.0.scan(move |work| {
+            work.all(
+                "SELECT address, agi, avt, created, due FROM settings WHERE ?1 IS NULL OR domain = ?1
+                 ORDER BY domain, address",
+                [domain],
+                read,
+            )
+        });
+        all.await
     }
 
     async fn due(&self, domains: &[String], now: SystemTime, most: u32) -> Result<Vec<SettingsRow>, Error> {
-        // `+`: the index by turn is the one to use, however few domains there are.
-        sqlx::query(
-            "SELECT address, agi, avt, created, due FROM settings
-             WHERE due <= ? AND +domain IN (SELECT value FROM json_each(?)) ORDER BY due, address LIMIT ?",
-        )
-        .bind(seconds(now))
-        .bind(serde_json::Value::from(domains).to_string())
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read).collect())
-        .map_err(|e| self.0.failed(e))
+        let domains = serde_json::Value::from(domains).to_string();
+        let due = self.0.scan(move |work| {
+            // `+`: the index by turn is the one to use, however few domains there are.
+            work.all(
+                "SELECT address, agi, avt, created, due FROM settings
+                 WHERE due <= ? AND +domain IN (SELECT value FROM json_each(?)) ORDER BY due, address LIMIT ?",
+                params![seconds(now), domains, most],
+                read,
+            )
+        });
+        due.await
     }
 
     async fn turns_per_second(&self, agi: Duration) -> Result<f64, Error> {
-        sqlx::query_scalar("SELECT coalesce(sum(1.0 / max(1, coalesce(agi, ?))), 0.0) FROM settings")
-            .bind(whole(agi))
-            .fetch_one(self.0.readers())
-            .await
-            .map_err(|e| self.0.failed(e))
+        let rate = "SELECT coalesce(sum(1.0 / max(1, coalesce(agi, ?))), 0.0) FROM settings";
+        self.0.scan(move |work| work.one(rate, [whole(agi)])).await
     }
+}
+
+/// Writes the rows of a document; those that are in already keep what it does not name.
+fn put_in(work: &rusqlite::Connection, document: &str) -> Result<u64, Fault> {
+    // `WHERE true`: without it SQLite would read ON CONFLICT as the ON of a join.
+    work.run(
+        "INSERT INTO settings (address, domain, agi, avt, created, due)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+         FROM json_each(?) WHERE true
+         ON CONFLICT (address) DO UPDATE SET
+           due = CASE WHEN excluded.agi IS NULL OR excluded.agi IS agi THEN due ELSE excluded.due END,
+           agi = coalesce(excluded.agi, agi),
+           avt = coalesce(excluded.avt, avt)",
+        [document],
+    )
 }
 
 /// Rows as one JSON document: one statement then writes them all.
@@ -147,17 +153,17 @@ fn whole(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn read(row: &SqliteRow) -> Result<SettingsRow, sqlx::Error> {
-    let duration = |name| -> Result<Option<Duration>, sqlx::Error> {
-        let seconds: Option<i64> = row.try_get(name)?;
+fn read(row: &Row<'_>) -> Result<SettingsRow, Fault> {
+    let duration = |name| -> Result<Option<Duration>, Fault> {
+        let seconds: Option<i64> = row.get(name)?;
         Ok(seconds.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or_default())))
     };
     Ok(SettingsRow {
-        address: row.try_get("address")?,
+        address: row.get("address")?,
         agi: duration("agi")?,
         avt: duration("avt")?,
-        created: time(row.try_get("created")?),
-        due: time(row.try_get("due")?),
+        created: time(row.get("created")?),
+        due: time(row.get("due")?),
     })
 }
 
@@ -184,11 +190,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Plan { steps: &[include_str!("../schema/authority.1.sql")], ..plan::AUTHORITY };
         let old = super::super::Database::open(dir.path(), first, OPENING).await.unwrap();
-        sqlx::raw_sql(
+        old.run(
             "INSERT INTO addresses VALUES ('a@example.com', 3);
              INSERT INTO keys VALUES ('a@example.com', 3, zeroblob(32), 100, 900, NULL)",
         )
-        .execute(old.writer())
         .await
         .unwrap();
         old.close().await;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
+use rusqlite::{Connection, TransactionBehavior};
 
+use super::Fault;
 use super::opened::{EMPTY, Files, Look, Opened};
 use crate::store::plan::Plan;
-use crate::store::rights::is_damage;
 use crate::store::{Error, Opening};
 
 /// How long a file that was put in place of an open one must stand still before it is opened: a copy may be under way.
@@ -60,14 +60,37 @@ impl Database {
         })))
     }
 
-    /// The connection that writes.
-    pub(in crate::store) fn writer(&self) -> &SqlitePool {
-        &self.opened().writer
+    /// A short read by an index, on the caller's own thread.
+    pub(in crate::store) fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, Error> {
+        self.opened().connections.read(work).map_err(|e| self.failed(e))
     }
 
-    /// The connections that read.
-    pub(in crate::store) fn readers(&self) -> &SqlitePool {
-        &self.opened().readers
+    /// A read that goes through many rows or large ones, where it keeps nobody waiting. All of it sees the tables as they are
+    /// at one moment.
+    pub(in crate::store) async fn scan<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let scanned = self.opened().connections.scan(|connection| work(&*connection.transaction()?));
+        scanned.await.map_err(|e| self.failed(e))
+    }
+
+    /// One transaction, durable when this returns. A fault undoes it; so does a caller that gives this up before the commit has
+    /// begun.
+    pub(in crate::store) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let written = self.opened().connections.write(|connection, is_given_up| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            if is_given_up() {
+                return Err(Fault::GivenUp);
+            }
+            transaction.commit()?;
+            Ok(done)
+        });
+        written.await.map_err(|e| self.failed(e))
     }
 
     /// Whether the file that is open is the one at its path, log included. For a verb whose answer others rest on, before it
@@ -81,7 +104,7 @@ impl Database {
     pub(in crate::store) fn in_place(&self) -> Result<(), Error> {
         let opened = self.opened();
         let closed = self.0.closed.load(Ordering::Acquire);
-        if closed || (Files::at(&self.0.path) == opened.files && !opened.writer.is_closed()) {
+        if closed || (Files::at(&self.0.path) == opened.files && !opened.connections.is_closed()) {
             return Ok(());
         }
         if !self.0.reopening.swap(true, Ordering::AcqRel) {
@@ -98,7 +121,7 @@ impl Database {
 
     async fn reopen(&self) {
         let old = self.opened();
-        old.close_pools().await;
+        old.connections.close().await;
         match self.take_up(old).await {
             Ok(opened) => {
                 tracing::warn!("{}: the file that is there now is in use", self.0.path.display());
@@ -144,19 +167,28 @@ impl Database {
         opened
     }
 
-    /// A failed statement as an error that names the file.
-    pub(in crate::store) fn failed(&self, source: sqlx::Error) -> Error {
+    /// A failure inside a verb as an error that names the file.
+    fn failed(&self, fault: Fault) -> Error {
         let path = self.0.path.clone();
-        if is_damage(&source) {
-            Error::Damaged { path, text: source.to_string() }
-        } else {
-            Error::Statement { path, source: source.into() }
+        match fault {
+            Fault::Known(error) => error,
+            fault if fault.is_damage() => Error::Damaged { path, text: fault.to_string() },
+            fault => Error::Statement { path, source: fault.into() },
         }
     }
 
     /// Empties the log into the file, where nobody reads at this moment: what was overwritten is then in neither.
-    pub(in crate::store) async fn empty_log(&self) {
-        if let Err(e) = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.writer()).await {
+    pub(in crate::store) async fn empty_log(&self) -> Result<(), Error> {
+        let emptied = self
+            .opened()
+            .connections
+            .write(|connection, _| Ok(connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?));
+        emptied.await.map_err(|e| self.failed(e))
+    }
+
+    /// The same for a verb that is done already, and whose success does not hang on it.
+    pub(in crate::store) async fn empty_log_later(&self) {
+        if let Err(e) = self.empty_log().await {
             tracing::debug!("{}: the log is emptied later: {e}", self.0.path.display());
         }
     }
@@ -165,6 +197,17 @@ impl Database {
     pub(in crate::store) async fn close(&self) {
         self.0.closed.store(true, Ordering::Release);
         self.opened().close().await;
+    }
+}
+
+/// What tests do beside the verbs.
+#[cfg(test)]
+impl Database {
+    /// Statements on the connection that writes, without a transaction of ours.
+    pub(in crate::store) async fn run(&self, statements: &str) -> Result<(), Error> {
+        let statements = statements.to_owned();
+        let done = self.opened().connections.write(move |connection, _| Ok(connection.execute_batch(&statements)?));
+        done.await.map_err(|e| self.failed(e))
     }
 }
 

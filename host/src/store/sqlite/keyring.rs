@@ -3,10 +3,9 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use rusqlite::{Connection, Row, params};
 
-use super::SqliteKeyring;
+use super::{Fault, SqliteKeyring, Statements as _};
 use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
 use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
@@ -15,43 +14,8 @@ use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time
 impl Keyring for SqliteKeyring {
     async fn learn(&self, key: &NewestKey) -> Result<Learned, Error> {
         self.0.in_place()?;
-        let learned = async {
-            let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-            let known: Option<bool> =
-                sqlx::query_scalar("SELECT sealed IS NOT NULL FROM keyring WHERE address = ? AND fingerprint = ?")
-                    .bind(&key.address)
-                    .bind(&key.fingerprint)
-                    .fetch_optional(&mut *work)
-                    .await?;
-            match known {
-                Some(true) => return Ok(Learned::Known),
-                Some(false) => return Ok(Learned::Superseded),
-                None => {}
-            }
-            let present: Option<i64> =
-                sqlx::query_scalar("SELECT expires FROM keyring WHERE address = ? AND sealed IS NOT NULL")
-                    .bind(&key.address)
-                    .fetch_optional(&mut *work)
-                    .await?;
-            if present.is_some_and(|expires| expires >= seconds(key.expires)) {
-                return Ok(Learned::Shorter);
-            }
-            sqlx::query("UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL")
-                .bind(&key.address)
-                .execute(&mut *work)
-                .await?;
-            sqlx::query("INSERT INTO keyring (address, fingerprint, sealed, learned, expires) VALUES (?, ?, ?, ?, ?)")
-                .bind(&key.address)
-                .bind(&key.fingerprint)
-                .bind(key.sealed.octets())
-                .bind(seconds(key.learned))
-                .bind(seconds(key.expires))
-                .execute(&mut *work)
-                .await?;
-            work.commit().await?;
-            Ok(Learned::Newest)
-        };
-        let learned = learned.await.map_err(|e| self.0.failed(e))?;
+        let key = key.clone();
+        let learned = self.0.write(move |work| learn(work, &key)).await?;
         // The mail that brought the key ends where it is learned.
         self.0.in_place()?;
         Ok(learned)
@@ -59,78 +23,60 @@ impl Keyring for SqliteKeyring {
 
     async fn newest(&self, address: &Mailbox) -> Result<Option<NewestKey>, Error> {
         self.0.in_place()?;
-        let read = |row: &SqliteRow| {
-            Ok(NewestKey {
-                address: row.try_get("address")?,
-                fingerprint: row.try_get("fingerprint")?,
-                sealed: Sealed::from_octets(row.try_get("sealed")?),
-                learned: time(row.try_get("learned")?),
-                expires: time(row.try_get("expires")?),
-            })
-        };
-        sqlx::query(
-            "SELECT address, fingerprint, sealed, learned, expires FROM keyring WHERE address = ? AND sealed IS NOT NULL",
-        )
-        .bind(address.as_str())
-        .fetch_optional(self.0.readers())
-        .await
-        .and_then(|row| row.as_ref().map(read).transpose())
-        .map_err(|e| self.0.failed(e))
+        let present = "SELECT address, fingerprint, sealed, learned, expires FROM keyring
+                       WHERE address = ? AND sealed IS NOT NULL";
+        self.0.read(|work| work.first(present, [address.as_str()], newest))
     }
 
     async fn rows(&self, domain: Option<&str>) -> Result<Vec<KeyringRow>, Error> {
-        sqlx::query(
-            "SELECT address, fingerprint, learned, expires FROM keyring
-             WHERE sealed IS NOT NULL AND (?1 IS NULL OR substr(address, -length(?1) - 1) = '@' || ?1) ORDER BY address",
-        )
-        .bind(domain)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(row).collect())
-        .map_err(|e| self.0.failed(e))
+        let domain = domain.map(str::to_owned);
+        let rows = self.0.scan(move |work| {
+            work.all(
+                "SELECT address, fingerprint, learned, expires FROM keyring WHERE sealed IS NOT NULL
+                 AND (?1 IS NULL OR substr(address, -length(?1) - 1) = '@' || ?1) ORDER BY address",
+                [domain],
+                row,
+            )
+        });
+        rows.await
     }
 
     async fn ending(&self, before: SystemTime, most: u32) -> Result<Vec<KeyringRow>, Error> {
-        sqlx::query(
-            "SELECT address, fingerprint, learned, expires FROM keyring
-             WHERE sealed IS NOT NULL AND expires < ? ORDER BY expires, address LIMIT ?",
-        )
-        .bind(seconds(before))
-        .bind(most)
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(row).collect())
-        .map_err(|e| self.0.failed(e))
+        let rows = self.0.scan(move |work| {
+            work.all(
+                "SELECT address, fingerprint, learned, expires FROM keyring
+                 WHERE sealed IS NOT NULL AND expires < ? ORDER BY expires, address LIMIT ?",
+                params![seconds(before), most],
+                row,
+            )
+        });
+        rows.await
     }
 
     async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error> {
-        sqlx::query(
-            "UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL
-             AND fingerprint IN (SELECT value FROM json_each(?))",
-        )
-        .bind(address.as_str())
-        .bind(serde_json::Value::from(fingerprints).to_string())
-        .execute(self.0.writer())
-        .await
-        .map(|done| done.rows_affected() > 0)
-        .map_err(|e| self.0.failed(e))
+        let (address, fingerprints) = (address.clone(), serde_json::Value::from(fingerprints).to_string());
+        let gone = self.0.write(move |work| {
+            work.run(
+                "UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL
+                 AND fingerprint IN (SELECT value FROM json_each(?))",
+                [address.as_str(), &fingerprints],
+            )
+        });
+        Ok(gone.await? > 0)
     }
 
     async fn forget(&self, address: &Mailbox) -> Result<bool, Error> {
-        sqlx::query("DELETE FROM keyring WHERE address = ?")
-            .bind(address.as_str())
-            .execute(self.0.writer())
-            .await
-            .map(|done| done.rows_affected() > 0)
-            .map_err(|e| self.0.failed(e))
+        let address = address.clone();
+        let gone = self.0.write(move |work| work.run("DELETE FROM keyring WHERE address = ?", [address.as_str()]));
+        Ok(gone.await? > 0)
     }
 
     async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
         let swept =
-            sqlx::query("DELETE FROM keyring WHERE expires < ?").bind(seconds(before)).execute(self.0.writer()).await;
+            self.0.write(move |work| work.run("DELETE FROM keyring WHERE expires < ?", [seconds(before)])).await;
         // Superseded keys are to be in no log either, and this is not on the way of mail.
-        self.0.empty_log().await;
-        swept.map(|done| done.rows_affected()).map_err(|e| self.0.failed(e))
+        self.0.empty_log_later().await;
+        swept
     }
 
     async fn close(&self) {
@@ -138,11 +84,41 @@ impl Keyring for SqliteKeyring {
     }
 }
 
-fn row(row: &SqliteRow) -> Result<KeyringRow, sqlx::Error> {
+fn learn(work: &Connection, key: &NewestKey) -> Result<Learned, Fault> {
+    let known = "SELECT sealed IS NOT NULL FROM keyring WHERE address = ? AND fingerprint = ?";
+    match work.find(known, [&key.address, &key.fingerprint])? {
+        Some(true) => return Ok(Learned::Known),
+        Some(false) => return Ok(Learned::Superseded),
+        None => {}
+    }
+    let present = "SELECT expires FROM keyring WHERE address = ? AND sealed IS NOT NULL";
+    let present: Option<i64> = work.find(present, [&key.address])?;
+    if present.is_some_and(|expires| expires >= seconds(key.expires)) {
+        return Ok(Learned::Shorter);
+    }
+    work.run("UPDATE keyring SET sealed = NULL WHERE address = ? AND sealed IS NOT NULL", [&key.address])?;
+    work.run(
+        "INSERT INTO keyring (address, fingerprint, sealed, learned, expires) VALUES (?, ?, ?, ?, ?)",
+        params![key.address, key.fingerprint, key.sealed.octets(), seconds(key.learned), seconds(key.expires)],
+    )?;
+    Ok(Learned::Newest)
+}
+
+fn newest(row: &Row<'_>) -> Result<NewestKey, Fault> {
+    Ok(NewestKey {
+        address: row.get("address")?,
+        fingerprint: row.get("fingerprint")?,
+        sealed: Sealed::from_octets(row.get("sealed")?),
+        learned: time(row.get("learned")?),
+        expires: time(row.get("expires")?),
+    })
+}
+
+fn row(row: &Row<'_>) -> Result<KeyringRow, Fault> {
     Ok(KeyringRow {
-        address: row.try_get("address")?,
-        fingerprint: row.try_get("fingerprint")?,
-        learned: time(row.try_get("learned")?),
-        expires: time(row.try_get("expires")?),
+        address: row.get("address")?,
+        fingerprint: row.get("fingerprint")?,
+        learned: time(row.get("learned")?),
+        expires: time(row.get("expires")?),
     })
 }

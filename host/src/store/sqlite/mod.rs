@@ -1,18 +1,23 @@
 //! SQLite, the embedded default: a file for each role that has rights of its own.
 
 mod addresses;
+mod connections;
 mod database;
+mod fault;
 mod forged;
 mod keyring;
 mod keys;
 mod opened;
 mod posts;
+mod statements;
 mod status;
 
 use std::path::Path;
 
 pub(super) use database::Database;
 pub use database::prepare_dir;
+pub(super) use fault::Fault;
+pub(super) use statements::Statements;
 pub(super) use status::status;
 pub use status::{HEADER, check_version};
 

@@ -1,46 +1,40 @@
-//! The connections to one SQLite file, as it was when they were opened, with its schema brought up to date.
+//! One SQLite file, as it was when its connections were opened, with its schema brought up to date.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::connections::Connections;
+use super::{Fault, Statements as _};
 use crate::config::Limits;
 use crate::store::plan::{Plan, Stand};
-use crate::store::rights::{prepare_file, primary_code, unusable};
+use crate::store::rights::{prepare_file, unusable};
 use crate::store::{Error, Opening};
 
 /// How long to wait before a file is tried again that another process holds for a moment.
 const AGAIN: Duration = Duration::from_millis(20);
+/// Statements that a connection keeps prepared: more than there are.
+const PREPARED: usize = 128;
 
 /// Why a file is not taken up by a daemon that runs.
 pub(super) const EMPTY: &str = "nothing is in it: a copy that is not complete, or a new database. A daemon that runs takes up no \
                                 such file: stop it, put the backup there with its -wal, and start it; without a backup, start \
                                 it again";
 
-/// Connections to a file: one that writes, several that read, so that no writer waits for another of ours.
+/// A file and the connections to it.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) writer: SqlitePool,
-    pub(super) readers: SqlitePool,
-    anchor: Anchor,
+    pub(super) connections: Connections,
+    /// A connection that is open as long as the others, and never used: while it is there no other process is the last one to
+    /// close the file, which would remove its log under a lock that SQLite does not wait for.
+    anchor: Mutex<Option<Connection>>,
     /// Which files they are connected to.
     pub(super) files: Files,
     /// The connections that took their place, once another file was found at the path.
     pub(super) next: OnceLock<Box<Opened>>,
-}
-
-/// A connection that is open as long as the others, and never used: while it is there no other process is the last one to close
-/// the file, which would remove its log under a lock that SQLite does not wait for.
-struct Anchor(Mutex<Option<SqliteConnection>>);
-
-impl std::fmt::Debug for Anchor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Anchor")
-    }
 }
 
 /// Device and inode of a database and of its log; absent where there is no such file.
@@ -127,21 +121,22 @@ impl Opened {
     }
 
     async fn with(path: &Path, plan: Plan, opening: Opening, taken_up: Option<bool>) -> Result<Opened, Error> {
-        let options = options(path, opening);
         let most = opening.busy.max(Limits::default().store.open);
         let before = Files::at(path).database;
-        let connected = patiently(most, || async {
-            match taken_up {
-                Some(same) if !holds_something(&options, same).await? => Ok(None),
-                _ => connect(&options, plan).await.map(Some),
+        let owned: Arc<Path> = path.into();
+        let connected = patiently(most, || {
+            let path = Arc::clone(&owned);
+            move || match taken_up {
+                Some(same) if !holds_something(&path, opening, same)? => Ok(None),
+                _ => Ok(Some(open_all(&path, plan, opening)?)),
             }
         });
-        let anchor = match connected.await.map_err(|e| unopened(path, &e, most))? {
-            Some((Found::Ours, anchor)) => anchor,
-            Some((Found::Newer(found), _)) => {
+        let (anchor, connections) = match connected.await.map_err(|e| unopened(path, &e, most))? {
+            Some((Found::Ours, anchor, connections)) => (anchor, connections),
+            Some((Found::Newer(found), ..)) => {
                 return Err(Error::Newer { path: path.to_owned(), found, known: plan.known() });
             }
-            Some((Found::Strange, _)) => {
+            Some((Found::Strange, ..)) => {
                 let text = "it has tables and no version (a dump that was read back needs `PRAGMA user_version`)";
                 return Err(Error::Damaged { path: path.to_owned(), text: text.to_owned() });
             }
@@ -151,119 +146,91 @@ impl Opened {
         if files.database != before {
             return Err(Error::Moved { path: path.to_owned() });
         }
-        let pool = |most: u32| {
-            SqlitePoolOptions::new()
-                .max_connections(most.max(1))
-                // All of them soon after the start: when descriptors run out, what is open can still be read and written.
-                .min_connections(most.max(1))
-                .acquire_timeout(opening.busy)
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .after_release(|connection, _| Box::pin(is_clean(connection)))
-                .connect_lazy_with(options.clone())
-        };
-        Ok(Opened {
-            writer: pool(1),
-            readers: pool(opening.readers),
-            anchor: Anchor(Mutex::new(Some(anchor))),
-            files,
-            next: OnceLock::new(),
-        })
+        Ok(Opened { connections, anchor: Mutex::new(Some(anchor)), files, next: OnceLock::new() })
     }
 
-    /// Closes the connections that are used, those in use as soon as they are given back; the anchor holds the file.
-    pub(super) async fn close_pools(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    /// Closes the connections, those in use as soon as they are given back.
+    /// Closes the connections, those in use as soon as their verbs are done.
     pub(super) async fn close(&self) {
-        self.close_pools().await;
-        let anchor = self.anchor.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(anchor) = anchor {
-            // Everything is committed: what the log holds is read from there at the next start.
-            let _ = anchor.close().await;
-        }
+        self.connections.close().await;
+        let anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Everything is committed: what the log holds is read from there at the next start.
+        let _ = tokio::task::spawn_blocking(move || drop(anchor)).await;
     }
-}
-
-/// Whether a connection may be used again. On a full disk SQLite takes the whole transaction back by itself, the ROLLBACK
-/// that follows finds none and fails, and the library takes the connection for one inside a transaction for ever after:
-/// every later write would fail, with room on the disk again too.
-async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    // The ROLLBACK of a dropped transaction is under way: what answers after it finds it done.
-    connection.ping().await?;
-    Ok(!connection.is_in_transaction())
 }
 
 /// Tries again, for so long, while other processes hold the file for a moment. SQLite itself waits for a lock (`busy_timeout`),
 /// but not for those that the switch to the write-ahead log, its recovery, and its removal by the last one who closes need.
-pub(super) async fn patiently<T, F>(most: Duration, work: impl Fn() -> F) -> Result<T, sqlx::Error>
+pub(super) async fn patiently<T, F>(most: Duration, attempt: impl Fn() -> F) -> Result<T, Fault>
 where
-    F: Future<Output = Result<T, sqlx::Error>>,
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Fault> + Send + 'static,
 {
     let begin = Instant::now();
     loop {
-        match work().await {
-            Err(e) if is_locked(&e) && begin.elapsed() < most => tokio::time::sleep(AGAIN).await,
+        match tokio::task::spawn_blocking(attempt()).await.unwrap_or(Err(Fault::GivenUp)) {
+            Err(e) if e.is_locked() && begin.elapsed() < most => tokio::time::sleep(AGAIN).await,
             other => return other,
         }
     }
 }
 
 /// Why a file could not be opened, in this time.
-pub(super) fn unopened(path: &Path, error: &sqlx::Error, most: Duration) -> Error {
-    match is_locked(error) {
-        true => {
-            let text = format!("another process has kept it locked for {} s", most.as_secs());
-            Error::Open { path: path.to_owned(), text }
-        }
-        false => unusable(path, error),
+pub(super) fn unopened(path: &Path, fault: &Fault, most: Duration) -> Error {
+    if fault.is_locked() {
+        let text = format!("another process has kept it locked for {} s", most.as_secs());
+        Error::Open { path: path.to_owned(), text }
+    } else if fault.is_damage() {
+        Error::Damaged { path: path.to_owned(), text: fault.to_string() }
+    } else {
+        unusable(path, fault.to_string())
     }
 }
 
-/// Whether another process has the file for a moment: busy (5), locked (6), or a race for the locks of the log (15).
-fn is_locked(error: &sqlx::Error) -> bool {
-    matches!(primary_code(error), Some(5 | 6 | 15))
+/// One connection. The file is not made.
+pub(super) fn connection(path: &Path, opening: Opening) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(opening.busy)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    // What is deleted is overwritten: an address that was to be forgotten is in no free page either. The log gives its room
+    // back after a large message.
+    connection.execute_batch(
+        "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
+         PRAGMA journal_size_limit = 67108864",
+    )?;
+    Ok(connection)
 }
 
-/// How each connection is opened.
-pub(super) fn options(path: &Path, opening: Opening) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(opening.busy)
-        .synchronous(SqliteSynchronous::Full)
-        // What is deleted is overwritten: an address that was to be forgotten is in no free page either.
-        .pragma("secure_delete", "ON")
-        // The log gives its room back after a large message.
-        .pragma("journal_size_limit", "67108864")
-        .foreign_keys(true)
+/// The anchor, and all other connections where the file turns out to be ours.
+fn open_all(path: &Path, plan: Plan, opening: Opening) -> Result<(Found, Connection, Connections), Fault> {
+    let (found, anchor) = first(path, plan, opening)?;
+    let readers = if matches!(found, Found::Ours) { opening.readers } else { 1 };
+    let connections = Connections::open(readers, opening.busy, || connection(path, opening))?;
+    Ok((found, anchor, connections))
 }
 
 /// The first connection, and the schema brought up to date by it. The switch to the write-ahead log stays with the file: the
 /// connections after it need not ask for that.
-pub(super) async fn connect(
-    options: &SqliteConnectOptions,
-    plan: Plan,
-) -> Result<(Found, SqliteConnection), sqlx::Error> {
-    let options = options.clone().journal_mode(SqliteJournalMode::Wal);
-    let mut connection = SqliteConnection::connect_with(&options).await?;
-    Ok((step(&mut connection, plan).await?, connection))
+pub(super) fn first(path: &Path, plan: Plan, opening: Opening) -> Result<(Found, Connection), Fault> {
+    let mut first = connection(path, opening)?;
+    let mode: String = first.one("PRAGMA journal_mode = WAL", ())?;
+    if mode != "wal" {
+        return Err(Fault::Column("it takes no write-ahead log"));
+    }
+    Ok((step(&mut first, plan)?, first))
 }
 
 /// Whether a file has tables and, unless it is the `same` as before, a row in one of them. It is only read.
-async fn holds_something(options: &SqliteConnectOptions, same: bool) -> Result<bool, sqlx::Error> {
-    let mut connection = SqliteConnection::connect_with(options).await?;
-    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
+fn holds_something(path: &Path, opening: Opening, same: bool) -> Result<bool, Fault> {
+    let connection = connection(path, opening)?;
+    let version: i64 = connection.one("PRAGMA user_version", ())?;
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'";
-    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut connection).await?;
+    let tables: Vec<String> = connection.all(tables, (), |row| Ok(row.get(0)?))?;
     let mut holds = version != 0 && !tables.is_empty() && same;
     for table in tables.iter().filter(|_| version != 0) {
         let row = format!("SELECT EXISTS (SELECT 1 FROM \"{}\")", table.replace('"', "\"\""));
-        holds = holds || sqlx::query_scalar(sqlx::AssertSqlSafe(row)).fetch_one(&mut connection).await?;
+        holds = holds || connection.one(&row, ())?;
     }
-    connection.close().await?;
     Ok(holds)
 }
 
@@ -278,32 +245,31 @@ pub(super) enum Found {
 }
 
 /// All steps that are missing, in one transaction.
-async fn step(connection: &mut SqliteConnection, plan: Plan) -> Result<Found, sqlx::Error> {
+fn step(connection: &mut Connection, plan: Plan) -> Result<Found, Fault> {
     // What is up to date needs no lock: a command need not wait for the daemon that writes.
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await?;
+    let found: i64 = connection.one("PRAGMA user_version", ())?;
     match plan.at(found) {
         Stand::Current => return Ok(Found::Ours),
         Stand::Newer => return Ok(Found::Newer(found)),
         Stand::Older(_) => {}
     }
-    let mut work = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let work = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Somebody else may have been quicker.
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *work).await?;
+    let found: i64 = work.one("PRAGMA user_version", ())?;
     let missing = match plan.at(found) {
         Stand::Current => return Ok(Found::Ours),
         Stand::Newer => return Ok(Found::Newer(found)),
         Stand::Older(missing) => missing,
     };
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *work).await?;
+    let tables: i64 = work.one("SELECT count(*) FROM sqlite_schema", ())?;
     if found == 0 && tables > 0 {
         return Ok(Found::Strange);
     }
     for step in missing {
-        sqlx::raw_sql(*step).execute(&mut *work).await?;
+        work.execute_batch(step)?;
     }
     // A pragma takes no bound value; this one is a number of ours.
-    let version = format!("PRAGMA user_version = {}", plan.known());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(version)).execute(&mut *work).await?;
-    work.commit().await?;
+    work.execute_batch(&format!("PRAGMA user_version = {}", plan.known()))?;
+    work.commit()?;
     Ok(Found::Ours)
 }

@@ -3,28 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection};
+use rusqlite::{Connection, Row, params};
 
-use super::SqliteKeys;
+use super::{Fault, SqliteKeys, Statements as _};
 use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
 use crate::store::{Error, NewKey, Owing, Post, PostEnd, PostRow, Posts, seconds, time};
 
 /// Owes a new key to its address.
-pub(super) async fn owe(
-    work: &mut SqliteConnection,
-    key: &NewKey,
-    generation: i64,
-    sealed: &Sealed,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO posts (address, generation, sealed, created, next_try) VALUES (?1, ?2, ?3, ?4, ?4)")
-        .bind(&key.address)
-        .bind(generation)
-        .bind(sealed.octets())
-        .bind(seconds(key.created))
-        .execute(work)
-        .await
-        .map(|_| ())
+pub(super) fn owe(work: &Connection, key: &NewKey, generation: i64, sealed: &Sealed) -> Result<(), Fault> {
+    work.run(
+        "INSERT INTO posts (address, generation, sealed, created, next_try) VALUES (?1, ?2, ?3, ?4, ?4)",
+        params![key.address, generation, sealed.octets(), seconds(key.created)],
+    )?;
+    Ok(())
 }
 
 /// Posts that end without being sent in one transaction: after a long standstill there are many, and others want to write.
@@ -38,158 +30,132 @@ enum First {
     Taken(Post),
 }
 
-async fn first(
-    work: &mut SqliteConnection,
-    now: SystemTime,
-    backoff: fn(u32) -> Duration,
-) -> Result<First, sqlx::Error> {
-    let row = sqlx::query(
+fn first(work: &Connection, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<First, Fault> {
+    let longest = work.first(
         "SELECT p.address, p.generation, p.sealed, p.tries, k.created, k.expires,
            k.revoked IS NOT NULL OR k.expires <= ?1 AS dead
          FROM posts p CROSS JOIN keys k USING (address, generation)
          WHERE p.ended IS NULL AND p.next_try <= ?1 ORDER BY p.next_try, p.address LIMIT 1",
-    )
-    .bind(seconds(now))
-    .fetch_optional(&mut *work)
-    .await?;
-    let Some(row) = row else { return Ok(First::None) };
-    if row.try_get("dead")? {
-        end_dead(work, now).await?;
+        [seconds(now)],
+        |row| if row.get("dead")? { Ok(None) } else { read_post(row).map(Some) },
+    )?;
+    let Some(living) = longest else { return Ok(First::None) };
+    let Some(post) = living else {
+        end_dead(work, now)?;
         return Ok(First::Ended);
-    }
-    let tries = row.try_get::<u32, _>("tries")?.saturating_add(1);
-    let post = Post {
-        address: mailbox(row.try_get("address")?)?,
-        generation: row.try_get("generation")?,
-        sealed: Sealed::from_octets(row.try_get("sealed")?),
-        created: time(row.try_get("created")?),
-        expires: time(row.try_get("expires")?),
-        tries,
     };
-    sqlx::query("UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?")
-        .bind(tries)
-        .bind(seconds(now.checked_add(backoff(tries)).unwrap_or(now)))
-        .bind(post.address.as_str())
-        .bind(post.generation)
-        .execute(work)
-        .await?;
+    let next = seconds(now.checked_add(backoff(post.tries)).unwrap_or(now));
+    work.run(
+        "UPDATE posts SET tries = ?, next_try = ? WHERE address = ? AND generation = ?",
+        params![post.tries, next, post.address.as_str(), post.generation],
+    )?;
     Ok(First::Taken(post))
 }
 
-fn mailbox(address: &str) -> Result<Mailbox, sqlx::Error> {
-    Mailbox::parse(address).ok_or_else(|| sqlx::Error::Decode("an address is none".into()))
+/// A post whose turn it is; this try is counted.
+fn read_post(row: &Row<'_>) -> Result<Post, Fault> {
+    Ok(Post {
+        address: Mailbox::parse(&row.get::<_, String>("address")?).ok_or(Fault::Column("an address is none"))?,
+        generation: row.get("generation")?,
+        sealed: Sealed::from_octets(row.get("sealed")?),
+        created: time(row.get("created")?),
+        expires: time(row.get("expires")?),
+        tries: row.get::<_, u32>("tries")?.saturating_add(1),
+    })
 }
 
 /// Ends the posts of dead keys among those whose turn has come first.
-async fn end_dead(work: &mut SqliteConnection, now: SystemTime) -> Result<(), sqlx::Error> {
-    sqlx::query(
+fn end_dead(work: &Connection, now: SystemTime) -> Result<(), Fault> {
+    work.run(
         "UPDATE posts SET ended = ?1, sealed = NULL, note = NULL,
-           outcome = CASE WHEN k.revoked IS NULL THEN 'expired' ELSE 'revoked' END
+           outcome = CASE WHEN k.revoked IS NULL THEN ?3 ELSE ?4 END
          FROM keys k WHERE k.address = posts.address AND k.generation = posts.generation
            AND (k.revoked IS NOT NULL OR k.expires <= ?1)
            AND (posts.address, posts.generation) IN (
              SELECT address, generation FROM posts WHERE ended IS NULL AND next_try <= ?1
              ORDER BY next_try, address LIMIT ?2)",
-    )
-    .bind(seconds(now))
-    .bind(ENDED_AT_ONCE)
-    .execute(work)
-    .await
-    .map(|_| ())
+        params![seconds(now), ENDED_AT_ONCE, PostEnd::Expired.to_string(), PostEnd::Revoked.to_string()],
+    )?;
+    Ok(())
 }
 
 #[async_trait]
 impl Posts for SqliteKeys {
     async fn take_post(&self, now: SystemTime, backoff: fn(u32) -> Duration) -> Result<Option<Post>, Error> {
         self.0.in_place()?;
-        let taken = async {
-            let due = "SELECT 1 FROM posts WHERE ended IS NULL AND next_try <= ? LIMIT 1";
-            // Most turns find nothing, and need not wait for the writer.
-            if sqlx::query(due).bind(seconds(now)).fetch_optional(self.0.readers()).await?.is_none() {
-                return Ok(None);
-            }
-            loop {
-                let mut work = self.0.writer().begin_with("BEGIN IMMEDIATE").await?;
-                let found = first(&mut work, now, backoff).await?;
-                work.commit().await?;
-                match found {
-                    First::None => return Ok(None),
-                    First::Taken(post) => return Ok(Some(post)),
-                    First::Ended => {}
-                }
+        let due = "SELECT 1 FROM posts WHERE ended IS NULL AND next_try <= ? LIMIT 1";
+        // Most turns find nothing, and need not wait for the writer.
+        let any: Option<i64> = self.0.read(|work| work.find(due, [seconds(now)]))?;
+        if any.is_none() {
+            return Ok(None);
+        }
+        let taken = loop {
+            match self.0.write(move |work| first(work, now, backoff)).await? {
+                First::None => break None,
+                First::Taken(post) => break Some(post),
+                First::Ended => {}
             }
         };
-        let taken = taken.await.map_err(|e| self.0.failed(e))?;
         // A key is sent only where it will be found again.
         self.0.in_place()?;
         Ok(taken)
     }
 
     async fn postpone_post(&self, post: &Post, why: &str) -> Result<(), Error> {
-        // By the sealed key too: in a backup that was put in place the same generation may be another key's.
-        sqlx::query("UPDATE posts SET note = ? WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL")
-            .bind(why)
-            .bind(post.address.as_str())
-            .bind(post.generation)
-            .bind(post.sealed.octets())
-            .execute(self.0.writer())
-            .await
-            .map(|_| ())
-            .map_err(|e| self.0.failed(e))
+        let (post, why) = (post.clone(), why.to_owned());
+        let noted = self.0.write(move |work| {
+            // By the sealed key too: in a backup that was put in place the same generation may be another key's.
+            work.run(
+                "UPDATE posts SET note = ? WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL",
+                params![why, post.address.as_str(), post.generation, post.sealed.octets()],
+            )
+        });
+        noted.await.map(|_| ())
     }
 
     async fn end_post(&self, post: &Post, outcome: &PostEnd, now: SystemTime) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
-             WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL",
-        )
-        .bind(seconds(now))
-        .bind(outcome.to_string())
-        .bind(post.address.as_str())
-        .bind(post.generation)
-        .bind(post.sealed.octets())
-        .execute(self.0.writer())
-        .await
-        .map_err(|e| self.0.failed(e))?;
+        let (post, outcome) = (post.clone(), outcome.to_string());
+        let ended = self.0.write(move |work| {
+            work.run(
+                "UPDATE posts SET ended = ?, outcome = ?, sealed = NULL, note = NULL
+                 WHERE address = ? AND generation = ? AND sealed = ? AND ended IS NULL",
+                params![seconds(now), outcome, post.address.as_str(), post.generation, post.sealed.octets()],
+            )
+        });
+        ended.await?;
         self.0.in_place()
     }
 
     async fn forget_ended(&self) {
-        self.0.empty_log().await;
+        self.0.empty_log_later().await;
     }
 
     async fn posts_of(&self, address: &Mailbox) -> Result<Vec<PostRow>, Error> {
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(PostRow {
-                generation: row.try_get("generation")?,
-                tries: row.try_get("tries")?,
-                next_try: time(row.try_get("next_try")?),
-                outcome: row.try_get::<Option<&str>, _>("outcome")?.map(PostEnd::of_words),
-                note: row.try_get("note")?,
-            })
-        };
-        sqlx::query(
-            "SELECT generation, tries, next_try, outcome, note FROM posts WHERE address = ? ORDER BY generation DESC",
-        )
-        .bind(address.as_str())
-        .fetch_all(self.0.readers())
-        .await
-        .and_then(|rows| rows.iter().map(read).collect())
-        .map_err(|e| self.0.failed(e))
+        let of = "SELECT generation, tries, next_try, outcome, note FROM posts WHERE address = ?
+                  ORDER BY generation DESC";
+        self.0.read(|work| work.all(of, [address.as_str()], read_row))
     }
 
     async fn owing(&self) -> Result<Owing, Error> {
-        let read = |row: sqlx::sqlite::SqliteRow| {
-            let waiting: i64 = row.try_get(0)?;
-            let oldest: Option<i64> = row.try_get(1)?;
-            Ok(Owing { waiting: u64::try_from(waiting).unwrap_or_default(), oldest: oldest.map(time) })
-        };
-        sqlx::query("SELECT count(*), min(created) FROM posts WHERE ended IS NULL")
-            .fetch_one(self.0.readers())
-            .await
-            .and_then(read)
-            .map_err(|e| self.0.failed(e))
+        let counted = self.0.scan(|work| {
+            let owing = work.first("SELECT count(*), min(created) FROM posts WHERE ended IS NULL", (), |row| {
+                let (waiting, oldest): (i64, Option<i64>) = (row.get(0)?, row.get(1)?);
+                Ok(Owing { waiting: u64::try_from(waiting).unwrap_or_default(), oldest: oldest.map(time) })
+            })?;
+            owing.ok_or(Fault::Column("nothing was counted"))
+        });
+        counted.await
     }
+}
+
+fn read_row(row: &Row<'_>) -> Result<PostRow, Fault> {
+    Ok(PostRow {
+        generation: row.get("generation")?,
+        tries: row.get("tries")?,
+        next_try: time(row.get("next_try")?),
+        outcome: row.get::<_, Option<String>>("outcome")?.map(|words| PostEnd::of_words(&words)),
+        note: row.get("note")?,
+    })
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use rusqlite::{Connection, OpenFlags};
 
 use super::opened::{patiently, unopened};
+use super::{Fault, Statements as _};
 use crate::store::plan::{self, Plan, Stand};
 use crate::store::status::{Schema, Status};
 use crate::store::{Error, Opening, is_there};
@@ -61,22 +61,27 @@ async fn look(dir: &Path, plan: Plan, counts: &[&'static str], opening: Opening)
     if !is_there(&path)? {
         return Ok((schema, Vec::new()));
     }
-    let options = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(opening.busy);
-    let read = || async {
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await?;
-        let mut found = Vec::new();
-        for count in counts.iter().filter(|_| version == known) {
-            let count: i64 = sqlx::query_scalar(*count).fetch_one(&mut connection).await?;
-            found.push(u64::try_from(count).unwrap_or_default());
-        }
-        connection.close().await?;
-        Ok((version, found))
-    };
-    let read = patiently(opening.busy, read).await;
-    let (version, found) = read.map_err(|e| unopened(&path, &e, opening.busy))?;
+    let read = patiently(opening.busy, || {
+        let (path, counts) = (path.clone(), counts.to_vec());
+        move || counted(&path, known, &counts, opening)
+    });
+    let (version, found) = read.await.map_err(|e| unopened(&path, &e, opening.busy))?;
     schema.version = version;
     Ok((schema, found))
+}
+
+/// The version of a file that is only read, and what these statements count where that is the version known.
+fn counted(path: &Path, known: i64, counts: &[&str], opening: Opening) -> Result<(i64, Vec<u64>), Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(opening.busy)?;
+    let version: i64 = connection.one("PRAGMA user_version", ())?;
+    let mut found = Vec::new();
+    for count in counts.iter().filter(|_| version == known) {
+        let count: i64 = connection.one(count, ())?;
+        found.push(u64::try_from(count).unwrap_or_default());
+    }
+    Ok((version, found))
 }
 
 #[cfg(test)]
@@ -97,8 +102,7 @@ mod tests {
                 async move {
                     let db = Database::open(&dir, plan, opening).await.unwrap();
                     if let Some(version) = version {
-                        let version = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
-                        sqlx::raw_sql(version).execute(db.writer()).await.unwrap();
+                        db.run(&format!("PRAGMA user_version = {version}")).await.unwrap();
                     }
                     db.close().await;
                     let octets = std::fs::read(&path).unwrap();

@@ -1,15 +1,22 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnectOptions;
-
-use super::super::opened::{connect, options, patiently, unopened};
+use super::super::Statements as _;
+use super::super::opened::{first, patiently, unopened};
 use super::*;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const X: Plan = Plan { of: "x.db", steps: &["CREATE TABLE t (x INTEGER)"] };
 const LATER: Plan = Plan { of: "x.db", steps: &["CREATE TABLE t (x INTEGER)", "ALTER TABLE t ADD COLUMN y INTEGER"] };
+
+fn rows(db: &Database) -> Vec<i64> {
+    db.read(|work| work.all("SELECT coalesce(x, 0) FROM t ORDER BY x", (), |row| Ok(row.get(0).unwrap_or_default())))
+        .unwrap()
+}
+
+async fn put(db: &Database, row: i64) {
+    db.write(move |work| work.run("INSERT INTO t (x) VALUES (?)", [row])).await.unwrap();
+}
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -19,20 +26,16 @@ fn mode(path: &Path) -> u32 {
 async fn a_database_that_was_full_takes_writes_again() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    let write = async |octets: i64| {
-        let mut work = db.writer().begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("INSERT INTO t VALUES (zeroblob(?))").bind(octets).execute(&mut *work).await?;
-        work.commit().await
-    };
-    sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+    let write =
+        async |octets: i64| db.write(move |work| work.run("INSERT INTO t VALUES (zeroblob(?))", [octets])).await;
+    db.run("PRAGMA max_page_count = 8").await.unwrap();
     for _ in 0..3 {
         let full = write(1 << 20).await.unwrap_err().to_string();
         assert!(full.contains("full"), "{full}");
         write(1).await.unwrap();
-        sqlx::raw_sql("PRAGMA max_page_count = 8").execute(db.writer()).await.unwrap();
+        db.run("PRAGMA max_page_count = 8").await.unwrap();
     }
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
-    assert_eq!(count, 3);
+    assert_eq!(rows(&db).len(), 3);
 }
 
 #[tokio::test]
@@ -40,7 +43,7 @@ async fn directory_and_files_are_for_their_owner_alone() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("a/b");
     let db = Database::open(&state, X, OPENING).await.unwrap();
-    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    put(&db, 1).await;
     assert_eq!(mode(&state), 0o700);
     for name in ["x.db", "x.db-wal", "x.db-shm"] {
         assert_eq!(mode(&state.join(name)), 0o600, "{name}");
@@ -53,7 +56,7 @@ async fn what_root_makes_in_another_users_directory_is_that_users() {
     // Only root may; for anybody else the directory stays his own, and so must the files.
     let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_533));
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    put(&db, 1).await;
     let owner = |path: &Path| std::fs::metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
     for name in ["x.db", "x.db-wal", "x.db-shm"] {
         assert_eq!(owner(&dir.path().join(name)), owner(dir.path()), "{name}");
@@ -65,12 +68,16 @@ async fn what_root_makes_in_another_users_directory_is_that_users() {
 async fn every_commit_is_synced_and_locks_are_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    for pool in [db.writer(), db.readers()] {
-        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.unwrap();
-        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.unwrap();
-        let busy: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(pool).await.unwrap();
-        let keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(pool).await.unwrap();
-        assert_eq!((journal.as_str(), synchronous, busy, keys), ("wal", 2, 2000, 1));
+    let settings = |work: &Connection| {
+        let numbers = ["synchronous", "busy_timeout", "foreign_keys", "secure_delete", "journal_size_limit"];
+        let numbers: Result<Vec<i64>, _> = numbers.iter().map(|name| work.one(&format!("PRAGMA {name}"), ())).collect();
+        Ok((work.one::<String>("PRAGMA journal_mode", ())?, numbers?))
+    };
+    let want = ("wal".to_owned(), vec![2, 2000, 1, 1, 67_108_864]);
+    for (kind, found) in
+        [("read", db.read(settings)), ("scan", db.scan(settings).await), ("write", db.write(settings).await)]
+    {
+        assert_eq!(found.unwrap(), want, "{kind}");
     }
 }
 
@@ -90,14 +97,14 @@ async fn an_older_schema_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     Database::open(dir.path(), X, OPENING).await.unwrap().close().await;
     let db = Database::open(dir.path(), LATER, OPENING).await.unwrap();
-    sqlx::raw_sql("INSERT INTO t (x, y) VALUES (1, 2)").execute(db.writer()).await.unwrap();
+    db.run("INSERT INTO t (x, y) VALUES (1, 2)").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_step_that_fails_leaves_the_file_as_it_was_with_the_steps_before_it_undone() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    sqlx::raw_sql("INSERT INTO t VALUES (7)").execute(db.writer()).await.unwrap();
+    put(&db, 7).await;
     db.close().await;
     const BROKEN: Plan = Plan {
         steps: &["CREATE TABLE t (x INTEGER)", "ALTER TABLE t ADD COLUMN y INTEGER; DELETE FROM t", "ALTER TABLE no"],
@@ -105,15 +112,14 @@ async fn a_step_that_fails_leaves_the_file_as_it_was_with_the_steps_before_it_un
     };
     assert!(matches!(Database::open(dir.path(), BROKEN, OPENING).await, Err(Error::Open { .. })));
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    let rows: Vec<i64> = sqlx::query_scalar("SELECT * FROM t").fetch_all(db.readers()).await.unwrap();
-    assert_eq!(rows, [7]);
+    assert_eq!(rows(&db), [7]);
 }
 
 #[tokio::test]
 async fn a_file_with_tables_and_no_version_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    sqlx::raw_sql("PRAGMA user_version = 0").execute(db.writer()).await.unwrap();
+    db.run("PRAGMA user_version = 0").await.unwrap();
     db.close().await;
     let error = Database::open(dir.path(), LATER, OPENING).await.unwrap_err().to_string();
     assert!(error.contains("x.db is damaged") && error.contains("user_version"), "{error}");
@@ -138,10 +144,8 @@ async fn many_who_open_write_and_close_a_file_again_and_again_never_hear_of_lock
     async fn each(path: PathBuf) -> Result<(), Error> {
         for _ in 0..12 {
             let db = Database::open(&path, X, OPENING).await?;
-            let write = sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await;
-            write.map_err(|e| db.failed(e))?;
-            let read = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM t").fetch_one(db.readers()).await;
-            read.map_err(|e| db.failed(e))?;
+            db.write(|work| work.run("INSERT INTO t VALUES (1)", ())).await?;
+            db.read(|work| work.one::<i64>("SELECT count(*) FROM t", ()))?;
             db.close().await;
         }
         Ok(())
@@ -152,19 +156,22 @@ async fn many_who_open_write_and_close_a_file_again_and_again_never_hear_of_lock
         task.await.unwrap().unwrap();
     }
     let db = Database::open(dir.path(), X, OPENING).await.unwrap();
-    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(db.readers()).await.unwrap();
-    assert_eq!(rows, 72);
+    assert_eq!(rows(&db).len(), 72);
 }
 
 #[tokio::test]
 async fn a_file_that_stays_locked_is_given_up_in_words() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.db");
-    let mut other = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
-    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-    let options = options(&path, Opening { busy: Duration::from_millis(50), readers: 1 });
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let opening = Opening { busy: Duration::from_millis(50), readers: 1 };
     let most = Duration::from_secs(1);
-    let error = patiently(most, || connect(&options, X)).await.err().unwrap();
+    let attempt = || {
+        let path = path.clone();
+        move || first(&path, X, opening)
+    };
+    let error = patiently(most, attempt).await.err().unwrap();
     assert!(unopened(&path, &error, most).to_string().contains("kept it locked for 1 s"), "{error}");
 }
 
@@ -181,9 +188,9 @@ async fn what_is_no_database_is_named_with_the_way_out() {
 /// Puts a row in, by somebody else's handle on what is at the path now; all rows there.
 async fn rows_of_others(dir: &Path) -> Vec<i64> {
     let other = Database::open(dir, X, OPENING).await.unwrap();
-    let check: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(other.writer()).await.unwrap();
+    let check = other.scan(|work| work.one::<String>("PRAGMA integrity_check", ())).await.unwrap();
     assert_eq!(check, "ok");
-    let rows = sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(other.readers()).await.unwrap();
+    let rows = rows(&other);
     other.close().await;
     rows
 }
@@ -191,11 +198,9 @@ async fn rows_of_others(dir: &Path) -> Vec<i64> {
 /// A file that was closed in good order, with these rows.
 async fn backup(dir: &Path, rows: std::ops::Range<i64>) -> PathBuf {
     let other = Database::open(dir, X, OPENING).await.unwrap();
-    let mut work = other.writer().begin().await.unwrap();
-    for row in rows {
-        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(&mut *work).await.unwrap();
-    }
-    work.commit().await.unwrap();
+    let all =
+        move |work: &Connection| rows.map(|row| work.run("INSERT INTO t VALUES (?)", [row])).sum::<Result<u64, _>>();
+    other.write(all).await.unwrap();
     other.close().await;
     dir.join("x.db")
 }
@@ -229,7 +234,7 @@ async fn is_refused_for_long(db: &Database, what: &str) {
 async fn used_with_rows(dir: &Path, rows: i64) -> Database {
     let db = Database::open(dir, X, OPENING).await.unwrap();
     for row in 0..rows {
-        sqlx::query("INSERT INTO t VALUES (?)").bind(row).execute(db.writer()).await.unwrap();
+        put(&db, row).await;
     }
     db.in_place().unwrap();
     db
@@ -332,7 +337,7 @@ async fn a_file_that_is_replaced_is_noticed_and_the_one_that_is_there_is_opened(
         let error = db.in_place().unwrap_err();
         assert!(matches!(error, Error::Moved { .. }) && error.to_string().contains("Stop addrauth"), "{what}: {error}");
         in_place_again(&db, what).await;
-        sqlx::raw_sql("INSERT INTO t VALUES (99)").execute(db.writer()).await.unwrap();
+        put(&db, 99).await;
         db.in_place().unwrap();
         let found = rows_of_others(&dir).await;
         // What the log alone held is gone with it; what the file had is there.
@@ -356,6 +361,6 @@ async fn a_directory_that_is_gone_is_not_made_again_and_used_when_it_is_back() {
     assert!(!dir.exists());
     std::fs::rename(&away, &dir).unwrap();
     in_place_again(&db, "the directory is back").await;
-    sqlx::raw_sql("INSERT INTO t VALUES (1)").execute(db.writer()).await.unwrap();
+    put(&db, 1).await;
     assert_eq!(rows_of_others(&dir).await, [1]);
 }
