@@ -91,6 +91,69 @@ fn what_is_no_domain_is_refused_by_its_name_and_place() {
 }
 
 #[test]
+fn each_setting_of_domains_takes_the_same_names_and_keeps_them_in_one_spelling() {
+    let label = "d".repeat(63);
+    let long = format!("{label}.{label}.{label}.{}", "d".repeat(60));
+    let names = [
+        ("example.com", Some("example.com")),
+        ("Example.COM", Some("example.com")),
+        ("example.com.", Some("example.com")),
+        ("B\u{dc}cher.Example.", Some("xn--bcher-kva.example")),
+        ("bu\u{308}cher.example", Some("xn--bcher-kva.example")),
+        ("xn--bcher-kva.example", Some("xn--bcher-kva.example")),
+        ("fa\u{df}.example", Some("xn--fa-hia.example")),
+        ("example\u{3002}com", Some("example.com")),
+        ("1.a-b.example", Some("1.a-b.example")),
+        (&format!("{label}.example"), Some(&*format!("{label}.example"))),
+        (&long, Some(&long)),
+        (&format!("{long}dd"), None),
+        (&format!("{label}d.example"), None),
+        ("localhost", None),
+        ("localhost.", None),
+        ("example.com..", None),
+        ("example..com", None),
+        (".example.com", None),
+        (".", None),
+        ("", None),
+        ("192.0.2.1", None),
+        ("[192.0.2.1]", None),
+        ("[IPv6:2001:db8::1]", None),
+        ("example.1", None),
+        ("-a.example", None),
+        ("a-.example", None),
+        ("my_host.example", None),
+        ("*.example", None),
+        ("exa mple.com", None),
+        (" example.com", None),
+        ("@example.com", None),
+        ("alice@example.com", None),
+        ("a\u{ff20}example.com", None),
+        ("xn--a.example", None),
+        ("$myorigin", None),
+    ];
+    let shown = |text: &str| {
+        let config = Config::parse(text, Path::new("x.toml")).ok()?;
+        let lists = config.final_domains.iter().chain(&config.authority.domains).map(ToString::to_string);
+        let tables = config.policy.domain.keys().chain(config.verify.domain.keys()).map(ToString::to_string);
+        let whole = toml::Value::try_from(&config).unwrap().to_string();
+        let [name] = lists.chain(tables).collect::<Vec<_>>().try_into().unwrap();
+        assert!(whole.contains(&format!("{name:?}")) || whole.contains(&name), "{whole}");
+        Some(name)
+    };
+    for (name, kept) in names {
+        let name = format!("\"{name}\"");
+        for text in [
+            format!("final_domains = [{name}]"),
+            format!("authority.domains = [{name}]"),
+            format!("[policy.domain.{name}]\n"),
+            format!("[verify.domain.{name}]\nas = \"10.0.0.5:4410\""),
+        ] {
+            assert_eq!(shown(&text).as_deref(), kept, "{text}");
+        }
+    }
+}
+
+#[test]
 fn keys_that_would_end_as_they_are_made_are_refused() {
     let text = "[authority]\nagi = \"0s\"\navt = \"0s\"\n";
     let error = Config::parse(text, Path::new("x.toml")).unwrap_err().to_string();

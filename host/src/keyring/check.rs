@@ -74,6 +74,19 @@ mod tests {
         wrong("cannot be read", &|config| config.keyring.owners = vec!["hash:/nowhere/at/all".into()]);
         wrong("login_domain", &|config| config.keyring.login_domain = "@example.com".into());
         wrong("local_domains", &|config| config.keyring.local_domains = vec!["example.com".into(), "$myorigin".into()]);
+        for (name, taken) in [
+            ("example.com", true),
+            ("Example.COM", true),
+            ("b\u{fc}cher.example", true),
+            ("example.com.", false),
+            ("localhost", false),
+            ("[192.0.2.1]", false),
+            ("alice@example.com", false),
+        ] {
+            let login = checked(&|config| config.keyring.login_domain = name.into());
+            let local = checked(&|config| config.keyring.local_domains = vec![name.into()]);
+            assert_eq!((login.is_ok(), local.is_ok()), (taken, taken), "{name}: {login:?} {local:?}");
+        }
         wrong("43 characters", &|config| config.keyring.seal_to = "seal1.abc".into());
         wrong("addrauth keyring key", &|config| config.keyring.stamp = Where::All(true));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made");
