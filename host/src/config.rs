@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::files;
-use crate::proto::address::{Address, folded};
+use crate::proto::address::{Address, Domain};
 
 mod authority;
 mod custody;
@@ -18,6 +18,7 @@ pub mod limits;
 mod milter;
 mod notices;
 mod policy;
+mod spelt;
 mod verify;
 mod warnings;
 
@@ -66,7 +67,8 @@ pub struct Config {
     #[serde(skip)]
     pub hostname_assumed: bool,
     /// The domains whose mail ends here. Without any, nothing is changed: we may be a relay.
-    pub final_domains: Vec<String>,
+    #[serde(deserialize_with = "spelt::final_domains")]
+    pub final_domains: Vec<Domain>,
     /// Decide and log, but only strip keys and forged results, and write the status field. Absent: true.
     pub observe: Observe,
     /// Where the journal, the mark's key and the AS's table live.
@@ -79,7 +81,8 @@ pub struct Config {
     #[serde(with = "networks")]
     pub trusted_relays: Vec<IpNet>,
     /// Clients that send for us without a login, and the From addresses with which each counts as one.
-    pub trusted_submitters: BTreeMap<IpAddr, Vec<String>>,
+    #[serde(deserialize_with = "spelt::trusted_submitters")]
+    pub trusted_submitters: BTreeMap<IpAddr, Vec<Address>>,
     /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5): those alone of our own mail servers
     /// that run before us and remove what others wrote in their name.
     pub trusted_authserv_ids: Vec<String>,
@@ -180,44 +183,10 @@ impl Config {
 
     /// Reads TOML; `path` is for the errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-        let mut config: Config = toml::from_str(text)
+        let config: Config = toml::from_str(text)
             .map_err(|e| Error::Syntax { path: path.to_owned(), text: explained(&e.to_string()) })?;
-        config.spell_domains()?;
         config.check()?;
         Ok(config)
-    }
-
-    /// Domains in the one spelling in which addresses have them: lower-case A-labels without a final dot; recipients as
-    /// they are looked up.
-    fn spell_domains(&mut self) -> Result<(), Error> {
-        for domain in &mut self.final_domains {
-            *domain = domain_name("final_domains", domain)?;
-        }
-        for domain in &mut self.authority.domains {
-            *domain = domain_name("authority.domains", domain)?;
-        }
-        for (domain, bindings) in std::mem::take(&mut self.policy.domain) {
-            let name = domain_name("policy.domain", &domain)?;
-            if self.policy.domain.insert(name, bindings).is_some() {
-                return Err(Error::Meaning(format!("policy.domain names {domain:?} twice, in different spellings")));
-            }
-        }
-        for (recipient, bindings) in std::mem::take(&mut self.policy.recipient) {
-            let name = mailbox_name(&recipient)?;
-            if self.policy.recipient.insert(name.clone(), bindings).is_some() {
-                return Err(Error::Meaning(format!(
-                    "policy.recipient names the mailbox {name} twice, {recipient:?} among them: letter case and +tag do not \
-                     matter, write it once"
-                )));
-            }
-        }
-        for (domain, fixed) in std::mem::take(&mut self.verify.domain) {
-            let name = domain_name("verify.domain", &domain)?;
-            if self.verify.domain.insert(name, fixed).is_some() {
-                return Err(Error::Meaning(format!("verify.domain names {domain:?} twice, in different spellings")));
-            }
-        }
-        Ok(())
     }
 
     /// Whether the parts fit together; what needs the component files is checked where they are loaded. What fits and is
@@ -237,12 +206,6 @@ impl Config {
                 return wrong(format!("{setting}: {network} is everybody, name the networks of your own servers"));
             }
         }
-        let strange = |address: &&String| Address::parse(address.as_bytes(), true).is_err();
-        if let Some(address) = self.trusted_submitters.values().flatten().find(strange) {
-            return wrong(format!(
-                "trusted_submitters: {address:?} is no address, write one such as \"shop@example.com\""
-            ));
-        }
         Ok(())
     }
 }
@@ -261,22 +224,6 @@ fn explained(text: &str) -> String {
         ),
         false => text.to_owned(),
     }
-}
-
-/// A domain as an address would have it; `setting` is where it stands.
-fn domain_name(setting: &str, domain: &str) -> Result<String, Error> {
-    let name = domain.strip_suffix('.').unwrap_or(domain);
-    let address = Address::parse(format!("x@{name}").as_bytes(), true);
-    let wrong = |_| Error::Meaning(format!("{setting}: {domain:?} is no domain, write a name such as \"example.com\""));
-    address.map(|address| address.domain().to_owned()).map_err(wrong)
-}
-
-/// The mailbox of a `policy.recipient` line, as it is looked up.
-fn mailbox_name(recipient: &str) -> Result<String, Error> {
-    let address = Address::parse(recipient.as_bytes(), true).ok();
-    address.and_then(|address| folded(&address.to_string())).ok_or_else(|| {
-        Error::Meaning(format!("policy.recipient: {recipient:?} is no address, write one such as \"bob@example.com\""))
-    })
 }
 
 #[cfg(test)]

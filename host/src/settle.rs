@@ -259,9 +259,8 @@ fn struck_out_too(mail: &Mail, fates: &mut Fates, others: &[&Vec<usize>]) -> Vec
 
 /// Whether an MTA may take this address for the recipient's path: by its octets, or as it is read, in any letter case.
 fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
-    let text = address.to_string();
-    let read = recipient.address().is_some_and(|known| known.to_string().eq_ignore_ascii_case(&text));
-    read || recipient.path.eq_ignore_ascii_case(format!("<{text}>").as_bytes())
+    let read = recipient.address().is_some_and(|known| known.is_but_for_case(address));
+    read || recipient.path.eq_ignore_ascii_case(format!("<{address}>").as_bytes())
 }
 
 /// Some want the sender told, while others get the message or are dropped: a report goes out where one may, about those
@@ -391,7 +390,7 @@ fn folder(address: &Address, tag: &str) -> Option<Address> {
         Some(at) if at > 0 => local.get(..at)?,
         _ => local,
     };
-    Address::parse(format!("{base}{tag}@{}", address.domain()).as_bytes(), true).ok()
+    Address::at(&format!("{base}{tag}"), address.domain()).ok()
 }
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.

@@ -62,7 +62,7 @@ impl House {
         let state = tempfile::tempdir().unwrap();
         let limits = Arc::new(Limits::default());
         let mut of_as = Config { state_dir: StateDir(state.path().join("as")), ..Config::default() };
-        of_as.authority.domains = vec![HOME.into()];
+        of_as.authority.domains = vec![HOME.parse().unwrap()];
         of_as.authority.listen = vec![(LOOPBACK, 0).into()];
         let authority = Arc::new(Authority::with_clock(&of_as, &limits, clock).await.unwrap());
         let sockets = authority.bind().await.unwrap();
@@ -74,7 +74,7 @@ impl House {
         let zone = Zone::start(records.address(&format!("as.{HOME}"), LOOPBACK)).await.unwrap();
         let mut config = Config {
             hostname: format!("mx.{HOME}"),
-            final_domains: vec![HOME.into()],
+            final_domains: vec![HOME.parse().unwrap()],
             observe: Observe(false),
             state_dir: StateDir(state.path().join("filter")),
             verify: world::config(&zone),

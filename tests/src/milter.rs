@@ -64,7 +64,7 @@ impl Drop for Over<'_> {
 }
 
 fn domain(recipient: &Recipient) -> &str {
-    recipient.address().map_or("", Address::domain)
+    recipient.address().map_or("", |address| address.domain().as_str())
 }
 
 fn subject(mail: &Mail) -> String {

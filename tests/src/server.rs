@@ -47,7 +47,7 @@ pub struct Server {
 /// Its configuration, on a port that is free.
 pub fn config(dir: &Path, root: &Root) -> Config {
     let mut config = Config { state_dir: StateDir(dir.to_owned()), ..Config::default() };
-    config.authority.domains = vec!["example.com".into()];
+    config.authority.domains = vec!["example.com".parse().unwrap()];
     config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     config.authority.tls = root.issue(HOST);
     config

@@ -31,7 +31,7 @@ struct Server {
 
 fn config(dir: &Path) -> Config {
     let mut config = Config { state_dir: StateDir(dir.to_owned()), ..Config::default() };
-    config.authority.domains = vec!["Example.com".into()];
+    config.authority.domains = vec!["Example.com".parse().unwrap()];
     config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     config
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use addrauth::config::Bindings;
 use addrauth::outbox::Turn;
+use addrauth::proto::address;
 use addrauth_lab::mailbox::Mailbox;
 use addrauth_lab::mta::{Envelope, Fate, Outcome};
 use addrauth_tests::keys::House;
@@ -118,7 +119,8 @@ async fn a13_nothing_that_is_kept_or_told_holds_a_copy_of_a_key() {
         for (who, id) in
             [("bob", "quarantine"), ("carol", "reject-notify-recipient"), ("dave", "mark"), ("erin", "accept")]
         {
-            config.policy.recipient.insert(format!("{who}@home.example"), bound(id));
+            let mailbox = address::Mailbox::parse(&format!("{who}@home.example")).unwrap();
+            config.policy.recipient.insert(mailbox, bound(id));
         }
     })
     .await;

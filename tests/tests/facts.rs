@@ -34,7 +34,7 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
     let home = tempfile::tempdir().unwrap();
     let mut config = Config {
         hostname: HOST.into(),
-        final_domains: vec!["home.example".into()],
+        final_domains: vec!["home.example".parse().unwrap()],
         observe: Observe(false),
         state_dir: StateDir(home.path().to_owned()),
         verify: world::config(&zone),
@@ -177,7 +177,7 @@ async fn an_aligned_pass_saves_direct_mail_without_a_key_and_a_forged_one_does_n
 #[tokio::test]
 async fn a_trusted_submitter_counts_as_a_login_with_its_own_addresses_alone() {
     let stage = stage(Act::valid(), |config| {
-        let own = vec!["Shop@example.com".into()];
+        let own = vec![Address::parse(b"Shop@example.com", true).unwrap()];
         config.trusted_submitters = [(US.parse::<IpAddr>().unwrap(), own)].into();
     })
     .await;

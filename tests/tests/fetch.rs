@@ -47,7 +47,7 @@ impl World {
     async fn new(limits: Limits) -> World {
         let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
         let mut config = Config { state_dir: StateDir(dir.path().join("as")), ..Config::default() };
-        config.authority.domains = vec!["example.com".into()];
+        config.authority.domains = vec!["example.com".parse().unwrap()];
         config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.authority.tls = root.issue(HOST);
         config.authority.fetch_token_file = dir.path().join("token");

@@ -4,7 +4,7 @@ use addrauth::case::{Body, Case, Direction, Field, Finding, KeyStatus, Mail, Rec
 use addrauth::config::{Config, Observe, QuarantineIn, StateDir};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Mailbox};
 use addrauth::proto::header::Edit;
 use addrauth_lab::zone::Zone;
 use addrauth_tests::authority::{Act, Authority};
@@ -25,7 +25,7 @@ async fn stage(acts: impl Into<Vec<Act>>, change: impl FnOnce(&mut Config)) -> S
     let home = tempfile::tempdir().unwrap();
     let mut config = Config {
         hostname: "mx.home.example".into(),
-        final_domains: vec!["home.example".into()],
+        final_domains: vec!["home.example".parse().unwrap()],
         observe: Observe(false),
         state_dir: StateDir(home.path().to_owned()),
         verify: world::config(&zone),
@@ -131,8 +131,8 @@ async fn before_a_drop_the_server_is_asked_once_more_and_must_agree() {
 async fn from_the_null_path_a_wish_to_tell_the_sender_is_a_drop_and_is_asked_about_again() {
     let wishes = |config: &mut Config| {
         let bindings = |id: &str| addrauth::config::Bindings { invalid: Some(id.into()), ..Default::default() };
-        config.policy.recipient.insert("bob@home.example".into(), bindings("reject-notify-sender"));
-        config.policy.recipient.insert("carol@home.example".into(), bindings("accept"));
+        config.policy.recipient.insert(Mailbox::parse("bob@home.example").unwrap(), bindings("reject-notify-sender"));
+        config.policy.recipient.insert(Mailbox::parse("carol@home.example").unwrap(), bindings("accept"));
     };
     for (path, questions) in [(ReversePath::Null, 2), (ReversePath::Path(None), 1)] {
         let stage = stage([Act::invalid()], wishes).await;
@@ -147,8 +147,8 @@ async fn a_message_that_is_owed_no_report_after_all_does_not_take_the_senders_on
     let stage = stage([Act::invalid()], |config| {
         let bindings = |id: &str| addrauth::config::Bindings { invalid: Some(id.into()), ..Default::default() };
         config.trusted_authserv_ids = vec!["mx.home.example".into()];
-        config.policy.recipient.insert("bob@home.example".into(), bindings("reject-notify-sender"));
-        config.policy.recipient.insert("carol@home.example".into(), bindings("accept"));
+        config.policy.recipient.insert(Mailbox::parse("bob@home.example").unwrap(), bindings("reject-notify-sender"));
+        config.policy.recipient.insert(Mailbox::parse("carol@home.example").unwrap(), bindings("accept"));
         config.policy.invalid = "quarantine".into();
     })
     .await;

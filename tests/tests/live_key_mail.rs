@@ -18,7 +18,7 @@ async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line(
     let (dir, who) = (tempfile::tempdir().unwrap(), Address::parse(door.address("bob").as_bytes(), false).unwrap());
     let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
     config.state_dir = StateDir(dir.path().to_owned());
-    config.authority.domains = vec![who.domain().to_owned()];
+    config.authority.domains = vec![who.domain().clone()];
     config.authority.listen = vec![(LOOPBACK, 0).into()];
     config.notices.notify_via = format!("127.0.0.1:{}", door.port);
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
@@ -26,7 +26,7 @@ async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line(
     let authority = Arc::new(Authority::open(&config, &limits).await.unwrap());
     let sockets = authority.bind().await.unwrap();
     let fixed = FixedAs { endpoint: sockets[0].local_addr().unwrap() };
-    config.verify.domain.insert(who.domain().to_owned(), fixed);
+    config.verify.domain.insert(who.domain().clone(), fixed);
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
     let owed = authority.rotate(&who).await.unwrap();

@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 
 use addrauth::case::{Answerer, KeyStatus, Why};
 use addrauth::config::{FixedAs, Verify};
+use addrauth::proto::address::Domain;
 use addrauth::proto::record::Claim;
 use addrauth::verify::{Failure, Published};
 use addrauth_lab::zone::{Fault, Records, Zone};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::quiet::undisturbed;
 use addrauth_tests::world::*;
+
+fn example() -> Domain {
+    Domain::parse("example.com").unwrap()
+}
 
 #[tokio::test]
 async fn the_second_name_wins_and_the_weakest_claim_counts() {
@@ -27,7 +32,7 @@ async fn the_second_name_wins_and_the_weakest_claim_counts() {
     let verifier = verifier(&config(&zone));
     let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Testing)));
-    let (Published::Records(records), endpoints) = verifier.locate("example.com").await else { panic!("records") };
+    let (Published::Records(records), endpoints) = verifier.locate(&example()).await else { panic!("records") };
     assert_eq!((records.name.as_str(), records.used.len(), records.bad.len()), ("_addrauth.example.com", 2, 1));
     assert_eq!((endpoints.usable.len(), endpoints.failed.len()), (1, 1));
 }
@@ -111,7 +116,7 @@ async fn d1_a_forged_dns_answer_is_not_believed() {
     let verifier = verifier(&Verify { dns: vec![dns], ..Verify::default() });
     let found = verifier.verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_ne!(found.status, KeyStatus::Valid);
-    assert!(found.claim.is_none() && !matches!(verifier.locate("example.com").await.0, Published::Records(_)));
+    assert!(found.claim.is_none() && !matches!(verifier.locate(&example()).await.0, Published::Records(_)));
 }
 
 #[tokio::test]
@@ -131,7 +136,7 @@ async fn the_first_four_endpoints_by_priority_host_and_port_count() {
     let zone = Zone::start(records).await.unwrap();
     let mut config = config(&zone);
     config.allow_targets.push("::1/128".parse().unwrap());
-    let (_, endpoints) = verifier(&config).locate("example.com").await;
+    let (_, endpoints) = verifier(&config).locate(&example()).await;
     let order: Vec<String> = endpoints.usable.iter().map(|endpoint| endpoint.address.to_string()).collect();
     assert_eq!(order, ["127.0.0.2:4410", "[::1]:4410", "127.0.0.3:6000", "127.0.0.3:6001"]);
 }
@@ -169,7 +174,7 @@ async fn a_fixed_endpoint_needs_neither_dns_nor_the_guard() {
     let server = saying(Act::Check(key(GOOD))).await;
     let zone = Zone::start(Records::default().fault("example.com", Fault::ServFail)).await.unwrap();
     let mut config = Verify { dns: vec![zone.addr], ..Verify::default() };
-    config.domain.insert("Example.COM".into(), FixedAs { endpoint: server.addr });
+    config.domain.insert("Example.COM".parse().unwrap(), FixedAs { endpoint: server.addr });
     let found = verifier(&config).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((found.status, found.claim), (KeyStatus::Valid, Some(Claim::Some)));
     assert_eq!(found.authority, Some(Answerer::over_udp(server.addr.to_string())));
@@ -206,7 +211,7 @@ async fn f4_a_cname_loop_is_a_failure_and_an_alias_is_followed() {
         let verifier = verifier(&config(&zone));
         let found = verifier.verify(&mail(&[ALICE], &[])).await.unwrap();
         assert_eq!(result(&found), (KeyStatus::Unverified, Some(Why::Dns)));
-        assert!(matches!(verifier.locate("example.com").await.0, Published::Failed(Failure::Dns { .. })));
+        assert!(matches!(verifier.locate(&example()).await.0, Published::Failed(Failure::Dns { .. })));
     }
     let records =
         leading_to(&[&server], "").alias("alias.example", "example.com").alias("dead.example", "gone.example");

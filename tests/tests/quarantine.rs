@@ -43,7 +43,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let (home, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
     let mut config = Config {
         hostname: "mx.home.example".into(),
-        final_domains: vec!["home.example".into()],
+        final_domains: vec!["home.example".parse().unwrap()],
         observe: Observe(false),
         state_dir: StateDir(home.path().join("state")),
         verify: world::config(&zone),

@@ -4,7 +4,7 @@ use addrauth::case::{By, Case, Client, Finding, Place, Recipient, Verdict};
 use addrauth::config::{Bindings, Config, Mixed, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Domain, Mailbox};
 use addrauth::proto::header::Edit;
 use addrauth::store::{JournalRow, RowResult, RowVerdict};
 use addrauth_lab::zone::Zone;
@@ -26,7 +26,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     let home = tempfile::tempdir().unwrap();
     let mut config = Config {
         hostname: "mx.home.example".into(),
-        final_domains: vec!["home.example".into()],
+        final_domains: vec!["home.example".parse().unwrap()],
         observe: Observe(false),
         state_dir: StateDir(home.path().to_owned()),
         verify: world::config(&zone),
@@ -36,7 +36,7 @@ async fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     // Whatever is found of so many messages at once.
     let drop = Some("reject-notify-sender".to_owned());
     let boss = Bindings { invalid: drop.clone(), unverified: drop, ..Bindings::default() };
-    config.policy.recipient.insert("boss@home.example".into(), boss);
+    config.policy.recipient.insert(Mailbox::parse("boss@home.example").unwrap(), boss);
     change(&mut config);
     let filter = Filter::builder(config, Trial::waived()).open().await.unwrap();
     Stage { filter, _server: server, _zone: zone, _home: home }
@@ -167,8 +167,8 @@ async fn told_apart_at_rcpt_one_who_is_unclear_is_alone() {
     }
 }
 
-fn finals() -> Vec<String> {
-    vec!["home.example".to_owned(), "xn--bcher-kva.example".to_owned()]
+fn finals() -> Vec<Domain> {
+    ["home.example", "xn--bcher-kva.example"].map(|domain| Domain::parse(domain).unwrap()).into()
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn expect_none_in(text: &str, keys: &[&AuthKey], what: &str) {
 fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
     let mut config =
         Config { state_dir: StateDir(dir.to_owned()), hostname: "mx.example.net".into(), ..Config::default() };
-    config.authority.domains = vec!["example.com".into()];
+    config.authority.domains = vec!["example.com".parse().unwrap()];
     config.authority.listen = vec![(LOOPBACK, 0).into()];
     config.notices.notify_via = mailbox.address().to_string();
     config

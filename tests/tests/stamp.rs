@@ -6,6 +6,7 @@ use addrauth::case::KeyStatus;
 use addrauth::config::{Config, Where};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
+use addrauth::proto::address::Address;
 use addrauth::proto::header::{self, Bounds, Edit};
 use addrauth::proto::key::AuthKey;
 use addrauth::store::{RowResult, RowVerdict};
@@ -254,7 +255,8 @@ async fn only_mail_that_the_named_daemons_take_is_stamped() {
 async fn a_submitter_without_a_login_is_stamped_for_its_own_addresses() {
     let house = House::build(|config| {
         stamping(config);
-        config.trusted_submitters.insert("192.0.2.7".parse().unwrap(), vec![ALICE.into(), "shop@home.example".into()]);
+        let own = [ALICE, "shop@home.example"].map(|own| Address::parse(own.as_bytes(), true).unwrap()).into();
+        config.trusted_submitters.insert("192.0.2.7".parse().unwrap(), own);
     })
     .await;
     house.keep(ALICE, &key(GOOD), SystemTime::now() + Duration::from_secs(86_400)).await;
@@ -357,7 +359,7 @@ async fn while_observing_no_mail_waits_for_owners_unless_it_is_to_be_stamped() {
 #[tokio::test]
 async fn whoever_is_to_stamp_without_the_right_secret_half_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = Config { final_domains: vec!["home.example".into()], ..Config::default() };
+    let mut config = Config { final_domains: vec!["home.example".parse().unwrap()], ..Config::default() };
     config.state_dir.0 = dir.path().to_owned();
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     stamping(&mut config);

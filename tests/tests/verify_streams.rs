@@ -362,7 +362,7 @@ async fn e_internal_addresses_are_not_connected_to_over_tcp_either() {
     // Fixed by the administrator: exempt from the guard, and asked over UDP.
     let mut verify = verify;
     let endpoint: SocketAddr = world.udp.addr;
-    verify.domain.insert("example.com".into(), addrauth::config::FixedAs { endpoint });
+    verify.domain.insert("example.com".parse().unwrap(), addrauth::config::FixedAs { endpoint });
     let found = verifier(&verify).verify(&mail(&[ALICE], &[GOOD])).await.unwrap();
     assert_eq!((result(&found), world.tls.connections()), ((KeyStatus::Valid, None), 0));
 }

@@ -187,7 +187,7 @@ fn answer_text(address: &Address, found: &Found, took: Duration) -> String {
         KeyStatus::Invalid => format!("INVALIDKEY: the key does not belong to {address}"),
         KeyStatus::None => "NOSERVER: there is nobody to ask".to_owned(),
         status => {
-            let limited = found.limited.map(|limited| limited.text(address.domain()));
+            let limited = found.limited.map(|limited| limited.text(address.domain().as_str()));
             format!("{}: {}", status.status_word(), limited.as_deref().unwrap_or_else(|| obstacle(found.why)))
         }
     };

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Context, exit, output};
 use addrauth::config::Config;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::Domain;
 use addrauth::proto::text;
 
 mod domain;
@@ -65,24 +65,24 @@ struct Check {
 struct Report(Vec<Check>);
 
 impl Report {
-    fn add(&mut self, state: State, about: &str, text: impl Into<String>) {
+    fn add(&mut self, state: State, about: &(impl AsRef<str> + ?Sized), text: impl Into<String>) {
         // What DNS, a server or another program said may hold control characters that a terminal would obey.
-        self.0.push(Check { about: text::shown(about), state, text: text::shown(&text.into()) });
+        self.0.push(Check { about: text::shown(about.as_ref()), state, text: text::shown(&text.into()) });
     }
 
-    fn good(&mut self, about: &str, text: impl Into<String>) {
+    fn good(&mut self, about: &(impl AsRef<str> + ?Sized), text: impl Into<String>) {
         self.add(State::Good, about, text);
     }
 
-    fn warn(&mut self, about: &str, text: impl Into<String>) {
+    fn warn(&mut self, about: &(impl AsRef<str> + ?Sized), text: impl Into<String>) {
         self.add(State::Warning, about, text);
     }
 
-    fn wrong(&mut self, about: &str, text: impl Into<String>) {
+    fn wrong(&mut self, about: &(impl AsRef<str> + ?Sized), text: impl Into<String>) {
         self.add(State::Wrong, about, text);
     }
 
-    fn unknown(&mut self, about: &str, text: impl Into<String>) {
+    fn unknown(&mut self, about: &(impl AsRef<str> + ?Sized), text: impl Into<String>) {
         self.add(State::Unknown, about, text);
     }
 
@@ -146,7 +146,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     report.exit()
 }
 
-async fn examine(args: &Args, domain: Option<String>, config: &Config, report: &mut Report) {
+async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &mut Report) {
     installation::policies(config, report);
     installation::state(config, report).await;
     installation::keys(config, report).await;
@@ -182,12 +182,8 @@ async fn examine(args: &Args, domain: Option<String>, config: &Config, report: &
     }
 }
 
-fn domain_name(text: &str) -> Result<String, String> {
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let address = Address::parse(format!("x@{name}").as_bytes(), true);
-    address
-        .map(|a| a.domain().to_owned())
-        .map_err(|_| format!("{text:?} is no domain, write a name such as example.com"))
+fn domain_name(text: &str) -> Result<Domain, String> {
+    Domain::parse_full(text).map_err(|_| format!("{text:?} is no domain, write a name such as example.com"))
 }
 
 #[cfg(test)]
@@ -220,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_taken_in_any_spelling() {
-        assert_eq!(domain_name("Example.COM.").unwrap(), "example.com");
+        assert_eq!(domain_name("Example.COM.").unwrap().as_str(), "example.com");
         assert!(domain_name("exa mple").is_err() && domain_name("").is_err());
     }
 }

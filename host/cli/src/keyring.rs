@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Context, exit, fail, key, output};
 use addrauth::config::{Config, Limits};
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Domain};
 use addrauth::store::{self, Keyring, KeyringRow, Opening};
 
 /// The keys of our own addresses: the pair that they are sealed to, and what was learned
@@ -106,10 +106,11 @@ fn pair(config: &Config, file: Option<PathBuf>, json: bool) -> Result<ExitCode, 
 }
 
 async fn list(config: &Config, domain: Option<String>, json: bool) -> Result<ExitCode, Error> {
-    let domain = domain.as_deref().map(domain_name).transpose()?;
+    let read = |text: String| Domain::parse_full(&text).map_err(|_| Error::Domain(text));
+    let domain = domain.map(read).transpose()?;
     let rows = match keyring(config).await? {
         Some(keyring) => {
-            let rows = keyring.rows(domain.as_deref()).await;
+            let rows = keyring.rows(domain.as_ref().map(Domain::as_str)).await;
             keyring.close().await;
             rows?
         }
@@ -161,11 +162,6 @@ async fn keyring(config: &Config) -> Result<Option<Arc<dyn Keyring>>, store::Err
     }
     let opening = Opening { busy: Limits::default().store.busy_command, readers: 1 };
     store::open_keyring(config, opening).await.map(Some)
-}
-
-fn domain_name(text: &str) -> Result<String, Error> {
-    let address = Address::parse(format!("x@{text}").as_bytes(), true);
-    address.map(|address| address.domain().to_owned()).map_err(|_| Error::Domain(text.to_owned()))
 }
 
 /// What can be said of a key by the time it has left.

@@ -49,6 +49,7 @@ mod settings;
 mod store;
 mod user;
 mod warnings;
+mod whom;
 mod why;
 
 use context::{CONFIG_FILE, Context, TRIAL_VERB, database, hostname, ledger, named, there, trial};

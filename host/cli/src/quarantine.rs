@@ -8,8 +8,9 @@ use humantime_serde::re::humantime::parse_duration;
 use serde_json::{Value, json};
 
 use super::{Context, database, exit, ledger, output};
+use crate::whom::Whom;
 use addrauth::config::{self, Config, Limits};
-use addrauth::proto::address::{Address, folded};
+use addrauth::proto::address::Address;
 use addrauth::store::{self, Ledger, OutboxRow, Released, Sending, Sought};
 
 mod text;
@@ -42,7 +43,7 @@ enum Verb {
         recipient: Option<String>,
         /// Only those whose From field has this address; @example.com for a whole domain
         #[arg(long, value_name = "ADDRESS", value_parser = sender)]
-        sender: Option<String>,
+        sender: Option<Whom>,
         /// Only those of this time: 2d, 12h, 30min
         #[arg(long, value_name = "AGE", value_parser = parse_duration)]
         since: Option<Duration>,
@@ -95,9 +96,8 @@ fn address(text: &str) -> Result<String, String> {
     good.then(|| text.to_owned()).ok_or_else(|| "it is no address: write one such as bob@example.com".into())
 }
 
-/// A sender in the form in which lists keep him.
-fn sender(text: &str) -> Result<String, String> {
-    store::wanted(text).ok_or_else(|| "it is no address: write alice@example.com, or @example.com".into())
+fn sender(text: &str) -> Result<Whom, String> {
+    Whom::parse(text).ok_or_else(|| "it is no address: write alice@example.com, or @example.com".into())
 }
 
 /// Why the verb was not carried out.
@@ -146,7 +146,7 @@ async fn carry_out(
             list(
                 ledger,
                 &sought,
-                sender.as_deref(),
+                sender.as_ref(),
                 (config.custody.quarantine_mib, limits.custody.quarantine_listed),
                 json,
             )
@@ -233,13 +233,13 @@ async fn open(config: &Config) -> Result<Ledger, Error> {
 async fn list(
     ledger: &Ledger,
     sought: &Sought,
-    sender: Option<&str>,
+    sender: Option<&Whom>,
     (mib, most): (u64, u32),
     json: bool,
 ) -> Result<ExitCode, Error> {
     let mut all = ledger.sought(sought, most).await?;
     if let Some(sender) = sender {
-        all.retain(|held| held.sender.as_deref().is_some_and(|from| is_from(from, sender)));
+        all.retain(|held| held.sender.as_deref().is_some_and(|from| sender.includes(from)));
     }
     let (count, octets) = ledger.kept().await?;
     let mut out = output::out();
@@ -259,15 +259,6 @@ async fn list(
         writeln!(out, "{of}{}, {} KiB of {mib} MiB", messages(count), kib(octets))?;
     }
     Ok(if all.is_empty() { exit::no() } else { exit::YES })
-}
-
-/// Whether this address is the one sought, or of the domain sought.
-fn is_from(address: &str, sought: &str) -> bool {
-    let Some(address) = folded(address) else { return false };
-    match sought.strip_prefix('@') {
-        Some(domain) => address.rsplit_once('@').is_some_and(|(_, of)| of == domain),
-        None => address == sought,
-    }
 }
 
 async fn show(ledger: &Ledger, id: i64, raw: bool, json: bool) -> Result<ExitCode, Error> {

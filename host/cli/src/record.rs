@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Context, exit, output};
 use addrauth::config::Config;
-use addrauth::proto::address::{Address, DOMAIN_MAX};
+use addrauth::proto::address::{DOMAIN_MAX, Domain};
 use addrauth::proto::record::{Claim, Record};
 use addrauth::verify::is_internal;
 
@@ -54,7 +54,7 @@ pub(crate) enum Promise {
 /// All that is printed.
 #[derive(Debug)]
 struct Sheet {
-    domain: String,
+    domain: Domain,
     record: Record,
     /// Names that the TXT record may stand at.
     names: Vec<String>,
@@ -92,10 +92,8 @@ fn complain(text: &str, code: ExitCode) -> ExitCode {
 impl Sheet {
     /// What is to be published; every record was read back by the reader that verifiers use.
     fn new(args: &Args, config: &Config) -> Result<Sheet, String> {
-        let domain = args.domain.strip_suffix('.').unwrap_or(&args.domain);
-        let domain = Address::parse(format!("x@{domain}").as_bytes(), true)
+        let domain = Domain::parse_full(&args.domain)
             .map_err(|_| format!("{:?} is no domain, write a name such as example.com", args.domain))?;
-        let domain = domain.domain().to_owned();
         let host = args.host.as_deref().unwrap_or(&config.hostname);
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if !host.contains('.') {
@@ -118,7 +116,7 @@ impl Sheet {
             Err(e) => return Err(format!("no record can be made of --host {} --port {port}: {e}", record.host)),
         }
         let special = format!("_addrauth.{domain}");
-        let names = [special, domain.clone()].into_iter().filter(|name| name.len() <= DOMAIN_MAX).collect();
+        let names = [special, domain.to_string()].into_iter().filter(|name| name.len() <= DOMAIN_MAX).collect();
         let reachable = |address: &IpAddr| !address.is_unspecified() && !is_internal(*address);
         let mut addresses: Vec<IpAddr> = config.authority.listen.iter().map(|place| place.ip()).collect();
         addresses.retain(reachable);
@@ -205,10 +203,10 @@ fn meanings(host: &str, port: u16, tls: bool, claim: Claim) -> [(String, String)
 }
 
 /// What is allowed and yet probably not meant.
-fn warnings(domain: &str, record: &Record, config: &Config) -> Vec<String> {
+fn warnings(domain: &Domain, record: &Record, config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let Record { host, port, .. } = record;
-    if !config.authority.domains.iter().any(|own| own == domain) {
+    if !config.authority.domains.contains(domain) {
         warnings.push(format!(
             "{domain} is not in authority.domains: the server would answer e=domain, and no key of it could be verified"
         ));
@@ -227,7 +225,7 @@ fn warnings(domain: &str, record: &Record, config: &Config) -> Vec<String> {
     if *port < 1024 {
         warnings.push(format!("port {port} is below 1024: others ask there only where their administrator permits it"));
     }
-    if host == domain || host.ends_with(".local") || host.ends_with(".localdomain") {
+    if host == domain.as_str() || host.ends_with(".local") || host.ends_with(".localdomain") {
         warnings.push(format!(
             "{host}: make sure that this name leads to the Authentication Server, for everybody outside"
         ));

@@ -8,6 +8,7 @@
 //! rename(2), as editors and configuration management do.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use crate::{CONFIG_FILE, Context, named, there};
@@ -137,9 +138,6 @@ impl Settings {
         if !old.observe.0 && new.observe.0 {
             lost.push("observe is true".into());
         }
-        let gone = |before: &[String], now: &[String]| -> Vec<String> {
-            before.iter().filter(|name| !now.contains(name)).map(|name| format!("{name:?}")).collect()
-        };
         lost.extend(
             gone(&old.final_domains, &new.final_domains).iter().map(|name| format!("final_domains lost {name}")),
         );
@@ -159,6 +157,11 @@ impl Settings {
         lost.extend((more > 0).then(|| format!("{more} more")));
         lost
     }
+}
+
+/// What is not there any more.
+fn gone<T: PartialEq + Debug>(before: &[T], now: &[T]) -> Vec<String> {
+    before.iter().filter(|name| !now.contains(name)).map(|name| format!("{name:?}")).collect()
 }
 
 /// What a role is no longer played for.

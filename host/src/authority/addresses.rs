@@ -7,7 +7,7 @@ use tracing::warn;
 use super::schedule::next_turn;
 use super::{Authority, Error};
 use crate::config::Limits;
-use crate::proto::address::{Address, Mailbox};
+use crate::proto::address::{Address, Domain, Mailbox};
 use crate::store::SettingsRow;
 
 /// The comparisons that an address's living keys may cost, less one for the key that is being made: AVT ÷ AGI stays below.
@@ -153,7 +153,7 @@ impl Authority {
     /// The addresses that are in, or those of a domain of ours, in alphabetical order.
     pub async fn enlisted(&self, domain: Option<&str>) -> Result<Vec<Enlisted>, Error> {
         let domain = domain.map(|domain| self.own_domain(domain)).transpose()?;
-        let rows = self.keys.enlisted(domain.as_deref()).await?;
+        let rows = self.keys.enlisted(domain.map(Domain::as_str)).await?;
         Ok(rows.into_iter().map(|row| self.enlisted_row(row)).collect())
     }
 
@@ -170,15 +170,11 @@ impl Authority {
         Ok((agi.unwrap_or(self.agi), avt.unwrap_or(self.avt)))
     }
 
-    /// A domain of ours as it is looked up.
-    pub(super) fn own_domain(&self, domain: &str) -> Result<String, Error> {
-        let domains = || self.domains.join(", ");
-        let parsed = Address::parse(format!("x@{}", domain.trim_end_matches('.')).as_bytes(), true);
-        let name = parsed.map_or_else(|_| domain.to_owned(), |address| address.domain().to_owned());
-        match self.domains.contains(&name) {
-            true => Ok(name),
-            false => Err(Error::NoDomain { domain: domain.to_owned(), domains: domains() }),
-        }
+    /// The domain of ours that this text names.
+    pub(super) fn own_domain(&self, text: &str) -> Result<&Domain, Error> {
+        let named = Domain::parse_full(text).ok();
+        let own = self.domains.iter().find(|own| Some(*own) == named.as_ref());
+        own.ok_or_else(|| Error::NoDomain { domain: text.to_owned(), domains: self.domains.join(", ") })
     }
 
     fn enlisted_row(&self, row: SettingsRow) -> Enlisted {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{Authority, Error};
+use crate::proto::address::Domain;
 use crate::proto::network::{network, prefix};
 use crate::store::{ForgedRow, seconds};
 
@@ -160,7 +161,7 @@ impl Authority {
     pub async fn forged(&self, domain: Option<&str>, within: Duration) -> Result<Vec<Forged>, Error> {
         let domain = domain.map(|domain| self.own_domain(domain)).transpose()?;
         let since = self.clock.now().checked_sub(within).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(gathered(self.keys.forged(domain.as_deref(), since).await?))
+        Ok(gathered(self.keys.forged(domain.map(Domain::as_str), since).await?))
     }
 }
 

@@ -66,7 +66,8 @@ impl Authority {
     async fn issue_some(&self, most: usize, seal_to: &SealTo, look: &mut IssuedInTime) -> Result<usize, Error> {
         let most = u32::try_from(most.min(self.limits.authority.keys_at_once)).unwrap_or(u32::MAX);
         let mut rows = Vec::new();
-        for due in self.keys.due(&self.domains, self.clock.now(), most).await? {
+        let domains: Vec<String> = self.domains.iter().map(ToString::to_string).collect();
+        for due in self.keys.due(&domains, self.clock.now(), most).await? {
             let (key, row) = self.made(&due.address, due.agi.unwrap_or(self.agi), due.avt.unwrap_or(self.avt))?;
             rows.push(sealed(&key, row, seal_to)?);
         }

@@ -229,7 +229,7 @@ impl Authority {
     }
 
     pub(super) fn own_or_refuse(&self, address: &Address) -> Result<Mailbox, Error> {
-        if self.domains.iter().any(|domain| domain == address.domain()) {
+        if self.domains.contains(address.domain()) {
             return Ok(address.mailbox());
         }
         Err(Error::OtherDomain { address: address.to_string(), domains: self.domains.join(", ") })

@@ -43,6 +43,7 @@ pub use stream::Streams;
 
 use crate::config::{Config, Deliver, Limits};
 use crate::outbox;
+use crate::proto::address::{Domain, Mailbox};
 use crate::proto::key::VerifyKey;
 use crate::pulse::Pulse;
 use crate::store::{self, KeyTable, Opening};
@@ -233,7 +234,7 @@ impl From<store::Error> for Error {
 #[derive(Debug)]
 pub struct Authority {
     keys: Arc<dyn KeyTable>,
-    domains: Vec<String>,
+    domains: Vec<Domain>,
     listen: Vec<SocketAddr>,
     agi: Duration,
     avt: Duration,
@@ -268,7 +269,7 @@ impl Authority {
 
     /// The same, with a clock of the caller's.
     pub async fn with_clock(config: &Config, limits: &Arc<Limits>, clock: Clock) -> Result<Authority, Error> {
-        if domains(config).is_empty() {
+        if config.authority.domains.is_empty() {
             return Err(Error::NoDomains); // before anything is made on the disk
         }
         let opening = Opening { busy: limits.store.busy, readers: limits.store.readers };
@@ -282,7 +283,7 @@ impl Authority {
         limits: &Arc<Limits>,
         clock: Clock,
     ) -> Result<Authority, Error> {
-        let domains = domains(config);
+        let domains = config.authority.domains.clone();
         if domains.is_empty() {
             return Err(Error::NoDomains);
         }
@@ -319,8 +320,8 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The domains it answers for, in lower case.
-    pub fn domains(&self) -> &[String] {
+    /// The domains it answers for.
+    pub fn domains(&self) -> &[Domain] {
         &self.domains
     }
 
@@ -334,13 +335,13 @@ impl Authority {
         self.keys.close().await;
     }
 
-    /// The form under which an address is looked up, where its domain is one of ours.
+    /// The form under which an address of a question is looked up, where its domain is one of ours.
     fn own(&self, address: &str) -> Option<String> {
         let (local, domain) = address.rsplit_once('@')?;
         let domain = domain.to_ascii_lowercase();
         // An empty local part is an address that nobody has, and no reason to send the verifier elsewhere (SPECIFICATION §2.1).
-        let folded = if local.is_empty() { format!("@{domain}") } else { store::folded(address)? };
-        self.domains.contains(&domain).then_some(folded)
+        let folded = if local.is_empty() { format!("@{domain}") } else { Mailbox::parse(address)?.into() };
+        self.domains.iter().any(|own| own.as_str() == domain).then_some(folded)
     }
 }
 
@@ -369,10 +370,4 @@ pub fn check_files(config: &Config, limits: &Limits) -> Result<(), Error> {
 /// database that several hosts share.
 fn reaches_keyring(config: &Config) -> bool {
     config.authority.deliver == Deliver::Keyring || !config.store.url.is_empty()
-}
-
-/// The domains of `authority.domains`, as they are compared.
-fn domains(config: &Config) -> Vec<String> {
-    let fold = |domain: &String| domain.trim_end_matches('.').to_ascii_lowercase();
-    config.authority.domains.iter().map(fold).filter(|domain| !domain.is_empty()).collect()
 }

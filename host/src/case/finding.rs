@@ -152,7 +152,7 @@ impl Found {
             None => {}
         }
         if let (Some(limited), Some(sender)) = (self.limited, &self.sender) {
-            let why = limited.text(sender.domain());
+            let why = limited.text(sender.domain().as_str());
             notes.push(format!("without `observe` the message would have been put off, since {why}"));
         }
         if let (true, Some(sender)) = (self.own_key, &self.sender) {

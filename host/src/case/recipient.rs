@@ -1,6 +1,6 @@
 //! A recipient: the octets of his path, and the one reading of them that everything else goes by.
 
-use crate::proto::address::{Address, Mailbox, Reading};
+use crate::proto::address::{Address, Domain, Mailbox, Name, Reading};
 
 /// A recipient that the MTA accepted.
 ///
@@ -55,24 +55,25 @@ impl Recipient {
         }
     }
 
-    /// Where his mail goes, given the domains whose mail ends here (`final_domains`, as [`Address::domain`] spells them).
-    /// Without any, all of it goes on.
+    /// Where his mail goes, given the domains whose mail ends here (`final_domains`). Without any, all of it goes on.
     ///
     /// A name of one label is the MTA's own, like no domain at all; where an MTA could complete it to a domain of ours, it is
     /// unclear. So is a local part that may lead from elsewhere to a domain of ours.
-    pub fn place(&self, finals: &[String]) -> Place {
-        let ours = |domain: &str| finals.iter().any(|known| known == domain);
-        let completes = |label: &str| finals.iter().any(|known| known.split('.').next() == Some(label));
+    pub fn place(&self, finals: &[Domain]) -> Place {
+        let ours = |name: &Name| name.domain().is_some_and(|domain| finals.contains(domain));
+        let completes = |name: &Name| {
+            name.single_label().is_some_and(|label| finals.iter().any(|known| known.first_label() == label))
+        };
         match &self.reading {
             _ if finals.is_empty() => Place::Elsewhere,
             Reading::Unclear => Place::Unclear,
             Reading::Own(_) => Place::Here,
-            Reading::Mailbox(address) if ours(address.domain()) => Place::Here,
+            Reading::Mailbox(address) if finals.contains(address.domain()) => Place::Here,
             Reading::Domain { domain, .. } if ours(domain) => Place::Here,
-            Reading::Routed { domain, .. } if ours(domain) || !domain.contains('.') => Place::Unclear,
+            Reading::Routed { domain, .. } if ours(domain) || domain.single_label().is_some() => Place::Unclear,
             Reading::Routed { hops, .. } if hops.iter().any(|hop| ours(hop) || completes(hop)) => Place::Unclear,
             Reading::Domain { domain, .. } if completes(domain) => Place::Unclear,
-            Reading::Domain { domain, .. } if !domain.contains('.') => Place::Here,
+            Reading::Domain { domain, .. } if domain.single_label().is_some() => Place::Here,
             Reading::Mailbox(_) | Reading::Domain { .. } | Reading::Routed { .. } => Place::Elsewhere,
         }
     }

@@ -10,7 +10,8 @@ use super::*;
 #[serde(default, deny_unknown_fields)]
 pub struct Authority {
     /// The domains that this AS answers for.
-    pub domains: Vec<String>,
+    #[serde(deserialize_with = "spelt::authority_domains")]
+    pub domains: Vec<Domain>,
     /// Where to answer VERIFY, as ADDRESS:PORT: over UDP, and over TLS where `tls` is set.
     pub listen: Vec<SocketAddr>,
     /// AGI, the interval between two keys of an address.

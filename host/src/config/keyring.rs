@@ -43,7 +43,7 @@ impl Where {
 
 impl Keyring {
     /// Whether the settings fit together, and with the domains that are ours.
-    pub(super) fn check(&self, final_domains: &[String]) -> Result<(), Error> {
+    pub(super) fn check(&self, final_domains: &[Domain]) -> Result<(), Error> {
         if (self.learn.is_anywhere() || self.stamp.is_anywhere()) && final_domains.is_empty() {
             return wrong(
                 "keyring.learn and keyring.stamp need final_domains: which addresses are ours, and what stays inside and so \

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Warning, wrong};
+use super::{Error, Warning, spelt, wrong};
 use crate::case::MarkAs;
+use crate::proto::address::{Domain, Mailbox};
 
 /// `[policy]`: the id of the policy that treats each result, for all recipients that no line below it names.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -39,9 +40,11 @@ pub struct Policy {
     /// Where quarantined mail is kept.
     pub quarantine: QuarantineIn,
     /// The same for the recipients of one domain.
-    pub domain: BTreeMap<String, Bindings>,
+    #[serde(deserialize_with = "spelt::policy_domain")]
+    pub domain: BTreeMap<Domain, Bindings>,
     /// The same for one recipient.
-    pub recipient: BTreeMap<String, Bindings>,
+    #[serde(deserialize_with = "spelt::policy_recipient")]
+    pub recipient: BTreeMap<Mailbox, Bindings>,
 }
 
 /// `[policy.domain."example.com"]`, `[policy.recipient."bob@example.com"]`: what is absent is looked up one level wider.
@@ -173,10 +176,11 @@ impl Policy {
     }
 
     /// Lines for domains and recipients whose mail does not end here.
-    pub(super) fn warnings(&self, final_domains: &[String]) -> Vec<Warning> {
-        let outside = |domain: &str| !final_domains.iter().any(|known| known == domain);
-        let of_recipient = |recipient: &&String| recipient.rsplit_once('@').is_some_and(|(_, domain)| outside(domain));
-        let domains = self.domain.keys().filter(|domain| outside(domain)).cloned().map(Warning::ForeignDomain);
-        domains.chain(self.recipient.keys().filter(of_recipient).cloned().map(Warning::ForeignRecipient)).collect()
+    pub(super) fn warnings(&self, final_domains: &[Domain]) -> Vec<Warning> {
+        let domains = self.domain.keys().filter(|domain| !final_domains.contains(domain));
+        let elsewhere = |recipient: &&Mailbox| !final_domains.iter().any(|domain| recipient.is_of(domain));
+        let recipients = self.recipient.keys().filter(elsewhere);
+        let foreign = domains.cloned().map(Warning::ForeignDomain);
+        foreign.chain(recipients.cloned().map(Warning::ForeignRecipient)).collect()
     }
 }

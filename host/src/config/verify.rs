@@ -22,7 +22,8 @@ pub struct Verify {
     /// A PEM file of root certificates that are trusted beside the system's, for servers asked over TLS; empty: none.
     pub tls_roots: PathBuf,
     /// Fixed endpoints per domain, asked over UDP alone and exempt from the guard against internal addresses.
-    pub domain: BTreeMap<String, FixedAs>,
+    #[serde(deserialize_with = "spelt::verify_domain")]
+    pub domain: BTreeMap<Domain, FixedAs>,
 }
 
 impl Default for Verify {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{Config, authority};
-use crate::proto::address::is_host_name;
+use crate::proto::address::{Domain, Mailbox, is_host_name};
 
 /// Something that is allowed and probably not meant. [`Display`](fmt::Display) says it in an administrator's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub enum Warning {
         via: String,
     },
     /// A line of `policy.domain` for a domain that is not in `final_domains`.
-    ForeignDomain(String),
+    ForeignDomain(Domain),
     /// A line of `policy.recipient` for an address whose domain is not in `final_domains`.
-    ForeignRecipient(String),
+    ForeignRecipient(Mailbox),
 }
 
 /// Whom a warning concerns.
@@ -111,7 +111,8 @@ impl fmt::Display for Warning {
             ),
             Warning::ForeignRecipient(recipient) => write!(
                 f,
-                "policy.recipient.{recipient:?}: the domain is not in final_domains, so its mail is not examined"
+                "policy.recipient.{:?}: the domain is not in final_domains, so its mail is not examined",
+                recipient.as_str()
             ),
         }
     }
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn keys_that_cross_the_network_in_clear_are_warned_of() {
         let mut config = Config::default();
-        config.authority.domains = vec!["example.com".into()];
+        config.authority.domains = vec!["example.com".parse().unwrap()];
         for (via, warns) in [
             ("127.0.0.1:25", false),
             ("[::1]:25", false),
@@ -198,8 +199,8 @@ mod tests {
             Warning::HostName { name: "mx".into(), assumed: false },
             Warning::NoDoor,
             Warning::Observing,
-            Warning::ForeignDomain("other.example".into()),
-            Warning::ForeignRecipient("bob@other.example".into()),
+            Warning::ForeignDomain("other.example".parse().unwrap()),
+            Warning::ForeignRecipient(Mailbox::parse("bob@other.example").unwrap()),
         ];
         assert_eq!(told, expected);
         assert!(told[1..].iter().all(|warning| warning.concerns() == Concern::Filter));

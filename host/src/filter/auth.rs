@@ -7,7 +7,7 @@
 
 use crate::case::{AuthResult, Mail, MailAuth};
 use crate::config::Config;
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Domain};
 use crate::proto::header::RESULTS_FIELD;
 use crate::proto::results::{LeftOut, Outcome, Results, authserv_id, same_id};
 
@@ -30,13 +30,13 @@ pub(super) fn mail_auth(mail: &Mail, sender: Option<&Address>, config: &Config) 
     if spf.is_empty() && dkim.is_empty() && dmarc.is_empty() {
         return None;
     }
-    let aligned = |domain: &str| sender.is_some_and(|sender| is_relative(domain, sender.domain()));
+    let aligned = |domain: &Domain| sender.is_some_and(|sender| is_relative(domain, sender.domain()));
     let passed = |outcome: &&&Outcome| word(outcome) == AuthResult::Pass;
 
     // A result for the HELO name alone (smtp.helo) says nothing of the reverse-path.
     let spf = spf.iter().find(|outcome| outcome.values("smtp", "mailfrom").next().is_some());
     let spf_domain = spf.filter(passed).and_then(|outcome| domain(outcome.values("smtp", "mailfrom").next()?));
-    let of_path = |domain: &String| mail.reverse_path.address().is_some_and(|path| path.domain() == domain);
+    let of_path = |domain: &Domain| mail.reverse_path.address().is_some_and(|path| path.domain() == domain);
 
     let words: Vec<AuthResult> = dkim.iter().map(|outcome| word(outcome)).collect();
     let dkim_aligned = dkim.iter().filter(passed).any(|outcome| {
@@ -45,7 +45,7 @@ pub(super) fn mail_auth(mail: &Mail, sender: Option<&Address>, config: &Config) 
     });
     Some(MailAuth {
         spf: spf.map(|outcome| word(outcome)).unwrap_or_default(),
-        spf_aligned: spf_domain.as_deref().is_some_and(aligned),
+        spf_aligned: spf_domain.as_ref().is_some_and(aligned),
         spf_of_path: spf_domain.as_ref().is_some_and(of_path),
         dkim: DKIM_ORDER.into_iter().find(|result| words.contains(result)).unwrap_or_default(),
         dkim_aligned,
@@ -94,22 +94,17 @@ fn word(outcome: &Outcome) -> AuthResult {
     }
 }
 
-/// The domain of a property's value, which is an address, `@` and a domain, or a domain: in the spelling of addresses.
-fn domain(value: &str) -> Option<String> {
-    let domain = value.rsplit('@').next()?;
-    let domain = domain.strip_suffix('.').unwrap_or(domain);
-    Address::parse(format!("x@{domain}").as_bytes(), true).ok().map(|address| address.domain().to_owned())
+/// The domain of a property's value, which is an address, `@` and a domain, or a domain.
+fn domain(value: &str) -> Option<Domain> {
+    Domain::parse_full(value.rsplit('@').next()?).ok()
 }
 
-/// Whether two domains are the same, or one is below the other and the upper one has two labels or more.
+/// Whether two domains are the same, or one is below the other.
 ///
 /// This stands for the organisational domain of DMARC without a public suffix list: brothers (a.example.com, b.example.com)
 /// are no relatives here; example.co.uk and co.uk are, and so are all who share a domain with the one that hands it out.
-fn is_relative(one: &str, other: &str) -> bool {
-    let is_below = |lower: &str, upper: &str| {
-        upper.contains('.') && lower.strip_suffix(upper).is_some_and(|rest| rest.ends_with('.'))
-    };
-    one == other || is_below(one, other) || is_below(other, one)
+fn is_relative(one: &Domain, other: &Domain) -> bool {
+    one == other || one.is_below(other) || other.is_below(one)
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Filter {
     }
 
     /// By whose word a message goes out; `own` is what the client may send as without a login. Absent where it is a stranger's.
-    fn author<'a>(&'a self, mail: &'a Mail, own: &'a [&'a str]) -> Option<Author<'a>> {
+    fn author<'a>(&'a self, mail: &'a Mail, own: &'a [&'a Address]) -> Option<Author<'a>> {
         match &mail.login {
             Some(login) => Some(Author::Login(login, self.own_keys.owners())),
             None => trust::submitter(&self.config, mail).map(|_| Author::Client(own)),
@@ -119,7 +119,7 @@ impl Filter {
     /// AS, and brought neither by the owner nor by a server of ours.
     pub(super) fn is_own_key(&self, mail: &Mail, found: &Found, by_owner: bool) -> bool {
         let Some(sender) = &found.sender else { return false };
-        let ours = self.config.final_domains.iter().any(|domain| domain == sender.domain());
+        let ours = self.config.final_domains.contains(sender.domain());
         let seen = ours && found.status == KeyStatus::Valid && !by_owner && !trust::is_hop(&self.config, mail);
         if seen && self.warned.is_due(&sender.to_string()) {
             let key = mail.keys.iter().flatten().next().map(|key| key.verify_key().fingerprint()).unwrap_or_default();

@@ -9,7 +9,7 @@ use super::owner::Owners;
 use super::{Error, owner};
 use crate::config::{Config, Limits};
 use crate::files;
-use crate::proto::address::Address;
+use crate::proto::address::Domain;
 use crate::proto::seal::SealTo;
 use crate::store;
 
@@ -22,11 +22,10 @@ pub fn check(config: &Config, limits: &Arc<Limits>) -> Result<(), Error> {
         let missing = |e: files::Error| Error::Table { table: path.to_owned(), text: e.to_string() };
         owner::readable(Path::new(path), limits).map_err(missing)?;
     }
-    let is_domain = |domain: &String| Address::parse(format!("x@{domain}").as_bytes(), true).is_ok();
-    if !keyring.login_domain.is_empty() && !is_domain(&keyring.login_domain) {
+    if !keyring.login_domain.is_empty() && Domain::parse(&keyring.login_domain).is_err() {
         return Err(Error::LoginDomain(keyring.login_domain.clone()));
     }
-    if let Some(wrong) = keyring.local_domains.iter().find(|domain| !is_domain(domain)) {
+    if let Some(wrong) = keyring.local_domains.iter().find(|domain| Domain::parse(domain).is_err()) {
         return Err(Error::LocalDomain(wrong.clone()));
     }
     if !keyring.seal_to.is_empty() {

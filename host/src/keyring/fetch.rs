@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::{Error, Source};
 use crate::config::{Config, Limits};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Mailbox};
 use crate::proto::fetch::{self, Reply};
 use crate::proto::key::AuthKey;
 use crate::proto::seal::Opener;
@@ -31,7 +31,7 @@ pub struct Fetched {
     token: Zeroizing<String>,
     opener: Opener,
     connector: Connector,
-    kept: Cache<String, Kept>,
+    kept: Cache<Mailbox, Kept>,
     /// The connection, for one question at a time; a broken one is never put back.
     connection: tokio::sync::Mutex<Option<TlsStream<TcpStream>>>,
     /// When fetching failed last, and why: nobody waits for a dead AS again at once.
@@ -87,7 +87,7 @@ impl Fetched {
     }
 
     /// What is remembered of an address and young enough to be taken for what the AS would say.
-    fn fresh(&self, address: &str) -> Option<Kept> {
+    fn fresh(&self, address: &Mailbox) -> Option<Kept> {
         let kept = self.kept.get(address)?;
         let lifetime = match &kept.newest {
             Some((_, expires)) if *expires <= SystemTime::now() => return None,
@@ -98,19 +98,19 @@ impl Fetched {
     }
 
     /// A key that still lives and was fetched not too long ago: used while the AS cannot be reached.
-    fn stale(&self, address: &str) -> Option<Kept> {
+    fn stale(&self, address: &Mailbox) -> Option<Kept> {
         let kept = self.kept.get(address)?;
         let lives = kept.newest.as_ref().is_some_and(|(_, expires)| *expires > SystemTime::now());
         (lives && kept.fetched.elapsed() < self.limits.keyring.fetch_stale).then_some(kept)
     }
 
     /// Asks the AS, one question after another: whoever waited for the same answer finds it remembered.
-    async fn ask(&self, address: &str, wire: &Address) -> Result<Kept, Error> {
+    async fn ask(&self, address: &Mailbox, wire: &Address) -> Result<Kept, Error> {
         let mut connection = self.connection.lock().await;
         if let Some(kept) = self.fresh(address) {
             return Ok(kept);
         }
-        let failed = |text: String| Error::Fetch { address: address.to_owned(), from: self.from.clone(), text };
+        let failed = |text: String| Error::Fetch { address: address.to_string(), from: self.from.clone(), text };
         let resting =
             |(at, text): &(Instant, String)| (at.elapsed() < self.limits.keyring.fetch_rest).then(|| text.clone());
         if let Some(text) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(resting) {
@@ -129,7 +129,7 @@ impl Fetched {
             Err(text) => return Err(self.rest(failed, text)),
         };
         let Some(expires) = expires else { return Err(failed("it named an end beyond all time".into())) };
-        let key = self.opener.open(address, &sealed).map_err(|_| Error::Shut { address: address.to_owned() })?;
+        let key = self.opener.open(address, &sealed).map_err(|_| Error::Shut { address: address.to_string() })?;
         Ok(Kept { newest: Some((key, expires)), fetched: Instant::now() })
     }
 
@@ -189,7 +189,7 @@ impl Source for Fetched {
         }
         match self.ask(&mailbox, address).await {
             Ok(kept) => {
-                self.kept.insert(mailbox.into(), kept.clone());
+                self.kept.insert(mailbox, kept.clone());
                 Ok(kept.newest)
             }
             // What cannot be opened is no outage: the other half of the pair has to be found.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Error;
 use crate::case::{Found, KeyStatus, Learned, Mail, NewKey, NotLearned, Postponed, Proven, Why};
 use crate::config::Limits;
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Domain};
 use crate::proto::key::AuthKey;
 use crate::proto::seal::SealTo;
 use crate::store::{Keyring, NewestKey};
@@ -15,7 +15,7 @@ use crate::store::{Keyring, NewestKey};
 ///
 /// # Errors
 /// Which condition the message does not fulfil.
-pub fn candidate<'a>(mail: &'a Mail, finals: &[String]) -> Result<(Address, &'a AuthKey), NotLearned> {
+pub fn candidate<'a>(mail: &'a Mail, finals: &[Domain]) -> Result<(Address, &'a AuthKey), NotLearned> {
     if mail.malformed {
         return Err(NotLearned::Malformed);
     }
@@ -32,7 +32,7 @@ pub fn candidate<'a>(mail: &'a Mail, finals: &[String]) -> Result<(Address, &'a 
     if address.mailbox() != recipient {
         return Err(NotLearned::OtherTo);
     }
-    match finals.iter().any(|domain| domain == address.domain()) {
+    match finals.contains(address.domain()) {
         true => Ok((address, key)),
         false => Err(NotLearned::ForeignDomain),
     }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_key_mail_has_one_key_one_recipient_and_the_same_address_in_its_one_to_field() {
-        let finals = ["example.com".to_owned()];
+        let finals = ["example.com".parse().unwrap()];
         let of = |mail: &Mail| candidate(mail, &finals).map(|(address, _)| address.to_string());
         let [alice, bob] = ["alice@example.com", "bob@example.com"];
         assert_eq!(of(&mail(vec![key(b'k')], &[alice], &[alice])), Ok(alice.into()));

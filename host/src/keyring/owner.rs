@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::config::{self, Limits};
 use crate::files;
-use crate::proto::address::{Address, folded};
+use crate::proto::address::{Address, Domain};
 
 mod asked;
 mod text;
@@ -25,7 +25,8 @@ const VERP: usize = 4;
 #[derive(Debug)]
 pub struct Owners {
     tables: Vec<Table>,
-    local_domains: Vec<String>,
+    local_domains: Vec<Domain>,
+    /// What is put behind a login, which is a text that is compared letter for letter.
     login_domain: String,
 }
 
@@ -65,7 +66,7 @@ impl Owners {
             }
         };
         let tables = keyring.owners.iter().map(table).collect::<Result<_, _>>()?;
-        let local_domains = keyring.local_domains.iter().filter_map(|domain| local(domain)).collect();
+        let local_domains = keyring.local_domains.iter().filter_map(|domain| Domain::parse(domain).ok()).collect();
         Ok(Owners { tables, local_domains, login_domain: keyring.login_domain.to_ascii_lowercase() })
     }
 
@@ -103,9 +104,9 @@ impl Owners {
     /// What the tables say of an address; empty where they say nothing.
     async fn owners(&self, address: &Address) -> Result<String, Error> {
         let whole = address.to_string().to_ascii_lowercase();
-        let base = folded(&whole).unwrap_or_default();
+        let base = String::from(address.mailbox());
         let domain = format!("@{}", address.domain());
-        let forms: Vec<String> = if self.local_domains.iter().any(|local| local == address.domain()) {
+        let forms: Vec<String> = if self.local_domains.contains(address.domain()) {
             let users = [&whole, &base].map(|form| form.strip_suffix(&domain).unwrap_or(form).to_owned());
             [vec![whole, base], users.to_vec(), vec![domain]].concat()
         } else {
@@ -136,18 +137,13 @@ impl Owners {
     }
 }
 
-/// A domain in the spelling of addresses.
-fn local(domain: &str) -> Option<String> {
-    Address::parse(format!("x@{domain}").as_bytes(), true).ok().map(|address| address.domain().to_owned())
-}
-
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-'))
 }
 
 /// A path, and what it may have been made of.
 fn candidates(path: &Address) -> Vec<Address> {
-    let spelt = |local: &str| Address::parse(format!("{local}@{}", path.domain()).as_bytes(), true).ok();
+    let spelt = |local: &str| Address::at(local, path.domain()).ok();
     let mut all = vec![path.clone()];
     let local = path.local();
     // BATV: `prvs=` key number, day and six hexadecimal digits `=` local part.

@@ -15,7 +15,7 @@ pub enum Author<'a> {
     /// A login's.
     Login(&'a str, &'a Owners),
     /// A client's that needs none: these addresses (`trusted_submitters`).
-    Client(&'a [&'a str]),
+    Client(&'a [&'a Address]),
 }
 
 impl Author<'_> {
@@ -35,10 +35,9 @@ impl Author<'_> {
         }
     }
 
-    fn lists(&self, own: &[&str], address: &Address) -> bool {
+    fn lists(&self, own: &[&Address], address: &Address) -> bool {
         let wanted = address.mailbox();
-        let is_wanted = |text: &&str| Address::parse(text.as_bytes(), true).is_ok_and(|own| own.mailbox() == wanted);
-        own.iter().any(is_wanted)
+        own.iter().any(|own| own.mailbox() == wanted)
     }
 }
 

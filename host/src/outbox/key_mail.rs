@@ -88,7 +88,7 @@ impl KeyMails {
         let (address, text) = (mail.address.to_string(), &self.sender.texts.key_mail);
         let values = [
             ("address", address.clone()),
-            ("domain", mail.address.domain().to_owned()),
+            ("domain", mail.address.domain().to_string()),
             ("expires", when(mail.expires)),
             ("postmaster", self.sender.from.clone()),
         ];

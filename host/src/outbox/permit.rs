@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::case::trail::{Trail, is_automatic};
 use crate::case::{AuthResult, Found, Mail, ReversePath, Unreported};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Mailbox};
 
 /// Whether the message itself lets a report be written, and to whom.
 pub(super) fn reportable<'a>(mail: &'a Mail, found: &Found, own: &str) -> Result<&'a Address, Unreported> {
@@ -43,12 +43,12 @@ fn is_vouched_for(path: &Address, found: &Found) -> bool {
 /// Reports that were permitted a while ago and may not have reached the outbox yet: two messages at the same moment must
 /// not both get one.
 #[derive(Debug, Default)]
-pub(super) struct Reserved(Mutex<HashMap<String, SystemTime>>);
+pub(super) struct Reserved(Mutex<HashMap<Mailbox, SystemTime>>);
 
 impl Reserved {
     /// Reserves the one report that this sender may get in `pair`; false where it is reserved already, or where as many
     /// senders are remembered as may be.
-    pub(super) fn reserve(&self, sender: &str, pair: Duration, most: usize, now: SystemTime) -> bool {
+    pub(super) fn reserve(&self, sender: &Mailbox, pair: Duration, most: usize, now: SystemTime) -> bool {
         let mut reserved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A time ahead of ours is one of a clock that was wrong: it counts as long as one behind us.
         let age = |at: &SystemTime| now.duration_since(*at).unwrap_or_else(|ahead| ahead.duration());
@@ -60,13 +60,13 @@ impl Reserved {
         }
         let room = reserved.len() < most || reserved.contains_key(sender);
         if room {
-            reserved.insert(sender.to_owned(), now);
+            reserved.insert(sender.clone(), now);
         }
         room
     }
 
     /// Gives back a reservation that the outbox makes needless: it remembers a report itself.
-    pub(super) fn give_back(&self, sender: &str) {
+    pub(super) fn give_back(&self, sender: &Mailbox) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sender);
     }
 }

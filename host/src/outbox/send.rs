@@ -178,7 +178,7 @@ pub(super) fn carries(reverse_path: &str) -> bool {
 fn path(address: &str) -> Result<lettre::Address, Failure> {
     let address = Address::parse(address.as_bytes(), true);
     let address = address.map_err(|e| Failure::lasting(format!("no address for SMTP: {e}")))?;
-    Ok(lettre::Address::new_dangerous(address.local(), address.domain()))
+    Ok(lettre::Address::new_dangerous(address.local(), address.domain().as_str()))
 }
 
 /// A server's reply, its code and its words once; of another failure what happened, and why.

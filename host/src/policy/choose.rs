@@ -8,7 +8,7 @@ use super::shelf::Shelved;
 use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
-use crate::proto::address::Mailbox;
+use crate::proto::address::{Domain, Mailbox};
 
 /// The policy that lets a wanted sender's mail pass.
 pub(super) const ALLOWED: &str = "accept";
@@ -48,7 +48,7 @@ pub(super) struct Bound {
     mark: MarkAs,
     /// Whether a spam folder has an address.
     folders: bool,
-    domains: HashMap<String, Level>,
+    domains: HashMap<Domain, Level>,
     recipients: HashMap<Mailbox, Level>,
     /// What users may choose.
     open: BTreeMap<String, Arc<Shelved>>,
@@ -97,12 +97,11 @@ impl Bound {
         };
         let (mut domains, mut recipients) = (HashMap::new(), HashMap::new());
         for (domain, bindings) in &config.domain {
-            domains.insert(domain.to_ascii_lowercase(), level(format!("policy.domain.{domain:?}"), bindings)?);
+            domains.insert(domain.clone(), level(format!("policy.domain.{domain:?}"), bindings)?);
         }
         for (recipient, bindings) in &config.recipient {
-            let level = level(format!("policy.recipient.{recipient:?}"), bindings)?;
-            // What is no address is the line of nobody.
-            recipients.extend(Mailbox::parse(recipient).map(|mailbox| (mailbox, level)));
+            let level = level(format!("policy.recipient.{:?}", recipient.as_str()), bindings)?;
+            recipients.insert(recipient.clone(), level);
         }
         let mut open = BTreeMap::new();
         for id in &config.user_may {
@@ -118,7 +117,7 @@ impl Bound {
     /// [`Bound::claims`], and for the mark of those in [`Bound::marks`].
     pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
         let mailbox = recipient.mailbox();
-        let mailbox = mailbox.as_deref();
+        let mailbox = mailbox.as_ref();
         let (by, policy) =
             self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
         let (mark_by, mark) = self.marks(mailbox, wish).next().unwrap_or((By::Site, self.mark));
@@ -133,7 +132,7 @@ impl Bound {
     /// `valid`, over bounces that name nobody, nor over what is not open to users any more.
     pub(super) fn claims<'a>(
         &'a self,
-        mailbox: Option<&str>,
+        mailbox: Option<&Mailbox>,
         status: KeyStatus,
         why: Option<Why>,
         wish: &Wish,
@@ -154,7 +153,7 @@ impl Bound {
     }
 
     /// The same for how a mark is shown. A user's wish for a folder counts as long as folders have an address.
-    pub(super) fn marks(&self, mailbox: Option<&str>, wish: &Wish) -> impl Iterator<Item = (By, MarkAs)> + use<> {
+    pub(super) fn marks(&self, mailbox: Option<&Mailbox>, wish: &Wish) -> impl Iterator<Item = (By, MarkAs)> + use<> {
         let [own, domain] = self.levels(mailbox);
         let claims = [
             (By::Recipient, own.and_then(|level| level.mark)),
@@ -166,9 +165,9 @@ impl Bound {
     }
 
     /// The recipient's and the domain's level.
-    fn levels(&self, mailbox: Option<&str>) -> [Option<&Level>; 2] {
-        let domain = mailbox.and_then(|mailbox| mailbox.rsplit_once('@')).map(|(_, domain)| domain);
-        [mailbox.and_then(|mailbox| self.recipients.get(mailbox)), domain.and_then(|domain| self.domains.get(domain))]
+    fn levels(&self, mailbox: Option<&Mailbox>) -> [Option<&Level>; 2] {
+        let own = mailbox.and_then(|mailbox| self.recipients.get(mailbox));
+        [own, mailbox.and_then(|mailbox| self.domains.get(mailbox.domain()))]
     }
 
     /// The site's policy for this result.

@@ -75,7 +75,7 @@ impl Policies {
     pub fn explain(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Explained {
         let mailbox = recipient.mailbox();
         let mut words =
-            self.bound.claims(mailbox.as_deref(), status, why, wish).map(|(by, policy)| word(by, policy, status, why));
+            self.bound.claims(mailbox.as_ref(), status, why, wish).map(|(by, policy)| word(by, policy, status, why));
         let word = words.next().unwrap_or_else(|| word(By::Site, self.bound.of_site(status, why), status, why));
         let lost: Vec<LevelChoice> = words.collect();
         let counted = |id: &String| word.by == By::User || lost.iter().any(|l| l.by == By::User && l.policy == *id);
@@ -85,7 +85,7 @@ impl Policies {
 
     /// How this recipient's marked mail is shown, and what else has a word on it.
     pub fn explain_mark(&self, recipient: &Recipient, wish: &Wish) -> MarkExplained {
-        let mut marks = self.bound.marks(recipient.mailbox().as_deref(), wish);
+        let mut marks = self.bound.marks(recipient.mailbox().as_ref(), wish);
         let mark = marks.next().unwrap_or((By::Site, MarkAs::Header));
         let lost: Vec<(By, MarkAs)> = marks.collect();
         let counted = mark.0 == By::User || lost.iter().any(|(by, _)| *by == By::User);

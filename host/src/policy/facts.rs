@@ -96,7 +96,7 @@ fn unfolded(field: &Field, redactor: &Redactor) -> String {
 }
 
 fn contract_address(address: &address::Address) -> Address {
-    Address { local: address.local().to_owned(), domain: address.domain().to_owned() }
+    Address { local: address.local().to_owned(), domain: address.domain().to_string() }
 }
 
 /// What a stranger wrote as an address, without a key.

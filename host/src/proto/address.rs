@@ -2,22 +2,21 @@
 
 use std::fmt;
 
-use idna::AsciiDenyList;
-use idna::uts46::{DnsLength, Hyphens, Uts46};
+use serde::{Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+mod domain;
 mod folded;
 mod mailbox;
 mod path;
 
+pub use domain::{BadDomain, DOMAIN_MAX, Domain};
 pub use folded::{Mailbox, folded};
-pub use path::Reading;
+pub use path::{Name, Reading};
 
 /// The longest local part, in octets, quotes included (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_MAX: usize = 64;
-/// The longest domain, in octets: what fits into the 255 of a DNS name (RFC 1035 §2.3.4).
-pub const DOMAIN_MAX: usize = 253;
 /// The longest address, in octets: a path of 256 without its angle brackets (RFC 5321 §4.5.3.1.3).
 pub const ADDRESS_MAX: usize = 254;
 /// The longest text that is read as an address, in octets: escapes and normalisation shorten at most this much.
@@ -25,13 +24,13 @@ const TEXT_MAX: usize = 4 * ADDRESS_MAX;
 /// The longest From value that is read, in octets: real ones stay below 1,000, and nobody shows more to a reader.
 pub const FROM_MAX: usize = 8 * 1024;
 
-/// An addr-spec (RFC 5322 §3.4.1): the local part as written, the domain in lower case and A-labels.
+/// An addr-spec (RFC 5322 §3.4.1): the local part as written, and a [`Domain`].
 ///
 /// Domain literals, single labels and over-long parts are no addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     local: String,
-    domain: String,
+    domain: Domain,
 }
 
 /// The text is no addr-spec.
@@ -65,19 +64,27 @@ impl Address {
         }
         let text = std::str::from_utf8(text).map_err(|_| BadAddress)?;
         let (local, domain) = text.rsplit_once('@').ok_or(BadAddress)?;
-        Address::bounded(canonical_local(local)?, canonical_domain(domain)?)
+        Address::bounded(canonical_local(local)?, Domain::parse(domain)?)
+    }
+
+    /// The address of a local part as [`Address::parse`] would read it, at this domain.
+    pub fn at(local: &str, domain: &Domain) -> Result<Address, BadAddress> {
+        if local.len() > TEXT_MAX {
+            return Err(BadAddress);
+        }
+        Address::bounded(canonical_local(local)?, domain.clone())
     }
 
     /// The address of what a local part means, without quotes and escapes, at this domain: it is quoted where it has to be.
-    pub fn from_parts(content: &str, domain: &str) -> Result<Address, BadAddress> {
-        if content.len() > TEXT_MAX || domain.len() > TEXT_MAX {
+    pub fn from_parts(content: &str, domain: &Domain) -> Result<Address, BadAddress> {
+        if content.len() > TEXT_MAX {
             return Err(BadAddress);
         }
-        Address::bounded(spelled_local(content)?, canonical_domain(domain)?)
+        Address::bounded(spelled_local(content)?, domain.clone())
     }
 
-    fn bounded(local: String, domain: String) -> Result<Address, BadAddress> {
-        let long = local.len() > LOCAL_MAX || domain.len() > DOMAIN_MAX || local.len() + 1 + domain.len() > ADDRESS_MAX;
+    fn bounded(local: String, domain: Domain) -> Result<Address, BadAddress> {
+        let long = local.len() > LOCAL_MAX || local.len() + 1 + domain.as_str().len() > ADDRESS_MAX;
         if long { Err(BadAddress) } else { Ok(Address { local, domain }) }
     }
 
@@ -106,15 +113,20 @@ impl Address {
         &self.local
     }
 
-    /// The domain: lower case, A-labels, no final dot.
-    pub fn domain(&self) -> &str {
+    /// The domain.
+    pub fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    /// Whether another address differs in the case of ASCII letters at most. A `+tag` counts, unlike in [`Address::mailbox`].
+    pub fn is_but_for_case(&self, other: &Address) -> bool {
+        self.domain == other.domain && self.local.eq_ignore_ascii_case(&other.local)
     }
 
     /// The address as it stands in a VERIFY line: SP, CTL, DEL and `%` percent-encoded (SPECIFICATION §1.3).
     pub fn wire(&self) -> String {
         let mut wire = String::with_capacity(ADDRESS_MAX);
-        for c in self.local.chars().chain(['@']).chain(self.domain.chars()) {
+        for c in self.local.chars().chain(['@']).chain(self.domain.as_str().chars()) {
             match c {
                 '\0'..=' ' | '%' | '\x7f' => wire.push_str(&format!("%{:02X}", u32::from(c))),
                 _ => wire.push(c),
@@ -127,6 +139,13 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+/// As it prints.
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -179,17 +198,6 @@ fn unquoted(rest: &str) -> Result<String, BadAddress> {
     }
 }
 
-fn canonical_domain(raw: &str) -> Result<String, BadAddress> {
-    let domain = Uts46::new()
-        .to_ascii(raw.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
-        .map_err(|_| BadAddress)?;
-    // Top-level domains begin with a letter (RFC 1123 §2.1); others would be read as an IP address by some.
-    match domain.rsplit_once('.') {
-        Some((_, last)) if last.starts_with(|c: char| c.is_ascii_alphabetic()) => Ok(domain.into_owned()),
-        _ => Err(BadAddress),
-    }
-}
-
 /// dot-atom-text (RFC 5322 §3.2.3, RFC 6532 §3.2).
 fn is_dot_atom(text: &str) -> bool {
     text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
@@ -213,7 +221,7 @@ fn is_quotable(c: char) -> bool {
 
 /// Whether a text is the full name of a host, two labels at least: a domain as an address has it.
 pub fn is_host_name(text: &str) -> bool {
-    text.is_ascii() && Address::parse(format!("x@{text}").as_bytes(), false).is_ok()
+    text.is_ascii() && Domain::parse(text).is_ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::inquiry::{Inquiry, Said};
 use super::schedule::END;
 use super::{Endpoint, Endpoints, Failure, Published, Refused, Verifier};
 use crate::case::{Limited, Why};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Domain};
 use crate::proto::key::AuthKey;
 use crate::proto::record::Record;
 
@@ -23,7 +23,7 @@ pub enum Unasked {
     #[error(
         "{0} publishes no AS= record yet: publish what `addrauth record {0}` prints, or name its AS in [verify.domain.\"{0}\"]"
     )]
-    Unpublished(String),
+    Unpublished(Domain),
     /// DNS did not tell, or said something unusable.
     #[error("{0}")]
     Unlocated(Failure),
@@ -47,7 +47,7 @@ impl Verifier {
     pub async fn everywhere(&self, address: &Address, key: &AuthKey) -> Result<Vec<(Endpoint, Said)>, Unasked> {
         let deadline = Instant::now() + 2 * self.shared.limits.verify.locate + END;
         let endpoints = match self.published(address.domain(), deadline).await {
-            Published::Nothing => return Err(Unasked::Unpublished(address.domain().to_owned())),
+            Published::Nothing => return Err(Unasked::Unpublished(address.domain().clone())),
             Published::Failed(failure) => return Err(Unasked::Unlocated(failure)),
             Published::Fixed(fixed) => vec![Endpoint::fixed(fixed)],
             Published::Records(records) => self.every_endpoint(&records.used, deadline).await?,

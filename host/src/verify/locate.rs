@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::guard::{Guard, Refused};
 use crate::config::{self, Limits};
-use crate::proto::address::DOMAIN_MAX;
+use crate::proto::address::{DOMAIN_MAX, Domain};
 use crate::proto::record::{BadRecord, Claim, Record};
 
 mod resolver;
@@ -141,8 +141,8 @@ pub(super) struct Locator {
     followed: Option<Arc<Mutex<Followed>>>,
     next_look: Mutex<Instant>,
     guard: Guard,
-    fixed: BTreeMap<String, SocketAddr>,
-    failures: Cache<String, (Instant, Failure)>,
+    fixed: BTreeMap<Domain, SocketAddr>,
+    failures: Cache<Domain, (Instant, Failure)>,
     limits: Arc<Limits>,
 }
 
@@ -153,7 +153,7 @@ impl Locator {
 
     /// With another file for the system's.
     fn following(path: &Path, port: u16, config: &config::Verify, limits: &Arc<Limits>) -> Result<Locator, NetError> {
-        let fixed = config.domain.iter().map(|(domain, fixed)| (domain.to_ascii_lowercase(), fixed.endpoint)).collect();
+        let fixed = config.domain.iter().map(|(domain, fixed)| (domain.clone(), fixed.endpoint)).collect();
         let followed = config.dns.is_empty().then(|| Followed::new(path, port));
         let servers = Servers::new(followed.as_ref().map_or(&config.dns, |followed| followed.servers()), limits)?;
         Ok(Locator {
@@ -168,7 +168,7 @@ impl Locator {
     }
 
     /// What a domain publishes: this exact domain, no tree walk. Within `limits.verify.locate` and before `deadline`.
-    pub(super) async fn published(&self, domain: &str, deadline: Instant) -> Published {
+    pub(super) async fn published(&self, domain: &Domain, deadline: Instant) -> Published {
         if let Some(address) = self.fixed.get(domain) {
             return Published::Fixed(*address);
         }
@@ -182,31 +182,32 @@ impl Locator {
         if let Published::Failed(failure) = &published {
             // The resolver remembers absence, but no failure: without this each message would wait for a dead server anew.
             let until = Instant::now() + self.limits.verify.cache_unverified_for;
-            self.failures.insert(domain.to_owned(), (until, failure.clone()));
+            self.failures.insert(domain.clone(), (until, failure.clone()));
         }
         published
     }
 
     /// Both names are asked at once, the second wins; a failure of either is never taken for an absence.
-    async fn both_names(&self, domain: &str, deadline: Instant) -> Published {
+    async fn both_names(&self, domain: &Domain, deadline: Instant) -> Published {
         let special = format!("_addrauth.{domain}");
         let special_texts = async {
             // A name that cannot be holds no record; that is no failure of DNS.
             if special.len() > DOMAIN_MAX { Ok(Vec::new()) } else { self.texts(&special, deadline).await }
         };
-        let (plain_texts, special_texts) = tokio::join!(self.texts(domain, deadline), special_texts);
+        let (plain_texts, special_texts) = tokio::join!(self.texts(domain.as_str(), deadline), special_texts);
         match (plain_texts, special_texts) {
             (Err(failure), _) | (_, Err(failure)) => Published::Failed(failure),
-            (Ok(plain), Ok(texts)) if texts.is_empty() => self.read(domain, &plain),
+            (Ok(plain), Ok(texts)) if texts.is_empty() => self.read(domain.as_str(), &plain),
             (Ok(_), Ok(texts)) => self.read(&special, &texts),
         }
     }
 
     /// What stands at each of the two names, whichever wins, as it stands there: the special name first.
-    pub(super) async fn texts_of_both(&self, domain: &str, deadline: Instant) -> [(String, Texts); 2] {
+    pub(super) async fn texts_of_both(&self, domain: &Domain, deadline: Instant) -> [(String, Texts); 2] {
         let special = format!("_addrauth.{domain}");
-        let (special_texts, plain_texts) = tokio::join!(self.texts(&special, deadline), self.texts(domain, deadline));
-        [(special, special_texts), (domain.to_owned(), plain_texts)]
+        let (special_texts, plain_texts) =
+            tokio::join!(self.texts(&special, deadline), self.texts(domain.as_str(), deadline));
+        [(special, special_texts), (domain.to_string(), plain_texts)]
     }
 
     fn read(&self, name: &str, texts: &[Vec<u8>]) -> Published {

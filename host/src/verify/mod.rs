@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::case::{Answerer, Found, KeyStatus, Limited, Mail, Postponed, Why};
 use crate::config::{self, Limits};
-use crate::proto::address::Address;
+use crate::proto::address::{Address, Domain};
 use crate::proto::key::AuthKey;
 use crate::proto::record::Claim;
 use crate::proto::wire::Answer;
@@ -65,7 +65,7 @@ pub enum Error {
 pub struct Verifier {
     shared: Arc<Shared>,
     timeout: Duration,
-    locations: Flights<String, Published>,
+    locations: Flights<Domain, Published>,
     questions: Flights<Mark, Verdict, Sponsors>,
     confirmations: Flights<Mark, Verdict, Sponsors>,
 }
@@ -82,7 +82,7 @@ pub struct BudgetSpent {
 impl BudgetSpent {
     /// Why the message is put off.
     pub fn postponed(&self) -> Postponed {
-        let domain = self.found.sender.as_ref().map(|sender| sender.domain().to_owned());
+        let domain = self.found.sender.as_ref().map(|sender| sender.domain().to_string());
         Postponed::Limited { domain: domain.unwrap_or_default(), by: self.limited }
     }
 }
@@ -180,7 +180,7 @@ impl Verifier {
     }
 
     /// What a domain publishes about its AS, and the addresses that would be asked.
-    pub async fn locate(&self, domain: &str) -> (Published, Endpoints) {
+    pub async fn locate(&self, domain: &Domain) -> (Published, Endpoints) {
         let deadline = Instant::now() + self.timeout;
         let published = self.published(domain, deadline).await;
         let endpoints = self.shared.endpoints(&published, deadline).await.unwrap_or_default();
@@ -189,7 +189,7 @@ impl Verifier {
 
     /// The texts that begin `AS=` at `_addrauth.` and the domain, and at the domain itself, with those names: what
     /// [`Verifier::locate`] chose from, read by nobody yet. A fixed endpoint changes nothing here.
-    pub async fn texts(&self, domain: &str) -> [(String, Texts); 2] {
+    pub async fn texts(&self, domain: &Domain) -> [(String, Texts); 2] {
         self.shared.locator.texts_of_both(domain, Instant::now() + self.shared.limits.verify.locate).await
     }
 
@@ -247,12 +247,12 @@ impl Verifier {
     }
 
     /// What a domain publishes, looked up once for all who want to know at the same time.
-    async fn published(&self, domain: &str, deadline: Instant) -> Published {
-        let (shared, name) = (self.shared.clone(), domain.to_owned());
+    async fn published(&self, domain: &Domain, deadline: Instant) -> Published {
+        let (shared, name) = (self.shared.clone(), domain.clone());
         let work = |_| async move { shared.locator.published(&name, deadline).await };
         let published =
-            timeout_at(deadline + GRACE, self.locations.join(domain.to_owned(), |()| {}, || Some(()), work)).await;
-        let slow = || Published::Failed(Failure::Timeout(domain.to_owned()));
+            timeout_at(deadline + GRACE, self.locations.join(domain.clone(), |()| {}, || Some(()), work)).await;
+        let slow = || Published::Failed(Failure::Timeout(domain.to_string()));
         published.ok().flatten().map_or_else(slow, |joined| joined.outcome)
     }
 

@@ -48,7 +48,7 @@ pub fn address(text: &[u8]) {
         let from = Address::from_field(text, utf8).ok();
         for address in spec.into_iter().chain(from) {
             let printed = address.to_string();
-            assert!(printed.len() <= ADDRESS_MAX && address.domain().contains('.'));
+            assert!(printed.len() <= ADDRESS_MAX && address.domain().as_str().contains('.'));
             assert!(utf8 || printed.is_ascii());
             assert_eq!(Address::parse(printed.as_bytes(), utf8).as_ref(), Ok(&address));
             assert!(address.wire().bytes().all(|octet| octet > b' ' && octet != 0x7f));

@@ -26,7 +26,8 @@ async fn texts_are_read_again_all_of_them_or_none() {
 #[tokio::test]
 async fn a_reload_that_fails_leaves_the_texts_alone_and_one_that_does_not_brings_the_new_ones() {
     let (dir, texts, server) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Script::default().start());
-    let mut config = Config { final_domains: vec!["example.com".into()], ..config(dir.path(), server.address) };
+    let mut config =
+        Config { final_domains: vec!["example.com".parse().unwrap()], ..config(dir.path(), server.address) };
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     config.notices.templates = texts.path().to_owned();
     let filter = Filter::builder(config.clone(), Trial::waived()).open().await.unwrap();

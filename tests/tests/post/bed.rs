@@ -53,7 +53,7 @@ impl Bed {
         let zone = Zone::start(Records::default().txt("else.test", "x")).await.unwrap();
         let mut config = Config { hostname: "as.example.com".into(), ..Config::default() };
         config.state_dir = StateDir(dir.path().to_owned());
-        config.authority.domains = vec!["example.com".into()];
+        config.authority.domains = vec!["example.com".parse().unwrap()];
         config.authority.listen = vec![(LOOPBACK, 0).into()];
         config.authority.from = "keys@example.com".into();
         config.notices.notify_via = mailbox.address().to_string();

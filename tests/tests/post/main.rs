@@ -92,7 +92,7 @@ async fn a_domain_without_a_record_holds_its_keys_back_and_says_what_to_publish(
     // A fixed endpoint takes the place of DNS.
     let mut config = bed.config.clone();
     let fixed = addrauth::config::FixedAs { endpoint: bed.endpoint };
-    config.verify.domain.insert("example.com".into(), fixed);
+    config.verify.domain.insert("example.com".parse().unwrap(), fixed);
     let poster = posting(&config, &bed.authority).await.unwrap();
     bed.pass(60);
     assert_eq!(poster.turn().await.unwrap(), posted(1, 1));
@@ -259,7 +259,7 @@ async fn a_revoked_key_leaves_the_keyring_at_once_and_the_address_gets_another_o
 
 #[tokio::test]
 async fn an_address_whose_domain_has_left_gets_no_keys_and_can_be_taken_out() {
-    let bed = Bed::start(|config| config.authority.domains.push("left.example".into())).await;
+    let bed = Bed::start(|config| config.authority.domains.push("left.example".parse().unwrap())).await;
     let (eve, alice) = (address("eve@left.example"), address(ALICE));
     let both = [(eve.clone(), Intervals::default()), (alice.clone(), Intervals::default())];
     bed.authority.enlist(&both, &mut |_| {}).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_key_sealed_to_another_pair_is_kept_and_the_note_says_why() {
 async fn an_import_of_ten_thousand_makes_no_burst_and_issue_times_are_even_over_agi() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config { state_dir: StateDir(dir.path().to_owned()), ..Config::default() };
-    config.authority.domains = vec!["example.com".into()];
+    config.authority.domains = vec!["example.com".parse().unwrap()];
     config.authority.agi = Duration::from_secs(DAY);
     let clock = Arc::new(AtomicU64::new(START));
     let authority = opened(&config, &clock).await;

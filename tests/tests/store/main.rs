@@ -67,7 +67,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.state_dir.0 = dir.path().join("state");
-        config.authority.domains = vec!["example.com".into()];
+        config.authority.domains = vec!["example.com".parse().unwrap()];
         Bed { config, memory: None, database: String::new(), _dir: dir }
     }
 

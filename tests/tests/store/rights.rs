@@ -174,7 +174,7 @@ async fn who_hands_keys_out_and_may_not_read_them_is_told_so_at_the_start() {
     let mut member = as_member(&bed, cluster, "authority").await;
     let (root, token) = (addrauth_tests::certificates::Root::new(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(token.path(), "0123456789abcdef0123456789abcdef").unwrap();
-    member.config.authority.domains = vec!["example.com".into()];
+    member.config.authority.domains = vec!["example.com".parse().unwrap()];
     member.config.authority.listen = vec![([127, 0, 0, 1], 0).into()];
     member.config.authority.tls = root.issue("localhost");
     member.config.authority.fetch_token_file = token.path().to_owned();

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn ours(address: &Address, _: Intervals) -> Result<String, String> {
-        match address.domain() {
+        match address.domain().as_str() {
             "example.com" => Ok(address.mailbox().into()),
             other => Err(format!("{other} is not ours")),
         }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use addrauth::case::{Envelope, Field, Found, Head, Mail, ReversePath};
 use addrauth::config::{self, Limits};
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Domain};
 use addrauth::proto::header::key_value;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::wire::Answer;
@@ -50,7 +50,7 @@ struct Message {
 struct Place {
     #[serde(flatten)]
     around: Around,
-    domain: String,
+    domain: Domain,
 }
 
 /// Whom the verifier may ask.

@@ -19,7 +19,7 @@ use addrauth::store;
 struct View {
     recipient: Address,
     /// As bindings and choices are looked up.
-    mailbox: String,
+    mailbox: Mailbox,
     sender: Option<Address>,
     /// Whether his domain is among `final_domains`.
     ours: bool,
@@ -92,8 +92,8 @@ async fn view(
     if mark.ignored {
         notes.push("the user's choice mark=folder does not count: policy.spam_folder is not set".into());
     }
-    let ours = config.final_domains.iter().any(|domain| domain == to.domain());
-    Ok(View { recipient: to, mailbox: mailbox.into(), sender, ours, results, mark, notes })
+    let ours = config.final_domains.contains(to.domain());
+    Ok(View { recipient: to, mailbox, sender, ours, results, mark, notes })
 }
 
 /// The recipient's own wishes, and what is to be said about them.
@@ -129,7 +129,7 @@ fn place(view: &View, by: By, name: &str) -> String {
     match by {
         By::AllowList => "the user's list of wanted senders".into(),
         By::User => "the user's choice".into(),
-        By::Recipient => format!("[policy.recipient.{:?}].{name}", view.mailbox),
+        By::Recipient => format!("[policy.recipient.{:?}].{name}", view.mailbox.as_str()),
         By::Domain => format!("[policy.domain.{:?}].{name}", view.recipient.domain()),
         By::Site => format!("[policy].{name}"),
     }

@@ -18,7 +18,7 @@ use addrauth::filter::{self, Filter};
 use addrauth::mta::Judge;
 use addrauth::mta::listen::{self, Listener};
 use addrauth::mta::milter;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{self, Address, Domain};
 use addrauth::proto::header;
 use addrauth::proto::key::AuthKey;
 use addrauth_lab::mailbox::Mailbox;
@@ -111,7 +111,7 @@ impl Scene {
         let down = UdpSocket::bind(("127.0.0.1", 0)).await?;
         down.connect(down.local_addr()?).await?;
         let zone = zone(server.port(), down.local_addr()?.port()).await?;
-        let config = config(home.path(), &zone, &mailbox);
+        let config = config(home.path(), &zone, &mailbox)?;
         let stop = CancellationToken::new();
 
         let authority = Arc::new(Authority::open(&config, &limits).await?);
@@ -251,17 +251,19 @@ async fn zone(port: u16, down: u16) -> Result<Zone, std::io::Error> {
 }
 
 /// What the administrator decided for single recipients about forged mail.
-fn wishes() -> BTreeMap<String, config::Bindings> {
+fn wishes(home: &Domain) -> Result<BTreeMap<address::Mailbox, config::Bindings>, Error> {
     let forged = |id: &str| config::Bindings { invalid: Some(id.into()), ..Default::default() };
     let lines =
         [("ann", "accept"), ("ben", "reject-silently"), ("cleo", "quarantine"), ("dora", "reject-notify-recipient")];
-    lines.into_iter().map(|(name, id)| (format!("{name}@home.example"), forged(id))).collect()
+    let line = |(name, id)| Ok((Address::at(name, home).map_err(|_| Error::Address)?.mailbox(), forged(id)));
+    lines.into_iter().map(line).collect()
 }
 
-fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Config {
-    Config {
+fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Result<Config, Error> {
+    let domain = |name: &str| Domain::parse(name).map_err(|_| Error::Address);
+    let here = domain("home.example")?;
+    Ok(Config {
         hostname: "mx.home.example".into(),
-        final_domains: vec!["home.example".into()],
         observe: Observe(false),
         state_dir: StateDir(home.to_owned()),
         milter: config::Milter { listen: vec![Listen::Inet(([127, 0, 0, 1], 0).into())], ..Default::default() },
@@ -270,9 +272,10 @@ fn config(home: &std::path::Path, zone: &Zone, mailbox: &Mailbox) -> Config {
             allow_targets: vec![IpNet::from(IpAddr::from([127, 0, 0, 1]))],
             ..Default::default()
         },
-        policy: config::Policy { recipient: wishes(), ..Default::default() },
+        policy: config::Policy { recipient: wishes(&here)?, ..Default::default() },
         notices: config::Notices { notify_via: mailbox.address().to_string(), ..Default::default() },
-        authority: config::Authority { domains: vec!["sender.example".into()], ..Default::default() },
+        authority: config::Authority { domains: vec![domain("sender.example")?], ..Default::default() },
+        final_domains: vec![here],
         ..Config::default()
-    }
+    })
 }

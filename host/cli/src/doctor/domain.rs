@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Report, streams};
 use addrauth::case::{Found, KeyStatus, Limited, Why};
 use addrauth::config::{Config, FixedAs, Limits};
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Domain};
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::record::{Claim, Record};
 use addrauth::verify::{Endpoint, Endpoints, Failure, Published, Records, Texts, Verifier, is_internal};
@@ -15,7 +15,7 @@ use addrauth::verify::{Endpoint, Endpoints, Failure, Published, Records, Texts, 
 const ENDPOINTS: usize = 16;
 
 /// Looks at one domain.
-pub(super) async fn examine(domain: &str, config: &Config, report: &mut Report) {
+pub(super) async fn examine(domain: &Domain, config: &Config, report: &mut Report) {
     let usual = Limits::default();
     let limits = Arc::new(usual.clone().with(|limits| limits.verify.endpoints = ENDPOINTS));
     let verifier = match Verifier::new(&config.verify, &config.hostname, &limits) {
@@ -25,7 +25,7 @@ pub(super) async fn examine(domain: &str, config: &Config, report: &mut Report) 
     let texts = verifier.texts(domain).await;
     both_names(domain, &texts, report);
     let (published, endpoints) = verifier.locate(domain).await;
-    let own = config.authority.domains.iter().any(|known| known == domain);
+    let own = config.authority.domains.contains(domain);
     match &published {
         Published::Nothing if own => report.wrong(
             domain,
@@ -55,7 +55,7 @@ pub(super) async fn examine(domain: &str, config: &Config, report: &mut Report) 
 }
 
 /// The names must agree: those who publish at one and forget the other wonder for long.
-fn both_names(domain: &str, texts: &[(String, Texts); 2], report: &mut Report) {
+fn both_names(domain: &Domain, texts: &[(String, Texts); 2], report: &mut Report) {
     let [(special, Ok(special_texts)), (_, Ok(plain_texts))] = texts else { return };
     let sorted = |texts: &Vec<Vec<u8>>| {
         let mut texts = texts.clone();
@@ -81,7 +81,7 @@ fn both_names(domain: &str, texts: &[(String, Texts); 2], report: &mut Report) {
 }
 
 /// The records that count.
-fn read(domain: &str, records: &Records, own: bool, config: &Config, report: &mut Report) {
+fn read(domain: &Domain, records: &Records, own: bool, config: &Config, report: &mut Report) {
     let Records { name, used, bad, claim } = records;
     report.good(domain, format!("{} usable AS= records at {name}, m={}", used.len(), claim.word()));
     for bad in bad {
@@ -98,7 +98,7 @@ fn read(domain: &str, records: &Records, own: bool, config: &Config, report: &mu
     for record in used.iter().filter(|record| listen.iter().all(|place| place.port() != record.port)) {
         report.warn(domain, format!("its record names port {}, and authority.listen does not", record.port));
     }
-    let ours = config.final_domains.iter().any(|known| known == domain);
+    let ours = config.final_domains.contains(domain);
     if *claim == Claim::All {
         let here = if ours { ", this one too," } else { "" };
         report.warn(
@@ -109,7 +109,7 @@ fn read(domain: &str, records: &Records, own: bool, config: &Config, report: &mu
 }
 
 /// Whether our records say over what our server answers.
-fn offered_by_us(domain: &str, used: &[Record], config: &Config, report: &mut Report) {
+fn offered_by_us(domain: &Domain, used: &[Record], config: &Config, report: &mut Report) {
     let speaks_tls = config.authority.tls.is_on();
     for record in used {
         let place = format!("{}:{}", record.host, record.port);
@@ -130,7 +130,7 @@ fn offered_by_us(domain: &str, used: &[Record], config: &Config, report: &mut Re
 }
 
 /// Where the records lead.
-fn targets(domain: &str, published: &Published, endpoints: &Endpoints, usual: &Limits, report: &mut Report) {
+fn targets(domain: &Domain, published: &Published, endpoints: &Endpoints, usual: &Limits, report: &mut Report) {
     for (host, refused) in &endpoints.refused {
         report.wrong(domain, format!("{host} leads to a place that nobody asks: {refused}"));
     }
@@ -157,12 +157,12 @@ fn targets(domain: &str, published: &Published, endpoints: &Endpoints, usual: &L
 }
 
 /// Asks this endpoint alone, about an address that nobody has, with a key that nobody has.
-async fn ask(domain: &str, endpoint: &Endpoint, config: &Config) -> Result<(Found, Duration), String> {
+async fn ask(domain: &Domain, endpoint: &Endpoint, config: &Config) -> Result<(Found, Duration), String> {
     let mut verify = config.verify.clone();
-    verify.domain.insert(domain.to_owned(), FixedAs { endpoint: endpoint.address });
+    verify.domain.insert(domain.clone(), FixedAs { endpoint: endpoint.address });
     let verifier = Verifier::new(&verify, &config.hostname, &Arc::new(Limits::default())).map_err(|e| e.to_string())?;
-    let address = format!("addrauth-doctor-{:016x}@{domain}", rand::random::<u64>());
-    let address = Address::parse(address.as_bytes(), true).map_err(|e| e.to_string())?;
+    let nobody = format!("addrauth-doctor-{:016x}", rand::random::<u64>());
+    let address = Address::at(&nobody, domain).map_err(|e| e.to_string())?;
     let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     let key = AuthKey::parse(key.as_bytes()).map_err(|e| e.to_string())?;
     let start = Instant::now();
@@ -205,7 +205,7 @@ fn judge(about: &str, found: &Found, took: Duration, report: &mut Report) {
 }
 
 fn domain_of(found: &Found) -> &str {
-    found.sender.as_ref().map_or("the domain", Address::domain)
+    found.sender.as_ref().map_or("the domain", |sender| sender.domain().as_str())
 }
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
         }
         change(&mut config);
         let mut report = Report::default();
-        examine("example.com", &config, &mut report).await;
+        examine(&"example.com".parse().unwrap(), &config, &mut report).await;
         report
     }
 
@@ -321,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn our_own_domain_must_lead_to_our_own_server() {
         let own = |config: &mut Config| {
-            config.authority.domains = vec!["example.com".into()];
+            config.authority.domains = vec!["example.com".parse().unwrap()];
             config.final_domains = config.authority.domains.clone();
         };
         says(&told(Zoned::default(), true, own).await, State::Wrong, "`addrauth record example.com`");
@@ -335,7 +335,7 @@ mod tests {
         assert!(wrong.len() == 1 && wrong[0].about.ends_with("over TLS"), "{}", report.text());
         let fixed = |config: &mut Config| {
             let endpoint = format!("{LOOPBACK}:{port}").parse().unwrap();
-            config.verify.domain.insert("example.com".into(), FixedAs { endpoint });
+            config.verify.domain.insert("example.com".parse().unwrap(), FixedAs { endpoint });
         };
         let report = told(Zoned::default(), false, fixed).await;
         says(&report, State::Good, "fixes its server");

@@ -12,7 +12,7 @@ use super::Report;
 use addrauth::config::{Config, Limits};
 use addrauth::keyring::Source as _;
 use addrauth::keyring::fetch::Fetched;
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Domain};
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::seal::Opener;
 use addrauth::proto::wire::{Answer, Question, STREAM_MAX, Status};
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const DAYS_LEFT: u64 = 21;
 
 /// Looks at those of these endpoints that offer TLS.
-pub(super) async fn examine(domain: &str, endpoints: &[Endpoint], config: &Config, report: &mut Report) {
+pub(super) async fn examine(domain: &Domain, endpoints: &[Endpoint], config: &Config, report: &mut Report) {
     let offering: Vec<&Endpoint> = endpoints.iter().filter(|endpoint| endpoint.offers.tls).collect();
     if offering.is_empty() {
         return;
@@ -53,7 +53,7 @@ struct Look {
     took: Duration,
 }
 
-async fn look(domain: &str, endpoint: &Endpoint, connector: &Connector) -> Result<Look, Failed> {
+async fn look(domain: &Domain, endpoint: &Endpoint, connector: &Connector) -> Result<Look, Failed> {
     let late = || Failed::Connect(std::io::ErrorKind::TimedOut.into());
     let connecting = connector.connect(endpoint.host(), endpoint.address);
     let mut stream = timeout(PATIENCE, connecting).await.map_err(|_| late())??;
@@ -64,9 +64,8 @@ async fn look(domain: &str, endpoint: &Endpoint, connector: &Connector) -> Resul
 }
 
 /// Asks about an address that nobody has, with a key that nobody has; absent where no answer comes.
-async fn ask(domain: &str, endpoint: &Endpoint, stream: &mut TlsStream<TcpStream>) -> Option<Answer> {
-    let address = format!("addrauth-doctor-{:016x}@{domain}", rand::random::<u64>());
-    let address = Address::parse(address.as_bytes(), true).ok()?;
+async fn ask(domain: &Domain, endpoint: &Endpoint, stream: &mut TlsStream<TcpStream>) -> Option<Answer> {
+    let address = Address::at(&format!("addrauth-doctor-{:016x}", rand::random::<u64>()), domain).ok()?;
     let key = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     let key = AuthKey::parse(key.as_bytes()).ok()?;
     let question = Question::new(format!("{:032x}", rand::random::<u128>()), &address, &key, "");
@@ -135,9 +134,9 @@ pub(super) async fn fetching(config: &Config, report: &mut Report) {
     // It is to say that there is no key: none is opened.
     let fetcher = Opener::new().map(|opener| Fetched::new(config, opener, &Arc::new(Limits::default())));
     let domain = config.final_domains.first().or(config.authority.domains.first());
-    let nobody = format!("addrauth-doctor-{:016x}", rand::random::<u64>());
-    let address = Address::from_parts(&nobody, domain.map_or("example.com", String::as_str));
-    match fetcher.zip(address.ok()) {
+    let domain = domain.map_or("example.com", Domain::as_str);
+    let nobody = format!("addrauth-doctor-{:016x}@{domain}", rand::random::<u64>());
+    match fetcher.zip(Address::parse(nobody.as_bytes(), false).ok()) {
         None => report.unknown(&about, "the operating system gives no random octets"),
         Some((Err(e), _)) => report.wrong(&about, e.to_string()),
         Some((Ok(fetcher), address)) => match fetcher.newest(&address).await {

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{Context, Unread, as_json, exit, open, shown, since, story};
+use crate::whom::Whom;
 use addrauth::case::{Disposition, WrittenCase, WrittenFinding, stamp};
-use addrauth::proto::address::Address;
-use addrauth::store::{JournalRow, RowResult, RowVerdict, Search, folded};
+use addrauth::store::{JournalRow, RowResult, RowVerdict, Search};
 
 /// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
 const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
@@ -69,14 +69,15 @@ fn count(text: &str) -> Result<usize, String> {
 pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode, Unread> {
     let sender = wanted.sender.as_deref().map(whom).transpose()?;
     let recipient = wanted.recipient.as_deref().map(whom).transpose()?;
-    let search = search(wanted, sender.as_deref().or(recipient.as_deref()));
+    let search = search(wanted, sender.as_ref().or(recipient.as_ref()));
     let fits = |row: &JournalRow| {
-        if [&sender, &recipient, &wanted.decision, &wanted.policy].iter().all(|word| word.is_none()) {
+        let people = [&sender, &recipient].iter().all(|whom| whom.is_none());
+        if people && [&wanted.decision, &wanted.policy].iter().all(|word| word.is_none()) {
             return true;
         }
         let Ok(story) = story(row) else { return false };
-        let is_sender = |whom: &String| senders(&story).iter().any(|address| is(address, whom));
-        let is_recipient = |whom: &String| story.recipients.iter().any(|address| is(address, whom));
+        let is_sender = |whom: &Whom| senders(&story).iter().any(|address| whom.includes(bare(address)));
+        let is_recipient = |whom: &Whom| story.recipients.iter().any(|address| whom.includes(bare(address)));
         sender.as_ref().is_none_or(is_sender) && recipient.as_ref().is_none_or(is_recipient) && decided(&story, wanted)
     };
     let ledger = open(&context.read_config()?).await?;
@@ -108,8 +109,8 @@ pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode,
 }
 
 /// What the database looks for: as much as it can tell of a row.
-fn search(wanted: &Wanted, whom: Option<&str>) -> Search {
-    let domain = whom.map(|whom| format!("@{}", whom.rsplit_once('@').map_or("", |(_, domain)| domain)));
+fn search(wanted: &Wanted, whom: Option<&Whom>) -> Search {
+    let domain = whom.map(|whom| format!("@{}", whom.domain()));
     let quoted = |name: &str, word: &String| format!("\"{name}\":{}", serde_json::Value::from(word.as_str()));
     Search {
         result: wanted.result.clone(),
@@ -133,15 +134,8 @@ fn decided(story: &WrittenCase, wanted: &Wanted) -> bool {
     })
 }
 
-/// An address in the form that is compared, or `@domain`.
-fn whom(text: &str) -> Result<String, Unread> {
-    let wrong = || Unread::Address(text.to_owned());
-    if text.starts_with('@') && text.len() > 1 {
-        let one = Address::parse(format!("x{text}").as_bytes(), true).map_err(|_| wrong())?;
-        return Ok(format!("@{}", one.domain()));
-    }
-    let address = Address::parse(text.as_bytes(), true).map_err(|_| wrong())?;
-    folded(&address.to_string()).ok_or_else(wrong)
+fn whom(text: &str) -> Result<Whom, Unread> {
+    Whom::parse(text).ok_or_else(|| Unread::Address(text.to_owned()))
 }
 
 /// The address in From, and that of the envelope.
@@ -154,13 +148,9 @@ fn senders(story: &WrittenCase) -> Vec<&str> {
     author.into_iter().chain(story.reverse_path.as_deref()).collect()
 }
 
-fn is(path: &str, whom: &str) -> bool {
-    let path = path.trim_start_matches('<').trim_end_matches('>');
-    let Some(folded) = folded(path) else { return false };
-    if whom.starts_with('@') {
-        return folded.rsplit_once('@').is_some_and(|(_, domain)| whom.get(1..) == Some(domain));
-    }
-    folded == whom
+/// A path without its angle brackets.
+fn bare(path: &str) -> &str {
+    path.trim_start_matches('<').trim_end_matches('>')
 }
 
 fn heading() -> String {

@@ -7,7 +7,7 @@ use addrauth::case::Wish;
 use addrauth::case::{KeyStatus, MarkAs};
 use addrauth::config::{self, Config};
 use addrauth::policy::{self, Policies};
-use addrauth::proto::address::Address;
+use addrauth::proto::address::{Address, Mailbox};
 use addrauth::store::{self, wanted};
 
 /// Why nothing was done.
@@ -30,7 +30,7 @@ pub(super) enum Error {
     #[error("{0} is chosen twice: say it once")]
     Twice(String),
     #[error("a user has no say over valid: an administrator binds it, in [policy] or [policy.recipient.\"{0}\"]")]
-    Valid(String),
+    Valid(Mailbox),
     #[error(
         "{id:?} cannot be chosen for {result}. {}",
         if open.is_empty() {
@@ -96,7 +96,7 @@ pub(super) fn check(
     }
     let status = result(name).ok_or_else(|| Error::Choice(format!("{name}={value}")))?;
     if status == KeyStatus::Valid {
-        return Err(Error::Valid(address.mailbox().into()));
+        return Err(Error::Valid(address.mailbox()));
     }
     let open = policies.open_to_users(status);
     if !open.contains(&value) {
@@ -119,7 +119,7 @@ pub(super) fn read(text: &str) -> Result<Address, Error> {
 /// An address whose mail ends here.
 pub(super) fn of_ours(config: &Config, text: &str) -> Result<Address, Error> {
     let address = read(text)?;
-    match config.final_domains.iter().any(|domain| domain == address.domain()) {
+    match config.final_domains.contains(address.domain()) {
         true => Ok(address),
         false => Err(Error::Elsewhere { address: address.to_string(), finals: config.final_domains.join(", ") }),
     }

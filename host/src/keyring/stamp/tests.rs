@@ -165,11 +165,11 @@ async fn nothing_is_stamped_after_its_end_and_what_cannot_be_read_is_put_off() {
 
 #[tokio::test]
 async fn an_address_whose_newest_key_ends_within_a_day_is_warned_about() {
-    let own = ["alice@example.com"];
+    let own = address("alice@example.com").unwrap();
     for (alarm, warned) in [(60, true), (59, false)] {
         let limits = Limits::default().with(|limits| limits.keyring.alarm = Duration::from_secs(alarm));
         let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
-        stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;
+        stamper.stamp(&mail(&[], None), Some(own.clone()), &Author::Client(&[&own]), NOW).await;
         assert_eq!(stamper.told.is_due("alice@example.com ends"), !warned, "{alarm}");
     }
 }
@@ -179,15 +179,16 @@ async fn all_that_one_message_asks_has_one_end_before_the_mta_gives_up() {
     let limits = Limits::default().with(|limits| limits.keyring.owner_message = Duration::from_millis(20));
     assert!(Limits::default().keyring.owner_message * 2 < limits.mta.examine, "inside and outward");
     let stamper = Stamper::new(Arc::new(Shelf::default()), &Arc::new(limits));
-    let own = ["dave@example.com"];
-    let found = stamper.stamp(&mail(&[], None), address(own[0]), &Author::Client(&own), NOW).await;
+    let own = address("dave@example.com").unwrap();
+    let found = stamper.stamp(&mail(&[], None), Some(own.clone()), &Author::Client(&[&own]), NOW).await;
     let Finding::Postponed(Postponed::Owners(why)) = found else { panic!("{found:?}") };
     assert!(why.contains("no answer within 20ms"), "{why}");
 }
 
 #[tokio::test]
 async fn a_submitter_without_a_login_owns_what_is_listed_for_it() {
-    let own = ["shop@example.com", "alice@example.com"];
+    let own = ["shop@example.com", "alice@example.com"].map(|own| address(own).unwrap());
+    let own: Vec<&Address> = own.iter().collect();
     let author = Author::Client(&own);
     let found = async |from: &str, path: &str| {
         let finding = stamper().stamp(&mail(&[], Some(path)), address(from), &author, NOW).await;

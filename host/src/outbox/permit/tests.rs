@@ -90,14 +90,15 @@ fn guard_b_permits_a_report_only_where_every_condition_holds() {
 #[test]
 fn one_reservation_per_sender_and_hour_and_no_more_than_may_be_remembered() {
     let (reserved, hour) = (Reserved::default(), Duration::from_secs(3_600));
+    let [a, b, c] = ["a", "b", "c"].map(|name| address(&format!("{name}@x.example")).unwrap().mailbox());
     let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-    assert!(reserved.reserve("a@x.example", hour, 2, now));
-    assert!(!reserved.reserve("a@x.example", hour, 2, now + hour / 2));
-    assert!(!reserved.reserve("a@x.example", hour, 2, now - hour / 2), "nor by a clock that was set back");
-    assert!(reserved.reserve("b@x.example", hour, 2, now));
-    assert!(!reserved.reserve("c@x.example", hour, 2, now), "no room");
-    assert!(reserved.reserve("a@x.example", hour, 2, now + hour));
-    assert!(reserved.reserve("c@x.example", hour, 2, now + hour), "b's has lapsed");
-    reserved.give_back("c@x.example");
-    assert!(reserved.reserve("c@x.example", hour, 2, now + hour));
+    assert!(reserved.reserve(&a, hour, 2, now));
+    assert!(!reserved.reserve(&a, hour, 2, now + hour / 2));
+    assert!(!reserved.reserve(&a, hour, 2, now - hour / 2), "nor by a clock that was set back");
+    assert!(reserved.reserve(&b, hour, 2, now));
+    assert!(!reserved.reserve(&c, hour, 2, now), "no room");
+    assert!(reserved.reserve(&a, hour, 2, now + hour));
+    assert!(reserved.reserve(&c, hour, 2, now + hour), "b's has lapsed");
+    reserved.give_back(&c);
+    assert!(reserved.reserve(&c, hour, 2, now + hour));
 }

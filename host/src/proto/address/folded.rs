@@ -4,7 +4,9 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
-use super::Address;
+use serde::{Serialize, Serializer};
+
+use super::{Address, Domain};
 
 /// The form under which an address is looked up (SPECIFICATION §1): ASCII letters in lower case, `local+tag` as `local`. Two
 /// addresses are one mailbox where these are equal.
@@ -33,12 +35,28 @@ impl Mailbox {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The text of its domain; of one that a path names, this may be a name that is no [`Domain`].
+    pub fn domain(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+
+    /// Whether it is a mailbox of this domain.
+    pub fn is_of(&self, domain: &Domain) -> bool {
+        self.domain() == domain.as_str()
+    }
 }
 
 impl Address {
     /// The mailbox of this address.
     pub fn mailbox(&self) -> Mailbox {
-        Mailbox::of_parts(self.local(), self.domain())
+        Mailbox::of_parts(self.local(), self.domain().as_str())
+    }
+}
+
+impl Serialize for Mailbox {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -88,10 +106,19 @@ mod tests {
         assert_eq!((table.get("bob@example.com"), table.get("Bob@example.com")), (Some(&1), None));
     }
 
+    #[test]
+    fn a_mailbox_is_of_the_domain_behind_its_last_at_sign() {
+        let mailbox = |address: &str| Address::parse(address.as_bytes(), true).unwrap().mailbox();
+        let domain = Domain::parse("example.com").unwrap();
+        assert!(mailbox("Bob+x@EXAMPLE.com").is_of(&domain) && mailbox("\"a@b\"@example.com").is_of(&domain));
+        assert!(!mailbox("bob@mail.example.com").is_of(&domain) && !mailbox("bob@myexample.com").is_of(&domain));
+    }
+
     proptest! {
         #[test]
         fn an_address_has_the_mailbox_of_its_text(local in "[A-Za-z0-9+.\"\\\\ \u{e4}\u{130}]{1,9}", domain in "[A-Za-z]{1,5}(\\.[A-Za-z]{1,5}){0,2}") {
-            if let Ok(address) = Address::from_parts(&local, &domain) {
+            let address = Domain::parse(&domain).ok().and_then(|domain| Address::from_parts(&local, &domain).ok());
+            if let Some(address) = address {
                 prop_assert_eq!(Some(address.mailbox()), Mailbox::parse(&address.to_string()));
             }
         }

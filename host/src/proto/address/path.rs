@@ -1,6 +1,57 @@
 //! The forward-path of RCPT: whom it names, where that is certain.
 
-use super::{Address, canonical_domain};
+use std::fmt;
+
+use super::{Address, Domain};
+
+/// A name behind the `@` of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A domain.
+    Domain(Domain),
+    /// A name that DNS or a hosts file may hold although no address has it: one label, an underscore. In lower case.
+    Loose(String),
+}
+
+impl Name {
+    /// Reads a name without its final dot, of a path whose length its caller bounds. Absent for what is an IP address to some.
+    fn read(text: &str) -> Option<Name> {
+        if let Ok(domain) = Domain::canonical(text) {
+            return Some(Name::Domain(domain));
+        }
+        let good = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+        let labels = text.split('.').all(|label| !label.is_empty() && label.bytes().all(good));
+        let last = text.rsplit('.').next()?;
+        let number =
+            last.bytes().all(|octet| octet.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+        (labels && !number).then(|| Name::Loose(text.to_ascii_lowercase()))
+    }
+
+    /// The domain, where it is one.
+    pub fn domain(&self) -> Option<&Domain> {
+        match self {
+            Name::Domain(domain) => Some(domain),
+            Name::Loose(_) => None,
+        }
+    }
+
+    /// The label of a name that has only one: an MTA may complete it by a domain of its own.
+    pub fn single_label(&self) -> Option<&str> {
+        match self {
+            Name::Loose(name) if !name.contains('.') => Some(name),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Domain(domain) => domain.fmt(f),
+            Name::Loose(name) => f.write_str(name),
+        }
+    }
+}
 
 /// Whom a forward-path names.
 ///
@@ -14,15 +65,15 @@ pub enum Reading {
     Domain {
         /// What the local part means, without quotes and escapes.
         local: String,
-        /// The domain: lower case, A-labels, no final dot.
-        domain: String,
+        /// The name behind the `@`.
+        domain: Name,
     },
     /// This domain, which may send it on to wherever the local part says: it holds `%`, `!` or `@`.
     Routed {
-        /// The domain, as above.
-        domain: String,
-        /// What stands between these signs, where it could be a domain too.
-        hops: Vec<String>,
+        /// The name behind the last `@`.
+        domain: Name,
+        /// What stands between these signs, where it could be a name too.
+        hops: Vec<Name>,
     },
     /// A mailbox of the MTA itself, which the path names without a domain, or by an address literal. The address is what
     /// the MTA makes of it; absent where it does not say.
@@ -67,9 +118,9 @@ impl Reading {
             return Reading::Own(None);
         }
         match named(local, domain) {
-            Reading::Mailbox(address) if local.contains('@') => routed(local, address.domain()),
-            Reading::Domain { domain, .. } if local.contains('@') => routed(local, &domain),
-            Reading::Domain { domain, .. } if !domain.contains('.') => Reading::Own(None),
+            Reading::Mailbox(address) if local.contains('@') => routed(local, Name::Domain(address.domain().clone())),
+            Reading::Domain { domain, .. } if local.contains('@') => routed(local, domain),
+            Reading::Domain { domain, .. } if domain.single_label().is_some() => Reading::Own(None),
             Reading::Mailbox(address) if is_completed(path, domain) => Reading::Own(Some(address)),
             Reading::Mailbox(address) => match Reading::of(path) {
                 Reading::Mailbox(own) if is_same(&own, &address) => Reading::Mailbox(own),
@@ -225,8 +276,8 @@ fn full(local: &[Token], domain: &[Token]) -> Reading {
     let Some(domain) = content(domain) else { return Reading::Unclear };
     let reading = named(&local, domain.strip_suffix('.').unwrap_or(&domain));
     match reading {
-        Reading::Mailbox(address) if is_routed => routed(&local, address.domain()),
-        Reading::Domain { domain, .. } if is_routed => routed(&local, &domain),
+        Reading::Mailbox(address) if is_routed => routed(&local, Name::Domain(address.domain().clone())),
+        Reading::Domain { domain, .. } if is_routed => routed(&local, domain),
         reading => reading,
     }
 }
@@ -234,33 +285,20 @@ fn full(local: &[Token], domain: &[Token]) -> Reading {
 /// By these signs a local part may name where mail goes on to.
 const ROUTES: [char; 3] = ['%', '!', '@'];
 
-fn routed(local: &str, domain: &str) -> Reading {
-    let hop = |part: &str| {
-        let part = part.strip_suffix('.').unwrap_or(part);
-        canonical_domain(part).ok().or_else(|| loose_domain(part))
-    };
-    Reading::Routed { domain: domain.to_owned(), hops: local.split(ROUTES).filter_map(hop).collect() }
+fn routed(local: &str, domain: Name) -> Reading {
+    let hop = |part: &str| Name::read(part.strip_suffix('.').unwrap_or(part));
+    Reading::Routed { domain, hops: local.split(ROUTES).filter_map(hop).collect() }
 }
 
 /// The mailbox of this local part, by what it means, at this domain.
 fn named(local: &str, domain: &str) -> Reading {
-    if let Ok(address) = Address::from_parts(local, domain) {
-        return Reading::Mailbox(address);
-    }
-    match canonical_domain(domain).ok().or_else(|| loose_domain(domain)) {
-        Some(domain) => Reading::Domain { local: local.to_owned(), domain },
+    match Name::read(domain) {
         None => Reading::Unclear,
+        Some(name) => match name.domain().map(|domain| Address::from_parts(local, domain)) {
+            Some(Ok(address)) => Reading::Mailbox(address),
+            _ => Reading::Domain { local: local.to_owned(), domain: name },
+        },
     }
-}
-
-/// A name that DNS or a hosts file may hold although no address has it: one label, an underscore. Absent for what is an
-/// IP address to some.
-fn loose_domain(domain: &str) -> Option<String> {
-    let good = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    let labels = domain.split('.').all(|label| !label.is_empty() && label.bytes().all(good));
-    let last = domain.rsplit('.').next()?;
-    let number = last.bytes().all(|octet| octet.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
-    (labels && !number).then(|| domain.to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn limits() -> Arc<Limits> {
 }
 
 async fn published(locator: &Locator, domain: &str) -> Published {
-    locator.published(domain, Instant::now() + Duration::from_secs(20)).await
+    locator.published(&domain.parse().unwrap(), Instant::now() + Duration::from_secs(20)).await
 }
 
 async fn through(servers: &[SocketAddr]) -> Published {

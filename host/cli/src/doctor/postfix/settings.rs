@@ -9,6 +9,7 @@ use super::{Setup, Tables};
 use addrauth::case::MarkAs;
 use addrauth::config::{Config, Limits};
 use addrauth::files;
+use addrauth::proto::address::Domain;
 use addrauth::proto::header::KEY_FIELD;
 
 /// The field that a table may not touch before our milter has seen it.
@@ -110,15 +111,15 @@ pub(super) async fn header_checks(setup: &Setup, tables: &Tables, report: &mut R
 struct Class {
     names: Vec<String>,
     /// Those of `final_domains` that are in one of its tables.
-    found: Vec<String>,
+    found: Vec<Domain>,
     /// Tables that could not be asked, and why.
     failed: Vec<String>,
     is_final: bool,
 }
 
 impl Class {
-    fn has(&self, domain: &str) -> bool {
-        self.names.iter().chain(&self.found).any(|name| name.eq_ignore_ascii_case(domain))
+    fn has(&self, domain: &Domain) -> bool {
+        self.found.contains(domain) || self.names.iter().any(|name| Domain::parse(name).as_ref() == Ok(domain))
     }
 }
 
@@ -146,7 +147,7 @@ async fn look_up(place: &str, tables: &Tables, config: &Config, class: &mut Clas
         return;
     }
     for domain in &config.final_domains {
-        match tables.find(place, domain).await {
+        match tables.find(place, domain.as_str()).await {
             Ok(Some(_)) => class.found.push(domain.clone()),
             Ok(None) => {}
             Err(text) => return class.failed.push(text),
@@ -177,7 +178,7 @@ fn compare(classes: &[Class], config: &Config, report: &mut Report) {
         };
         report.warn(about, text);
     }
-    let unlisted = |name: &&String| !config.final_domains.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let unlisted = |name: &&String| !Domain::parse(name).is_ok_and(|name| config.final_domains.contains(&name));
     let names = classes.iter().filter(|class| class.is_final).flat_map(|class| &class.names);
     let full = |name: &&String| name.contains('.');
     let forgotten: Vec<&str> = names.filter(unlisted).filter(full).map(String::as_str).collect();

@@ -127,19 +127,23 @@ fn what_two_mtas_could_read_in_two_ways_is_unclear() {
 
 #[test]
 fn where_only_the_domain_is_certain_that_counts() {
-    let domain_of =
-        |reading| if let Reading::Routed { domain, .. } = reading { domain } else { format!("{reading:?}") };
+    let domain_of = |reading| {
+        if let Reading::Routed { domain, .. } = reading { domain.to_string() } else { format!("{reading:?}") }
+    };
     for path in
         ["<boss%x.test@Recv.test.>", "<x.test!boss@recv.test>", "<\"boss@x.test\"@recv.test>", "<a\\@b@recv.test>"]
     {
         assert_eq!(domain_of(of(path)), "recv.test", "{path}");
     }
-    let hops = vec!["boss".to_owned(), "x.test".into(), "xn--bcher-kva.example".into()];
+    let name = |text: &str| Name::read(text).unwrap();
+    assert_eq!(name("BOSS"), Name::Loose("boss".into()));
+    assert_eq!(name("xn--bcher-kva.example"), Name::Domain("bücher.example".parse().unwrap()));
+    let hops = ["boss", "x.test", "xn--bcher-kva.example"].map(name).into();
     let reading = of("<boss%X.test.!bücher.example!%a b@y.test>");
     assert_eq!(reading, Reading::Unclear);
     let reading = of("<boss%X.test.!bücher.example!%@y.test>");
-    assert_eq!(reading, Reading::Routed { domain: "y.test".into(), hops });
-    let domain = |local: &str, domain: &str| Reading::Domain { local: local.into(), domain: domain.into() };
+    assert_eq!(reading, Reading::Routed { domain: name("y.test"), hops });
+    let domain = |local: &str, domain: &str| Reading::Domain { local: local.into(), domain: name(domain) };
     let long = "a".repeat(65);
     assert_eq!(of(&format!("<{long}@recv.test>")), domain(&long, "recv.test"));
     assert_eq!(of("<bob@Localhost>"), domain("bob", "localhost"));
