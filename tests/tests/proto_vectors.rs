@@ -59,6 +59,7 @@ fn every_from_field_reads_as_published() {
             Err(BadFrom::Several) => (None, Some("several".to_owned())),
             Err(BadFrom::Bad) => (None, Some("bad".to_owned())),
             Err(BadFrom::Nobody) => (None, Some("nobody".to_owned())),
+            Err(other) => panic!("{other}"),
         };
         assert_eq!((found, wrong), (reads, error), "{value:?}");
     }
@@ -78,6 +79,7 @@ fn every_record_reads_as_published() {
             Ok(record) => (Some(record.to_string()), None),
             Err(BadRecord::Version(_)) => (None, Some("version".to_owned())),
             Err(BadRecord::Syntax(_)) => (None, Some("syntax".to_owned())),
+            Err(other) => panic!("{other}"),
         };
         assert_eq!((found, wrong), (reads, error), "{text:?}");
     }

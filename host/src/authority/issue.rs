@@ -51,6 +51,7 @@ pub struct OwedKey {
 
 /// What a key is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyState {
     /// It is answered VALIDKEY.
     Living,

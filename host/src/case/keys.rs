@@ -39,6 +39,7 @@ impl Learned {
 
 /// What was found out about the `X-New-Auth-Key` fields of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NewKey {
     /// The AS of the address vouches for the key: this is a key mail, whoever brought it.
     Proven(Proven),
@@ -64,6 +65,7 @@ pub struct Proven {
 /// Why no key is learned from a message that brings one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NotLearned {
     /// Keys are not learned from mail that this daemon of the MTA takes.
     NotHere,
@@ -131,6 +133,7 @@ impl NotLearned {
 
 /// What becomes of the key fields of a message that goes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stamp {
     /// The sender's newest key is put on top; others that are there go.
     Newest(AuthKey),
@@ -143,6 +146,7 @@ pub enum Stamp {
 /// Why a message goes out without a key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum NotStamped {
     /// Mail that this daemon of the MTA takes is not stamped.
     NotHere,
@@ -207,6 +211,7 @@ impl NotStamped {
 /// What is needed to judge a message cannot be had now: it is to come again. The texts are for the log and the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Postponed {
     /// Whether the login owns the From address cannot be looked up.
     Owners(String),

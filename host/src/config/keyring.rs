@@ -97,6 +97,7 @@ pub struct Keyring {
 /// How new keys reach their addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Deliver {
     /// By mail to the address, with `X-New-Auth-Key`.
     #[default]

@@ -80,6 +80,7 @@ pub struct Bindings {
 /// What happens to a message whose recipients want different things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Mixed {
     /// It is delivered to those who want it, and each other one's wish is carried out beside that.
     #[default]
@@ -91,6 +92,7 @@ pub enum Mixed {
 /// Where quarantined mail is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum QuarantineIn {
     /// In our own store: `addrauth quarantine`.
     #[default]
@@ -143,6 +145,7 @@ pub struct Module {
 /// What happens to a message whose policy faults. Never accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OnFault {
     /// 451: the sending server comes again.
     #[default]

@@ -11,6 +11,7 @@ use crate::proto::address::Address;
 
 /// By whose word a message goes out, and so which addresses are its sender's.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Author<'a> {
     /// A login's.
     Login(&'a str, &'a Owners),

@@ -65,6 +65,7 @@ pub enum Error {
 
 /// What one turn of the worker came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Turn {
     /// Nothing is to be sent now.
     Idle,

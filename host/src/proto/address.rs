@@ -40,6 +40,7 @@ pub struct BadAddress;
 
 /// Why a From field names no single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadFrom {
     /// More than one mailbox, or a group.
     #[error("the From field does not hold exactly one mailbox")]

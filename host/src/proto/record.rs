@@ -38,6 +38,7 @@ pub struct Record {
 
 /// Why a text that begins `AS=` is no usable record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadRecord {
     /// Another version: skipped. At most 40 characters of it.
     #[error("v={0} is a version that this program does not speak")]

@@ -17,6 +17,7 @@ use super::{ALPN, Error, certificates, lifetime, provider};
 
 /// Why a server is not spoken to over TLS. The words of certificates may hold anything: tame them before they are shown.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Failed {
     /// There is no TCP connection.
     #[error("no TCP connection: {0}")]

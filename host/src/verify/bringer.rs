@@ -19,6 +19,7 @@ const SPONSORS: usize = 16;
 
 /// Who brings a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bringer {
     /// A client of this network, a /24 or /56.
     Network(IpAddr),

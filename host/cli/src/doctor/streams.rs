@@ -120,7 +120,7 @@ fn way_out(failed: &Failed, endpoint: &Endpoint) -> String {
             "Is another server there, or a proxy that ends TLS? Pass the TCP connection through".into()
         }
         Failed::Handshake(_) => "Is there a TLS server at all?".into(),
-        Failed::Name(_) | Failed::Setup(_) => String::new(),
+        _ => String::new(),
     }
 }
 
