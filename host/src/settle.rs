@@ -70,7 +70,7 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
         Finding::Passing(direction) => {
             let edits = match direction {
                 Direction::Own => removals(MARK_FIELD, mail),
-                Direction::Examined => key_removals(NEW_KEY_FIELD, &mail.new_keys),
+                Direction::Examined => key_removals(NEW_KEY_FIELD, &mail.head().new_keys),
                 Direction::Outbound => unasked(mail, rules),
                 Direction::Inbound | Direction::Relay => Vec::new(),
             };
@@ -294,7 +294,7 @@ fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
 /// keeps the message, which knows its own names.
 fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
     let mut indices = whole.iter().copied().flatten().peekable();
-    indices.peek().is_some() && (mail.truncated || indices.any(|index| !is_reachable(mail, *index)))
+    indices.peek().is_some() && (mail.head().truncated || indices.any(|index| !is_reachable(mail, *index)))
 }
 
 /// What is owed to the recipients of these lists, where anybody is in them.
@@ -395,8 +395,8 @@ fn folder(address: &Address, tag: &str) -> Option<Address> {
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.
 fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
-    let mut edits = key_removals(KEY_FIELD, &mail.keys);
-    edits.extend(key_removals(NEW_KEY_FIELD, &mail.new_keys));
+    let mut edits = key_removals(KEY_FIELD, &mail.head().keys);
+    edits.extend(key_removals(NEW_KEY_FIELD, &mail.head().new_keys));
     edits.extend(removals(STATUS_FIELD, mail));
     edits.extend(removals(MARK_FIELD, mail));
     edits.extend(results::removals(mail, rules));

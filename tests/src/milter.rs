@@ -89,7 +89,7 @@ impl Judge for Fake {
             _ => Verdict::Accept,
         };
         let delete = |index| Edit::Delete { name: "X-Auth-Key".into(), index };
-        let mut edits: Vec<Edit> = (1..=u32::try_from(mail.keys.len()).unwrap()).rev().map(delete).collect();
+        let mut edits: Vec<Edit> = (1..=u32::try_from(mail.head().keys.len()).unwrap()).rev().map(delete).collect();
         edits.push(Edit::Insert { index: 0, name: "X-Judge".into(), value: format!(" {}", self.name) });
         let mut reply = Reply { edits, ..Reply::bare(verdict) };
         let said = subject(&mail);

@@ -389,7 +389,8 @@ async fn j1_ten_thousand_forged_messages_to_one_recipient_make_five_notices_and_
         // Another sender each time, and another spelling of the recipient; the sender is to be told as well.
         let mut forged = case(&format!("eve{n}@x{}.example", n % 7));
         let spelling = ["bob", "Bob", "bob+1", "BOB+2"][n % 4];
-        forged.mail.recipients[0] = Recipient::new(format!("<{spelling}@example.com>"));
+        let bob = Recipient::new(format!("<{spelling}@example.com>"));
+        forged.mail = forged.mail.altered(|envelope, _| envelope.recipients[0] = bob);
         forged.decisions[0].notify.sender = true;
         let Finding::Found(found) = &forged.finding else { panic!("it was examined") };
         if n % 100 == 0 {
@@ -421,12 +422,14 @@ fn arrived(taken: &Taken, recipient: &str) -> Case {
     let header = taken.text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ").replace("\r\n\t", " ");
     let fields = header.split("\r\n").filter_map(|line| line.split_once(':'));
     let mut case = case("postmaster@mx.example.com");
-    case.mail.fields = fields.map(|(name, value)| Field { name: name.into(), value: value.into() }).collect();
-    case.mail.reverse_path = match taken.from.as_str() {
-        "<>" => ReversePath::Null,
-        path => ReversePath::Path(address(path.trim_matches(['<', '>']))),
-    };
-    case.mail.recipients[0] = Recipient::new(format!("<{recipient}>"));
+    case.mail = case.mail.altered(|envelope, head| {
+        head.fields = fields.map(|(name, value)| Field { name: name.into(), value: value.into() }).collect();
+        envelope.reverse_path = match taken.from.as_str() {
+            "<>" => ReversePath::Null,
+            path => ReversePath::Path(address(path.trim_matches(['<', '>']))),
+        };
+        envelope.recipients[0] = Recipient::new(format!("<{recipient}>"));
+    });
     case.decisions[0].notify.sender = true;
     case
 }
@@ -454,8 +457,8 @@ async fn j2_two_servers_that_tell_each_other_fall_silent_at_once() {
         found.mail_auth = Some(vouched);
         assert_eq!(there.permit(&case.mail, found).await, Err(Unreported::NullPath));
         // The same with a reverse-path, as a careless forwarder makes one.
-        let mut forwarded = case.mail.clone();
-        forwarded.reverse_path = ReversePath::Path(address("bob@a.example"));
+        let path = ReversePath::Path(address("bob@a.example"));
+        let forwarded = case.mail.clone().altered(|envelope, _| envelope.reverse_path = path);
         assert_eq!(there.permit(&forwarded, found).await, Err(Unreported::Bulk));
         there.keep(case, None).await;
     }

@@ -49,10 +49,9 @@ async fn stage(act: Act, change: impl FnOnce(&mut Config)) -> Stage {
 fn mail(client: &str, from: &str, keys: &[&str], fields: &[(&str, &str)], recipients: &[&str]) -> Mail {
     let recipient = |text: &&str| Recipient::new(format!("<{text}>"));
     let field = |(name, value): &(&str, &str)| Field { name: (*name).into(), value: format!(" {value}").into_bytes() };
-    let mut mail = world::mail(&[from], keys);
-    mail.fields.extend(fields.iter().map(field));
     let client = Client { ip: client.parse().ok(), ..Client::default() };
-    mail.altered(|envelope, _| {
+    world::mail(&[from], keys).altered(|envelope, head| {
+        head.fields.extend(fields.iter().map(field));
         envelope.recipients = recipients.iter().map(recipient).collect();
         envelope.client = client;
     })
@@ -167,8 +166,9 @@ async fn an_aligned_pass_saves_direct_mail_without_a_key_and_a_forged_one_does_n
         ("filter.home.example; dkim=pass header.d=evil.example", Disposition::Mark),
         ("evil.example; dkim=pass header.d=example.com", Disposition::Mark),
     ] {
-        let mut mail = mail(US, "alice@example.com", &[], &[("Authentication-Results", said)], &BOB);
-        mail.reverse_path = ReversePath::Path(Address::parse(b"x@news.example.com", false).ok());
+        let path = ReversePath::Path(Address::parse(b"x@news.example.com", false).ok());
+        let mail = mail(US, "alice@example.com", &[], &[("Authentication-Results", said)], &BOB)
+            .altered(|envelope, _| envelope.reverse_path = path);
         let case = judged(&stage, mail).await;
         assert_eq!((status(&case), case.decisions[0].disposition), (Some(KeyStatus::Missing), disposition), "{said}");
     }

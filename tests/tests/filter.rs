@@ -153,10 +153,11 @@ async fn a_message_that_is_owed_no_report_after_all_does_not_take_the_senders_on
     })
     .await;
     let sent = async |recipients: &[&str]| {
-        let mut mail = mail(&[GOOD], recipients);
-        mail.reverse_path = ReversePath::Path(Address::parse(b"alice@example.com", false).ok());
         let value = b" mx.home.example; spf=pass smtp.mailfrom=example.com".to_vec();
-        mail.fields.push(Field { name: "Authentication-Results".into(), value });
+        let mail = mail(&[GOOD], recipients).altered(|envelope, head| {
+            envelope.reverse_path = ReversePath::Path(Address::parse(b"alice@example.com", false).ok());
+            head.fields.push(Field { name: "Authentication-Results".into(), value });
+        });
         stage.filter.examine(mail).await.reply
     };
     // A copy cannot be sent to one without a domain: the mail server keeps the message.
@@ -185,11 +186,12 @@ async fn our_own_mark_lets_our_notice_pass_and_nobody_elses_mail() {
     let stage = stage([Act::invalid()], |_| {}).await;
     let text = |name: &str, value: &str| Field { name: name.into(), value: format!(" {value}").into_bytes() };
     let marked = |recipients: &[&str], path: ReversePath, id: &str| {
-        let mut mail = mail(&[], recipients).altered(|envelope, _| envelope.reverse_path = path);
         let custody = stage.filter.custody().unwrap();
-        let mark = custody.mark().write(mail.received, "", "bob@home.example", "<1@mx.home.example>");
-        mail.fields.extend([text("Message-ID", id), text("X-Addrauth-Mark", &mark)]);
-        mail
+        mail(&[], recipients).altered(|envelope, head| {
+            envelope.reverse_path = path;
+            let mark = custody.mark().write(envelope.received, "", "bob@home.example", "<1@mx.home.example>");
+            head.fields.extend([text("Message-ID", id), text("X-Addrauth-Mark", &mark)]);
+        })
     };
     let bob = ["bob@home.example"];
     let own = judged(&stage, marked(&bob, ReversePath::Null, "<1@mx.home.example>")).await;

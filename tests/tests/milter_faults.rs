@@ -46,7 +46,11 @@ async fn an_abort_in_the_middle_of_a_message_leaves_nothing_of_it() {
     let kept = kept.kept.lock().unwrap();
     assert_eq!(kept.len(), whole.len());
     let clean = kept.iter().all(|m| {
-        m.keys.is_empty() && m.recipients.len() == 1 && m.fields.len() == 1 && m.login.is_none() && m.queue_id.is_none()
+        m.head().keys.is_empty()
+            && m.recipients.len() == 1
+            && m.head().fields.len() == 1
+            && m.login.is_none()
+            && m.queue_id.is_none()
     });
     assert!(clean, "{kept:?}");
 }
@@ -232,12 +236,12 @@ async fn two_messages_on_one_connection_do_not_mix() {
     let judge = daemon.fake();
     let kept = judge.kept.lock().unwrap();
     let [one, two] = kept.as_slice() else { panic!("{kept:?}") };
-    assert_eq!((one.keys.len(), one.recipients.len(), one.queue_id.as_deref()), (1, 2, Some("FIRST")));
+    assert_eq!((one.head().keys.len(), one.recipients.len(), one.queue_id.as_deref()), (1, 2, Some("FIRST")));
     assert_eq!((one.login.as_deref(), one.size, one.smtputf8, one.client.tls), (Some("alice"), Some(7), true, true));
-    assert_eq!((two.keys.len(), two.recipients.len(), two.queue_id.as_deref()), (0, 1, Some("SECOND")));
+    assert_eq!((two.head().keys.len(), two.recipients.len(), two.queue_id.as_deref()), (0, 1, Some("SECOND")));
     assert_eq!((two.login.as_deref(), two.size, two.smtputf8, two.client.tls), (None, None, false, false));
     assert_eq!(
-        (two.fields.len(), &two.reverse_path, two.client.helo.as_str()),
+        (two.head().fields.len(), &two.reverse_path, two.client.helo.as_str()),
         (1, &ReversePath::Null, "other.example")
     );
 }

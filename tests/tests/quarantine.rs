@@ -128,12 +128,13 @@ impl Stage {
     /// The message that the mailbox took, coming to the filter as its MTA brings it.
     async fn brought(&self, taken: &Taken) -> Case {
         let path = |text: &str| text.trim_start_matches('<').trim_end_matches('>').to_owned();
-        let mut mail = mail(&taken.text, &[&path(&taken.to[0])]);
-        mail.keys.clear();
-        mail.reverse_path = match path(&taken.from).as_str() {
-            "" => ReversePath::Null,
-            text => ReversePath::Path(Address::parse(text.as_bytes(), false).ok()),
-        };
+        let mail = mail(&taken.text, &[&path(&taken.to[0])]).altered(|envelope, head| {
+            head.keys.clear();
+            envelope.reverse_path = match path(&taken.from).as_str() {
+                "" => ReversePath::Null,
+                text => ReversePath::Path(Address::parse(text.as_bytes(), false).ok()),
+            };
+        });
         self.filter.examine(mail).await
     }
 }
@@ -431,10 +432,11 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
 async fn no_verb_prints_what_steers_a_terminal_or_is_not_seen_and_its_json_keeps_the_value() {
     let stage = stage(|_| {}).await;
     let odd = "a\u{9b}2Jb\u{202e}c\u{61c}d\u{200b}e\u{e0041}f\u{1b}[2Jg\u{7f}h\u{2028}i";
-    let mut message = mail(&format!("{HEADER}X-Odd: {odd}\r\n"), &[BOB]);
-    message.client.helo = odd.into();
-    message.client.name = Some(odd.into());
-    message.login = None;
+    let message = mail(&format!("{HEADER}X-Odd: {odd}\r\n"), &[BOB]).altered(|envelope, _| {
+        envelope.client.helo = odd.into();
+        envelope.client.name = Some(odd.into());
+        envelope.login = None;
+    });
     stage.keep(message).await;
     let config = stage.home.path().join("addrauth.toml");
     let mut told = 0;

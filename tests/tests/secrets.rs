@@ -121,11 +121,12 @@ async fn learn_and_stamp() -> (Vec<AuthKey>, String) {
             let value = |line: &str| AuthKey::parse(line.strip_prefix(name)?.trim().as_bytes()).ok();
             text.lines().filter_map(value).map(Some).collect::<Vec<_>>()
         };
-        let mut mail = mail(&[" alice@home.example"], &[]);
-        mail.fields.push(Field { name: "To".into(), value: format!(" {to}").into_bytes() });
-        mail.recipients = vec![Recipient::new(format!("<{to}>"))];
-        (mail.keys, mail.new_keys, mail.login) =
-            (keys("X-Auth-Key:"), keys("X-New-Auth-Key:"), login.map(String::from));
+        let mail = mail(&[" alice@home.example"], &[]).altered(|envelope, head| {
+            head.fields.push(Field { name: "To".into(), value: format!(" {to}").into_bytes() });
+            envelope.recipients = vec![Recipient::new(format!("<{to}>"))];
+            envelope.login = login.map(String::from);
+            (head.keys, head.new_keys) = (keys("X-Auth-Key:"), keys("X-New-Auth-Key:"));
+        });
         let case = house.filter.keep(house.filter.examine(mail).await, None).await;
         told += &format!("{case:?} {} {}\n", case.line(), serde_json::to_string(&case).unwrap());
     }

@@ -1,6 +1,7 @@
 //! A message, as far as the MTA told it.
 
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -73,44 +74,22 @@ pub struct Head {
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
 ///
-/// Its key fields are in [`Mail::keys`] and [`Mail::new_keys`] alone: the door moved the key fields there. Its sender address
-/// and its key are read once, by [`Mail::new`].
+/// It is its [`Envelope`] (`mail.recipients`) and has a [`Head`] (`mail.head().fields`). Its key fields are in [`Head::keys`] and
+/// [`Head::new_keys`] alone: the door moves them there. [`Mail::new`] reads its sender address and its key once.
 #[derive(Clone, Debug)]
 pub struct Mail {
-    /// See [`Envelope::received`].
-    pub received: SystemTime,
-    /// See [`Envelope::queue_id`].
-    pub queue_id: Option<String>,
-    /// See [`Envelope::client`].
-    pub client: Client,
-    /// See [`Envelope::daemon`].
-    pub daemon: String,
-    /// See [`Envelope::mta`].
-    pub mta: String,
-    /// See [`Envelope::login`].
-    pub login: Option<String>,
-    /// See [`Envelope::reverse_path`].
-    pub reverse_path: ReversePath,
-    /// See [`Envelope::smtputf8`].
-    pub smtputf8: bool,
-    /// See [`Envelope::size`].
-    pub size: Option<u64>,
-    /// See [`Envelope::recipients`].
-    pub recipients: Vec<Recipient>,
-    /// See [`Head::fields`].
-    pub fields: Vec<Field>,
-    /// See [`Head::keys`].
-    pub keys: Vec<Option<AuthKey>>,
-    /// See [`Head::new_keys`].
-    pub new_keys: Vec<Option<AuthKey>>,
-    /// See [`Head::hidden`].
-    pub hidden: Vec<AuthKey>,
-    /// See [`Head::malformed`].
-    pub malformed: bool,
-    /// See [`Head::truncated`].
-    pub truncated: bool,
+    envelope: Envelope,
+    head: Head,
     sender: Result<Address, Why>,
     key: Result<Option<AuthKey>, Why>,
+}
+
+impl Deref for Mail {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.envelope
+    }
 }
 
 /// The SMTP client, as the MTA told it.
@@ -178,41 +157,25 @@ impl Mail {
     /// A message of this envelope and this header.
     pub fn new(envelope: Envelope, head: Head) -> Mail {
         let (sender, key) = (sender(&envelope, &head), key(&head.keys));
-        let Envelope { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients } =
-            envelope;
-        let Head { fields, keys, new_keys, hidden, malformed, truncated } = head;
-        Mail {
-            received,
-            queue_id,
-            client,
-            daemon,
-            mta,
-            login,
-            reverse_path,
-            smtputf8,
-            size,
-            recipients,
-            fields,
-            keys,
-            new_keys,
-            hidden,
-            malformed,
-            truncated,
-            sender,
-            key,
-        }
+        Mail { envelope, head, sender, key }
     }
 
     /// The same message with another envelope or header: what a case beside a policy or a test changes of it.
     pub fn altered(self, change: impl FnOnce(&mut Envelope, &mut Head)) -> Mail {
-        let Mail { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients, .. } =
-            self;
-        let mut envelope =
-            Envelope { received, queue_id, client, daemon, mta, login, reverse_path, smtputf8, size, recipients };
-        let Mail { fields, keys, new_keys, hidden, malformed, truncated, .. } = self;
-        let mut head = Head { fields, keys, new_keys, hidden, malformed, truncated };
+        let Mail { mut envelope, mut head, .. } = self;
         change(&mut envelope, &mut head);
         Mail::new(envelope, head)
+    }
+
+    /// The same message, of whose server only this name is known: see [`Client::server`].
+    pub fn on_server(mut self, name: Option<String>) -> Mail {
+        self.envelope.client.server = name;
+        self
+    }
+
+    /// Its header.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// The sender address: that of exactly one From field with exactly one mailbox.
@@ -238,12 +201,13 @@ impl Mail {
 
     /// The same, with keys that only the body told of.
     pub fn redactor_with(&self, more: &[AuthKey]) -> Redactor {
-        Redactor::new(self.keys.iter().chain(&self.new_keys).flatten().chain(&self.hidden).chain(more))
+        let Head { keys, new_keys, hidden, .. } = &self.head;
+        Redactor::new(keys.iter().chain(new_keys).flatten().chain(hidden).chain(more))
     }
 
     /// The fields of this name, top first, letter case ignored.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> + 'a {
-        named(&self.fields, name)
+        named(&self.head.fields, name)
     }
 }
 

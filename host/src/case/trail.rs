@@ -29,12 +29,12 @@ impl Trail {
         let any = |names: &[&str]| names.iter().any(|name| mail.named(name).next().is_some());
         let says = |name: &str, words: &[&str]| mail.named(name).any(|f| words.contains(&word(f).as_str()));
         let begins = |field: &Field| field.name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("List-"));
-        let below = mail.fields.get(own_fields..).unwrap_or_default();
+        let below = mail.head().fields.get(own_fields..).unwrap_or_default();
         let delivered = below.iter().any(|field| field.name.eq_ignore_ascii_case("Delivered-To"));
         let sender = |field: &Field| Address::from_field(&field.value, mail.smtputf8).is_ok_and(|from| is_list(&from));
         let report = mail.named("Content-Type").any(is_delivery_report);
         Trail {
-            mailing_list: mail.fields.iter().any(begins)
+            mailing_list: mail.head().fields.iter().any(begins)
                 || any(&["Mailing-List", "X-Mailing-List", "X-BeenThere"])
                 || says("Precedence", &["list"])
                 || mail.reverse_path.address().is_some_and(is_list)

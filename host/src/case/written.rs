@@ -247,7 +247,7 @@ impl WrittenCase {
             },
             recipients: mail.recipients.iter().map(|recipient| format!("<{}>", recipient.shown())).collect(),
             size: mail.size,
-            keys: mail.keys.len(),
+            keys: mail.head().keys.len(),
             finding: finding(&case.finding, &redactor),
             decisions: case.decisions.iter().map(decided).collect(),
             reply: reply(&case.reply, &redactor),

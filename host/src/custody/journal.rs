@@ -211,7 +211,7 @@ pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
         Finding::Submitted(submitted) if submitted.inside.is_some() => true,
         Finding::Submitted(submitted) => match submitted.stamp {
             Stamp::Bare(NotStamped::Ended) => true,
-            Stamp::Bare(NotStamped::NotOwner) => !case.mail.keys.is_empty(),
+            Stamp::Bare(NotStamped::NotOwner) => !case.mail.head().keys.is_empty(),
             _ => false,
         },
         Finding::Passing(_) => false,

@@ -89,7 +89,7 @@ impl Custody {
             }
             return case;
         }
-        if case.reply.wants_body() && (body.is_none() || case.mail.truncated) {
+        if case.reply.wants_body() && (body.is_none() || case.mail.head().truncated) {
             return self.deferred(case, "the message is not whole, so no copy of it can be");
         }
         let case = Arc::new(case);

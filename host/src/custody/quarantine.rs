@@ -145,7 +145,7 @@ fn message(case: &Case, clean: &Clean<'_>, form: Form, settings: &Settings) -> V
         let lines = field.value.strip_prefix(b"\n").unwrap_or(&field.value);
         field.value.contains(&b'\r') && KEY_FIELDS.iter().any(|key| hides_field(lines, key))
     };
-    for field in case.mail.fields.iter().filter(|field| !forged(field) && !hides(field)) {
+    for field in case.mail.head().fields.iter().filter(|field| !forged(field) && !hides(field)) {
         octets.extend_from_slice(field.name.as_bytes());
         octets.push(b':');
         write_value(&mut octets, &field.value);

@@ -86,7 +86,7 @@ impl Filter {
 
     /// Whether new keys that a message brings are learned here.
     pub(super) fn learns_from(&self, mail: &Mail) -> bool {
-        !mail.new_keys.is_empty() && self.own_keys.learner(&mail.daemon).is_some()
+        !mail.head().new_keys.is_empty() && self.own_keys.learner(&mail.daemon).is_some()
     }
 
     /// What the new key is that a message brings, if it brings any: asked at the AS of the address, and never looked up in the
@@ -95,7 +95,7 @@ impl Filter {
     /// # Errors
     /// Nobody could say: the message is to come again, under `observe` too, since a key that is taken off unproved is lost.
     pub(super) async fn new_key(&self, mail: &Mail) -> Result<Option<NewKey>, Postponed> {
-        if mail.new_keys.is_empty() {
+        if mail.head().new_keys.is_empty() {
             return Ok(None);
         }
         if self.own_keys.learner(&mail.daemon).is_none() {
@@ -122,7 +122,8 @@ impl Filter {
         let ours = self.config.final_domains.contains(sender.domain());
         let seen = ours && found.status == KeyStatus::Valid && !by_owner && !trust::is_hop(&self.config, mail);
         if seen && self.warned.is_due(&sender.to_string()) {
-            let key = mail.keys.iter().flatten().next().map(|key| key.verify_key().fingerprint()).unwrap_or_default();
+            let key =
+                mail.head().keys.iter().flatten().next().map(|key| key.verify_key().fingerprint()).unwrap_or_default();
             tracing::warn!(
                 "a living key of {sender} came in from outside: somebody elsewhere has it; `addrauth key rotate {sender}`, and \
                  once the new one is learned, `addrauth key revoke {sender} --only {key}`, or it stays good until it ends"
@@ -134,7 +135,7 @@ impl Filter {
     /// Writes a proven key into the keyring before the MTA hears of it; where that fails, the message is to come again. What
     /// it is answered may hang on what became of the key.
     pub(super) async fn learn(&self, case: Case) -> Case {
-        let Case { mut mail, mut finding, decisions, reply } = case;
+        let Case { mail, mut finding, decisions, reply } = case;
         let proven = match &mut finding {
             Finding::Found(Found { new_key: Some(NewKey::Proven(proven)), .. }) => proven,
             _ => return Case { mail, finding, decisions, reply },
@@ -151,7 +152,7 @@ impl Filter {
             }
         }
         let permits = Permits { report: Err(Unreported::Undecided), refuse: true };
-        let rules = self.rules_by_name(&mut mail);
+        let (mail, rules) = self.by_name(mail);
         let reply = settle(&mail, &finding, &decisions, &rules, &permits);
         Case { mail, finding, decisions, reply }
     }

@@ -108,8 +108,8 @@ impl Filter {
     }
 
     /// At the end of the header: find, decide, settle. Total.
-    pub async fn examine(&self, mut mail: Mail) -> Case {
-        let rules = self.rules_by_name(&mut mail);
+    pub async fn examine(&self, mail: Mail) -> Case {
+        let (mail, rules) = self.by_name(mail);
         let mut finding = self.find(&mail).await;
         let mut decisions = self.decide(&mail, &finding).await;
         let vanishes = self.would_vanish(&mail, &decisions);
@@ -174,15 +174,16 @@ impl Filter {
         })
     }
 
-    /// The rules with the host name that counts for this message. What the mail server calls itself counts only where the
+    /// The message, and the rules with the host name that counts for it. What the mail server calls itself counts only where the
     /// configuration sets no `hostname`, and where it is a full name.
-    pub(super) fn rules_by_name(&self, mail: &mut Mail) -> Cow<'_, Rules> {
-        let server = mail.client.server.take().filter(|name| self.config.hostname_assumed && is_host_name(name));
-        mail.client.server = server;
-        match &mail.client.server {
+    pub(super) fn by_name(&self, mail: Mail) -> (Mail, Cow<'_, Rules>) {
+        let counts = |name: &&String| self.config.hostname_assumed && is_host_name(name);
+        let server = mail.client.server.as_ref().filter(counts).cloned();
+        let rules = match &server {
             Some(name) => Cow::Owned(Rules { hostname: name.clone(), ..self.rules.clone() }),
             None => Cow::Borrowed(&self.rules),
-        }
+        };
+        (mail.on_server(server), rules)
     }
 
     /// What there is to know of a message. A direction belongs to a recipient: a login's mail goes out for those elsewhere, and
@@ -204,7 +205,7 @@ impl Filter {
         } else if unclear > 0 {
             return Finding::Unclear;
         }
-        if mail.new_keys.is_empty() && self.is_own(mail) {
+        if mail.head().new_keys.is_empty() && self.is_own(mail) {
             Finding::Passing(Direction::Own)
         } else if leaves && (mail.login.is_some() || trust::submitter(&self.config, mail).is_some()) {
             self.outbound(mail, elsewhere).await.unwrap_or_else(Finding::Postponed)

@@ -38,8 +38,8 @@ pub(super) fn is_submitter(config: &Config, client: &Client) -> bool {
 /// status field. Where a key is left, or no field or several, it did not do its work, and we do ours.
 pub(super) fn was_examined(config: &Config, mail: &Mail) -> bool {
     is_in(&config.trusted_hops, &mail.client)
-        && mail.keys.is_empty()
-        && !mail.malformed
+        && mail.head().keys.is_empty()
+        && !mail.head().malformed
         && mail.named(STATUS_FIELD).count() == 1
 }
 
@@ -64,7 +64,8 @@ pub(super) fn own_fields(config: &Config, mail: &Mail) -> usize {
     let networks = || config.trusted_hops.iter().chain(&config.trusted_relays);
     let ours = |ip: IpAddr| ip.is_loopback() || networks().any(|network| network.contains(&ip));
     let mut own = 0;
-    let received = mail.fields.iter().enumerate().filter(|(_, field)| field.name.eq_ignore_ascii_case("Received"));
+    let received =
+        mail.head().fields.iter().enumerate().filter(|(_, field)| field.name.eq_ignore_ascii_case("Received"));
     for (position, field) in received {
         own = position + 1;
         if client_of(&field.value).is_some_and(|ip| !ours(ip)) {

@@ -16,10 +16,10 @@ use crate::store::{Keyring, NewestKey};
 /// # Errors
 /// Which condition the message does not fulfil.
 pub fn candidate<'a>(mail: &'a Mail, finals: &[Domain]) -> Result<(Address, &'a AuthKey), NotLearned> {
-    if mail.malformed {
+    if mail.head().malformed {
         return Err(NotLearned::Malformed);
     }
-    let key = match mail.new_keys.as_slice() {
+    let key = match mail.head().new_keys.as_slice() {
         [Some(key)] => key,
         [None] => return Err(NotLearned::BadKey),
         _ => return Err(NotLearned::SeveralKeys),

@@ -82,13 +82,13 @@ impl Stamper {
         let unread = |error: Error| Postponed::Owners(error.to_string());
         let bare = |why| Ok(Stamp::Bare(why));
         let Some(sender) = sender else { return bare(NotStamped::NoSender) };
-        if mail.malformed {
+        if mail.head().malformed {
             return bare(NotStamped::Malformed);
         }
         // Whoever sends on what he got says so in his own name; else anybody's key could go out like that.
         if let Some(why) = passed_on(mail) {
             let names = [Some(sender.clone()), named(mail, "Resent-From"), named(mail, "Sender")];
-            let good = mail.keys.is_empty() || owns_any(author, names).await.map_err(unread)?;
+            let good = mail.head().keys.is_empty() || owns_any(author, names).await.map_err(unread)?;
             return bare(if good { why } else { NotStamped::NotOwner });
         }
         let is_owner = author.owns(sender).await.map_err(unread)?;
@@ -99,7 +99,7 @@ impl Stamper {
         if !is_owner {
             return bare(NotStamped::NotOwner);
         }
-        if let [Some(_)] = mail.keys.as_slice() {
+        if let [Some(_)] = mail.head().keys.as_slice() {
             return Ok(Stamp::Client);
         }
         let returns_here = match &mail.reverse_path {

@@ -122,7 +122,7 @@ fn message_id(mail: &Mail) -> Option<String> {
 /// The header of the message, as a part: none where the header may hide a key from us. Fields beyond `most` octets are left
 /// out, and so are ours and those that repeat a key, as a DKIM signature does with its `z=`.
 fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
-    if mail.malformed || mail.truncated {
+    if mail.head().malformed || mail.head().truncated {
         return None;
     }
     let redactor = mail.redactor();
@@ -130,7 +130,7 @@ fn header(mail: &Mail, most: usize) -> Option<MimePart<'static>> {
     let ours = [KEY_FIELD, NEW_KEY_FIELD, STATUS_FIELD, MARK_FIELD];
     let hidden = |field: &Field| ours.iter().any(|name| field.name.trim().eq_ignore_ascii_case(name));
     let mut octets = Vec::new();
-    for field in mail.fields.iter().filter(|field| !hidden(field) && !holds_key(field)) {
+    for field in mail.head().fields.iter().filter(|field| !hidden(field) && !holds_key(field)) {
         if octets.len() + field.name.len() + field.value.len() + 3 > most {
             break;
         }

@@ -125,8 +125,8 @@ async fn direct_mail_without_a_key_is_told_from_list_mail_by_its_trail() {
     let mut found = Found::bare(KeyStatus::Missing, None, None);
     found.claim = Some(Claim::All);
     assert_eq!(one(&policies, &mail(1), &found).await.disposition, Disposition::Reject);
-    let mut list = mail(1);
-    list.fields.push(Field { name: "list-id".into(), value: b" <x.example>".to_vec() });
+    let field = Field { name: "list-id".into(), value: b" <x.example>".to_vec() };
+    let list = mail(1).altered(|_, head| head.fields.push(field));
     assert_eq!(one(&policies, &list, &found).await.disposition, Disposition::Accept);
 }
 

@@ -37,7 +37,7 @@ pub(super) fn both_ways(
     if !carries_key(mail, stamp) {
         return Reply { edits: outward(mail, stamp, rules), ..Reply::bare(Verdict::Accept) };
     }
-    if mail.truncated || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
+    if mail.head().truncated || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
         // Nobody is refused anything while observing; so the key goes nowhere.
         let edits = outward(mail, &Stamp::Bare(NotStamped::NotOwner), rules);
         return Reply { edits, ..Reply::bare(Verdict::Accept) };
@@ -50,8 +50,8 @@ pub(super) fn both_ways(
 fn carries_key(mail: &Mail, stamp: &Stamp) -> bool {
     match stamp {
         Stamp::Newest(_) | Stamp::Client => true,
-        Stamp::Bare(NotStamped::NotOwner) => mail.malformed,
-        Stamp::Bare(_) => !mail.keys.is_empty() || mail.malformed,
+        Stamp::Bare(NotStamped::NotOwner) => mail.head().malformed,
+        Stamp::Bare(_) => !mail.head().keys.is_empty() || mail.head().malformed,
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn outward(mail: &Mail, stamp: &Stamp, rules: &Rules) -> Vec<Edit> {
     let mut edits = unasked(mail, rules);
     // Whoever may not write as this address may not show its key either.
     if matches!(stamp, Stamp::Newest(_) | Stamp::Bare(NotStamped::NotOwner)) {
-        edits.extend(key_removals(KEY_FIELD, &mail.keys));
+        edits.extend(key_removals(KEY_FIELD, &mail.head().keys));
     }
     if let Stamp::Newest(key) = stamp {
         edits.push(insertion(AGENT_FIELD, &agent(&mail.mta)));
@@ -73,7 +73,7 @@ pub(super) fn outward(mail: &Mail, stamp: &Stamp, rules: &Rules) -> Vec<Edit> {
 /// What no login and no submitter of ours may bring, since a recipient here would get a copy that no MX of ours has looked at:
 /// new keys, which come from an Authentication Server and not from a login, and the words of our own about keys.
 pub(super) fn unasked(mail: &Mail, rules: &Rules) -> Vec<Edit> {
-    let mut edits = if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.new_keys) } else { Vec::new() };
+    let mut edits = if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.head().new_keys) } else { Vec::new() };
     edits.extend(removals(STATUS_FIELD, mail));
     edits.extend(results::removals(mail, rules));
     edits

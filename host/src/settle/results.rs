@@ -12,7 +12,7 @@ use crate::proto::results::{LeftOut, METHOD, Outcome, Property, Results, is_forg
 pub(super) fn removals(mail: &Mail, rules: &Rules) -> Vec<Edit> {
     let own_id = rules.first_in_chain.then_some(rules.hostname.as_str());
     // Beyond the limits of a header no value is kept: nobody knows what is there.
-    let is_doomed = |field: &Field| mail.truncated && field.value.is_empty() || is_forged(&field.value, own_id);
+    let is_doomed = |field: &Field| mail.head().truncated && field.value.is_empty() || is_forged(&field.value, own_id);
     let doomed: Vec<bool> = mail.named(RESULTS_FIELD).map(is_doomed).collect();
     deletions(repeat_n(RESULTS_FIELD, doomed.len()), |position, _| doomed.get(position).copied().unwrap_or(false))
 }

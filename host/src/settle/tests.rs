@@ -174,8 +174,7 @@ fn a_copy_that_could_never_be_sent_is_none_so_the_mta_keeps_the_message() {
     let bare = Recipient::new(b"<postmaster>");
     let dotted = Recipient::new(b"<bob@home.example.>");
     for (recipient, word) in [(bare, "hold"), (dotted, "accept")] {
-        let mut mail = mail(0, &[]);
-        mail.recipients[1] = recipient;
+        let mail = mail(0, &[]).altered(|envelope, _| envelope.recipients[1] = recipient);
         let keep = Decision { recipients: vec![0], ..decision(Disposition::Accept, false, false) };
         let mark = Decision { recipients: vec![1], ..decision(Disposition::Mark, false, false) };
         let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
@@ -281,8 +280,8 @@ fn a_stamp_stands_on_top_and_takes_the_place_of_what_was_there() {
 fn what_goes_out_says_of_its_key_what_we_say_and_nothing_else() {
     let key = AuthKey::parse(&[b'k'; 64]).unwrap();
     let result = |value: &str| Field { name: RESULTS_FIELD.into(), value: format!(" {value}").into_bytes() };
-    let mut mail = mail(1, &["From", STATUS_FIELD, "x-auth-key-status"]);
-    mail.fields.extend([result("home.example; x-auth-key=pass"), result("other.example; spf=pass")]);
+    let results = [result("home.example; x-auth-key=pass"), result("other.example; spf=pass")];
+    let mail = mail(1, &["From", STATUS_FIELD, "x-auth-key-status"]).altered(|_, head| head.fields.extend(results));
     let forged = [(STATUS_FIELD, 2), (STATUS_FIELD, 1), (RESULTS_FIELD, 1)];
     let forged = forged.map(|(name, index)| Edit::Delete { name: name.into(), index });
     let rules = Rules { authentication_results: true, ..rules(false) };
@@ -339,8 +338,8 @@ fn what_cannot_be_judged_now_comes_again() {
 
 /// A reply to a message for bob, whose path is this, and carol, with these dispositions.
 fn mixed(path: &str, [bob, carol]: [Disposition; 2]) -> Reply {
-    let mut mail = mail(1, &[]);
-    mail.recipients[0] = Recipient::by_mta(path, b"bob@home.example");
+    let bob_by = Recipient::by_mta(path, b"bob@home.example");
+    let mail = mail(1, &[]).altered(|envelope, _| envelope.recipients[0] = bob_by);
     let decided = |index, disposition| Decision { recipients: vec![index], ..decision(disposition, false, false) };
     let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
     settle(&mail, &finding, &[decided(0, bob), decided(1, carol)], &rules(false), &PERMITS)
@@ -386,8 +385,8 @@ fn where_somebody_may_not_be_struck_out_for_certain_all_get_copies_and_nobody_is
 
 #[test]
 fn the_spam_folder_of_one_who_may_not_be_struck_out_gets_a_copy() {
-    let mut mail = mail(1, &[]);
-    mail.recipients = vec![Recipient::new("<@x.test:bob@home.example>")];
+    let only = vec![Recipient::new("<@x.test:bob@home.example>")];
+    let mail = mail(1, &[]).altered(|envelope, _| envelope.recipients = only);
     let mark = Decision { recipients: vec![0], mark: MarkAs::Folder, ..decision(Disposition::Mark, false, false) };
     let rules = Rules { spam_folder: "+Junk".into(), ..rules(false) };
     let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
@@ -406,8 +405,8 @@ fn a_spam_folder_whose_path_is_struck_out_as_another_recipient_gets_a_copy() {
     let to = |address: &str| Address::parse(address.as_bytes(), false).unwrap();
     let bob = Redirect { recipient: 0, to: to("bob+Junk@home.example") };
     let settled = |second: Recipient, disposition, truncated| {
-        let mut mail = mail(1, &[]).altered(|_, head| head.truncated = truncated);
-        mail.recipients = vec![Recipient::new("<bob@home.example>"), second, Recipient::new("<dave@home.example>")];
+        let all = vec![Recipient::new("<bob@home.example>"), second, Recipient::new("<dave@home.example>")];
+        let mail = mail(1, &[]).altered(|envelope, head| (envelope.recipients, head.truncated) = (all, truncated));
         let decided = |index, disposition, mark| Decision {
             recipients: vec![index],
             mark,
@@ -447,8 +446,8 @@ fn a_spam_folder_whose_path_is_struck_out_as_another_recipient_gets_a_copy() {
 #[test]
 fn a_message_that_goes_elsewhere_too_is_refused_where_somebody_here_may_not_be_struck_out() {
     for path in STAYS {
-        let mut mail = mail(1, &[]);
-        mail.recipients = vec![Recipient::by_mta(path, b"bob@home.example"), Recipient::new("<x@elsewhere.example>")];
+        let both = vec![Recipient::by_mta(path, b"bob@home.example"), Recipient::new("<x@elsewhere.example>")];
+        let mail = mail(1, &[]).altered(|envelope, _| envelope.recipients = both);
         let Finding::Found(found) = found(KeyStatus::Invalid, Some(Why::Wrong)) else { panic!("examined") };
         let found = Found { elsewhere: vec![1], ..found };
         let kept = Decision { recipients: vec![0], ..decision(Disposition::Quarantine, false, false) };

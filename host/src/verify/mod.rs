@@ -131,7 +131,9 @@ impl Verifier {
         };
         let published = self.published(sender.domain(), deadline).await;
         match mail.key() {
-            Ok(_) if mail.malformed => Ok(unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published)),
+            Ok(_) if mail.head().malformed => {
+                Ok(unknown(KeyStatus::Unusable, Some(Why::MalformedHeader), sender, &published))
+            }
             Err(why) => Ok(unknown(KeyStatus::Unusable, Some(why), sender, &published)),
             Ok(key) => self.judge(sender, key, &Bringer::of(mail), published, deadline).await,
         }
@@ -371,7 +373,7 @@ impl Shared {
 pub fn unasked(mail: &Mail) -> Found {
     let why = match (mail.sender(), mail.key()) {
         (Err(why), _) => Some(why),
-        (Ok(_), _) if mail.malformed => Some(Why::MalformedHeader),
+        (Ok(_), _) if mail.head().malformed => Some(Why::MalformedHeader),
         (Ok(_), key) => key.err(),
     };
     let status = if why.is_some() { KeyStatus::Unusable } else { KeyStatus::Unverified };

@@ -70,8 +70,8 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
     let sender = Address::parse(text, true).or_else(|_| Address::from_field(text, true)).ok();
     let status = KeyStatus::ALL[usize::from(low) % KeyStatus::ALL.len()];
     let found = Found::bare(status, (low & 0x80 == 0).then_some(Why::Wrong), sender);
-    let mut mail = world::mail(&[world::ALICE], &vec![world::JUNK; usize::from(more >> 4)]);
-    mail.recipients = vec![Recipient::new(text)];
+    let mail = world::mail(&[world::ALICE], &vec![world::JUNK; usize::from(more >> 4)])
+        .altered(|envelope, _| envelope.recipients = vec![Recipient::new(text)]);
     let decision = Decision {
         recipients: vec![0],
         policy: "p".into(),

@@ -98,10 +98,10 @@ fn heard(mut out: &[u8], negotiated: bool, end: bool) {
 fn check(mail: &Mail, limits: &Limits) {
     let count = |name| mail.named(name).count();
     assert_eq!(count("X-Auth-Key") + count("X-New-Auth-Key"), 0);
-    assert!(mail.keys.len() + count("X-Auth-Key-Status") <= limits.mta.key_fields);
+    assert!(mail.head().keys.len() + count("X-Auth-Key-Status") <= limits.mta.key_fields);
     assert!(
-        mail.fields.len() <= limits.mta.header_fields + limits.mta.key_fields
+        mail.head().fields.len() <= limits.mta.header_fields + limits.mta.key_fields
             && mail.recipients.len() <= limits.mta.recipients
     );
-    assert!(mail.fields.iter().all(|field| !field.value.contains(&0)));
+    assert!(mail.head().fields.iter().all(|field| !field.value.contains(&0)));
 }

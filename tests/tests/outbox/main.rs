@@ -225,8 +225,8 @@ async fn a_report_has_the_three_parts_of_rfc_3464() {
     case.decisions[1].recipients = vec![1];
     let other = Decision { recipients: vec![2], reason: String::new(), ..case.decisions[1].clone() };
     case.decisions.push(other);
-    case.mail.fields.push(field("X-Auth-Key-Status", " VALIDKEY; forged"));
-    case.mail.fields.push(field("x-addrauth-mark", " v1 0 forged"));
+    let forged = [field("X-Auth-Key-Status", " VALIDKEY; forged"), field("x-addrauth-mark", " v1 0 forged")];
+    case.mail = case.mail.altered(|_, head| head.fields.extend(forged));
     let (rcpt, said, text) = sent(case).await;
     assert!(rcpt.starts_with("RCPT TO:<alice@x.example>"), "{rcpt}");
     assert!(said.iter().any(|line| line == "MAIL FROM:<>"), "{said:?}");
@@ -284,16 +284,17 @@ async fn a12_no_report_holds_a_key_wherever_the_header_repeats_it() {
         ("X-New-Auth-Key", " another".to_owned()),
         ("X-Last", " kept".to_owned()),
     ] {
-        leaky.mail.fields.push(field(name, &value));
+        leaky.mail = leaky.mail.altered(|_, head| head.fields.push(field(name, &value)));
     }
-    leaky.mail.fields[3] = field("Message-ID", &format!(" <{KEY}@x.example>"));
+    let id = field("Message-ID", &format!(" <{KEY}@x.example>"));
+    leaky.mail = leaky.mail.altered(|_, head| head.fields[3] = id);
     let (_, said, text) = sent(leaky.clone()).await;
     assert!(text.contains("X-Last: kept"), "{text}");
     let dense = text.replace(['\r', '\n', '\t', ' '], "");
     for part in [&KEY[..16], &KEY[48..], "another"] {
         assert!(!dense.contains(part) && !said.concat().contains(part), "{part} is in {text}");
     }
-    leaky.mail.malformed = true;
+    leaky.mail = leaky.mail.altered(|_, head| head.malformed = true);
     let (_, _, text) = sent(leaky).await;
     assert!(!text.contains("rfc822-headers") && text.contains("message/delivery-status"), "{text}");
     assert!(!text.contains("X-Last"), "a header that may hide a key does not go along");
@@ -302,7 +303,7 @@ async fn a12_no_report_holds_a_key_wherever_the_header_repeats_it() {
 #[tokio::test]
 async fn a_report_about_an_international_address_is_a_global_one() {
     let mut case = case("alice@x.example", &["bob@example.com", "jürgen@example.com"]);
-    case.mail.fields[2] = field("Subject", " Grüße");
+    case.mail = case.mail.altered(|_, head| head.fields[2] = field("Subject", " Grüße"));
     let (_, said, text) = sent(case).await;
     let mail = said.iter().find(|line| line.starts_with("MAIL")).unwrap();
     assert_eq!(mail, "MAIL FROM:<> BODY=8BITMIME", "its own address is ASCII");
@@ -320,7 +321,7 @@ async fn a_real_postfix_takes_a_report_and_delivers_it_whole() {
     let Some(bed) = Bed::shared() else { return };
     let (dir, door) = (tempfile::tempdir().unwrap(), bed.door(Kind::Bare));
     let mut case = case(&door.address("bob"), &["bob@example.com", "jürgen@example.com"]);
-    case.mail.fields[2] = field("Subject", " Grüße");
+    case.mail = case.mail.altered(|_, head| head.fields[2] = field("Subject", " Grüße"));
     let custody = open(dir.path(), SocketAddr::from(([127, 0, 0, 1], door.port))).await;
     custody.keep(case, None).await;
     assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
@@ -337,7 +338,7 @@ async fn a_real_postfix_takes_a_report_and_delivers_it_whole() {
 async fn a_header_with_octets_of_no_charset_or_long_lines_is_encoded() {
     for value in [b" caf\xe9".to_vec(), [b" ".as_slice(), &[b'x'; 5_000]].concat()] {
         let mut case = case("alice@x.example", &["bob@example.com", "carol@example.com"]);
-        case.mail.fields[2].value = value.clone();
+        case.mail = case.mail.altered(|_, head| head.fields[2].value = value.clone());
         let (_, said, text) = sent(case).await;
         assert!(said.contains(&"MAIL FROM:<>".to_owned()) && text.is_ascii(), "{said:?}");
         assert!(text.lines().all(|line| line.len() <= 998), "{text}");
@@ -411,8 +412,8 @@ async fn of_many_messages_at_the_same_moment_one_gets_a_permit() {
     let owing = case("alice@x.example", &["bob@example.com", "carol@example.com"]);
     let spellings = ["alice@x.example", "Alice@x.example", "alice+1@x.example", "ALICE+2@x.example"];
     let tasks = (0..40).map(|n| {
-        let mut mail = owing.mail.clone();
-        mail.reverse_path = ReversePath::Path(Some(address(spellings[n % 4])));
+        let path = ReversePath::Path(Some(address(spellings[n % 4])));
+        let mail = owing.mail.clone().altered(|envelope, _| envelope.reverse_path = path);
         let (outbox, found) = (custody.outbox(), found(&owing));
         async move { outbox.permit(&mail, found, SystemTime::now()).await }
     });

@@ -203,9 +203,9 @@ fn header(mail: &Mail) -> impl PartialEq + std::fmt::Debug + use<> {
     let keys = |keys: &[Option<addrauth::proto::key::AuthKey>]| -> Vec<Option<String>> {
         keys.iter().map(|key| key.as_ref().map(|key| key.expose().to_owned())).collect()
     };
-    let fields: Vec<(String, Vec<u8>)> = mail.fields.iter().map(|f| (f.name.clone(), f.value.clone())).collect();
-    let hidden: Vec<String> = mail.hidden.iter().map(|key| key.expose().to_owned()).collect();
-    (fields, keys(&mail.keys), keys(&mail.new_keys), hidden, mail.malformed, mail.truncated)
+    let fields: Vec<(String, Vec<u8>)> = mail.head().fields.iter().map(|f| (f.name.clone(), f.value.clone())).collect();
+    let hidden: Vec<String> = mail.head().hidden.iter().map(|key| key.expose().to_owned()).collect();
+    (fields, keys(&mail.head().keys), keys(&mail.head().new_keys), hidden, mail.head().malformed, mail.head().truncated)
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn a_header_over_its_limits_or_with_a_hidden_key_is_read_alike_at_both_doo
             Ok(read) => {
                 let (toys, milters) = (toys.unwrap(), milters.unwrap());
                 assert_eq!((said.as_str(), told.fate), ("250 2.0.0 delivered", Fate::Delivered), "{fields}");
-                assert_eq!((toys.malformed, toys.truncated), read, "{fields}");
+                assert_eq!((toys.head().malformed, toys.head().truncated), read, "{fields}");
                 assert_eq!(header(&toys), header(&milters), "{fields}");
             }
             Err(reply) => {

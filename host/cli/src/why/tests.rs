@@ -159,8 +159,6 @@ async fn three_recipients_with_three_wishes() {
 async fn both_ways(stamp: Option<Stamp>) -> Account {
     let policies = load("[recipient.\"carol@home.example\"]\nmissing = \"quarantine\"\nvalid = \"quarantine\"");
     let away = Recipient::new("<xenia@elsewhere.example>");
-    let mut mail = mail(&["bob", "carol"]);
-    mail.recipients.insert(1, away);
     let login = stamp.is_some().then(|| "alice@home.example".to_owned());
     let (status, sender) = if login.is_some() {
         (KeyStatus::Valid, "alice@home.example")
@@ -168,7 +166,8 @@ async fn both_ways(stamp: Option<Stamp>) -> Account {
         (KeyStatus::Missing, "alice@bank.example")
     };
     let found = Found { elsewhere: vec![1], ..Found::bare(status, None, address(sender)) };
-    let mail = mail.altered(|envelope, head| {
+    let mail = mail(&["bob", "carol"]).altered(|envelope, head| {
+        envelope.recipients.insert(1, away);
         envelope.login = login;
         head.keys = Vec::new();
     });

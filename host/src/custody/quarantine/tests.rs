@@ -130,8 +130,10 @@ fn what_lists_tell_of_it_is_printable_and_bounded() {
 fn a13_a_key_that_a_malformed_message_hides_is_not_kept() {
     let sent = format!("Subject: x\r\n\r\nX-Auth-Key: {KEY}\r\nmore\r\n\r\nend\r\n");
     let (mut case, body) = case(sent.as_bytes(), vec![Owed::Quarantine(vec![0])]);
-    case.mail.malformed = true;
-    case.mail.fields.push(Field { name: "X".into(), value: format!(" a\rX-Auth-Key: {KEY}").into_bytes() });
+    case.mail = case.mail.altered(|_, head| {
+        head.malformed = true;
+        head.fields.push(Field { name: "X".into(), value: format!(" a\rX-Auth-Key: {KEY}").into_bytes() });
+    });
     let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
     let text = String::from_utf8(kept.message).unwrap();
     assert!(!text.contains(KEY) && text.ends_with("Subject: x\r\n\r\nmore\r\n\r\nend\r\n"), "{text}");
@@ -166,8 +168,10 @@ fn a_time_that_no_clock_reaches_keeps_for_a_century() {
 fn a13_a_key_behind_a_bare_cr_is_not_kept_even_where_the_fields_first_line_is_empty() {
     let hidden = |value: &[u8]| {
         let (mut case, body) = case(b"From: a@sender.example\r\n\r\nx\r\n", vec![Owed::Quarantine(vec![0])]);
-        case.mail.fields.push(Field { name: "Subject".into(), value: value.to_vec() });
-        case.mail.malformed = true;
+        case.mail = case.mail.altered(|_, head| {
+            head.fields.push(Field { name: "Subject".into(), value: value.to_vec() });
+            head.malformed = true;
+        });
         let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
         !kept.message.windows(KEY.len()).any(|window| window == KEY.as_bytes())
     };
@@ -203,7 +207,7 @@ fn a13_a_key_line_far_down_in_what_a_line_of_junk_cut_off_is_not_kept() {
             "junk\r\n{filler}X-New-Auth-Key:\r\n {KEY}\r\nx-auth-key: {KEY}\r\nTo: b\r\n\r\nk={KEY}\r\nend\r\n"
         );
         let (mut case, _) = case(b"Subject: x\r\n\r\n", vec![Owed::Quarantine(vec![0])]);
-        (case.mail.malformed, case.mail.keys) = (malformed, Vec::new());
+        case.mail = case.mail.altered(|_, head| (head.malformed, head.keys) = (malformed, Vec::new()));
         let kept = settings().kept(&case, &Body(hidden.into_bytes()), SystemTime::UNIX_EPOCH).remove(0);
         let text = String::from_utf8(kept.message).unwrap();
         assert!(
@@ -216,8 +220,8 @@ fn a13_a_key_line_far_down_in_what_a_line_of_junk_cut_off_is_not_kept() {
 #[test]
 fn a13_nothing_is_sent_from_a_reverse_path_that_repeats_a_key() {
     let (mut case, body) = case(b"Subject: x\r\n\r\nx\r\n", vec![Owed::Quarantine(vec![0])]);
-    case.mail.reverse_path =
-        ReversePath::Path(Address::parse(format!("{}@x.example", &KEY[..64]).as_bytes(), false).ok());
+    let path = ReversePath::Path(Address::parse(format!("{}@x.example", &KEY[..64]).as_bytes(), false).ok());
+    case.mail = case.mail.altered(|envelope, _| envelope.reverse_path = path);
     let kept = settings().kept(&case, &body, SystemTime::UNIX_EPOCH).remove(0);
     assert_eq!(kept.reverse_path, "");
 }

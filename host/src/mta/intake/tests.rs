@@ -64,12 +64,12 @@ fn a13_a_key_where_the_mta_sees_no_field_is_cut_out_of_all_that_is_told() {
             intake.field(name.as_bytes(), value.as_bytes(), true).unwrap();
         }
         let mail = intake.finish(body.as_bytes()).unwrap();
-        assert!(mail.malformed && mail.keys.iter().chain(&mail.new_keys).all(Option::is_none));
+        assert!(mail.head().malformed && mail.head().keys.iter().chain(&mail.head().new_keys).all(Option::is_none));
         assert!(!mail.redactor().cut_text(&format!("old {KEY}")).contains(KEY), "{fields:?}{body}");
     }
     let many: String = (0..1_000).map(|n| format!("X-Auth-Key: {n:0>40}\r\n")).collect();
     let mail = begun(limits()).finish(many.as_bytes()).unwrap();
-    assert!((1..100).contains(&mail.hidden.len()), "{}", mail.hidden.len());
+    assert!((1..100).contains(&mail.head().hidden.len()), "{}", mail.head().hidden.len());
     assert!(!mail.redactor().cut_text(&format!("a {KEY}")).contains(KEY), "too many keys: whatever may be one");
 }
 
@@ -82,7 +82,7 @@ fn a_message_is_truncated_exactly_where_its_header_is_over_the_limits() {
         }));
         fields.iter().for_each(|(name, value)| intake.field(name.as_bytes(), value.as_bytes(), true).unwrap());
         let mail = intake.finish(b"").unwrap();
-        (mail.truncated, mail.malformed, mail.fields.len())
+        (mail.head().truncated, mail.head().malformed, mail.head().fields.len())
     };
     assert_eq!(fields(&[("A", " b"), ("C", " d")]), (false, false, 2));
     assert_eq!(fields(&[("A", " b"), ("C", " d"), ("E", " f")]), (true, true, 2));
@@ -104,9 +104,10 @@ fn a_field_that_may_have_to_be_deleted_counts_whatever_the_limits_say() {
     assert!(matches!(intake.field(b"X-Auth-Key", b"", true), Err(Refused::KeyFields(4))));
     intake.field(b"Subject", b" s", true).unwrap();
     let mail = intake.finish(b"").unwrap();
-    assert_eq!((mail.keys, mail.new_keys, mail.hidden.len()), (vec![None], vec![None], 2));
-    let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!((names, mail.truncated), (vec!["X-Auth-Key-Status", "Authentication-Results"], true));
+    let Head { keys, new_keys, hidden, .. } = mail.head();
+    assert_eq!((keys, new_keys, hidden.len()), (&vec![None], &vec![None], 2));
+    let names: Vec<&str> = mail.head().fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!((names, mail.head().truncated), (vec!["X-Auth-Key-Status", "Authentication-Results"], true));
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_value_gets_its_space_where_the_mta_took_it_away() {
     ] {
         let mut intake = begun(Limits::default());
         intake.field(b"A", value, spaced).unwrap();
-        assert_eq!(intake.finish(b"").unwrap().fields[0].value, stored);
+        assert_eq!(intake.finish(b"").unwrap().head().fields[0].value, stored);
     }
 }
 

@@ -176,9 +176,10 @@ async fn k10_a_policy_that_asks_for_a_field_sees_it_without_a_copy_of_the_key() 
         ("Subject", " as it is".to_owned(), "as it is".to_owned()),
     ] {
         let policies = load_written(&Written::asking_for(name)).unwrap();
-        let mut mail = mail(1);
-        mail.keys = vec![AuthKey::parse(key.as_bytes()).ok()];
-        mail.fields.push(Field { name: name.into(), value: value.into_bytes() });
+        let mail = mail(1).altered(|_, head| {
+            head.keys = vec![AuthKey::parse(key.as_bytes()).ok()];
+            head.fields.push(Field { name: name.into(), value: value.into_bytes() });
+        });
         let decision = one(&policies, &mail, &wrong_key()).await;
         assert_eq!(decision.facts["headers"][name][0], seen);
     }
@@ -196,12 +197,13 @@ const MAIL_AUTH: MailAuth = MailAuth {
 };
 
 fn telling() -> (Mail, Found) {
-    let mut mail = mail_to(&["bob@example.com"]);
-    mail.client.helo = "client.example".into();
-    mail.reverse_path = ReversePath::Path(Some(address("env@example.org")));
-    mail.size = Some(4711);
-    mail.fields = vec![Field { name: "Subject".into(), value: b" hidden".to_vec() }];
-    mail.keys = vec![AuthKey::parse(b"0123456789ABCDEFGHIJKLMNOPQRSTUV").ok()];
+    let mail = mail_to(&["bob@example.com"]).altered(|envelope, head| {
+        envelope.client.helo = "client.example".into();
+        envelope.reverse_path = ReversePath::Path(Some(address("env@example.org")));
+        envelope.size = Some(4711);
+        head.fields = vec![Field { name: "Subject".into(), value: b" hidden".to_vec() }];
+        head.keys = vec![AuthKey::parse(b"0123456789ABCDEFGHIJKLMNOPQRSTUV").ok()];
+    });
     let mut found = Found::bare(KeyStatus::Invalid, Some(Why::Wrong), Some(address("alice@example.org")));
     found.claim = Some(Claim::All);
     found.mail_auth = Some(MAIL_AUTH);

@@ -326,8 +326,8 @@ fn observing_changes_nothing_for_anybody() {
 #[test]
 fn mail_to_the_spam_folder_already_is_left_where_it_goes() {
     let around = Around { folder: true, ..surroundings()[0] };
-    let mut mail = message(2, around);
-    mail.recipients[0] = Recipient::new("<r0+Junk@home.example>");
+    let mail =
+        message(2, around).altered(|envelope, _| envelope.recipients[0] = Recipient::new("<r0+Junk@home.example>"));
     let wishes = [(Mark, Notify::default(), MarkAs::Folder), (Mark, Notify::default(), MarkAs::Folder)];
     let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
     let reply = settle(&mail, &finding, &decisions(&wishes), &rules_of(around), &permits_of(around));

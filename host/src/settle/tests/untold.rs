@@ -6,9 +6,10 @@ use super::*;
 fn why_the_sender_gets_no_report_is_said_where_one_was_to_be_and_nowhere_else() {
     use Disposition::{Accept, Quarantine, Reject};
     let settled = |first: Disposition, sender: bool, permits: Permits, path: ReversePath| {
-        let mut mail = mail(1, &[]);
-        mail.reverse_path = path;
-        mail.recipients = ["<bob@home.example>", "<carol@home.example>"].map(Recipient::new).to_vec();
+        let mail = mail(1, &[]).altered(|envelope, _| {
+            envelope.reverse_path = path;
+            envelope.recipients = ["<bob@home.example>", "<carol@home.example>"].map(Recipient::new).to_vec();
+        });
         let decided =
             |index, disposition, sender| Decision { recipients: vec![index], ..decision(disposition, sender, false) };
         let finding = found(KeyStatus::Invalid, Some(Why::Wrong));

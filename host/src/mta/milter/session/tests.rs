@@ -76,7 +76,7 @@ fn a_whole_message_becomes_a_mail() {
     );
     assert_eq!((mail.login.as_deref(), mail.size, mail.smtputf8), (Some("alice"), Some(42), true));
     assert_eq!((mail.queue_id.as_deref(), mail.recipients[0].path.as_slice()), (Some("QID1"), &b"<b@two.example>"[..]));
-    assert_eq!(mail.fields[0].value, b" a@one.example");
+    assert_eq!(mail.head().fields[0].value, b" a@one.example");
     let reply = Reply::bare(Verdict::Accept);
     let mut out = BytesMut::new();
     session.answer(&reply, &mail.recipients, &mut out).unwrap();
@@ -95,16 +95,16 @@ fn a1_a2_a3_every_key_field_is_counted_and_none_stays_among_the_fields() {
         (b'L', b"Subject\0 s\0"),
     ];
     let mail = mail_of(&frames, Limits::default());
-    assert_eq!(mail.fields.len(), 1);
-    assert_eq!(mail.keys.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
-    assert!(!mail.malformed);
+    assert_eq!(mail.head().fields.len(), 1);
+    assert_eq!(mail.head().keys.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
+    assert!(!mail.head().malformed);
 }
 
 #[test]
 fn a7_beyond_the_limits_key_fields_are_counted_and_nothing_is_stored() {
     let big = [b"Big\0".as_slice(), &[b'x'; 300_000], b"\0"].concat();
     let mail = mail_of(&[(b'L', b"A\0 b\0"), (b'L', &big), (b'L', b"X-Auth-Key\0 k\0")], Limits::default());
-    assert_eq!((mail.fields.len(), mail.keys.len(), mail.malformed), (1, 1, true));
+    assert_eq!((mail.head().fields.len(), mail.head().keys.len(), mail.head().malformed), (1, 1, true));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a8_a_key_field_below_a_line_of_junk_makes_the_message_malformed() {
         take(&mut session, b'M', b"<>\0");
         take(&mut session, b'N', b"");
         let (Act::Examine(mail), _) = take(&mut session, b'B', body.as_bytes()) else { panic!() };
-        assert_eq!(mail.malformed, malformed, "{body}");
+        assert_eq!(mail.head().malformed, malformed, "{body}");
     }
 }
 
@@ -124,8 +124,8 @@ fn b1_b2_beyond_the_limits_forged_marks_are_remembered_so_that_they_can_be_delet
     let results = b"authentication-results \0 x; x-auth-key=pass\0".as_slice();
     let fields = [(b'L', b"A\0 b\0".as_slice()), (b'L', b"x-auth-key-status\0 VALIDKEY\0"), (b'L', results)];
     let mail = mail_of(&fields, Limits::default().with(|limits| limits.mta.header_fields = 1));
-    let names: Vec<&str> = mail.fields.iter().map(|field| field.name.as_str()).collect();
-    assert_eq!((names, mail.malformed), (vec!["A", "X-Auth-Key-Status", "Authentication-Results"], true));
+    let names: Vec<&str> = mail.head().fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!((names, mail.head().malformed), (vec!["A", "X-Auth-Key-Status", "Authentication-Results"], true));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn an_old_mta_hears_an_answer_to_every_command_and_gets_its_spaces_back() {
     }
     take(&mut session, b'N', b"");
     let (Act::Examine(mail), out) = take(&mut session, b'B', b"x") else { panic!() };
-    assert_eq!((mail.fields[0].value.as_slice(), out.as_slice()), (b" b".as_slice(), b"\0\0\0\x01c".as_slice()));
+    assert_eq!((mail.head().fields[0].value.as_slice(), out.as_slice()), (b" b".as_slice(), b"\0\0\0\x01c".as_slice()));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn b1_forged_status_fields_are_found_even_beyond_the_limits() {
     let forged = (b'L', b"x-auth-key-STATUS\0 VALIDKEY\0".as_slice());
     let mail = mail_of(&[forged, (b'L', &big), forged, (b'L', b"X-Addrauth-Mark\0 m\0")], Limits::default());
     assert_eq!((mail.named("X-Auth-Key-Status").count(), mail.named("X-Addrauth-Mark").count()), (2, 1));
-    assert!(mail.malformed);
+    assert!(mail.head().malformed);
 }
 
 #[test]
@@ -225,10 +225,10 @@ fn a6_a_value_whose_lines_do_not_fold_makes_the_message_malformed() {
     for value in
         [b"A\0 b\nX-Auth-Key: k\0".as_slice(), b"A\0 b\n\nX-Auth-Key: k\0", b"A\0 b\rX-Auth-Key: k\0", b"A\0 b\n\0"]
     {
-        assert!(mail_of(&[(b'L', value)], Limits::default()).malformed, "{}", value.escape_ascii());
+        assert!(mail_of(&[(b'L', value)], Limits::default()).head().malformed, "{}", value.escape_ascii());
     }
     for value in [b"A\0\n b\n\tX-Auth-Key: k\0".as_slice(), b"A\0 b\n \n c\0", b"A\0 b\rc\0"] {
-        assert!(!mail_of(&[(b'L', value)], Limits::default()).malformed, "{}", value.escape_ascii());
+        assert!(!mail_of(&[(b'L', value)], Limits::default()).head().malformed, "{}", value.escape_ascii());
     }
 }
 
@@ -257,7 +257,7 @@ fn a_login_told_too_late_is_of_no_message() {
         take(&mut session, b'N', b"");
         take(&mut session, b'D', b"E{auth_authen}\0alice\0");
         let (Act::Answer(Some(mail)), _) = take(&mut session, b'E', b"") else { panic!() };
-        logins.push(mail.login);
+        logins.push(mail.login.clone());
     }
     assert_eq!(logins, [None, None]);
 }
@@ -343,13 +343,16 @@ fn new_keys_leave_the_header_at_the_door_in_every_spelling_and_count_among_what_
         (b'L', b"X-Auth-Key\0 no key\0"),
     ];
     let mail = mail_of(&frames, Limits::default());
-    assert_eq!(mail.new_keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
-    assert_eq!((mail.keys.len(), mail.fields.len(), mail.malformed), (1, 1, false));
+    assert_eq!(mail.head().new_keys.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!((mail.head().keys.len(), mail.head().fields.len(), mail.head().malformed), (1, 1, false));
     assert!(!format!("{mail:?}").contains("kkkkkkkk"));
     // Beyond the limits of a header they are still counted, since they have to be deleted.
     let over = mail_of(&frames, Limits::default().with(|limits| limits.mta.header_fields = 1));
-    assert_eq!((over.new_keys.len(), over.keys.len(), over.fields.len(), over.malformed), (3, 1, 1, true));
-    assert!(over.new_keys.iter().all(Option::is_none));
+    assert_eq!(
+        (over.head().new_keys.len(), over.head().keys.len(), over.head().fields.len(), over.head().malformed),
+        (3, 1, 1, true)
+    );
+    assert!(over.head().new_keys.iter().all(Option::is_none));
 
     let mut session = session(OFFER, Limits::default().with(|limits| limits.mta.key_fields = 1));
     take(&mut session, b'M', b"<a@one.example>\0");

@@ -27,7 +27,7 @@ fn elsewhere(wishes: Wishes) -> Vec<usize> {
 fn brought(count: usize, around: Around, bringer: Bringer) -> Mail {
     let keys = if bringer == Bringer::Bare { 0 } else { 1 };
     let login = (bringer != Bringer::Stranger).then(|| "alice".to_owned());
-    let fields = mail(0, &["From", STATUS_FIELD]).fields;
+    let fields = mail(0, &["From", STATUS_FIELD]).head().fields.clone();
     message(count, around).altered(|envelope, head| {
         envelope.login = login;
         head.keys = vec![None; keys];
@@ -232,8 +232,8 @@ fn observing_takes_the_key_from_those_here_and_does_nothing_else() {
 fn who_cannot_be_written_to_keeps_the_message_from_going_both_ways() {
     let around = Around { refuse: true, permit: true, ..surroundings()[0] };
     let wish = Some((Accept, Notify::default(), MarkAs::Header));
-    let mut mail = brought(2, around, Bringer::Stamped);
-    mail.recipients[0] = Recipient::new("<postmaster>");
+    let mail = brought(2, around, Bringer::Stamped)
+        .altered(|envelope, _| envelope.recipients[0] = Recipient::new("<postmaster>"));
     let finding = finding(&[wish, None], Bringer::Stamped);
     let settled = |observe| {
         let rules = Rules { observe, ..rules_of(around) };

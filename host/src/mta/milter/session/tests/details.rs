@@ -57,7 +57,7 @@ fn an_odd_helo_or_macro_is_missing_and_ends_nothing() {
     }
     let macros = format!("C{{daemon_name}}\0{long}\0v\0{long}\0");
     let mail = mail_behind(&[(b'D', macros.as_bytes()), (b'D', format!("Mi\0{long}\0").as_bytes())]);
-    assert_eq!((mail.daemon.as_str(), mail.mta.as_str(), mail.queue_id), ("", "", None));
+    assert_eq!((mail.daemon.as_str(), mail.mta.as_str(), &mail.queue_id), ("", "", &None));
     let mail = mail_behind(&[(b'D', b"C{daemon_name}\0\xff\0v\0\0j\0\xfe\0{}\0\0\0\0")]);
     assert_eq!((mail.daemon.as_str(), mail.mta.as_str()), ("\u{fffd}", ""));
 }
