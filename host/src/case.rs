@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::address::Address;
 use crate::proto::header::Edit;
-use crate::proto::text;
 
 mod answerer;
 mod finding;
 mod keys;
+mod line;
 mod mail;
 mod recipient;
 mod result;
@@ -31,9 +31,6 @@ pub use written::{
     CASE_VERSION, WrittenCase, WrittenFinding, WrittenFound, WrittenNewKey, WrittenRedirect, WrittenRefusal,
     WrittenReply, WrittenStamp, WrittenSubmitted, WrittenVerdict, stamp,
 };
-
-/// Recipients of one decision that a log line names.
-const NAMED: usize = 3;
 
 /// What a policy wants to happen (the contract's word).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,7 +87,7 @@ pub enum MarkAs {
 /// One decision, for the recipients it was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Indices into [`Mail::recipients`].
+    /// Indices into [`Envelope::recipients`].
     pub recipients: Vec<usize>,
     /// Whose word made it this policy.
     pub by: By,
@@ -163,7 +160,7 @@ impl Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "WrittenRedirect", try_from = "WrittenRedirect")]
 pub struct Redirect {
-    /// Index into [`Mail::recipients`].
+    /// Index into [`Envelope::recipients`].
     pub recipient: usize,
     /// Where it goes.
     pub to: Address,
@@ -217,7 +214,7 @@ pub enum Owed {
 
 /// A message from its envelope to our answer: log line, journal row, test output and golden file in one.
 ///
-/// It can hold no key: `Mail.keys` is not serialised.
+/// It prints and serialises without any key.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// What the MTA said.
@@ -277,108 +274,5 @@ impl Decision {
             word += if told { who } else { "" };
         }
         word
-    }
-}
-
-impl Case {
-    /// The case as one line for the log, queue id first; what came from outside is escaped, and has no key in it.
-    pub fn line(&self) -> String {
-        let redactor = self.mail.redactor();
-        let mut line = format!("{}:", text::word(self.mail.queue_id.as_deref().unwrap_or("-")));
-        let mut word = |name: &str, value: &str| {
-            let value = if name == "to" { value.into() } else { redactor.cut_text(value) };
-            line.push_str(&format!(" {name}={}", text::word(&value)));
-        };
-        match &self.finding {
-            Finding::Passing(direction) => word("direction", direction.word()),
-            Finding::Postponed(postponed) => word("postponed", postponed.word()),
-            Finding::Unclear => word("result", "unclear"),
-            Finding::Submitted(Submitted { sender, stamp, inside }) => {
-                word("direction", Direction::Outbound.word());
-                if let Some(sender) = sender {
-                    word("from", &sender.to_string());
-                }
-                match stamp {
-                    Stamp::Newest(key) => word("stamped", &key.verify_key().fingerprint()),
-                    Stamp::Client => word("stamped", "client"),
-                    Stamp::Bare(why) => word("unstamped", why.word()),
-                }
-                if let Some(found) = inside {
-                    word("inside", found.status.word());
-                    if let Some(why) = found.why {
-                        word("why", why.word());
-                    }
-                    told_of_keys(found, &mut word);
-                }
-            }
-            Finding::Found(found) => {
-                word("result", found.status.word());
-                if let Some(why) = found.why {
-                    word("why", why.word());
-                }
-                if let Some(limited) = found.limited {
-                    word("limit", limited.word());
-                }
-                if let Some(sender) = &found.sender {
-                    word("from", &sender.to_string());
-                }
-                if let Some(authority) = &found.authority {
-                    word("as", &authority.to_string());
-                    word("cached", if found.cached { "yes" } else { "no" });
-                }
-                told_of_keys(found, &mut word);
-                if let Some(auth) = found.mail_auth {
-                    for (name, result) in [("spf", auth.spf), ("dkim", auth.dkim), ("dmarc", auth.dmarc)] {
-                        word(name, result.word());
-                    }
-                }
-            }
-        }
-        for decision in &self.decisions {
-            word("policy", &decision.policy);
-            word("decision", &decision.word());
-            word("by", decision.by.word());
-            if self.decisions.len() > 1 {
-                word("to", &self.named(&decision.recipients));
-            }
-            for (name, text) in [("fault", &decision.fault), ("clamped", &decision.clamped)] {
-                if let Some(text) = text {
-                    word(name, text);
-                }
-            }
-        }
-        word("recipients", &self.mail.recipients.len().to_string());
-        if let Some(found) = self.finding.found().filter(|found| !found.elsewhere.is_empty()) {
-            word("elsewhere", &found.elsewhere.len().to_string());
-        }
-        word("verdict", self.reply.verdict.word());
-        line
-    }
-}
-
-/// The words of a log line about new keys, and ours that were seen.
-fn told_of_keys(found: &Found, word: &mut impl FnMut(&str, &str)) {
-    match &found.new_key {
-        Some(NewKey::Proven(proven)) => {
-            word("new-key", proven.learned.map_or("proven", Learned::word));
-            word("for", &proven.address.to_string());
-        }
-        Some(NewKey::Refused(why)) => word("new-key-refused", why.word()),
-        None => {}
-    }
-    if found.own_key {
-        word("own-key", "seen");
-    }
-}
-
-impl Case {
-    /// The first few of these recipients, and how many more there are.
-    fn named(&self, recipients: &[usize]) -> String {
-        let path = |index: &usize| self.mail.recipients.get(*index).map(|recipient| format!("<{}>", recipient.shown()));
-        let named: Vec<String> = recipients.iter().take(NAMED).filter_map(path).collect();
-        match recipients.len().saturating_sub(NAMED) {
-            0 => named.join(","),
-            more => format!("{},+{more}", named.join(",")),
-        }
     }
 }

@@ -3,20 +3,21 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Decision, Direction, Disposition, Finding, Found, Learned, Mail, MarkAs, NewKey, Owed, Proven, Recipient, Redirect,
-    Refusal, Reply, ReversePath, Submitted, Unreported, Verdict,
+    Decision, Direction, Disposition, Finding, Found, Learned, Mail, NewKey, Owed, Proven, Refusal, Reply, Submitted,
+    Unreported, Verdict,
 };
-use crate::proto::address::Address;
 use crate::proto::header::{
     Edit, KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, RESULTS_FIELD, SPAM_FIELD, STATUS_FIELD, deletions,
 };
 use crate::proto::key::AuthKey;
 use crate::proto::text::field_word;
 
+mod fates;
 mod outward;
 mod results;
 mod words;
 
+use fates::Fates;
 use outward::{both_ways, outward, unasked};
 use words::{defer, later, local_trouble, one_way, text, unclear};
 
@@ -139,27 +140,6 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
     Reply { edits, ..Reply::bare(Verdict::Accept) }
 }
 
-/// What becomes of each recipient's copy; indices into [`Mail::recipients`], in their order.
-#[derive(Debug, Default)]
-struct Fates {
-    /// Delivered as it is.
-    plain: Vec<usize>,
-    /// Delivered with the mark's field.
-    marked: Vec<usize>,
-    /// Delivered to the spam folder.
-    folder: Vec<Redirect>,
-    /// Dropped; the sender hears nothing of it.
-    silent: Vec<usize>,
-    /// Not delivered; the sender is to hear of it.
-    told: Vec<usize>,
-    /// Why the sender hears nothing of some of those of whom it was to hear.
-    unreported: Option<Unreported>,
-    /// Kept back.
-    kept: Vec<usize>,
-    /// Gets a notice.
-    noticed: Vec<usize>,
-}
-
 /// The deferral of a message about which not everything is decided, or of which somebody wants it.
 fn put_off(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict> {
     let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
@@ -185,21 +165,20 @@ fn fate(
     if let Some(deferred) = put_off(mail, found, decisions) {
         return (Reply::bare(deferred), false);
     }
-    let mut fates = sorted(mail, found, decisions, rules, permits, sharing);
+    let mut fates = Fates::sorted(mail, found, decisions, rules, permits, sharing);
     let reason = |fate: &[usize]| {
         let first = fate.first().and_then(|index| decisions.iter().find(|d| d.recipients.contains(index)));
         text(found, first.map_or("", |decision| &decision.reason))
     };
-    let notices = |fates: &Fates| fates.noticed.iter().map(|&index| Owed::Notice(index)).collect::<Vec<_>>();
     let apart = sharing == Sharing::Apart;
-    let gets_it = apart || !(fates.plain.is_empty() && fates.marked.is_empty() && fates.folder.is_empty());
+    let gets_it = apart || fates.is_delivered();
 
     // Everybody wants it refused and the sender told: his own server tells him.
     if !gets_it && fates.silent.is_empty() && fates.kept.is_empty() {
         let refusal = Refusal { code: 550, status: "5.7.1", text: reason(&fates.told) };
-        return (Reply { owed: notices(&fates), ..Reply::bare(Verdict::Reject(refusal)) }, false);
+        return (Reply { owed: fates.notices(), ..Reply::bare(Verdict::Reject(refusal)) }, false);
     }
-    let reported = tell(mail, permits, &mut fates);
+    let reported = fates.tell(mail, permits);
 
     // Those who get it in one form: one of them differs, and he gets a copy of his own.
     let mark = !fates.marked.is_empty() && fates.plain.is_empty() && !apart;
@@ -207,7 +186,7 @@ fn fate(
     let own = if apart { std::mem::take(&mut fates.plain) } else { Vec::new() };
     let folders = match apart {
         true => std::mem::take(&mut fates.folder),
-        false => struck_out_too(mail, &mut fates, &[&reported, &copies]),
+        false => fates.struck_out_too(mail, &[&reported, &copies]),
     };
     let in_folders = folders.iter().map(|redirect| redirect.recipient).collect();
 
@@ -218,17 +197,21 @@ fn fate(
         return (Reply::bare(Verdict::Reject(one_way())), false);
     }
     if all_kept && rules.hold || no_copy {
-        let owed = [vec![Owed::Record], notices(&fates)].concat();
+        let owed = [vec![Owed::Record], fates.notices()].concat();
         return (held_whole(reason(&fates.kept), owed, &fates, &reported), false);
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
-    let mut owed = owed_to(std::mem::take(&mut fates.kept), copies, own, reported);
-    owed.extend((!folders.is_empty()).then_some(Owed::Folder(folders)));
-    owed.extend(notices(&fates));
-    if !removed.is_empty() {
-        owed.insert(0, Owed::Record);
-    }
+    let record = (!removed.is_empty()).then_some(Owed::Record);
+    let lists = [
+        (std::mem::take(&mut fates.kept), Owed::Quarantine as fn(Vec<usize>) -> Owed),
+        (copies, Owed::Copy),
+        (own, Owed::Apart),
+        (reported, Owed::Report),
+    ];
+    let copies = lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list));
+    let folders = (!folders.is_empty()).then_some(Owed::Folder(folders));
+    let owed = record.into_iter().chain(copies).chain(folders).chain(fates.notices()).collect();
     let Fates { folder: redirected, unreported, .. } = fates;
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, unreported, ..Reply::bare(Verdict::Discard) }, false);
@@ -242,54 +225,6 @@ fn held_whole(reason: String, owed: Vec<Owed>, fates: &Fates, reported: &[usize]
     Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason)) }
 }
 
-/// Takes the spam folders out whose paths are struck out of the envelope as another recipient: an MTA may take a path that is
-/// struck out and put in again for a duplicate, and deliver to nobody. `others` are struck out besides those of the fates.
-/// Whoever is addressed in his folder already gets it there, and stays.
-fn struck_out_too(mail: &Mail, fates: &mut Fates, others: &[&Vec<usize>]) -> Vec<Redirect> {
-    let known = |index: usize| mail.recipients.get(index);
-    fates.folder.retain(|redirect| known(redirect.recipient).is_some_and(|to| to.address() != Some(&redirect.to)));
-    let redirected: Vec<usize> = fates.folder.iter().map(|redirect| redirect.recipient).collect();
-    let lists = [&fates.silent, &fates.kept, &redirected].into_iter().chain(others.iter().copied());
-    let gone: Vec<&Recipient> = lists.flatten().filter_map(|index| known(*index)).collect();
-    let clashes = |redirect: &Redirect| gone.iter().any(|recipient| is_path_of(recipient, &redirect.to));
-    let (clashing, alone) = std::mem::take(&mut fates.folder).into_iter().partition(clashes);
-    fates.folder = alone;
-    clashing
-}
-
-/// Whether an MTA may take this address for the recipient's path: by its octets, or as it is read, in any letter case.
-fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
-    let read = recipient.address().is_some_and(|known| known.is_but_for_case(address));
-    read || recipient.path.eq_ignore_ascii_case(format!("<{address}>").as_bytes())
-}
-
-/// Some want the sender told, while others get the message or are dropped: a report goes out where one may, about those
-/// returned; else somebody is to look at the message, and `Fates::unreported` says why.
-fn tell(mail: &Mail, permits: &Permits, fates: &mut Fates) -> Vec<usize> {
-    let mut reported = Vec::new();
-    for index in std::mem::take(&mut fates.told) {
-        let never = mail.recipients.get(index).is_some_and(|recipient| recipient.never_notify);
-        let may = if never { permits.report.and(Err(Unreported::Never)) } else { permits.report };
-        let unreported = match may {
-            _ if mail.reverse_path == ReversePath::Null => {
-                fates.silent.push(index);
-                Unreported::NullPath
-            }
-            Ok(()) => {
-                reported.push(index);
-                continue;
-            }
-            Err(why) => {
-                fates.kept.push(index);
-                why
-            }
-        };
-        fates.unreported.get_or_insert(unreported);
-    }
-    fates.kept.sort_unstable();
-    reported
-}
-
 /// Whether somebody is to have a copy, and there can be none: one that could never be sent would be no copy. Then the MTA
 /// keeps the message, which knows its own names.
 fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
@@ -297,100 +232,9 @@ fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
     indices.peek().is_some() && (mail.head().truncated || indices.any(|index| !is_reachable(mail, *index)))
 }
 
-/// What is owed to the recipients of these lists, where anybody is in them.
-fn owed_to(kept: Vec<usize>, marked: Vec<usize>, apart: Vec<usize>, reported: Vec<usize>) -> Vec<Owed> {
-    let lists = [
-        (kept, Owed::Quarantine as fn(Vec<usize>) -> Owed),
-        (marked, Owed::Copy),
-        (apart, Owed::Apart),
-        (reported, Owed::Report),
-    ];
-    lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list)).collect()
-}
-
 /// Whether a copy could be sent to the recipient with this index.
 fn is_reachable(mail: &Mail, index: usize) -> bool {
     mail.recipients.get(index).is_some_and(|recipient| recipient.address().is_some())
-}
-
-/// Sorts the recipients whose mail ends here by what their decisions say. Those elsewhere who share the message get it as it
-/// is.
-fn sorted(
-    mail: &Mail,
-    found: &Found,
-    decisions: &[Decision],
-    rules: &Rules,
-    permits: &Permits,
-    sharing: Sharing,
-) -> Fates {
-    let mut fates = Fates::default();
-    for decision in decisions {
-        for &index in &decision.recipients {
-            let Some(recipient) = mail.recipients.get(index) else { continue };
-            let folder = recipient.address().and_then(|address| folder(address, &rules.spam_folder));
-            // A mark on some copies and not on others cannot be one field of the one message.
-            match decision.disposition {
-                Disposition::Accept => fates.plain.push(index),
-                Disposition::Mark => match folder {
-                    Some(to) if decision.mark == MarkAs::Folder => {
-                        fates.folder.push(Redirect { recipient: index, to });
-                    }
-                    _ => fates.marked.push(index),
-                },
-                Disposition::Quarantine | Disposition::Defer => fates.kept.push(index),
-                Disposition::Reject if !permits.refuse => {
-                    fates.kept.push(index);
-                    if decision.notify.sender {
-                        fates.unreported = Some(Unreported::Relay);
-                    }
-                }
-                Disposition::Reject if decision.notify.sender => fates.told.push(index),
-                Disposition::Reject => fates.silent.push(index),
-            }
-            let kept_back = matches!(decision.disposition, Disposition::Reject | Disposition::Quarantine);
-            if decision.notify.recipient && kept_back {
-                fates.noticed.push(index);
-            }
-        }
-    }
-    if sharing == Sharing::One {
-        fates.plain.extend(&found.elsewhere);
-        if !fates.plain.is_empty() {
-            into_folders(mail, rules, &mut fates);
-        }
-    }
-    for list in [&mut fates.plain, &mut fates.marked, &mut fates.silent, &mut fates.told, &mut fates.kept] {
-        list.sort_unstable();
-    }
-    fates.noticed.sort_unstable();
-    fates.folder.sort_unstable_by_key(|redirect| redirect.recipient);
-    fates
-}
-
-/// Who wants the mark's field in a message that others want without it gets it into his spam folder, where there is a way.
-fn into_folders(mail: &Mail, rules: &Rules, fates: &mut Fates) {
-    for index in std::mem::take(&mut fates.marked) {
-        let address = mail.recipients.get(index).and_then(Recipient::address);
-        match address.and_then(|address| folder(address, &rules.spam_folder)) {
-            Some(to) => fates.folder.push(Redirect { recipient: index, to }),
-            None => fates.marked.push(index),
-        }
-    }
-}
-
-/// The address of a spam folder: `bob+Junk@…` for `bob@…` and for `bob+news@…`. Absent where there is no such way, or the
-/// local part is a quoted one.
-fn folder(address: &Address, tag: &str) -> Option<Address> {
-    let delimiter = tag.chars().next()?;
-    let local = address.local();
-    if local.starts_with('"') {
-        return None;
-    }
-    let base = match local.find(delimiter) {
-        Some(at) if at > 0 => local.get(..at)?,
-        _ => local,
-    };
-    Address::at(&format!("{base}{tag}"), address.domain()).ok()
 }
 
 /// The changes to the header: all deletions first, each name from its last field up, then ours on top.

@@ -4,7 +4,11 @@ use std::time::SystemTime;
 
 use super::outward::agent;
 use super::*;
-use crate::case::{Envelope, Field, Head, KeyStatus, Limited, NotStamped, Notify, Postponed, ReversePath, Stamp, Why};
+use crate::case::{
+    Envelope, Field, Head, KeyStatus, Limited, MarkAs, NotStamped, Notify, Postponed, Recipient, Redirect, ReversePath,
+    Stamp, Why,
+};
+use crate::proto::address::Address;
 use crate::proto::header::AGENT_FIELD;
 
 mod every;
