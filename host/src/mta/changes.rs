@@ -1,5 +1,5 @@
-//! What a reply asks of the MTA for a message that goes on, checked: each edit stays one header field, and nobody is lost by
-//! how recipients are struck out. All that is left to a door is to say it.
+//! The changes that a reply asks the MTA to make to a message that goes on. They are checked here: each edit stays one header
+//! field, and no recipient is lost by the way others are struck out. A door only has to say them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::proto::header::{Edit, KEY_FIELD};
 /// The changes to a message, which an MTA is to make in the order of these fields.
 #[derive(Debug)]
 pub struct Changes<'a> {
-    /// Header fields to delete, in this order: the name, and which of the fields of that name it is, counted from 1 at the top.
+    /// Header fields to delete, in this order: the name, and which of the fields of that name it is, counted from 1 at the
+    /// top.
     pub deleted: Vec<(&'a str, u32)>,
     /// Header fields to insert, in this order. They come last, since an insertion moves what deletions count.
     pub inserted: Vec<Insertion<'a>>,

@@ -1,8 +1,8 @@
-//! What a door hears of a message, command by command and field by field, until it is a `Mail`.
+//! Makes a `Mail` of what a door hears of a message, command by command and field by field.
 //!
-//! The limits are held here: recipients, fields and their octets, fields that the MTA may have to delete. Key fields leave the
-//! header for [`Head::keys`]; a key that no MTA can delete makes the message malformed. Values of key fields are copied into
-//! nothing but an [`AuthKey`], which wipes itself; the octets that a door hands over are the door's to wipe.
+//! It holds the limits: recipients, fields and their octets, fields that the MTA may have to delete. Key fields leave the
+//! header for [`Head::keys`]; a key that no MTA can delete makes the message malformed. The value of a key field is copied
+//! into an [`AuthKey`] alone, which wipes itself. The door wipes the octets that it hands over.
 
 use std::mem::take;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub struct Intake {
     head: Head,
     fields: usize,
     octets: usize,
-    /// Fields that count, whatever the limits say, because the MTA may have to delete them.
+    /// Fields that the MTA may have to delete. They count beyond the limits too.
     doomed: usize,
 }
 
@@ -56,15 +56,14 @@ impl Kind {
 }
 
 impl Intake {
-    /// A message of which nothing but its sender's session is known: who brings it, which daemon of the MTA took it, and the
-    /// login.
+    /// A message of which only the session is known: its client, the daemon of the MTA that takes it, and the login.
     pub fn new(client: Client, daemon: String, login: Option<String>, limits: Arc<Limits>) -> Intake {
         let envelope = Envelope { client, daemon, login, ..Envelope::default() };
         Intake { limits, envelope, head: Head::default(), fields: 0, octets: 0, doomed: 0 }
     }
 
-    /// MAIL: the reverse-path, no address where it is over `limits.mta.text`, and its parameters, of which those that are
-    /// not known, or say what cannot be read, say nothing.
+    /// MAIL: the reverse-path and its parameters. A path over `limits.mta.text` has no address; a parameter that is not known
+    /// or cannot be read counts for nothing.
     pub fn begin(&mut self, path: &[u8], parameters: &[&[u8]]) {
         for parameter in parameters {
             if parameter.eq_ignore_ascii_case(b"SMTPUTF8") {
@@ -101,7 +100,7 @@ impl Intake {
         self.envelope.received = at;
     }
 
-    /// The MTA's name for it; an empty one says nothing.
+    /// The MTA's name for it; an empty one is none.
     pub fn queued_as(&mut self, id: &str) {
         if !id.is_empty() {
             self.envelope.queue_id = Some(id.to_owned());
@@ -113,7 +112,7 @@ impl Intake {
         self.envelope.queue_id.as_deref().unwrap_or("-")
     }
 
-    /// RCPT: reads a recipient, by the MTA's own word where it `told` one; [`Intake::join`] makes it one of the message's.
+    /// RCPT: reads a recipient, as the MTA does where it `told` that. [`Intake::join`] then takes it into the message.
     ///
     /// # Errors
     /// [`Refused::Path`] and [`Refused::Recipients`], which a door may say of this recipient alone.
@@ -142,13 +141,13 @@ impl Intake {
         self.envelope.recipients.first()
     }
 
-    /// A header field, the topmost first; `spaced` when values keep their leading space. Folds are LF and blank; blanks behind
-    /// the name are no part of it.
+    /// A header field, the topmost first; `spaced` when values keep their leading space. Folds are LF and blank; blanks
+    /// behind the name are no part of it.
     ///
     /// Postfix 3.7.11 (measured) hands `X-Auth-Key : v`, `X-Auth-Key<TAB>: v` and any letter case as one name without the
-    /// blanks, and counts all of them in one row when it deletes; folds come as LF and blank, 8-bit octets as they are, a bare
-    /// CR as a space; a value ends at its first NUL, and so does what it delivers. Header lines beyond `header_size_limit` are
-    /// gone for all readers. A line that is no field ends the header: the rest begins the body.
+    /// blanks, and counts all of them in one row when it deletes; folds come as LF and blank, 8-bit octets as they are, a
+    /// bare CR as a space; a value ends at its first NUL, and so does what it delivers. Header lines beyond
+    /// `header_size_limit` are gone for all readers. A line that is no field ends the header: the rest begins the body.
     ///
     /// # Errors
     /// [`Refused::KeyFields`].
@@ -224,14 +223,14 @@ impl Intake {
         self.head.fields.push(Field { name: name.to_owned(), value: stored });
     }
 
-    /// The header is over, and this is how the body begins; empty where there is none. The message is a `Mail` now, and of this
-    /// only its session and its queue id are left.
+    /// Ends the header: the message is a `Mail` now. `body_start` is how the body begins, empty where there is none. Of this
+    /// only the session and the queue id are left.
     ///
-    /// An MTA ends the header at the first line that is no field; a reader after it may not. So a key field there makes the
-    /// message malformed: no MTA can remove it.
+    /// An MTA ends the header at the first line that is no field; a later reader may not. So a key field at the beginning of
+    /// the body, which no MTA can remove, makes the message malformed.
     ///
     /// # Errors
-    /// [`Refused::Panicked`]: the From field, which is a stranger's, could not be read.
+    /// [`Refused::Panicked`]: reading the From field, which a stranger wrote, panicked.
     pub fn finish(&mut self, body_start: &[u8]) -> Result<Mail, Refused> {
         let hidden = KEY_FIELDS.iter().any(|name| hides_key(body_start, name));
         self.head.malformed |= hidden;
@@ -256,13 +255,14 @@ pub fn login(name: &[u8], limit: usize) -> Result<Option<String>, Refused> {
     if name.is_empty() { Ok(None) } else { text(name, limit).map(Some).ok_or(Refused::Login(limit)) }
 }
 
-/// A client's name, where it is one: `unknown`, or the address in brackets, stands where forward and reverse look-up disagree.
+/// A client's name, where it is one: `unknown`, or the address in brackets, stands where forward and reverse look-up
+/// disagree.
 pub fn client_name(name: &[u8], limit: usize) -> Option<String> {
     let known = |name: &String| !name.is_empty() && name != "unknown" && !name.starts_with('[');
     text(name, limit).filter(known)
 }
 
-/// A client's address; one with a zone is of another network of the MTA's, and so none that a configuration could name.
+/// A client's address. One with a zone is none: it is of a network that no configuration could name.
 pub fn client_ip(octets: &[u8]) -> Option<IpAddr> {
     let address = std::str::from_utf8(octets).ok()?;
     // An SMTP address literal's prefix (RFC 5321 §4.1.3).

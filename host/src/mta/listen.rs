@@ -1,6 +1,7 @@
-//! Where a door listens: TCP and unix sockets, and the connections that come in there, each with a place of its own.
+//! The places where a door listens, TCP and unix sockets, and the connections that come in there.
 //!
-//! A door names its places and what it does with a connection ([`serve`]); bounds, refusals and the end are the same for all.
+//! A door names its places and what it does with a connection ([`serve`]). Bounds, refusals and the end are the same for all
+//! doors.
 
 use std::fs;
 use std::io;
@@ -89,13 +90,13 @@ pub struct Listener {
 #[derive(Debug)]
 enum Source {
     Tcp(TcpListener),
-    /// With device and inode of the socket file, so that nobody else's is ever removed.
+    /// With device and inode of the socket file, so that no other process's file is ever removed.
     Unix(UnixListener, (u64, u64)),
 }
 
 impl Listener {
-    /// Binds every place. Port 0 takes a free one; a unix socket that nobody answers on any more is replaced. To be called
-    /// inside a tokio runtime.
+    /// Binds every place. Port 0 takes a free port; a unix socket on which no process answers any more is replaced. To be
+    /// called inside a tokio runtime.
     ///
     /// # Errors
     /// A place cannot be bound: then none is.
@@ -103,12 +104,12 @@ impl Listener {
         places.listen.iter().map(|place| Listener::bind_one(place, places)).collect()
     }
 
-    /// The real place: with the port that the system chose.
+    /// The place with the port that the system chose.
     pub fn local(&self) -> Listen {
         self.local.clone()
     }
 
-    /// What tells whether somebody waits for connections here.
+    /// Tells whether connections are waited for here.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
     }
@@ -126,7 +127,7 @@ impl Listener {
         match &self.source {
             Source::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Without it, Nagle's algorithm and the MTA's delayed ACK cost 40 ms for each answer of two writes.
+                // Otherwise Nagle's algorithm and the MTA's delayed ACK cost 40 ms for each answer of two writes.
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))
             }
@@ -166,13 +167,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let (Listen::Unix(path), Source::Unix(_, ours)) = (&self.local, &self.source) else { return };
         if fs::symlink_metadata(path).is_ok_and(|file| (file.dev(), file.ino()) == *ours) {
-            // At the end there is nobody left to tell; a stale file is replaced at the next start.
+            // A failure harms nothing: a stale file is replaced at the next start.
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Removes a socket that nobody answers on.
+/// Removes a socket on which no process answers.
 fn clear(path: &Path, section: &'static str) -> Result<(), Error> {
     let wrong = |source| Error::Bind { place: Listen::Unix(PathBuf::from(path)).to_string(), source };
     match fs::symlink_metadata(path) {
@@ -183,7 +184,7 @@ fn clear(path: &Path, section: &'static str) -> Result<(), Error> {
         }
         Ok(_) => {}
     }
-    // One poll: refused at once means that nobody listens; a connection, or a full queue, that somebody does.
+    // One poll: to be refused at once means that no process listens; a connection, or a full queue, means that one does.
     match UnixStream::connect(path).now_or_never() {
         Some(Err(refused)) if refused.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(wrong)
@@ -229,10 +230,10 @@ impl Places<'_> {
     }
 }
 
-/// Has each connection served that comes in at these listeners, in a task of its own and with its seat, until the reception
-/// closes. Then the places are given back, connections may come to their end within `limits.mta.drain`, and this returns.
+/// Accepts connections at these listeners until the reception closes, and serves each with its seat in a task of its own.
+/// Then it gives the places back, lets connections end within `limits.mta.drain`, and returns.
 ///
-/// Where even the standing places are taken, a new connection is closed.
+/// A new connection is closed where even the standing places are taken.
 pub async fn serve<J: Judge, F>(
     listeners: Vec<Listener>,
     reception: &Reception<J>,

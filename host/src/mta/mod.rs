@@ -1,8 +1,8 @@
 //! The doors: an MTA's bytes into `Mail`, `Reply` into the MTA's bytes. A door never decides.
 //!
-//! What any door needs is here: [`listen`] takes its connections, [`intake`] makes a `Mail` of what it hears, [`reception`] gives
-//! it room, a judge and deadlines, [`Changes`] are what a reply asks of the MTA, and [`Refused`] is what ends badly. What is left
-//! to the door are its bytes: [`milter`] is one.
+//! All that doors have in common is here: [`listen`] accepts connections, [`intake`] makes a `Mail` of what a door hears,
+//! [`reception`] gives a message room, a judge and deadlines, [`Changes`] are what a reply asks of the MTA, and [`Refused`]
+//! says why a message is not taken. A door adds its bytes; [`milter`] is one.
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
 #[cfg(feature = "filter")]
@@ -18,7 +18,8 @@ mod refused;
 pub use changes::{Changes, Insertion};
 pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
 
-/// What stands behind a door. [`crate::filter::Filter`] is the one that ships; tests of a door put their own there.
+/// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their
+/// own.
 pub trait Judge: Send + Sync + 'static {
     /// At the end of the header: find, decide, settle. Total: a failure is a finding or a decision.
     fn examine(&self, mail: Mail) -> impl Future<Output = Case> + Send;

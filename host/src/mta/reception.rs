@@ -1,8 +1,8 @@
-//! How a message is received, whatever door it comes to: who has room, which judge it keeps, how long that judge may take.
+//! How a message is received at any door: the room that it takes, the judge that it keeps, and how long that judge may take.
 //!
-//! A door brings the octets. It takes a [`Seat`] for each connection, has each message [admitted](Reception::admit) at its
-//! MAIL, [examined](Admitted::examine) at the end of its header, and what is owed for it [kept](Admitted::keep) at its end.
-//! What goes wrong is a [`Refused`], and [`Refused::reply`] is what the client is told.
+//! A door brings the octets. It takes a [`Seat`] for each connection, and has each message [admitted](Reception::admit) at
+//! its MAIL, [examined](Admitted::examine) at the end of its header, and what it owes [kept](Admitted::keep) at its end. What
+//! goes wrong is a [`Refused`], and [`Refused::reply`] is what the client is told.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub struct Reception<J> {
 }
 
 impl<J: Judge> Reception<J> {
-    /// Opens it, until `shutdown`. A new judge takes the messages whose MAIL comes after it was sent.
+    /// Opens the reception until `shutdown`. A new judge takes the messages whose MAIL comes after it was sent.
     pub fn open(judge: watch::Receiver<Arc<J>>, limits: Arc<Limits>, shutdown: CancellationToken) -> Arc<Reception<J>> {
         Arc::new(Reception {
             judge,
@@ -56,7 +56,7 @@ impl<J: Judge> Reception<J> {
         &self.limits
     }
 
-    /// Whether recipients are to be told apart at RCPT, as the judge of now says.
+    /// Whether the present judge wants recipients told apart at RCPT.
     pub fn splits(&self) -> bool {
         self.judge.borrow().splits()
     }
@@ -71,18 +71,18 @@ impl<J: Judge> Reception<J> {
         &self.closed
     }
 
-    /// So many seats for the connections of one door; `what` names them where there are no more.
+    /// `count` seats for the connections of one door; `what` names the connections in logs and refusals.
     pub fn seats(&self, count: usize, what: &'static str) -> Seats {
         let room = || Arc::new(Semaphore::new(count));
         Seats { what, seats: room(), standing: room(), connections: self.connections.clone() }
     }
 
-    /// Until when a message has to be answered that the MTA waits for from now on.
+    /// The deadline for an answer that the MTA begins to wait for now.
     pub fn due(&self) -> Instant {
         Instant::now() + self.limits.mta.answer
     }
 
-    /// Takes a message in at its MAIL. Until it is dropped it has its room, and the judge of now.
+    /// Takes a message in at its MAIL. It has its room and the present judge until it is dropped.
     ///
     /// # Errors
     /// [`Refused::Full`]: too many messages are in flight, or its connection has no seat.
@@ -96,7 +96,7 @@ impl<J: Judge> Reception<J> {
         Ok(Admitted { reception: Arc::clone(self), judge, splits, body: Pieces::default(), _room: room })
     }
 
-    /// The next words of an MTA: none once the reception closes, unless a message is in flight, which may go on.
+    /// The next words of an MTA. There are none once the reception closes, unless a message is in flight: that may go on.
     ///
     /// # Errors
     /// [`Refused::Silent`] after this patience, and [`Refused::Stopping`] once the reception has closed.
@@ -117,7 +117,7 @@ impl<J: Judge> Reception<J> {
         }
     }
 
-    /// Waits until all connections have ended, where no new ones come: messages in flight may go on for
+    /// Waits until all connections have ended; no new ones may come any more. Messages in flight may go on for
     /// `limits.mta.drain`, then [`Reception::closed`] is cancelled.
     pub async fn drain(&self) {
         self.connections.close();
@@ -128,7 +128,7 @@ impl<J: Judge> Reception<J> {
     }
 }
 
-/// Room for the connections of one door: seats, and as many standing places, where every message is refused for now.
+/// Room for the connections of one door: seats, and as many standing places, in which every message is refused for now.
 #[derive(Clone, Debug)]
 pub struct Seats {
     what: &'static str,
@@ -138,12 +138,12 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// What takes them.
+    /// What the connections are called.
     pub fn what(&self) -> &'static str {
         self.what
     }
 
-    /// A place for a new connection; none where even the standing places are taken: then it is to be closed.
+    /// A place for a new connection. There is none where even the standing places are taken: then it is to be closed.
     pub fn take(&self) -> Option<Seat> {
         let (place, lacks) = match self.seats.clone().try_acquire_owned() {
             Ok(place) => (place, None),
@@ -167,15 +167,15 @@ pub struct Seat {
 pub struct Admitted<J> {
     reception: Arc<Reception<J>>,
     judge: Arc<J>,
-    /// Whether its recipients are told apart; no more once that took too long.
+    /// Whether its recipients are told apart. They are not any more once that took too long.
     splits: bool,
     body: Pieces,
     _room: OwnedSemaphorePermit,
 }
 
 impl<J: Judge> Admitted<J> {
-    /// Whether the second of these recipients stays beside the first. Where that is not known in time it does, and so do all
-    /// after it: the end of the message settles it.
+    /// Whether the second of these recipients stays beside the first. Where that is not known in time, it and all later ones
+    /// stay, and the end of the message settles it.
     pub async fn alike(&mut self, client: &Client, [first, next]: &[Recipient; 2], queue_id: &str) -> bool {
         if !self.splits {
             return true;
@@ -189,7 +189,7 @@ impl<J: Judge> Admitted<J> {
         })
     }
 
-    /// Has the message examined, until `due` at most. Where the MTA does not wait any more, the future is to be dropped: then
+    /// Has the message examined, until `due` at most. The future is to be dropped where the MTA does not wait any more: then
     /// nothing is owed.
     ///
     /// # Errors
@@ -213,9 +213,9 @@ impl<J: Judge> Admitted<J> {
         self.body.add(piece, self.reception.limits.custody.body_octets, &self.reception.bodies)
     }
 
-    /// Has kept what is owed, until `due` at most, with the body where the reply wants it; `rest` is its last piece. Only the
-    /// reply of the case that this returns may leave. `can_say` tells whether the door can say the reply: nothing is made
-    /// durable for an answer that cannot be given.
+    /// Has what is owed kept, until `due` at most, with the body where the reply wants it; `rest` is the body's last piece.
+    /// The door may say only the reply of the case that this returns. `can_say` tells whether the door can say a reply:
+    /// nothing is made durable for an answer that cannot be given.
     ///
     /// # Errors
     /// What `can_say` said, a body over its limits, or a judge that panicked or was late.

@@ -1,16 +1,16 @@
-//! Why a message is not taken, whatever door it came to, and what its client is told then. Each 451 that a door says by itself
-//! is one of these; those that follow from a decision are made in `settle`.
+//! Why a message is not taken at any door, and what its client is told then. Each 451 that a door says by itself is made
+//! here; one that follows from a decision is made in `settle`.
 
 use std::time::Duration;
 
-/// What the next recipient gets where two may not be in one message: the sender brings the second one again, alone (RFC 3463
-/// §3.6: too many recipients).
+/// What the client is told of a recipient that may not share the message with the first: it brings the message again for that
+/// recipient alone (RFC 3463 §3.6: too many recipients).
 pub const ONE_AT_A_TIME: &str = "452 4.5.3 One recipient at a time here, please send to this one again";
 
 /// What the client is told where something here, or in the mail server's way of speaking, goes wrong with a message.
 pub const FOR_NOW: &str = "451 4.3.0 Temporary failure, please try again later";
 
-/// What the client is told of every message that a mail server brings which this program does not understand.
+/// What the client is told where its message came through a mail server whose milter is not understood.
 pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 
 /// Why a message, or one of its recipients, is refused: see [`Refused::reply`].
@@ -68,9 +68,9 @@ pub enum Refused {
 impl Refused {
     /// What the SMTP client is told of its message: code, enhanced status code and text (RFC 5321 §4.2, RFC 3463).
     ///
-    /// What another try would meet again, since it lies in the message, is refused for good: its sender hears of it. What lies
-    /// in this server (a fault, a bound that others use up) is refused for now, since its postmaster can mend it while the mail
-    /// waits.
+    /// A fault of the message, which another try would meet again, is refused for good, so that its sender hears of it. A
+    /// fault of this server, or a bound that others use up, is refused for now, so that its postmaster can mend it while the
+    /// mail waits.
     pub fn reply(&self) -> &'static str {
         match self {
             Refused::Recipients(_) => "554 5.5.3 Too many recipients in one message",
@@ -88,8 +88,8 @@ impl Refused {
         }
     }
 
-    /// What the client is told where one recipient is refused and the message goes on without that one. A recipient too many is
-    /// refused for now: the sender brings the rest in another message (RFC 5321 §4.5.3.1.10).
+    /// What the client is told where one recipient is refused and the message goes on without that one. A recipient too many
+    /// is refused for now: the sender brings the rest in another message (RFC 5321 §4.5.3.1.10).
     pub fn reply_to_recipient(&self) -> &'static str {
         match self {
             Refused::Recipients(_) => "452 4.5.3 Too many recipients in one message, please send to this one again",

@@ -1,4 +1,4 @@
-//! `Reply` into frames: all of them in one piece, so that one write carries them.
+//! Turns a `Reply` into frames, all in one piece, so that one write carries them.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,8 +12,8 @@ use crate::case::{Recipient, Refusal, Reply, Verdict};
 use crate::mta::{Changes, Insertion, ONE_AT_A_TIME};
 use crate::proto::reply::{self, Class};
 
-/// The frames of one reply to a message with these recipients; each of at most `limit` octets. Fails where they need what the
-/// MTA did not offer.
+/// The frames of one reply to a message with these recipients, each of at most `limit` octets. Fails where they need an
+/// action that the MTA did not offer.
 pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<Wiped, Error> {
     let mut out = Wiped(BytesMut::new());
     match &reply.verdict {
@@ -66,13 +66,13 @@ pub fn refuse_for(fault: &Error, out: &mut BytesMut) {
     let _ = put(out, answer::REPLY, &[fault.reply().as_bytes(), b"\0"], usize::MAX);
 }
 
-/// Appends the refusal for now of one recipient: his sender brings him in a message of his own.
+/// Appends the refusal for now of one recipient: see [`ONE_AT_A_TIME`].
 pub fn one_at_a_time(out: &mut BytesMut) {
     // A frame this short always fits.
     let _ = put(out, answer::REPLY, &[ONE_AT_A_TIME.as_bytes(), b"\0"], usize::MAX);
 }
 
-/// Appends the refusal of one recipient, whose message goes on without him.
+/// Appends the refusal of one recipient. The message goes on without it.
 pub fn refuse_recipient(fault: &Error, out: &mut BytesMut) {
     match fault {
         // A frame this short always fits.
@@ -83,7 +83,7 @@ pub fn refuse_recipient(fault: &Error, out: &mut BytesMut) {
     }
 }
 
-/// Deletions of fields first, then insertions, then recipients who go and who come.
+/// Appends deletions of fields first, then insertions, then recipients that go and that come.
 fn changes(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
     let Changes { deleted, inserted, struck_out, put_in } = Changes::of(reply, to)?;
     let needs = [

@@ -28,9 +28,9 @@ pub(super) struct Door<J> {
     pub(super) reception: Arc<Reception<J>>,
     /// Room for the octets of frames, until they are dropped.
     pub(super) frames: Arc<Semaphore>,
-    /// Every message of an MTA is refused, and why.
+    /// Warns that every message of an MTA is refused.
     pub(super) foreign: HourlyWarning,
-    /// An MTA does not say that it is a Postfix.
+    /// Warns that an MTA does not say that it is a Postfix.
     pub(super) unknown: HourlyWarning,
 }
 
@@ -89,12 +89,12 @@ struct Connection<J> {
 struct Current<J> {
     admitted: Admitted<J>,
     queue_id: Option<String>,
-    /// What examining it gave, where its body has begun.
+    /// What examining gave. Present once the body has begun.
     case: Option<Case>,
 }
 
 impl<J: Judge> Connection<J> {
-    /// Until the MTA is done.
+    /// Talks until the MTA is done.
     async fn converse(&mut self) -> Result<(), Error> {
         while let Some(frame) = self.next().await? {
             let act = self.session.take(&frame, &mut self.out)?;
@@ -137,7 +137,7 @@ impl<J: Judge> Connection<J> {
         self.door.reception.hear(self.frames.next(), in_flight, patience).await?.unwrap_or(Ok(None))
     }
 
-    /// Tells the log, not too often, of an MTA whose messages are refused, or that says at MAIL to be none that is known here.
+    /// Warns once an hour of an MTA whose messages are refused, and of one that does not say at MAIL that it is a Postfix.
     fn tell_who(&self, command: u8) {
         if let Some(why) = self.session.foreign() {
             if self.door.foreign.is_due() {
@@ -211,7 +211,7 @@ impl<J: Judge> Connection<J> {
         self.current = None;
     }
 
-    /// Leaves the answer in the output: the judge's, or a refusal. False when the MTA closed and wants none.
+    /// Leaves the judge's answer, or a refusal, in the output. False when the MTA closed and wants none.
     async fn answer(&mut self, mail: Option<Box<Mail>>, rest: &[u8]) -> Result<bool, Error> {
         let due = self.door.reception.due();
         let examined = match mail {
@@ -239,8 +239,8 @@ impl<J: Judge> Connection<J> {
         Ok(true)
     }
 
-    /// Has the message examined while the MTA waits. None when it does not any more: it closed, or what it says instead is
-    /// pending. The outer error ends the connection, the inner one is the message's.
+    /// Has the message examined while the MTA waits. None when the MTA does not wait any more: it closed, or said something
+    /// else, which is pending then. The outer error ends the connection, the inner one is the message's.
     async fn examine(&mut self, mail: Mail, due: Instant) -> Result<Option<Result<Case, Error>>, Error> {
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
         current.queue_id.clone_from(&mail.queue_id);
@@ -251,7 +251,7 @@ impl<J: Judge> Connection<J> {
                 examined => Ok(Some(examined.map_err(Error::from))),
             },
             next = self.frames.next() => match next? {
-                // Nobody waits any more: nothing is owed for a message that was not taken.
+                // The MTA does not wait any more, and nothing is owed for a message that was not taken.
                 None => Ok(None),
                 Some(frame) if matches!(frame.command, command::ABORT | command::QUIT) => {
                     self.pending = Some(frame);
@@ -262,7 +262,7 @@ impl<J: Judge> Connection<J> {
         }
     }
 
-    /// Has kept what is owed, with the body where it is wanted; `rest` is its last piece.
+    /// Has what is owed kept, with the body where it is wanted; `rest` is the body's last piece.
     async fn keep(&mut self, case: Case, rest: &[u8], due: Instant) -> Result<Case, Error> {
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
         let session = &self.session;
@@ -270,7 +270,7 @@ impl<J: Judge> Connection<J> {
         current.admitted.keep(case, rest, due, can_say).await
     }
 
-    /// Everything at once: two writes would cost a round trip, or a delayed ACK.
+    /// Writes all of the output at once: two writes would cost a round trip, or a delayed ACK.
     async fn write(&mut self) -> Result<(), Error> {
         if self.out.is_empty() {
             return Ok(());
@@ -281,13 +281,14 @@ impl<J: Judge> Connection<J> {
         Ok(written.map_err(|_| Refused::Silent { what: "not reading", limit })??)
     }
 
-    /// What was written may hold a key.
+    /// Wipes what was written, which may hold a key.
     fn wipe(&mut self) {
         self.out.as_mut().zeroize();
         self.out.clear();
     }
 
-    /// The end by a fault: the message in flight is refused if the MTA still listens, else by the MTA's default action.
+    /// Ends the connection by a fault. The message in flight is refused if the MTA still listens, else by the MTA's default
+    /// action.
     async fn part(&mut self, fault: &Error) {
         tracing::warn!(queue_id = self.session.queue_id(), "a milter connection ends: {fault}");
         if self.session.in_flight() || self.current.is_some() {
@@ -302,7 +303,7 @@ impl<J: Judge> Connection<J> {
         };
         tokio::select! {
             biased;
-            // The fault is told; that its farewell fails too adds nothing.
+            // The fault is logged already; a farewell that fails adds nothing.
             _ = timeout(FAREWELL, farewell) => {}
             () = closed.cancelled(), if !stops => {}
         }

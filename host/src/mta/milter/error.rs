@@ -37,14 +37,14 @@ pub enum Error {
     /// A protocol version below 2.
     #[error("milter protocol version {0}: versions from 2 on are spoken here")]
     Version(u32),
-    /// An MTA whose milter client does other things than Postfix's, so that the answers would not do what they say.
+    /// An MTA whose milter client works otherwise than Postfix's, so that the answers would not have their effect.
     #[error("this mail server's milter is not supported yet: {0}")]
     Foreign(&'static str),
-    /// A body that begins with the header's first fields, by an MTA that does not say that it is a Postfix: either its milter
-    /// client shows the whole message as the body, or the message was written so.
+    /// A body that begins with the header's first fields, from an MTA that does not say that it is a Postfix. Either its
+    /// milter client shows the whole message as the body, or the message was written so.
     #[error("its body begins with its header once more, as where a mail server's milter is not supported yet")]
     HeaderAgain,
-    /// The MTA let its milters not do what the answer needs.
+    /// The answer needs an action that the MTA does not offer to its milters.
     #[error("the MTA does not let its milters {0}")]
     NotOffered(&'static str),
     /// What any door refuses.
@@ -55,8 +55,8 @@ pub enum Error {
 impl Error {
     /// What the SMTP client is told of its message: code, enhanced status code and text (RFC 5321 §4.2, RFC 3463).
     ///
-    /// See [`Refused::reply`]. What is of this door alone is refused for now, but for a frame that is too long: an MTA that
-    /// speaks the protocol otherwise is its postmaster's to mend while the mail waits.
+    /// See [`Refused::reply`]. Faults of this door alone are refused for now, so that the postmaster can mend an MTA that
+    /// speaks the protocol otherwise while the mail waits. A frame that is too long is refused for good.
     pub fn reply(&self) -> &'static str {
         match self {
             Error::Refused(refused) => refused.reply(),

@@ -134,13 +134,13 @@ impl Cutter {
         Cutter { limit, room: None, announced: (0, 0), begun: None }
     }
 
-    /// The same, where what a frame has beyond its first 8 KiB takes its octets from this room until the frame is dropped.
+    /// The same with room that frames share: a frame takes its octets beyond the first 8 KiB from there until it is dropped.
     pub fn within(limit: usize, room: Arc<Semaphore>) -> Cutter {
         Cutter { room: Some(room), ..Cutter::new(limit) }
     }
 
-    /// Takes octets from the beginning of `octets` up to the end of one frame; none where it has not all of them yet, and has
-    /// taken all there are.
+    /// Takes octets from the beginning of `octets` up to the end of one frame. None where the frame is not complete yet: then
+    /// it has taken all octets.
     ///
     /// # Errors
     /// A length of 0 or over the limit, and a frame for which there is no room. Then the stream cannot be read on.
@@ -185,7 +185,8 @@ impl Begun {
         Ok(Begun { length, command: None, payload: Zeroizing::default(), room: None })
     }
 
-    /// Adds octets of the payload. A length is only a claim until the octets are there, so room is made for twice as many as came.
+    /// Adds octets of the payload. A length is only a claim until the octets are there, so room is made for twice as many as
+    /// came.
     fn add(&mut self, octets: &[u8], room: Option<&Arc<Semaphore>>) -> Result<(), Error> {
         let needed = self.payload.len() + octets.len();
         let has = self.payload.capacity();
@@ -256,8 +257,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         &mut self.socket
     }
 
-    /// Reads and forgets, until the other side closes: what it has not read yet would be lost with a connection that is closed
-    /// over octets unread.
+    /// Reads and forgets until the other side closes. If the connection closed over octets unread, the other side would lose
+    /// what it has not read yet.
     pub async fn drain(&mut self) -> Result<(), Error> {
         while self.socket.read(&mut self.read).await? > 0 {}
         Ok(())
@@ -302,7 +303,7 @@ fn make_room(out: &mut BytesMut, more: usize) {
     }
 }
 
-/// The strings of a payload, each ended by a NUL; absent where the last one is not.
+/// The strings of a payload, each ended by a NUL. Absent where the last one has no NUL.
 pub fn strings(payload: &[u8]) -> Option<Vec<&[u8]>> {
     match payload.split_last() {
         None => Some(Vec::new()),

@@ -1,4 +1,4 @@
-//! One message as its frames come in: how far it has come, and whether it is one at all.
+//! One message as its frames come in: how far it has come, and whether its frames make a message at all.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) enum Stage {
     HeaderEnd,
     /// The body has begun, and the message is being examined.
     Body,
-    /// It is examined, and nobody needs the body.
+    /// It is examined, and its body is not needed.
     Skipped,
     /// It is examined, and its body is to be kept.
     Wanted,
@@ -42,16 +42,16 @@ pub(super) struct Message {
     pub(super) stage: Stage,
     /// Why it will be refused.
     pub(super) fault: Option<Error>,
-    /// A recipient of whom it is still to be said whether he may stay beside the first.
+    /// A recipient that is being compared with the first.
     pub(super) asked: Option<Recipient>,
-    /// What came of it.
+    /// What has come in of it.
     pub(super) intake: Intake,
     /// The first fields' names, and the first lines of their values.
     opening: Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 impl Message {
-    /// A message of which nothing but its sender's session is known.
+    /// A message of which only the session is known.
     pub(super) fn new(client: Client, daemon: String, login: Option<String>, limits: Arc<Limits>) -> Message {
         let intake = Intake::new(client, daemon, login, limits);
         Message { stage: Stage::Envelope, fault: None, asked: None, intake, opening: Vec::new() }
@@ -65,7 +65,7 @@ impl Message {
         Ok(())
     }
 
-    /// Reads a recipient, by the MTA's own word where it `told` one.
+    /// Reads a recipient, as the MTA does where it `told` that.
     pub(super) fn recipient(&self, payload: &[u8], told: Option<&[u8]>) -> Result<Recipient, Error> {
         let words = strings(payload).ok_or(Error::Malformed("RCPT"))?;
         let (path, parameters) = words.split_first().ok_or(Error::Malformed("RCPT"))?;
@@ -83,7 +83,7 @@ impl Message {
         Ok(self.intake.field(name, value, spaced)?)
     }
 
-    /// Whether the body begins with the header's first fields: then it is no body, but the whole message once more.
+    /// Whether the body begins with the header's first fields. Then it is no body but the whole message once more.
     pub(super) fn comes_again(&self, body_start: &[u8]) -> bool {
         let block = scan(body_start, Bounds { fields: OPENING, octets: usize::MAX });
         let octets = |range: &Range<usize>| body_start.get(range.clone()).unwrap_or_default();
@@ -95,7 +95,7 @@ impl Message {
             && self.opening.iter().zip(&block.fields).all(same)
     }
 
-    /// The header is over, and this is how the body begins; empty where there is none.
+    /// Ends the header. `body_start` is how the body begins, empty where there is none.
     pub(super) fn finish(&mut self, body_start: &[u8]) -> Result<Mail, Refused> {
         self.stage = Stage::Body;
         self.intake.finish(body_start)

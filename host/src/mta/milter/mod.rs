@@ -1,16 +1,18 @@
 //! The milter protocol, versions 2 to 6: the door that Postfix and Sendmail know.
 //!
-//! Frames come in ([`frame`]), and a [`session`] without I/O makes a `Mail` of them. It is examined at the first piece of its
-//! body, which is not answered before it is known whether the body is wanted: nearly always it is not, and the MTA need not
-//! send the rest. At the end of the message everything is answered in one write ([`answer`]). Whatever goes wrong
-//! with a message ends in its refusal ([`Error::reply`]): for good where it lies in the message, such as too many recipients;
-//! for now where it lies here, such as a malformed frame, a panic, a deadline, an action that the MTA does not offer. What goes
-//! wrong with the connection ends the connection, and the MTA's default action, which has to be `tempfail`, does the same.
+//! Frames come in ([`frame`]), and a [`session`] without I/O makes a `Mail` of them. The mail is examined at the first piece
+//! of its body. That piece is answered once it is known whether the body is wanted; nearly always it is not, and the MTA need
+//! not send the rest. At the end of the message everything is answered in one write ([`answer`]).
+//!
+//! Whatever goes wrong with a message ends in its refusal ([`Error::reply`]): for good where the fault is the message's, such
+//! as too many recipients; for now where it is this door's, such as a malformed frame, a panic, a deadline, or an action that
+//! the MTA does not offer. What goes wrong with the connection ends the connection, and the MTA's default action, which has
+//! to be `tempfail`, defers the message.
 //!
 //! A detail that cannot be read, such as a client's address, is a fact that is missing. It neither refuses a message nor ends
 //! a connection.
 //!
-//! Recipients are those that came to us: where another milter after us refuses one of them, the MTA does not tell.
+//! Recipients are those that came to us. The MTA does not tell where another milter after us refuses one of them.
 
 use std::sync::Arc;
 

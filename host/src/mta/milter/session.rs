@@ -24,15 +24,15 @@ use facts::{Rcpt, RcptMacros, connected, is_postfix};
 /// fields and deletes by untrimmed ones, and delivers what is quarantined (0.15.5 and 0.16.19, measured).
 const STALWART: &[u8] = b"Stalwart";
 
-/// What is to be done after a frame, besides writing what it left in the output.
+/// What is to be done after a frame. What the frame left in the output is to be written in any case.
 #[derive(Debug)]
 pub enum Act {
     /// Read the next frame.
     Read,
     /// A message begins: [`Session::admit`] or [`Session::refuse`] it, then write.
     Admit,
-    /// Another recipient comes, the second of these: [`Session::join`] him to the message or not, then write. Only where the
-    /// MTA waits for that.
+    /// Another recipient comes, the second of these: [`Session::join`] it to the message or not, then write. This comes only
+    /// where the MTA waits for it.
     Compare(Box<[Recipient; 2]>),
     /// Its header is complete, and this frame begins its body: examine it, say by [`Session::read_body`] whether the body is
     /// wanted, or [`Session::refuse`] it, then write.
@@ -40,9 +40,10 @@ pub enum Act {
     /// This frame is a piece of the body that is wanted: keep it, and [`Session::read_body`] on, or [`Session::refuse`] the
     /// message, then write.
     Collect,
-    /// It is complete, this frame may hold the last piece of its body: examine it if that has not begun, then [`Session::answer`].
+    /// The message is complete, and this frame may hold the last piece of its body: examine it if that has not begun, then
+    /// [`Session::answer`].
     Answer(Option<Box<Mail>>),
-    /// It is gone, or answered already: drop what was begun for it.
+    /// The message is gone, or answered already: drop what was begun for it.
     Abandon,
     /// The MTA is done with the connection.
     Quit,
@@ -58,18 +59,19 @@ pub struct Session {
     daemon: String,
     mta: String,
     server: Option<String>,
-    /// The error: its name is too long to be known by.
+    /// The login of the message to come. The error: the name is too long.
     login: Result<Option<String>, Refused>,
     queue_id: String,
     /// What the MTA says of the recipient whose RCPT comes next.
     rcpt_macros: RcptMacros,
-    /// Why messages of this MTA are not taken: by its own word alone, never by what a message looks like.
+    /// Why messages of this MTA are not taken. Only the MTA's own words decide that, never the look of a message.
     foreign: Option<&'static str>,
     message: Option<Message>,
 }
 
 impl Session {
-    /// A connection on which nothing was said yet. `splits`: each recipient is to be answered, so that they can be told apart.
+    /// A connection on which nothing was said yet. `splits`: the MTA is to wait for an answer to each recipient, so that they
+    /// can be told apart.
     pub fn new(limits: Arc<Limits>, splits: bool) -> Session {
         Session {
             limits,
@@ -87,7 +89,7 @@ impl Session {
         }
     }
 
-    /// Who brings what comes now.
+    /// The client whose mail comes now.
     pub fn client(&self) -> &Client {
         &self.client
     }
@@ -99,8 +101,8 @@ impl Session {
 
     /// Takes one frame; what is to be answered at once is appended to `out`.
     ///
-    /// An error ends the connection. What is wrong with one message alone stays with it: it is refused where an answer is due.
-    /// A detail that cannot be read is a fact that is missing, and does neither.
+    /// An error ends the connection. A fault of one message does not: the message is refused where an answer is due. A detail
+    /// that cannot be read does neither: it is a fact that is missing.
     pub fn take(&mut self, frame: &Frame, out: &mut BytesMut) -> Result<Act, Error> {
         let Some(terms) = self.terms else {
             self.terms = Some(Terms::agree(frame, self.splits, out)?);
@@ -157,8 +159,8 @@ impl Session {
         put(out, answer::CONTINUE, &[], self.limits.mta.frame)
     }
 
-    /// The message that [`Act::Examine`] announced is examined, or a piece of its body kept: the rest of the body is wanted, or
-    /// not.
+    /// The message that [`Act::Examine`] announced is examined, or a piece of its body is kept; `wanted` says whether the
+    /// rest of the body is.
     pub fn read_body(&mut self, wanted: bool, out: &mut BytesMut) -> Result<(), Error> {
         if let Some(message) = &mut self.message {
             message.stage = if wanted { Stage::Wanted } else { Stage::Skipped };
@@ -166,7 +168,7 @@ impl Session {
         self.go_on(command::BODY, out)
     }
 
-    /// There is no room for the message, or it cannot be examined, or kept: it is refused, now and at its end.
+    /// Refuses the message, now and at its end: there is no room for it, or it cannot be examined or kept.
     pub fn refuse(&mut self, fault: Error, out: &mut BytesMut) {
         refuse_for(&fault, out);
         self.fail(fault);
@@ -177,8 +179,8 @@ impl Session {
         frames(reply, recipients, &self.terms.unwrap_or_default(), self.limits.mta.frame).map(|_| ())
     }
 
-    /// Appends the answer to the message whose [`Act::Answer`] came: all of it, or a refusal and the reason why.
-    /// `recipients` are the message's.
+    /// Appends the whole answer to the message with these recipients whose [`Act::Answer`] came. On an error, which is the
+    /// reason, it appends a refusal instead.
     pub fn answer(&mut self, reply: &Reply, recipients: &[Recipient], out: &mut BytesMut) -> Result<(), Error> {
         let terms = self.terms.unwrap_or_default();
         let frames = frames(reply, recipients, &terms, self.limits.mta.frame);
@@ -270,14 +272,14 @@ impl Session {
         Ok(act)
     }
 
-    /// Tells the MTA to go on, or to spare itself the rest of a body that nobody wants.
+    /// Tells the MTA to go on, or to spare itself the rest of a body that is not wanted.
     fn go_on(&self, command: u8, out: &mut BytesMut) -> Result<(), Error> {
         let unwanted = self.message.as_ref().is_some_and(|message| message.stage == Stage::Skipped);
         let skips = command == command::BODY && unwanted && self.terms.is_some_and(|terms| terms.may_skip());
         put(out, if skips { answer::SKIP } else { answer::CONTINUE }, &[], self.limits.mta.frame)
     }
 
-    /// Marks the message in flight: it is refused.
+    /// Marks the message in flight as refused.
     fn fail(&mut self, fault: Error) {
         let Some(message) = &mut self.message else { return };
         match fault {
@@ -318,8 +320,8 @@ impl Session {
         Ok(())
     }
 
-    /// A macro's name has braces when it is longer than one letter. A value that is too long is not known; where that is a
-    /// login's name, no message is taken of it, since without it the message would be a stranger's.
+    /// A macro's name has braces when it is longer than one letter. A value that is too long counts as not told. A login's
+    /// name that is too long refuses the message, which would be a stranger's without it.
     fn learn(&mut self, before: u8, name: &[u8], value: &[u8]) {
         let bare = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
         let limit = self.limits.mta.text;
@@ -360,7 +362,7 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> R
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
             let recipient = message.recipient(&frame.payload, rcpt.whom)?;
-            // A user's mail client would show a 452 to its user, and bring nobody in a message of his own.
+            // A user's mail client would show a 452 to its user, and would not bring the message again.
             let told_apart = rcpt.alone && !message.intake.has_login();
             let Some(first) = message.intake.first().filter(|_| told_apart) else {
                 message.intake.join(recipient);
@@ -376,7 +378,7 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> R
             message.field(&frame.payload, terms.keep_leading_space())?;
         }
         (command::END_OF_HEADER, Stage::Envelope | Stage::Header) => message.stage = Stage::HeaderEnd,
-        // Whoever writes a message may write that too: it says nothing of an MTA whose milter is known, nor of another message.
+        // A stranger may write a message so, too: it says nothing of an MTA whose milter is known, nor of another message.
         (command::BODY | command::END, Stage::HeaderEnd)
             if !is_postfix(message.intake.mta()) && message.comes_again(&frame.payload) =>
         {

@@ -1,4 +1,4 @@
-//! Negotiation: what the MTA offers, what we take of it.
+//! Negotiation: what the MTA offers, and what we take of it.
 
 use tokio_util::bytes::BytesMut;
 
@@ -29,9 +29,9 @@ const NO_UNKNOWN: u32 = 0x100;
 const SKIP: u32 = 0x400;
 /// Protocol: values keep their leading space, in both directions.
 const LEADING_SPACE: u32 = 0x10_0000;
-/// Protocol: commands that get no answer, and so cost no round trip. MAIL is answered, because that is where a full house
-/// says 451; a body's pieces are answered, because the first answer can save all the others; RCPT is answered where
-/// recipients are told apart.
+/// Protocol: commands that get no answer, and so cost no round trip. MAIL is answered, because it gets 451 where too many
+/// messages are in flight; a body's pieces are answered, because the first answer can save all the others; RCPT is answered
+/// where recipients are told apart.
 ///
 /// RCPT_REJ (0x800) is not asked for: recipients that the MTA refused do not come then.
 const UNANSWERED: [(u8, u32); 6] = [
@@ -68,7 +68,7 @@ impl Terms {
         if offer.command != command::OPTIONS {
             return Err(Error::Order(offer.command));
         }
-        // Whatever follows the three words is for a later version.
+        // What follows the three words is for a later version.
         let mut words = offer.payload.chunks_exact(4).map(|w| w.iter().fold(0, |n, o| n << 8 | u32::from(*o)));
         let (Some(version), Some(actions), Some(protocol)) = (words.next(), words.next(), words.next()) else {
             return Err(Error::Malformed("negotiation"));

@@ -1,4 +1,4 @@
-//! The body of a message that somebody is to keep: piece by piece, within bounds.
+//! The body of a message that is to be kept: piece by piece, within bounds.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use crate::mta::Refused;
 
 /// What came of a body so far, and its share of the room that all bodies have together.
 ///
-/// The room is given back when this is dropped, not when the octets are taken out: whoever keeps them is not done then.
+/// The room is given back when this is dropped. It is not when the octets are taken out, since keeping them has only begun
+/// then.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
     octets: Vec<u8>,

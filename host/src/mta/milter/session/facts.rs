@@ -15,31 +15,32 @@ pub(super) struct RcptMacros {
 /// What is known of one RCPT before its path is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rcpt<'a> {
-    /// Whom the MTA takes the path for, where it says so.
+    /// The address for which the MTA takes the path, where it says so.
     pub(super) whom: Option<&'a [u8]>,
-    /// Whether the MTA waits for an answer to this one, and a refusal is his alone.
+    /// Whether the MTA waits for an answer to this recipient, so that it can be refused alone.
     pub(super) alone: bool,
 }
 
 impl RcptMacros {
-    /// Whom this MTA takes the path for; absent where it does not say.
+    /// The address for which this MTA takes the path. Absent where it does not say.
     ///
-    /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. Postfix says `error` for one whom
-    /// it refuses, and tells no mailer of mail that comes by no smtpd, whose address it has not resolved.
+    /// The macros mean that in Postfix alone: Sendmail's `{rcpt_addr}` is what its mailer gets. For a recipient that it
+    /// refuses Postfix says `error`. For mail that comes by no smtpd it tells no mailer, since it has not resolved the
+    /// address.
     pub(super) fn by(self, mta: &str) -> Option<Vec<u8>> {
         let resolved = self.resolved();
         self.address.filter(|address| is_postfix(mta) && resolved && address.contains(&b'@'))
     }
 
-    /// Whether this MTA says where it would bring the recipient.
+    /// Whether this MTA says which mailer it would give the recipient to.
     fn resolved(&self) -> bool {
         self.mailer.as_ref().is_some_and(|mailer| !mailer.is_empty() && mailer != b"error")
     }
 
-    /// Whether the recipient may be refused by himself.
+    /// Whether the recipient may be refused alone.
     ///
-    /// A Postfix that tells no mailer may be its cleanup, with mail that comes by no smtpd (`non_smtpd_milters`): to that a
-    /// refusal is a "milter configuration error", and it tries the whole message again without end.
+    /// A Postfix that tells no mailer may be its cleanup, with mail that comes by no smtpd (`non_smtpd_milters`). To cleanup
+    /// a refusal is a "milter configuration error", and it tries the whole message again without end.
     pub(super) fn may_be_refused(&self, mta: &str) -> bool {
         !is_postfix(mta) || self.resolved()
     }
@@ -50,8 +51,8 @@ pub(super) fn is_postfix(mta: &str) -> bool {
     mta == "Postfix" || mta.starts_with("Postfix ")
 }
 
-/// What CONNECT says: the client's name, its family, and for an internet family port and address. Each that is not there, or
-/// cannot be read, is a fact that is missing: Postfix says `unknown` for an address that it does not know.
+/// The client as CONNECT tells it: name, family, and for an internet family port and address. A part that is not there or
+/// cannot be read is a fact that is missing; Postfix says `unknown` for an address that it does not know.
 pub(super) fn connected(payload: &[u8], limit: usize) -> Client {
     let Some((name, rest)) = until_nul(payload) else { return Client::default() };
     let ip = match rest.split_first() {
