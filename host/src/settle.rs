@@ -203,15 +203,9 @@ fn fate(
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
     let record = (!removed.is_empty()).then_some(Owed::Record);
-    let lists = [
-        (std::mem::take(&mut fates.kept), Owed::Quarantine as fn(Vec<usize>) -> Owed),
-        (copies, Owed::Copy),
-        (own, Owed::Apart),
-        (reported, Owed::Report),
-    ];
-    let copies = lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list));
+    let listed = owed_to(std::mem::take(&mut fates.kept), copies, own, reported);
     let folders = (!folders.is_empty()).then_some(Owed::Folder(folders));
-    let owed = record.into_iter().chain(copies).chain(folders).chain(fates.notices()).collect();
+    let owed = record.into_iter().chain(listed).chain(folders).chain(fates.notices()).collect();
     let Fates { folder: redirected, unreported, .. } = fates;
     if removed.len() == mail.recipients.len() {
         return (Reply { owed, unreported, ..Reply::bare(Verdict::Discard) }, false);
@@ -230,6 +224,22 @@ fn held_whole(reason: String, owed: Vec<Owed>, fates: &Fates, reported: &[usize]
 fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
     let mut indices = whole.iter().copied().flatten().peekable();
     indices.peek().is_some() && (mail.head().truncated || indices.any(|index| !is_reachable(mail, *index)))
+}
+
+/// What is owed to the recipients of these lists; an empty list owes nothing.
+fn owed_to(
+    kept: Vec<usize>,
+    marked: Vec<usize>,
+    apart: Vec<usize>,
+    reported: Vec<usize>,
+) -> impl Iterator<Item = Owed> {
+    let lists = [
+        (kept, Owed::Quarantine as fn(Vec<usize>) -> Owed),
+        (marked, Owed::Copy),
+        (apart, Owed::Apart),
+        (reported, Owed::Report),
+    ];
+    lists.into_iter().filter(|(list, _)| !list.is_empty()).map(|(list, owe)| owe(list))
 }
 
 /// Whether a copy could be sent to the recipient with this index.
