@@ -188,7 +188,7 @@ async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
     let erased = erased?;
     match context.json {
         true => {
-            let remains = erased.remains;
+            let remains = erased.still_named;
             let remains = json!({ "choices": remains.choices, "allowed": remains.allowed, "listed": remains.listed,
                 "quarantined": remains.quarantined });
             println!(
@@ -203,7 +203,7 @@ async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
 
 /// What was done, and what holds the address still: a line each.
 fn erased_words(whom: &str, erased: &Erased) -> Vec<String> {
-    let Erased { rows, ended, unsent, remains } = *erased;
+    let Erased { rows, ended, unsent, still_named } = *erased;
     let mut lines = vec![format!("{rows} journal rows and {ended} ended notices held it, and hold it no more")];
     let mut still = |count: u64, words: String| {
         if count > 0 {
@@ -212,27 +212,27 @@ fn erased_words(whom: &str, erased: &Erased) -> Vec<String> {
     };
     still(unsent, format!("{unsent} notices still to be sent hold it until they are: erase it again then"));
     still(
-        remains.choices,
-        format!("{} choices of this user stay: `addrauth user clear {whom}` takes them back", remains.choices),
+        still_named.choices,
+        format!("{} choices of this user stay: `addrauth user clear {whom}` takes them back", still_named.choices),
     );
     still(
-        remains.allowed,
+        still_named.allowed,
         format!(
             "{} senders are on this user's own list and stay: `addrauth user show {whom}` names them, `addrauth user \
              disallow {whom} SENDER` takes one off",
-            remains.allowed
+            still_named.allowed
         ),
     );
     still(
-        remains.listed,
-        format!("{} other users have it on their lists of wanted senders, and keep it", remains.listed),
+        still_named.listed,
+        format!("{} other users have it on their lists of wanted senders, and keep it", still_named.listed),
     );
     still(
-        remains.quarantined,
+        still_named.quarantined,
         format!(
             "{} messages in quarantine are for it or from it: `addrauth quarantine list` shows them, `addrauth quarantine \
              delete NUMBER` deletes one; then erase it again",
-            remains.quarantined
+            still_named.quarantined
         ),
     );
     lines

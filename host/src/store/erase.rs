@@ -17,13 +17,13 @@ pub struct Erased {
     pub ended: u64,
     /// Notices still to be sent that hold it until they are; those collected for a digest count too.
     pub unsent: u64,
-    /// Where it remains, since that is not the journal's to forget.
-    pub remains: Remains,
+    /// Where the address still stands, since that is not the journal's to forget.
+    pub still_named: StillNamed,
 }
 
 /// Where an address still stands, once it is out of the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Remains {
+pub struct StillNamed {
     /// Choices that its user made.
     pub choices: u64,
     /// Entries of its user's own list of wanted senders.
@@ -55,8 +55,8 @@ impl Ledger {
         // The write-ahead log still has the pages as they were.
         self.0.empty_log().await?;
         let target = mailbox.clone();
-        let (remains, collected) = self.0.scan(move |work| remains(work, &target)).await?;
-        erased.remains = remains;
+        let (still_named, collected) = self.0.scan(move |work| still_named(work, &target)).await?;
+        erased.still_named = still_named;
         erased.unsent += collected;
         Ok(erased)
     }
@@ -64,7 +64,7 @@ impl Ledger {
 
 /// Counts what holds it besides: a choice is its user's to take back, a message somebody's to release or delete. And how many
 /// digests do.
-fn remains(work: &Connection, target: &str) -> Result<(Remains, u64), Fault> {
+fn still_named(work: &Connection, target: &str) -> Result<(StillNamed, u64), Fault> {
     let count = |statement| work.one(statement, [target]).map(i64::unsigned_abs);
     let holds = |texts: &[&str]| texts.iter().any(|text| without(text, target) != *text);
     let domain = format!("%@{}%", escaped(target.rsplit_once('@').map_or("", |(_, domain)| domain)));
@@ -83,13 +83,13 @@ fn remains(work: &Connection, target: &str) -> Result<(Remains, u64), Fault> {
         Ok(holds(&[&recipient, &senders]))
     })?;
     let many = |found: &[bool]| found.iter().filter(|holds| **holds).count() as u64;
-    let remains = Remains {
+    let still_named = StillNamed {
         choices: count("SELECT count(*) FROM choice WHERE address = ?")?,
         allowed: count("SELECT count(*) FROM allowed WHERE address = ?")?,
         listed: count("SELECT count(*) FROM allowed WHERE sender = ?")?,
         quarantined: many(&kept),
     };
-    Ok((remains, many(&collected)))
+    Ok((still_named, many(&collected)))
 }
 
 /// Takes it out of one row, read again under the lock: a note may have been added since; whether it was there.

@@ -1,10 +1,10 @@
 //! Verbs over the database: callers say what they mean, and SQL stays in this room.
 //!
-//! Three things are kept, by roles with different rights. The AS's addresses and keys ([`KeyTable`]) and the keyring of our own
-//! addresses ([`Keyring`]) are traits, since they may be shared by several hosts: SQLite files in the state directory
+//! Three things are kept, by roles with different rights. The AS's addresses and keys ([`KeyTable`]) and the keyring of our
+//! own addresses ([`Keyring`]) are traits, since they may be shared by several hosts: SQLite files in the state directory
 //! (`authority.db`, `keyring.db`), one PostgreSQL database, or memory. What a host took responsibility for, its journal, its
-//! quarantine and its outbox ([`Ledger`]), stays on its own disk, in `filter.db`: no message waits for another machine.
-//! All are durable at commit, and know the version of their schema; SQLite files have mode 0600.
+//! quarantine and its outbox ([`Ledger`]), stays on its own disk, in `filter.db`: no message waits for another machine. All
+//! are durable at commit, and know the version of their schema; SQLite files have mode 0600.
 
 mod addresses;
 mod choices;
@@ -37,7 +37,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::{Addresses, SettingsRow};
 pub use choices::{UserRow, wanted};
-pub use erase::{Erased, Remains};
+pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
 pub use held::{Held, HeldFor, Kept, UnderWay};
 pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::case::KeyStatus;
 use crate::proto::address::Mailbox;
-use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, Remains};
+use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, StillNamed};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const NONE: RowResult = RowResult::Judged(KeyStatus::None);
@@ -224,11 +224,14 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
         )
         .await
         .unwrap();
-    let remains = Remains { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
-    let want = Erased { rows: 2, ended: 0, unsent: 1, remains };
+    let still_named = StillNamed { choices: 1, allowed: 1, listed: 1, quarantined: 1 };
+    let want = Erased { rows: 2, ended: 0, unsent: 1, still_named };
     assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap(), want);
     let from = ledger.erase(&mailbox("bounce@x.example")).await.unwrap();
-    assert_eq!(from, Erased { remains: Remains { quarantined: 2, ..Remains::default() }, ..Erased::default() });
+    assert_eq!(
+        from,
+        Erased { still_named: StillNamed { quarantined: 2, ..StillNamed::default() }, ..Erased::default() }
+    );
     ledger.release(1, Some("carol@forget.example"), None, now).await.unwrap();
     ledger.delete_held(1, Some("bob+x@forget.example"), now).await.unwrap();
     let rows = ledger.journal(9).await.unwrap();
