@@ -1,4 +1,4 @@
-//! What the MTA said, what was found, what was decided, what is answered: the four nouns, and the case that holds them.
+//! The four nouns (what the MTA said, what was found, what was decided, what is answered), and the case that holds them.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,11 +61,11 @@ pub struct Notify {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum By {
-    /// The recipient's own list of senders whose mail he wants.
+    /// The recipient's own list of wanted senders.
     AllowList,
     /// The administrator, for this recipient.
     Recipient,
-    /// The recipient himself.
+    /// The recipient.
     User,
     /// The administrator, for the recipient's domain.
     Domain,
@@ -77,19 +77,19 @@ pub enum By {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MarkAs {
-    /// By a field that filters know.
+    /// A field that filters know.
     #[default]
     Header,
-    /// By delivering it to his spam folder.
+    /// It goes to the recipient's spam folder.
     Folder,
 }
 
-/// One decision, for the recipients it was made for.
+/// A decision, and the recipients for whom it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Indices into [`Envelope::recipients`].
     pub recipients: Vec<usize>,
-    /// Whose word made it this policy.
+    /// The level that chose the policy.
     pub by: By,
     /// How a mark is shown to these recipients.
     pub mark: MarkAs,
@@ -105,11 +105,11 @@ pub struct Decision {
     pub reason: String,
     /// The fault, where this is the configured failure decision and not the policy's.
     pub fault: Option<String>,
-    /// What the policy asked for, where the host held it back.
+    /// What the policy asked for and does not get, since the host does not allow it.
     pub clamped: Option<String>,
-    /// The facts that it saw, as the contract's JSON: what recomputing it needs.
+    /// The facts that the policy saw, as the contract's JSON: what recomputing the decision needs.
     pub facts: serde_json::Value,
-    /// Its settings, by name.
+    /// The policy's settings, by name.
     pub settings: serde_json::Value,
 }
 
@@ -120,13 +120,13 @@ pub struct Reply {
     pub verdict: Verdict,
     /// Changes to its header, in the order in which they are to be made.
     pub edits: Vec<Edit>,
-    /// Recipients (indices) whom the MTA is to strike out, although the message is accepted for others.
+    /// Recipients (indices) that the MTA is to strike out, although the message is accepted for others.
     pub removed: Vec<usize>,
-    /// Recipients to whose spam folder the message goes: struck out, and these paths put in their place.
+    /// Recipients that get the message in a spam folder: the MTA strikes them out and puts these paths in their place.
     pub redirected: Vec<Redirect>,
     /// What must be durable before the MTA hears of the verdict.
     pub owed: Vec<Owed>,
-    /// Why the sender gets no report, although a decision wants the sender told and the message is not refused.
+    /// Why the sender gets no report. Present where a decision wants the sender told and the message is not refused.
     pub unreported: Option<Unreported>,
 }
 
@@ -156,7 +156,7 @@ impl Reply {
     }
 }
 
-/// A recipient whose copy goes to another address of his.
+/// A recipient whose copy goes to another address, that of the recipient's spam folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "WrittenRedirect", try_from = "WrittenRedirect")]
 pub struct Redirect {
@@ -196,7 +196,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owed {
-    /// A journal row: for somebody the message goes nowhere else.
+    /// A journal row, since some recipient gets no message from the MTA.
     Record,
     /// A notice to the recipient with this index.
     Notice(usize),
@@ -206,9 +206,9 @@ pub enum Owed {
     Quarantine(Vec<usize>),
     /// A marked copy, delivered anew to these recipients.
     Copy(Vec<usize>),
-    /// The same without the mark: their mail ends here, and the message itself goes elsewhere in another form.
+    /// A copy without the mark for these recipients, whose mail ends here while the message itself leaves in another form.
     Apart(Vec<usize>),
-    /// The same to the spam folders of these recipients.
+    /// A copy without the mark, to the spam folders of these recipients.
     Folder(Vec<Redirect>),
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The AS that answered. [`Display`](fmt::Display) is how it is told: `as.example.com:4410`, and ` over TLS` where that is so.
+/// The AS that answered. [`Display`](fmt::Display) writes it as `as.example.com:4410`, with ` over TLS` behind it where the
+/// answer came that way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answerer {
     /// The AS as host:port.

@@ -15,7 +15,8 @@ pub struct Submitted {
     pub sender: Option<Address>,
     /// What becomes of its key fields.
     pub stamp: Stamp,
-    /// What was found for those whose mail ends here, as if the message went to them alone; absent where all are elsewhere.
+    /// What was found for the recipients whose mail ends here, as if the message went to them alone. Absent where there are
+    /// none.
     pub inside: Option<Found>,
 }
 
@@ -26,12 +27,11 @@ pub enum Finding {
     Passing(Direction),
     /// Inbound, and examined.
     Found(Found),
-    /// A login of ours sends it to somebody elsewhere, where keys are stamped, or to somebody here as well; for those it is
-    /// examined like mail that comes in.
+    /// A login of ours sends it to recipients elsewhere. For recipients here it is examined like mail that comes in.
     Submitted(Submitted),
     /// It cannot be judged now.
     Postponed(Postponed),
-    /// Who one of its recipients is cannot be told for certain, so nobody knows whose policy to ask.
+    /// The path of one recipient can be read in more than one way, so it is not known which policy to ask.
     Unclear,
 }
 
@@ -45,7 +45,7 @@ impl Finding {
         }
     }
 
-    /// What was found for those whose mail ends here; absent where nobody's does.
+    /// What was found for the recipients whose mail ends here. Absent where there are none.
     pub fn found(&self) -> Option<&Found> {
         match self {
             Finding::Found(found) => Some(found),
@@ -54,7 +54,7 @@ impl Finding {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, for changing it.
     pub fn found_mut(&mut self) -> Option<&mut Found> {
         match self {
             Finding::Found(found) => Some(found),
@@ -63,7 +63,7 @@ impl Finding {
         }
     }
 
-    /// What the journal's row is to say in words, besides what was decided.
+    /// What the journal's row says in words beside the decisions.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match self {
@@ -92,7 +92,7 @@ pub struct Found {
     pub sender: Option<Address>,
     /// What the sender's domain claims; absent where it publishes no AS.
     pub claim: Option<Claim>,
-    /// The AS that said so.
+    /// The AS that answered.
     #[serde(serialize_with = "as_text")]
     pub authority: Option<Answerer>,
     /// Whether the answer came from our cache.
@@ -102,25 +102,27 @@ pub struct Found {
     /// What was found out about the new key that it brings; absent where it brings none.
     #[serde(skip)]
     pub new_key: Option<NewKey>,
-    /// How many of the message's fields, from the top, our own servers wrote: what stands below came in with it.
+    /// How many of the message's fields, counted from the top, our own servers wrote. Those below came in with the message.
     #[serde(skip)]
     pub own_fields: usize,
-    /// It carries a living key of an address of ours, and neither a login that owns it nor a server of ours brought it.
+    /// The message carries a living key of an address of ours, and was brought by a stranger: neither by a login that owns
+    /// the address nor by a server of ours.
     #[serde(skip)]
     pub own_key: bool,
-    /// Recipients (indices, ascending) whose mail does not end here: no policy is asked about theirs.
+    /// Recipients (indices, ascending) whose mail does not end here. No policy decides about it.
     #[serde(skip)]
     pub elsewhere: Vec<usize>,
-    /// Whoever brought it owns the reverse-path: a report may go there. Looked up only where one is wanted.
+    /// The login or submitter that brought the message owns the reverse-path, so a report may go there. Looked up only where
+    /// a report is wanted.
     #[serde(skip)]
     pub owns_path: bool,
-    /// A budget for questions was spent, and the message is judged all the same, since nothing is done but observing.
+    /// The budget for questions that was spent. The message is judged all the same, since `observe = true`.
     #[serde(skip)]
     pub limited: Option<Limited>,
 }
 
 impl Found {
-    /// A result without an AS behind it.
+    /// A result that no AS gave.
     pub fn bare(status: KeyStatus, why: Option<Why>, sender: Option<Address>) -> Found {
         Found {
             status,
@@ -215,14 +217,14 @@ impl AuthResult {
 pub struct MailAuth {
     /// SPF of the reverse-path (RFC 7208); a result for the HELO name alone is none.
     pub spf: AuthResult,
-    /// It passed for the domain of the sender address, or a relative of it: one of the two is below the other, which has
-    /// two labels or more. That is a simple rule: there is no public suffix list here.
+    /// SPF passed for the domain of the sender address or a relative of it. Of two relatives one is below the other, which
+    /// has two labels or more: a simple rule, since there is no public suffix list here.
     pub spf_aligned: bool,
-    /// It passed for the domain of the reverse-path itself: whoever is told by it is no innocent third party.
+    /// SPF passed for the domain of the reverse-path itself, so a report to it reaches no innocent third party.
     pub spf_of_path: bool,
     /// The best of the DKIM signatures (RFC 6376): pass, policy, neutral, fail, permerror, temperror, in this order.
     pub dkim: AuthResult,
-    /// One passed for the domain (`header.d` or `header.i`) of the sender address, or a relative of it as above.
+    /// A signature passed for the domain (`header.d` or `header.i`) of the sender address, or a relative of it as above.
     pub dkim_aligned: bool,
     /// DMARC (RFC 7489).
     pub dmarc: AuthResult,

@@ -14,9 +14,9 @@ use crate::proto::key::AuthKey;
 pub enum Learned {
     /// It is the address's key from now on.
     Newest,
-    /// It is already.
+    /// It is the address's key already.
     Known,
-    /// It was once, and another one took its place: never back.
+    /// It was the address's key before another one took its place, and never becomes it again.
     Superseded,
     /// The address has a key that lives at least as long.
     Shorter,
@@ -41,7 +41,7 @@ impl Learned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NewKey {
-    /// The AS of the address vouches for the key: this is a key mail, whoever brought it.
+    /// The AS of the address vouches for the key. That makes the message a key mail, from whatever client it came.
     Proven(Proven),
     /// Nothing is learned from it, and it is mail like any other.
     Refused(NotLearned),
@@ -56,7 +56,7 @@ pub struct Proven {
     pub key: AuthKey,
     /// When it ends, as the AS said.
     pub ends: SystemTime,
-    /// The AS that said so.
+    /// The AS that vouches for it.
     pub authority: Option<Answerer>,
     /// What became of it; absent until it is in the keyring.
     pub learned: Option<Learned>,
@@ -139,7 +139,7 @@ pub enum Stamp {
     Newest(AuthKey),
     /// Its client put the login's own key there (Phase II): it stays.
     Client,
-    /// None is put there.
+    /// No key is put there.
     Bare(NotStamped),
 }
 
@@ -154,7 +154,7 @@ pub enum NotStamped {
     NoSender,
     /// The header is damaged or over its limits: nobody knows what it says.
     Malformed,
-    /// Somebody sends on what he got (Resent-From is the login's).
+    /// The login resends a message that it received (Resent-From is the login's).
     Resent,
     /// A list, or bulk mail.
     List,
@@ -164,7 +164,7 @@ pub enum NotStamped {
     Bounce,
     /// The login does not own the From address: a key that is there goes.
     NotOwner,
-    /// The reverse-path is another's: a refusal would send the key there.
+    /// The reverse-path is not the login's, and a refusal would send the key there.
     OtherPath,
     /// The address has no key.
     NoKey,
@@ -208,7 +208,7 @@ impl NotStamped {
     }
 }
 
-/// What is needed to judge a message cannot be had now: it is to come again. The texts are for the log and the journal.
+/// Why a message cannot be judged now and is to come again. The texts are for the log and the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -217,24 +217,25 @@ pub enum Postponed {
     Owners(String),
     /// The keyring, or the AS that keys are fetched from, cannot be read.
     Keyring(String),
-    /// It brings a new key, and nobody could say whether it is one.
+    /// It brings a new key, and no AS said whether the key is good.
     NewKey(Why),
-    /// A budget for questions was spent, and nobody could say whether its key is right.
+    /// A budget for questions was spent before an AS said whether its key is right.
     Limited {
-        /// The domain of the sender address, whose AS was to be asked.
+        /// The domain of the sender address. Its AS was to be asked.
         domain: String,
-        /// Whose budget it was.
+        /// The owner of the budget.
         by: Limited,
     },
 }
 
-/// Whose budget for questions was spent.
+/// The owner of a budget for questions that was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limited {
-    /// Ours: too many questions to this AS were under way, most of them for others who brought forged mail.
+    /// This filter: too many questions to this AS were under way, most of them about forged mail that other clients brought.
     Here,
-    /// The AS's own (`e=limit`, or `e=stream` where TLS came to nothing). A right key is always answered, so it was a wrong one.
+    /// The AS (`e=limit`, or `e=stream` where TLS came to nothing). An AS always answers for a right key, so this was a wrong
+    /// one.
     There,
 }
 

@@ -63,19 +63,20 @@ pub struct Head {
     pub keys: Vec<Option<AuthKey>>,
     /// The same for `X-New-Auth-Key`.
     pub new_keys: Vec<Option<AuthKey>>,
-    /// Keys, bounded in number, that stand where the MTA sees no field: behind a bare CR, on the first lines of a body that a
-    /// line of junk cut off the header, beyond the limits. They judge nothing; they are cut out of what is kept or told.
+    /// Keys, bounded in number, that stand where the MTA sees no field: behind a bare CR, beyond the limits, or on the first
+    /// lines of a body that a line of junk cut off the header. They count for no result, and are cut out of what is kept or
+    /// told.
     pub hidden: Vec<AuthKey>,
     /// A key field that no MTA command can remove, or a header block over its limits.
     pub malformed: bool,
-    /// Over the limits: not all of the header is in `fields`, so no copy of the message could be whole.
+    /// The header is over the limits. `fields` does not hold all of it, so no copy of the message could be whole.
     pub truncated: bool,
 }
 
 /// A message as the MTA told it, up to the end of its header. Nothing changes it.
 ///
-/// It is its [`Envelope`] (`mail.recipients`) and has a [`Head`] (`mail.head().fields`). Its key fields are in [`Head::keys`] and
-/// [`Head::new_keys`] alone: the door moves them there. [`Mail::new`] reads its sender address and its key once.
+/// It is its [`Envelope`] (`mail.recipients`) and has a [`Head`] (`mail.head().fields`). Its key fields are in [`Head::keys`]
+/// and [`Head::new_keys`] alone: the door moves them there. [`Mail::new`] reads its sender address and its key once.
 #[derive(Clone, Debug)]
 pub struct Mail {
     envelope: Envelope,
@@ -103,8 +104,8 @@ pub struct Client {
     pub helo: String,
     /// Whether the session is encrypted.
     pub tls: bool,
-    /// What the mail server that took the connection calls its host (macro `j`). Once a message is being examined it is there
-    /// only where it stands in for a `hostname` that is not set.
+    /// What the mail server that took the connection calls its host (macro `j`). While a message is examined it is present
+    /// only where `hostname` is not set, and then stands in for it.
     #[serde(skip)]
     pub server: Option<String>,
 }
@@ -160,14 +161,14 @@ impl Mail {
         Mail { envelope, head, sender, key }
     }
 
-    /// The same message with another envelope or header: what a case beside a policy or a test changes of it.
+    /// The same message with another envelope or header. Cases beside a policy and tests make their messages so.
     pub fn altered(self, change: impl FnOnce(&mut Envelope, &mut Head)) -> Mail {
         let Mail { mut envelope, mut head, .. } = self;
         change(&mut envelope, &mut head);
         Mail::new(envelope, head)
     }
 
-    /// The same message, of whose server only this name is known: see [`Client::server`].
+    /// The same message with this as [`Client::server`].
     pub fn on_server(mut self, name: Option<String>) -> Mail {
         self.envelope.client.server = name;
         self

@@ -1,16 +1,16 @@
-//! A recipient: the octets of his path, and the one reading of them that everything else goes by.
+//! A recipient: the octets of the path, and the one reading of them that everything else goes by.
 
 use crate::proto::address::{Address, Domain, Mailbox, Name, Reading};
 
 /// A recipient that the MTA accepted.
 ///
-/// Who he is follows from [`Recipient::reading`] alone: bindings, choices, notices, copies, journal and policies all ask it.
-/// [`Recipient::path`] serves nothing but striking him out again.
+/// [`Recipient::reading`] alone says which mailbox it is, to bindings, choices, notices, copies, journal and policies.
+/// [`Recipient::path`] serves nothing but striking the recipient out again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The exact octets of RCPT, angle brackets included.
     pub path: Vec<u8>,
-    /// Whom they name: by the MTA's own word where it gave one, else by ours.
+    /// The mailbox that they name: as the MTA reads them where it says so, else as we do.
     pub reading: Reading,
     /// Whether RCPT said `NOTIFY=NEVER`, or named no FAILURE among the occasions (RFC 3461 §4.1): no report, please.
     pub never_notify: bool,
@@ -34,19 +34,19 @@ impl Recipient {
         Recipient { reading: Reading::of(&path), path, never_notify: false }
     }
 
-    /// A recipient of whom the MTA says who he is: see [`Reading::by_mta`].
+    /// A recipient whose path the MTA has read: see [`Reading::by_mta`].
     pub fn by_mta(path: impl Into<Vec<u8>>, said: &[u8]) -> Recipient {
         let path = path.into();
         Recipient { reading: Reading::by_mta(&path, said), path, never_notify: false }
     }
 
-    /// His address: the one of his bindings, his mail, and everything that is told of him. Absent where he has none by the
-    /// strict grammar, or nobody knows it.
+    /// The address by which the recipient is treated, written to and told of. Absent where the path holds none by the strict
+    /// grammar, or it is not known.
     pub fn address(&self) -> Option<&Address> {
         self.reading.address()
     }
 
-    /// The mailbox under which bindings and choices are looked up. Absent where nobody knows its domain.
+    /// The mailbox under which bindings and choices are looked up. Absent where its domain is not known.
     pub fn mailbox(&self) -> Option<Mailbox> {
         match &self.reading {
             Reading::Mailbox(address) | Reading::Own(Some(address)) => Some(address.mailbox()),
@@ -55,7 +55,8 @@ impl Recipient {
         }
     }
 
-    /// Where his mail goes, given the domains whose mail ends here (`final_domains`). Without any, all of it goes on.
+    /// Where the recipient's mail goes, given the domains whose mail ends here (`final_domains`). Without any, all of it goes
+    /// on.
     ///
     /// A name of one label is the MTA's own, like no domain at all; where an MTA could complete it to a domain of ours, it is
     /// unclear. So is a local part that may lead from elsewhere to a domain of ours.
@@ -78,17 +79,17 @@ impl Recipient {
         }
     }
 
-    /// The octets by which an MTA strikes him out for certain; absent where it may keep him and say nothing.
+    /// The octets by which an MTA strikes the recipient out for certain. Absent where it may deliver all the same, silently.
     ///
-    /// Postfix 3.7.11 (measured) reads these octets as RFC 822 and looks for the very letters that it noted at RCPT, before any
-    /// rewriting: the path's own octets find him, another letter case or what a path was rewritten to does not. They do not
-    /// where it took a source route, a group or further brackets off, nor where it hands a milter no path but its rewriting of
-    /// it, without brackets (`non_smtpd_milters`).
+    /// Postfix 3.7.11 (measured) reads these octets as RFC 822 and looks for the very letters that it noted at RCPT, before
+    /// any rewriting. The path's own octets find the recipient; another letter case does not, nor does what a path was
+    /// rewritten to. Not even they do where Postfix took a source route, a group or further brackets off, or where it hands a
+    /// milter its own rewriting of the path, without brackets (`non_smtpd_milters`).
     pub fn struck_out_by(&self) -> Option<&[u8]> {
         Reading::is_echoed(&self.path).then_some(self.path.as_slice())
     }
 
-    /// His address, or what else is known of him as printable text.
+    /// The recipient's address, or what else is known of the path, as printable text.
     pub fn shown(&self) -> String {
         match &self.reading {
             Reading::Mailbox(address) | Reading::Own(Some(address)) => address.to_string(),

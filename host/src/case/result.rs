@@ -14,7 +14,7 @@ pub enum Direction {
     Relay,
     /// Written by ourselves: it carries our mark.
     Own,
-    /// One of our own servers examined it before us: what it found stands, its status field too.
+    /// One of our own servers examined the message before us. What it found stands, and its status field stays.
     Examined,
 }
 
@@ -35,9 +35,9 @@ impl Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
-    /// An AS said so, now or within the cache's bound; or the sender is our own login.
+    /// An AS confirmed the key, now or within the cache's bound; or the sender is our own login.
     Valid,
-    /// An AS said so.
+    /// An AS said that key and address do not belong together.
     Invalid,
     /// The domain takes part, and there is no key.
     Missing,
@@ -107,14 +107,14 @@ pub enum Why {
     BadKey,
     /// A key field that no MTA command can remove, or a header over its limits.
     MalformedHeader,
-    /// DNS failed, or what it said is unusable.
+    /// DNS failed, or its answer is unusable.
     Dns,
     /// No answer from the AS in time.
     Timeout,
-    /// Over a budget of ours or the AS's: what older versions found, and old components may still name. Such a message is put
-    /// off now ([`super::Postponed::Limited`]).
+    /// A budget for questions was spent. Older versions found this, and old components may name it; now such a message is put
+    /// off ([`super::Postponed::Limited`]).
     Limit,
-    /// It cannot be asked with a proof: too long for a datagram, and there is no TLS.
+    /// The AS cannot be asked with a proof: the question is too long for a datagram, and there is no TLS.
     NoProof,
 }
 

@@ -7,16 +7,16 @@ pub fn is_silent_drop(disposition: Disposition, notify: Notify) -> bool {
     disposition == Disposition::Reject && notify == Notify::default()
 }
 
-/// Who is told of a message with this result that a policy wants treated so: a policy may drop silently only what its sender's
-/// own AS calls a wrong key. Elsewhere the sender is told.
+/// Restrains a policy's wish for a message with this result: it may drop silently only a message with a key that the sender's
+/// own AS calls wrong. For any other the sender is told.
 pub fn restrained(status: KeyStatus, why: Option<Why>, disposition: Disposition, notify: Notify) -> Notify {
     let proven = status == KeyStatus::Invalid && why == Some(Why::Wrong);
     Notify { sender: notify.sender || is_silent_drop(disposition, notify) && !proven, ..notify }
 }
 
 impl Decision {
-    /// Whether the message is dropped without a word to its sender. Where there is nobody to tell, a wish to tell the sender
-    /// comes to the same.
+    /// Whether the message is dropped without a word to its sender. That includes one whose sender was to be told and has the
+    /// null reverse-path.
     pub fn hides_from_sender(&self, reverse_path: &ReversePath) -> bool {
         self.disposition == Disposition::Reject && (!self.notify.sender || *reverse_path == ReversePath::Null)
     }

@@ -5,8 +5,8 @@ use crate::proto::address::Address;
 
 /// What a message's header and envelope say of its way.
 ///
-/// The sender writes most of them, so they prove nothing: a mark weakens a suspicion, or keeps a report or notice of ours from
-/// going out. A policy that is to be strict does not ask for them.
+/// The sender writes most of these signs, so they prove nothing: one of them weakens a suspicion, or keeps a report or notice
+/// of ours from going out. A strict policy does not ask for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trail {
     /// A field that begins `List-` (RFC 2369, RFC 2919), Mailing-List, X-Mailing-List or X-BeenThere; Precedence: list; a
@@ -23,8 +23,8 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// The trail of a message of which our own servers wrote the first `own_fields` fields (see [`super::Found::own_fields`]):
-    /// a Delivered-To among those tells of our own delivery alone.
+    /// The trail of a message. Our own servers wrote its first `own_fields` fields (see [`super::Found::own_fields`]): a
+    /// Delivered-To among them is of our own delivery, and no sign.
     pub fn of(mail: &Mail, own_fields: usize) -> Trail {
         let any = |names: &[&str]| names.iter().any(|name| mail.named(name).next().is_some());
         let says = |name: &str, words: &[&str]| mail.named(name).any(|f| words.contains(&word(f).as_str()));
@@ -48,15 +48,15 @@ impl Trail {
         }
     }
 
-    /// Whether nobody may be answered or told because of such a message: it came over a list, in bulk, or from a machine
+    /// Whether the message came over a list, in bulk, or from a machine: then no answer or notice may follow from it
     /// (RFC 3834 §2).
     pub fn is_bulk(self) -> bool {
         self.mailing_list || self.automatic
     }
 }
 
-/// Whether an address is one in whose name lists send: owner-*, *-owner, *-bounce, *-bounces, *-errors, *-request, *-return-*.
-/// What follows a `+` is the subscriber that a list writes there (VERP).
+/// Whether lists send from such an address: owner-*, *-owner, *-bounce, *-bounces, *-errors, *-request, *-return-*. What
+/// follows a `+` is the subscriber, as a list writes it there (VERP).
 pub fn is_list(address: &Address) -> bool {
     let local = address.local().to_ascii_lowercase();
     let list = local.split_once('+').map_or(local.as_str(), |(list, _)| list);

@@ -15,8 +15,8 @@ use crate::proto::redact::Redactor;
 /// The version of a case's JSON; a change that an old reader would misread raises it.
 pub const CASE_VERSION: u32 = 2;
 
-/// What is written down of a case: envelope, finding, decisions and reply; of the header no field but the From's address, and
-/// never a key. Where a stranger's words repeat a key, it is cut out; the recipients are told as they are.
+/// A case written down: envelope, finding, decisions and reply. Of the header it has the From address and nothing else, and
+/// never a key: where a stranger's words repeat one, it is cut out. The recipients stand as they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WrittenCase {
     /// [`CASE_VERSION`].
@@ -45,7 +45,7 @@ pub struct WrittenCase {
     pub decisions: Vec<Decision>,
     /// What the MTA was told.
     pub reply: WrittenReply,
-    /// An address was taken out of it afterwards: what hung on it may not come out the same again.
+    /// An address was erased from it afterwards, so making the decisions again may come out differently.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erased: bool,
     /// The facts were too large to keep: the decisions cannot be made again.
@@ -59,18 +59,18 @@ pub struct WrittenCase {
 pub enum WrittenFinding {
     /// Not ours to judge.
     Passing(Direction),
-    /// Examined, for those whose mail ends here.
+    /// Examined, for the recipients whose mail ends here.
     Found(WrittenFound),
     /// Sent by a login of ours.
     Submitted(WrittenSubmitted),
     /// Not to be judged now.
     Postponed(Postponed),
-    /// To somebody of whom nobody can tell who it is.
+    /// The path of one recipient can be read in more than one way.
     Unclear,
 }
 
 impl WrittenFinding {
-    /// What was found for those whose mail ends here; absent where nobody's does.
+    /// What was found for the recipients whose mail ends here. Absent where there are none.
     pub fn found(&self) -> Option<&WrittenFound> {
         match self {
             WrittenFinding::Found(found) => Some(found),
@@ -87,7 +87,7 @@ pub struct WrittenSubmitted {
     pub sender: Option<String>,
     /// What became of its key fields.
     pub stamp: WrittenStamp,
-    /// What was found for those whose mail ends here.
+    /// What was found for the recipients whose mail ends here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside: Option<WrittenFound>,
 }
@@ -110,13 +110,13 @@ pub enum WrittenStamp {
 pub enum WrittenNewKey {
     /// The AS vouched for it.
     Proven {
-        /// Whose it is.
+        /// The address that it belongs to.
         address: String,
-        /// What tells it apart.
+        /// The fingerprint, which tells it apart from others and reveals nothing.
         fingerprint: String,
         /// When it ends, as RFC 3339.
         ends: String,
-        /// The AS that said so, as host:port.
+        /// The AS that vouched for it, as host:port.
         authority: Option<String>,
         /// What became of it; absent where it could not be recorded.
         learned: Option<Learned>,
@@ -265,7 +265,7 @@ impl Serialize for Case {
 }
 
 impl MailAuth {
-    /// The words that it found worth telling: `spf=pass dkim=fail dmarc=none`.
+    /// The results in one line: `spf=pass dkim=fail dmarc=none`.
     pub fn words(&self) -> String {
         format!("spf={} dkim={} dmarc={}", self.spf.word(), self.dkim.word(), self.dmarc.word())
     }
@@ -347,7 +347,7 @@ fn reply(reply: &Reply, redactor: &Redactor) -> WrittenReply {
     }
 }
 
-/// A time as RFC 3339 with milliseconds; what no calendar reaches, as the last moment of it.
+/// A time as RFC 3339 with milliseconds; a time beyond the year 9999 as the last second of that year.
 pub fn stamp(at: SystemTime) -> String {
     let most = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     format_rfc3339_millis(at.clamp(UNIX_EPOCH, most)).to_string()
