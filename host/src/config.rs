@@ -1,4 +1,4 @@
-//! The configuration as plain data: TOML in, every default visible, an unknown key an error. It opens nothing.
+//! The configuration as plain data, read from TOML: every default is visible, an unknown key is an error. It opens nothing.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -63,7 +63,8 @@ pub enum Error {
 pub struct Config {
     /// The host name of the `by=` in the status field; empty: the system's.
     pub hostname: String,
-    /// Whether `hostname` is the system's, since the file names none: then what the MTA calls itself goes before it.
+    /// Whether `hostname` is the system's, since the file sets none. Then the name that the MTA gives its host goes before
+    /// it.
     #[serde(skip)]
     pub hostname_assumed: bool,
     /// The domains whose mail ends here. Without any, nothing is changed: we may be a relay.
@@ -71,25 +72,26 @@ pub struct Config {
     pub final_domains: Vec<Domain>,
     /// Decide and log, but only strip keys and forged results, and write the status field. Absent: true.
     pub observe: Observe,
-    /// Where the journal, the mark's key and the AS's table live.
+    /// The directory of the journal, the mark's key and the AS's table.
     pub state_dir: StateDir,
-    /// Networks of our own servers that examined the mail already: with one status field and no key it passes untouched.
+    /// Networks of our own servers that examine mail before us. Mail from there with one status field and no key passes
+    /// untouched.
     #[serde(with = "networks")]
     pub trusted_hops: Vec<IpNet>,
-    /// Networks of backup MXs and list hosts: refusing their mail would make them bounce it to somebody innocent, so what
-    /// would be rejected is quarantined.
+    /// Networks of backup MXs and list hosts. They would bounce a refused message to somebody innocent, so what would be
+    /// rejected is quarantined.
     #[serde(with = "networks")]
     pub trusted_relays: Vec<IpNet>,
-    /// Clients that send for us without a login, and the From addresses with which each counts as one.
+    /// Clients that send for us without a login, and the From addresses with which each of them counts as a login.
     #[serde(deserialize_with = "spelt::trusted_submitters")]
     pub trusted_submitters: BTreeMap<IpAddr, Vec<Address>>,
-    /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5): those alone of our own mail servers
+    /// The authserv-ids whose Authentication-Results fields are believed (RFC 8601 §2.5). Name only mail servers of our own
     /// that run before us and remove what others wrote in their name.
     pub trusted_authserv_ids: Vec<String>,
-    /// No milter before us writes Authentication-Results with our host name: each that is there is forged, removed, and not
-    /// believed.
+    /// No milter before us writes Authentication-Results with our host name. So a field with it is forged: it is removed and
+    /// not believed.
     pub first_in_chain: bool,
-    /// Write an Authentication-Results field of our own beside the status field (RFC 8601 §2.7.6), while observing too.
+    /// Write an Authentication-Results field of our own beside the status field (RFC 8601 §2.7.6), with `observe = true` too.
     pub authentication_results: bool,
     /// The milter door.
     pub milter: Milter,
@@ -189,7 +191,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the parts fit together; what needs the component files is checked where they are loaded. What fits and is
+    /// Whether the parts fit together. What hangs on the component files is checked where they are loaded; what fits and is
     /// probably not meant is in [`Config::warnings`].
     fn check(&self) -> Result<(), Error> {
         self.verify.check()?;
@@ -215,7 +217,7 @@ fn wrong(text: impl Into<String>) -> Result<(), Error> {
     Err(Error::Meaning(text.into()))
 }
 
-/// The parser's words, and the slip behind them where it is a common one.
+/// The parser's words, and behind them what a common slip needs.
 fn explained(text: &str) -> String {
     match text.contains("unknown field") {
         true => format!(

@@ -22,7 +22,7 @@ pub struct Authority {
     pub avt: Duration,
     /// How new keys reach their addresses: "mail", "keyring" or "nobody".
     pub deliver: Deliver,
-    /// The From address of the mails that bring them; empty: that of notices.
+    /// The From address of the mails that bring keys; empty: that of notices.
     pub from: String,
     /// VERIFY over TLS.
     pub tls: Tls,

@@ -13,18 +13,18 @@ pub struct Store {
     pub password_file: PathBuf,
 }
 
-/// Where a role is played: told by the name that the MTA's daemon gives itself (`{daemon_name}`).
+/// The mail for which keys are learned or stamped: that of all daemons of the MTA or of some, by their `{daemon_name}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Where {
-    /// For mail of every daemon, or of none.
+    /// Mail of every daemon, or of none.
     All(bool),
-    /// For mail that these daemons took: `milter_macro_daemon_name` in Postfix.
+    /// Mail that these daemons took: `milter_macro_daemon_name` in Postfix.
     Daemons(Vec<String>),
 }
 
 impl Where {
-    /// Whether the role is played for mail that this daemon took.
+    /// Whether mail that this daemon took is among it.
     pub fn covers(&self, daemon: &str) -> bool {
         match self {
             Where::All(all) => *all,
@@ -32,7 +32,7 @@ impl Where {
         }
     }
 
-    /// Whether it is played at all.
+    /// Whether it is any mail at all.
     pub fn is_anywhere(&self) -> bool {
         match self {
             Where::All(all) => *all,
@@ -83,10 +83,10 @@ pub struct Keyring {
     /// Which logins own which From addresses: tables in Postfix's spelling, those of `smtpd_sender_login_maps`. Empty: a
     /// login owns the address that it is.
     pub owners: Vec<String>,
-    /// The domains that Postfix calls local, its `myorigin` and `mydestination`: there, and nowhere else, a table's row of a bare
-    /// user (`alice`) counts.
+    /// The domains that Postfix calls local, its `myorigin` and `mydestination`. A table's row of a bare user (`alice`)
+    /// counts for addresses in these domains and for no others.
     pub local_domains: Vec<String>,
-    /// What is put behind a login without `@`; empty: it owns no address unless a table says so.
+    /// The domain of a login without `@`; empty: such a login owns no address unless a table says so.
     pub login_domain: String,
     /// Fetch keys from the AS over TLS, at HOST:PORT, instead of learning them from mail; empty: no.
     pub fetch_from: String,
@@ -104,7 +104,7 @@ pub enum Deliver {
     Mail,
     /// Straight into the keyring, sealed to `keyring.seal_to`: where one administrator runs both sides.
     Keyring,
-    /// Not by us: no keys are made in time, only by hand.
+    /// By nobody: keys are made by hand alone.
     Nobody,
 }
 

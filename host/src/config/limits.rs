@@ -1,4 +1,4 @@
-//! The limits that the machine's room or the administrator depends on, in one place.
+//! The limits on which the machine's room or the administrator depends, in one place.
 
 mod authority;
 mod custody;
@@ -24,8 +24,9 @@ pub use policy::Policy;
 pub use store::Store;
 pub use verify::Verify;
 
-/// Each limit that the machine's room or the administrator depends on, with its reason, by the room that it binds; bounds of a
-/// grammar or of one step stand beside their code. Not configurable, unless a setting of the same name says so.
+/// The limits on which the machine's room or the administrator depends, each with its reason, grouped by the room that they
+/// bind. Bounds of a grammar or of one step stand beside their code. No limit is configurable unless a setting has the same
+/// name.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Limits {

@@ -1,4 +1,4 @@
-//! Which policy treats what, for whom.
+//! `[policy]` and `[policies]`: which policy treats which result, for which recipients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::{Error, Warning, spelt, wrong};
 use crate::case::MarkAs;
 use crate::proto::address::{Domain, Mailbox};
 
-/// `[policy]`: the id of the policy that treats each result, for all recipients that no line below it names.
+/// `[policy]`: the id of the policy that treats each result, for all recipients that no narrower line names.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -31,7 +31,8 @@ pub struct Policy {
     pub no_address: String,
     /// How a marked message is shown.
     pub mark: MarkAs,
-    /// What is put behind a recipient's local part to name his spam folder, such as `+Junk`; empty: there is no such way.
+    /// What is put behind a recipient's local part to name the recipient's spam folder, such as `+Junk`; empty: spam folders
+    /// have no addresses.
     pub spam_folder: String,
     /// The policies that users may choose for their own mail.
     pub user_may: Vec<String>,
@@ -39,7 +40,7 @@ pub struct Policy {
     pub mixed: Mixed,
     /// Where quarantined mail is kept.
     pub quarantine: QuarantineIn,
-    /// The same for the recipients of one domain.
+    /// The same by domain, for its recipients.
     #[serde(deserialize_with = "spelt::policy_domain")]
     pub domain: BTreeMap<Domain, Bindings>,
     /// The same for one recipient.
@@ -82,10 +83,11 @@ pub struct Bindings {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Mixed {
-    /// It is delivered to those who want it, and each other one's wish is carried out beside that.
+    /// It is delivered to the recipients who want it, and each other wish is carried out beside that.
     #[default]
     Settle,
-    /// A recipient whose bindings differ from the first one's gets 452 at RCPT: the sender brings him in a message of his own.
+    /// A recipient whose bindings differ from the first one's gets 452 at RCPT, and the sender brings the message again for
+    /// that recipient alone.
     Split,
 }
 
@@ -142,7 +144,7 @@ pub struct Module {
     pub sha256: Option<String>,
 }
 
-/// What happens to a message whose policy faults. Never accept.
+/// What happens to a message whose policy faults. It is never accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -178,7 +180,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Lines for domains and recipients whose mail does not end here.
+    /// Warnings of lines for domains and recipients whose mail does not end here.
     pub(super) fn warnings(&self, final_domains: &[Domain]) -> Vec<Warning> {
         let domains = self.domain.keys().filter(|domain| !final_domains.contains(domain));
         let elsewhere = |recipient: &&Mailbox| !final_domains.iter().any(|domain| recipient.is_of(domain));

@@ -1,5 +1,4 @@
-//! Domains and addresses of the configuration: read in any spelling, kept in their one, and refused by the name of their
-//! setting.
+//! Domains and addresses of the configuration. They are read in any spelling and kept in one; an error names the setting.
 
 use serde::de::Error as _;
 

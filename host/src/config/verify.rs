@@ -15,8 +15,8 @@ pub struct Verify {
     pub timeout: Duration,
     /// Ports below 1024 that an `AS=` record may name.
     pub low_ports: Vec<u16>,
-    /// Networks whose addresses may be asked although they are internal, as ADDRESS/PREFIX: where an AS of one's own, found
-    /// through DNS, is inside. Everything in them is within reach of whoever publishes an `AS=` record: keep them narrow.
+    /// Networks, as ADDRESS/PREFIX, whose addresses may be asked although they are internal: for an AS of one's own that DNS
+    /// leads to. Any domain can lead a question there by its `AS=` record, so keep them narrow.
     #[serde(with = "networks")]
     pub allow_targets: Vec<IpNet>,
     /// A PEM file of root certificates that are trusted beside the system's, for servers asked over TLS; empty: none.

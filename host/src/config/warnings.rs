@@ -1,4 +1,4 @@
-//! What a configuration allows and yet probably does not mean: told by `config check`, `doctor` and the daemons alike.
+//! What a configuration allows and probably does not mean. `config check`, `doctor` and both daemons tell the same.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use crate::proto::address::{Domain, Mailbox, is_host_name};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The host name is none by which others know this host.
+    /// The host name is no full name, so others do not know this host by it.
     HostName {
-        /// What it is.
+        /// The name.
         name: String,
-        /// Whether it is the system's, since the file names none.
+        /// Whether it is the system's, since the file sets none.
         assumed: bool,
     },
     /// `final_domains` is empty.
@@ -25,11 +25,11 @@ pub enum Warning {
     Observing,
     /// `authority.avt` is shorter than mail may wait in queues.
     ShortAvt,
-    /// Keys may be fetched, and the keyring they would come from stays empty.
+    /// Keys may be fetched from a keyring that stays empty.
     NothingToFetch,
-    /// New keys go into a keyring that other hosts cannot read, and nothing here stamps.
+    /// New keys go into a keyring that other hosts cannot read, and this host does not stamp.
     KeyringOfOneHost {
-        /// Where the keyring is.
+        /// The directory of the keyring.
         state_dir: PathBuf,
     },
     /// New keys go over the network in plain SMTP.
@@ -43,7 +43,7 @@ pub enum Warning {
     ForeignRecipient(Mailbox),
 }
 
-/// Whom a warning concerns.
+/// The daemons that a warning concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
     /// Filter and Authentication Server.
@@ -55,7 +55,7 @@ pub enum Concern {
 }
 
 impl Warning {
-    /// Whom it concerns.
+    /// The daemons that it concerns.
     pub fn concerns(&self) -> Concern {
         match self {
             Warning::HostName { .. } => Concern::Both,
@@ -119,7 +119,7 @@ impl fmt::Display for Warning {
 }
 
 impl Config {
-    /// All that this configuration allows and probably does not mean. What only the loaded components tell is in
+    /// All that this configuration allows and probably does not mean. What only the loaded components show is in
     /// `Policies::warnings`.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();

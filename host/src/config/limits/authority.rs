@@ -17,12 +17,13 @@ pub struct Authority {
     /// An answer of our AS leaves so long after its question came, or after a multiple of it where answering took longer: it
     /// hides the time that reading an address's keys takes, some 2 us each, and is little beside a network's.
     pub answer_after: Duration,
-    /// TLS connections to our AS at once, those in their handshake included, and at most an eighth of the descriptors that this
-    /// process may have (each takes two); for a new one beyond that the one silent longest is closed. Some 50 KB each.
+    /// TLS connections to our AS at once, those in their handshake included, and at most an eighth of the descriptors that
+    /// this process may have (each takes two); for a new one beyond that the one silent longest is closed. Some 50 KB each.
     pub streams: usize,
     /// The same from one /24 or /56: a large provider's servers keep one each, and one network must not take all.
     pub streams_per_network: usize,
-    /// How long a TLS handshake with our AS may take: two round trips and a slow machine; a half-open connection never ends it.
+    /// How long a TLS handshake with our AS may take: two round trips and a slow machine; a half-open connection never ends
+    /// it.
     pub stream_handshake: Duration,
     /// How long a TLS connection to our AS may say nothing between two lines.
     pub stream_idle: Duration,
@@ -40,8 +41,8 @@ pub struct Authority {
     pub wrong_tokens: u32,
     /// How long the AS keeps an ended key, to say `e=expired`.
     pub expired_kept: Duration,
-    /// Between two sweeps of the AS's ended keys, and before the first, also of the keyring's: a late one costs a few rows, and
-    /// one right after the start may go by a clock that is ahead.
+    /// Between two sweeps of the AS's ended keys, and before the first, also of the keyring's: a late one costs a few rows,
+    /// and one right after the start may go by a clock that is ahead.
     pub key_sweep: Duration,
     /// An AVT below this gets a warning: Postfix keeps mail in its queue for 5 days, and its key must not end before that.
     pub avt_advised: Duration,
@@ -52,7 +53,8 @@ pub struct Authority {
     pub interval_least: Duration,
     /// AGI and AVT of an address at most: a key that leaked is to end some day.
     pub interval_most: Duration,
-    /// Both together: a key's time is told in seven digits (SPECIFICATION §1.5), and who learned it stamps no longer than that.
+    /// AGI and AVT together: a key's time is told in seven digits (SPECIFICATION §1.5), and a server that learned the key
+    /// stamps no longer than that.
     pub lifetime_most: Duration,
     /// Keys made in one transaction: others may write to the table between two.
     pub keys_at_once: usize,

@@ -22,11 +22,11 @@ pub struct Custody {
     pub journal_batch: Duration,
     /// Characters of a kept message's subject that lists show: a line of a wide screen.
     pub subject_shown: usize,
-    /// Kept messages that one list shows; the newest come first, and who has more looks for one recipient's.
+    /// Kept messages that one list shows, the newest first. A longer list is looked through by recipient.
     pub quarantine_listed: u32,
     /// How long releasing a message waits to hear what became of it: a few looks of the outbox, and a slow MTA.
     pub release_wait: Duration,
-    /// Entries of one user's list of senders whose mail he wants.
+    /// Entries of one user's list of wanted senders.
     pub allowed_per_user: u32,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Log {
     /// Octets of log lines that wait to be written: some thousand lines; beyond it they are lost, and counted.
     pub octets: usize,
-    /// How long the last log lines may take to be written when the program ends: whoever does not read them is not waited for.
+    /// How long the last log lines may take to be written when the program ends: a reader that has stopped is not waited for.
     pub flush: Duration,
 }
 

@@ -21,8 +21,8 @@ pub struct Mta {
     pub examine: Duration,
     /// Octets of one milter frame, checked before anything is allocated. Postfix sends at most 64 KiB of body at a time.
     pub frame: usize,
-    /// Octets of all milter frames at once, from their first octet until they are done with, beyond 8 KiB of each: a piece of a
-    /// body (64 KiB) on each of a thousand connections. Beyond it the connection ends, with 451 for its message.
+    /// Octets of all milter frames at once, from their first octet until they are done with, beyond 8 KiB of each: a piece of
+    /// a body (64 KiB) on each of a thousand connections. Beyond it the connection ends, with 451 for its message.
     pub frames_octets: usize,
     /// Milter connections at once: a Postfix smtpd process each, 100 of them by default.
     pub connections: usize,
@@ -34,8 +34,8 @@ pub struct Mta {
     pub greeting: Duration,
     /// Octets of one name, path or macro value that the MTA tells: Postfix's `line_length_limit`.
     pub text: usize,
-    /// How long comparing a recipient with the first one may take (`policy.mixed = "split"`), while the SMTP client waits: then
-    /// he stays, and the end of the message settles it.
+    /// How long comparing a recipient with the first one may take (`policy.mixed = "split"`), while the SMTP client waits.
+    /// After that the recipient stays, and the end of the message settles it.
     pub compare: Duration,
     /// How long our answer may take from the end of the message on: Postfix waits 30 s.
     pub answer: Duration,

@@ -28,8 +28,8 @@ pub struct Outbox {
     pub notices_waiting: u32,
     /// How long each step of handing a notice to the SMTP server may take.
     pub notice_step: Duration,
-    /// How long the server may take for the message itself: RFC 5321 §4.5.3.2.6 asks for ten minutes, since who gives up
-    /// earlier sends it twice.
+    /// How long the server may take for the message itself: RFC 5321 §4.5.3.2.6 asks for ten minutes, since a client that
+    /// gives up earlier sends it twice.
     pub notice_message: Duration,
     /// How long a notice under way may go on when the program stops, so that it need not be sent twice.
     pub notice_drain: Duration,

@@ -28,11 +28,11 @@ pub struct Policy {
     pub file: usize,
     /// What a component may be made of.
     pub outline: PolicyOutline,
-    /// How long trying one component may take by the clock, and compiling it; a policy takes 25 ms, and a slow or busy machine
-    /// is to be forgiven.
+    /// How long trying one component may take by the clock, and compiling it. A policy takes 25 ms; the rest is for a slow or
+    /// busy machine.
     pub compile: Duration,
     /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one of 1 MB some 1 s. By
-    /// the clock it takes more where the machine is busy; `policy_compile` bounds that.
+    /// the clock it takes more where the machine is busy; `compile` bounds that.
     pub trial_time: Duration,
     /// Address space of the process that tries a component, in octets: the program itself and its compiler take 150 MiB.
     pub trial_memory: usize,

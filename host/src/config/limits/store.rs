@@ -10,8 +10,8 @@ pub struct Store {
     pub busy: Duration,
     /// The same for a command: a person waits longer than an MTA does.
     pub busy_command: Duration,
-    /// How long opening a database waits for other processes that hold its file: longer than a statement, since nobody waits
-    /// for a start, and one that gives up leaves the machine without its daemon.
+    /// How long opening a database waits for other processes that hold its file: longer than a statement, since no mail waits
+    /// for a start, and a start that gives up leaves the machine without its daemon.
     pub open: Duration,
     /// Connections that read one database; two cores are busy with that.
     pub readers: u32,

@@ -8,31 +8,32 @@ use std::time::Duration;
 pub struct Verify {
     /// VERIFY questions in flight.
     pub questions: usize,
-    /// VERIFY questions in flight to one AS address of which nothing is known, or which was silent.
+    /// VERIFY questions in flight to one AS address that was not asked yet, or was silent.
     pub questions_per_endpoint: usize,
     /// The same to one that answers: one more for each round that it answered.
     pub questions_per_endpoint_most: usize,
-    /// Messages that wait for the turn of a question, to whichever AS, and those that wait for the answer to another message's
-    /// equal question: each of them holds one of `limits.mta.messages_in_flight`, and the other half of these is for mail about
-    /// which nobody has to wait.
+    /// Messages that wait for their question's turn, to whichever AS, or for the answer to another message's equal question.
+    /// Each of them holds one of `limits.mta.messages_in_flight`; the other half of these is for mail that waits for no
+    /// question.
     pub questions_waiting: usize,
-    /// Questions that wait at one AS address nevertheless: who floods another one puts off nobody here.
+    /// Questions that may wait at one AS address all the same, so that a flood at another one puts off no message here.
     pub questions_waiting_per_endpoint: usize,
-    /// Questions and equal ones that wait in all, those included: a fifth of `limits.mta.messages_in_flight` is left whatever
-    /// floods, though somebody who has many servers asked can fill the rest.
+    /// Questions and equal ones that wait in all, those included. A fifth of `limits.mta.messages_in_flight` is left under
+    /// any flood; a flood of questions to many servers can fill the rest.
     pub questions_waiting_most: usize,
-    /// Questions that one network may have waiting at one AS, less one for each that it spent: a large provider's mail after a
-    /// restart. As many of its messages may wait for answers to others' equal questions.
+    /// Questions that one network may have waiting at one AS, less one for each that it spent: a large provider's mail after
+    /// a restart. As many of its messages may wait for answers to others' equal questions.
     pub questions_waiting_per_network: usize,
-    /// The same for a network that has spent much; and for equal questions, while half of `limits.verify.questions_waiting` wait.
+    /// The same for a network that has spent much; and for equal questions, while half of `limits.verify.questions_waiting`
+    /// wait.
     pub questions_waiting_least: usize,
-    /// Questions per second and AS address that were not answered VALIDKEY: what mail that others wrote makes us ask.
+    /// Questions per second and AS address that were not answered VALIDKEY: those that forged mail makes us ask.
     pub failures_per_second: f64,
     /// The burst above `limits.verify.failures_per_second`.
     pub failures_burst: f64,
-    /// Networks of which is known what each has spent at one AS: the least spender makes room for a new one.
+    /// Networks whose spending at one AS is remembered: the least spender makes room for a new one.
     pub networks_per_endpoint: usize,
-    /// Questions that are held against a network at most.
+    /// Questions that a network can have spent at most.
     pub network_held_against: f64,
     /// How many of them a second are forgiven: a flood is forgotten ten minutes after it ended.
     pub network_forgiven: f64,
@@ -52,7 +53,8 @@ pub struct Verify {
     pub dns_absence_kept_for: Duration,
     /// Addresses of a domain's AS that one question goes to (SPECIFICATION §4.4: the first four count).
     pub endpoints: usize,
-    /// Addresses of a domain's AS that are all asked about a new key before it is sent out: 8 records, and 8 hosts behind each.
+    /// Addresses of a domain's AS that are all asked about a new key before it is sent out: 8 records, and 8 hosts behind
+    /// each.
     pub endpoints_everywhere: usize,
     /// Timeouts in a row after which an endpoint is left alone.
     pub breaker_timeouts: u32,
@@ -78,7 +80,8 @@ pub struct Verify {
     pub cache_unverified_for: Duration,
     /// How long one try to ask over TLS may take, connection and handshake included.
     pub stream_try: Duration,
-    /// How long a TLS connection of ours is kept for the next question: below what servers allow (`limits.authority.stream_idle`).
+    /// How long a TLS connection of ours is kept for the next question: below what servers allow
+    /// (`limits.authority.stream_idle`).
     pub stream_kept_for: Duration,
     /// TLS connections that are kept without a question; beyond it one is closed after its answer.
     pub streams_kept: usize,
