@@ -28,42 +28,42 @@ pub struct Rules {
     pub observe: bool,
     /// The `by=` of the status field, and the authserv-id of our own results.
     pub hostname: String,
-    /// Nobody before us writes Authentication-Results in our name.
+    /// No milter before us writes Authentication-Results in our name.
     pub first_in_chain: bool,
     /// Write an Authentication-Results field of our own.
     pub authentication_results: bool,
-    /// What follows a local part to name the spam folder; empty: there is no such way.
+    /// What follows a local part to name the spam folder; empty: spam folders have no addresses.
     pub spam_folder: String,
-    /// Quarantine a message on which all agree in the MTA's hold queue.
+    /// Quarantine in the MTA's hold queue what all recipients want quarantined.
     pub hold: bool,
     /// Deliver the mails that bring new keys, with the key in them (Phase II).
     pub deliver_key_mail: bool,
 }
 
-/// What may be said to whom about this one message; found out beforehand, so that settling stays pure.
+/// What may be said about this one message, and to whom. It is found out beforehand, so that settling stays pure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permits {
     /// Whether a report to the reverse-path may go out (guard B), or why not.
     pub report: Result<(), Unreported>,
-    /// Whether the client may be refused for good: a relay would make a bounce of it, to somebody innocent.
+    /// Whether the client may be refused for good. A relay may not: it would bounce the message to somebody innocent.
     pub refuse: bool,
 }
 
 /// Turns what was found and decided into the one answer that the MTA gets.
 ///
-/// A message is accepted, held, discarded, refused or deferred, and never two of these; what has to be durable first is in
-/// [`Reply::owed`]. Where the recipients' wishes differ (INVARIANTS §3.2), it is accepted for those who get it, the others are
-/// struck out, and what each of them is owed stands beside that; nobody left means discarded, never an empty envelope. One
-/// deferral defers it for all: a message cannot be taken and put off at once, and it comes again whole.
+/// A message is accepted, held, discarded, refused or deferred, and never two of these. What has to be durable first is in
+/// [`Reply::owed`]. Where the recipients' wishes differ (INVARIANTS §3.2), the message is accepted for those who get it; the
+/// others are struck out, and each of them is owed what was wished. Where nobody is left it is discarded: an envelope is
+/// never empty. One deferral defers the message for all, since it cannot be taken and put off at once, and comes again whole.
 ///
-/// A direction belongs to a recipient (INVARIANTS §1.4). Those elsewhere have no decision; what is decided for others neither
-/// marks nor drops their copy. A header is edited once for all, so:
+/// A direction belongs to a recipient (INVARIANTS §1.4). A recipient elsewhere has no decision, and what is decided for
+/// others neither marks nor drops that copy. The MTA edits the header once for all, so:
 ///
-/// * what a stranger brings to recipients here and elsewhere loses its key for all, and tells all the status: that is a
-///   fact, and a mark is none;
-/// * where the MTA would not strike out somebody for certain, nobody is: all get copies of their own, and the message itself is
-///   dropped; one that also goes elsewhere is refused;
-/// * what a login of ours sends to both goes out as if to those elsewhere alone, stamped or as submitted; those here are
+/// * what a stranger brings to recipients here and elsewhere loses its key for all and tells all the status, which is a fact; it
+///   tells nobody a mark, which is a judgement;
+/// * where the MTA may not strike a recipient out for certain, it strikes out none: all get copies of their own, and the message
+///   itself is dropped; a message that also goes elsewhere is refused;
+/// * what a login of ours sends to both goes out as if to those elsewhere alone, stamped or as submitted; the recipients here are
 ///   struck out, and get a copy of their own without the key, with their status and mark.
 pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
     let found = match finding {
@@ -105,8 +105,8 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     reply
 }
 
-/// Whether the MTA strikes out for certain whomever this reply does not leave where he is. One whom it keeps all the same would
-/// get two fates.
+/// Whether the MTA strikes out for certain each recipient that this reply takes out of the message. One that it keeps all the
+/// same would get two fates.
 fn strikes_out(mail: &Mail, reply: &Reply) -> bool {
     let redirected = reply.redirected.iter().map(|redirect| &redirect.recipient);
     let mut gone = reply.removed.iter().chain(redirected);
@@ -118,15 +118,15 @@ fn leaves(mail: &Mail, index: usize) -> bool {
     mail.recipients.get(index).is_some_and(|recipient| recipient.struck_out_by().is_some())
 }
 
-/// Whether recipients may share the message that the MTA has, or those whose mail ends here get copies of their own.
+/// Whether recipients share the message that the MTA has, or those whose mail ends here get copies of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     One,
     Apart,
 }
 
-/// A mail that brings a new key ends here (Phase I), unless it is to be delivered or nothing is to be done but observing; what it
-/// brings was written into the keyring before. No policy is asked: the message is the AS's, by proof.
+/// The reply to a mail that brings a new key. It ends here (Phase I) unless `keyring.deliver_key_mail` or `observe` is true;
+/// the key was written into the keyring before. No policy is asked, since the message is proven to be the AS's.
 fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply {
     if !rules.observe && !rules.deliver_key_mail {
         return Reply { owed: vec![Owed::Record], ..Reply::bare(Verdict::Discard) };
@@ -140,11 +140,11 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
     Reply { edits, ..Reply::bare(Verdict::Accept) }
 }
 
-/// The deferral of a message about which not everything is decided, or of which somebody wants it.
+/// The deferral of a message, where a recipient has no decision or a decision defers it.
 fn put_off(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict> {
     let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
-    // Two decisions about one copy would be two fates: it is put off like one about which nobody decided. One about a copy that
-    // goes elsewhere is nobody's to make.
+    // Two decisions about one copy would be two fates, so it is put off like one without a decision. A copy that goes
+    // elsewhere must have none.
     let once = |index: usize| said(index) == usize::from(found.concerns(index));
     if decisions.is_empty() || !(0..mail.recipients.len()).all(once) {
         return Some(Verdict::Defer(defer("no policy decided")));
@@ -173,14 +173,14 @@ fn fate(
     let apart = sharing == Sharing::Apart;
     let gets_it = apart || fates.is_delivered();
 
-    // Everybody wants it refused and the sender told: his own server tells him.
+    // All want the message refused and the sender told: the sender's own server does that.
     if !gets_it && fates.silent.is_empty() && fates.kept.is_empty() {
         let refusal = Refusal { code: 550, status: "5.7.1", text: reason(&fates.told) };
         return (Reply { owed: fates.notices(), ..Reply::bare(Verdict::Reject(refusal)) }, false);
     }
     let reported = fates.tell(mail, permits);
 
-    // Those who get it in one form: one of them differs, and he gets a copy of his own.
+    // The message goes on in one form. A recipient that gets it in another form gets a copy of its own.
     let mark = !fates.marked.is_empty() && fates.plain.is_empty() && !apart;
     let copies = if mark { Vec::new() } else { std::mem::take(&mut fates.marked) };
     let own = if apart { std::mem::take(&mut fates.plain) } else { Vec::new() };
@@ -213,14 +213,14 @@ fn fate(
     (Reply { removed, redirected, owed, unreported, ..Reply::bare(Verdict::Accept) }, mark)
 }
 
-/// The message stays in the MTA's hold queue for all. Those whose report was permitted are told nothing yet.
+/// Keeps the message in the MTA's hold queue for all. A report that was permitted does not go out yet.
 fn held_whole(reason: String, owed: Vec<Owed>, fates: &Fates, reported: &[usize]) -> Reply {
     let unreported = fates.unreported.or((!reported.is_empty()).then_some(Unreported::HeldWhole));
     Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason)) }
 }
 
-/// Whether somebody is to have a copy, and there can be none: one that could never be sent would be no copy. Then the MTA
-/// keeps the message, which knows its own names.
+/// Whether a recipient is to have a copy that could never be sent. Then the MTA keeps the message, since it knows its own
+/// names.
 fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
     let mut indices = whole.iter().copied().flatten().peekable();
     indices.peek().is_some() && (mail.head().truncated || indices.any(|index| !is_reachable(mail, *index)))
@@ -261,7 +261,7 @@ fn edits(mail: &Mail, found: &Found, mark: bool, rules: &Rules) -> Vec<Edit> {
     edits
 }
 
-/// Our own words about the key: the status field, and one of Authentication-Results where that is wanted.
+/// Our own fields about the key: the status field, and with `authentication_results` one of Authentication-Results.
 fn told(found: &Found, rules: &Rules) -> Vec<Edit> {
     let mut edits = vec![insertion(STATUS_FIELD, &status(found, &rules.hostname))];
     if rules.authentication_results {
@@ -275,7 +275,7 @@ fn removals(name: &str, mail: &Mail) -> Vec<Edit> {
     deletions(repeat_n(name, mail.named(name).count()), |_, _| true)
 }
 
-/// Deletes every field of this name, of which the door took the values.
+/// Deletes every field of this name. The door took their values out of the header.
 fn key_removals(name: &str, keys: &[Option<AuthKey>]) -> Vec<Edit> {
     deletions(repeat_n(name, keys.len()), |_, _| true)
 }
@@ -300,7 +300,7 @@ pub fn status(found: &Found, hostname: &str) -> String {
     value
 }
 
-/// The reply to a message that is to come again, since what is owed for it cannot be kept: it edits nothing and owes nothing.
+/// The reply to a message that is to come again, since what it owes cannot be kept. It edits nothing and owes nothing.
 pub fn deferred() -> Reply {
     Reply::bare(Verdict::Defer(local_trouble()))
 }

@@ -13,11 +13,11 @@ pub(super) struct Fates {
     pub(super) marked: Vec<usize>,
     /// Delivered to the spam folder.
     pub(super) folder: Vec<Redirect>,
-    /// Dropped; the sender hears nothing of it.
+    /// Dropped; the sender is not told.
     pub(super) silent: Vec<usize>,
-    /// Not delivered; the sender is to hear of it.
+    /// Not delivered; the sender is to be told.
     pub(super) told: Vec<usize>,
-    /// Why the sender hears nothing of some of those of whom the sender was to hear.
+    /// Why the sender is not told of a recipient, although a decision wants it.
     pub(super) unreported: Option<Unreported>,
     /// Kept back.
     pub(super) kept: Vec<usize>,
@@ -26,8 +26,8 @@ pub(super) struct Fates {
 }
 
 impl Fates {
-    /// Sorts the recipients whose mail ends here by what their decisions say. Those elsewhere who share the message get it as it
-    /// is.
+    /// Sorts the recipients whose mail ends here by what their decisions say. Recipients elsewhere that share the message get
+    /// it as it is.
     pub(super) fn sorted(
         mail: &Mail,
         found: &Found,
@@ -90,7 +90,8 @@ impl Fates {
         self.noticed.iter().map(|&index| Owed::Notice(index)).collect()
     }
 
-    /// Who wants the mark's field in a message that others want without it gets it into his spam folder, where there is a way.
+    /// Moves recipients from the mark's field, which others do not want in the message, to their spam folders where these
+    /// have addresses.
     fn into_folders(&mut self, mail: &Mail, rules: &Rules) {
         for index in std::mem::take(&mut self.marked) {
             let address = mail.recipients.get(index).and_then(Recipient::address);
@@ -101,9 +102,9 @@ impl Fates {
         }
     }
 
-    /// Takes the spam folders out whose paths are struck out of the envelope as another recipient: an MTA may take a path that is
-    /// struck out and put in again for a duplicate, and deliver to nobody. `others` are struck out besides those of the fates.
-    /// Whoever is addressed in his folder already gets it there, and stays.
+    /// Takes out the spam folders that are also struck out as recipients of their own. An MTA may take a path that is struck
+    /// out and put in again for a duplicate, and deliver to nobody. `others` are struck out besides those of the fates. A
+    /// recipient that is a spam folder's address already stays.
     pub(super) fn struck_out_too(&mut self, mail: &Mail, others: &[&Vec<usize>]) -> Vec<Redirect> {
         let known = |index: usize| mail.recipients.get(index);
         self.folder.retain(|redirect| known(redirect.recipient).is_some_and(|to| to.address() != Some(&redirect.to)));
@@ -116,8 +117,8 @@ impl Fates {
         clashing
     }
 
-    /// Some want the sender told, while others get the message or are dropped: a report goes out where one may, about those
-    /// returned; else somebody is to look at the message, and `Fates::unreported` says why.
+    /// Settles how the sender is told, where others get the message or are dropped. A report may go out about the recipients
+    /// that are returned. The copies of the others are kept for somebody to look at, and `Fates::unreported` says why.
     pub(super) fn tell(&mut self, mail: &Mail, permits: &Permits) -> Vec<usize> {
         let mut reported = Vec::new();
         for index in std::mem::take(&mut self.told) {
@@ -144,14 +145,14 @@ impl Fates {
     }
 }
 
-/// Whether an MTA may take this address for the recipient's path: by its octets, or as it is read, in any letter case.
+/// Whether an MTA may take this address for the recipient's path, by its octets or by what they mean, in any letter case.
 fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
     let read = recipient.address().is_some_and(|known| known.is_but_for_case(address));
     read || recipient.path.eq_ignore_ascii_case(format!("<{address}>").as_bytes())
 }
 
-/// The address of a spam folder: `bob+Junk@…` for `bob@…` and for `bob+news@…`. Absent where there is no such way, or the
-/// local part is a quoted one.
+/// The address of a spam folder: `bob+Junk@…` for `bob@…` and for `bob+news@…`. Absent where `policy.spam_folder` is empty,
+/// or the local part is a quoted one.
 fn folder(address: &Address, tag: &str) -> Option<Address> {
     let delimiter = tag.chars().next()?;
     let local = address.local();

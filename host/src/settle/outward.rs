@@ -1,4 +1,4 @@
-//! The answer to what our logins send: the message as it goes out, and copies for those of its recipients whose mail ends here.
+//! The answer to what our logins send: the message as it goes out, and copies for the recipients whose mail ends here.
 
 use super::{
     Permits, Rules, Sharing, fate, insertion, is_reachable, key_removals, leaves, one_way, removals, results,
@@ -10,11 +10,11 @@ use crate::proto::header::{AGENT_FIELD, Edit, KEY_FIELD, NEW_KEY_FIELD, STATUS_F
 /// Letters of an MTA's name in `X-Auth-Agent`: a word or two.
 const BRAND: usize = 32;
 
-/// What a login of ours sends to recipients here and elsewhere: it goes out as [`outward`] says, and those here are treated as
-/// if it went to them alone.
+/// The reply to what a login of ours sends to recipients here and elsewhere. It goes out as [`outward`] says, and recipients
+/// here are treated as if it went to them alone.
 ///
-/// While observing, a copy is the strip of those here: it is made where the message that goes out carries a key, and nothing
-/// is done otherwise. They have no status then, since none may go out.
+/// With `observe = true` recipients here get copies without the key where the message that goes out carries one, and nothing
+/// else is done. They see no status then, since none may go out.
 pub(super) fn both_ways(
     mail: &Mail,
     stamp: &Stamp,
@@ -38,7 +38,7 @@ pub(super) fn both_ways(
         return Reply { edits: outward(mail, stamp, rules), ..Reply::bare(Verdict::Accept) };
     }
     if mail.head().truncated || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
-        // Nobody is refused anything while observing; so the key goes nowhere.
+        // With `observe = true` nothing is refused, so the key is taken off for all.
         let edits = outward(mail, &Stamp::Bare(NotStamped::NotOwner), rules);
         return Reply { edits, ..Reply::bare(Verdict::Accept) };
     }
@@ -46,7 +46,7 @@ pub(super) fn both_ways(
     Reply { edits: outward(mail, stamp, rules), removed: here, owed, ..Reply::bare(Verdict::Accept) }
 }
 
-/// Whether a message that goes out so stamped has a key in its header.
+/// Whether a message that goes out with this stamp has a key in its header.
 fn carries_key(mail: &Mail, stamp: &Stamp) -> bool {
     match stamp {
         Stamp::Newest(_) | Stamp::Client => true,
@@ -59,7 +59,7 @@ fn carries_key(mail: &Mail, stamp: &Stamp) -> bool {
 /// below it. No word of our own about the key is among them.
 pub(super) fn outward(mail: &Mail, stamp: &Stamp, rules: &Rules) -> Vec<Edit> {
     let mut edits = unasked(mail, rules);
-    // Whoever may not write as this address may not show its key either.
+    // A login that may not write as this address may not show its key either.
     if matches!(stamp, Stamp::Newest(_) | Stamp::Bare(NotStamped::NotOwner)) {
         edits.extend(key_removals(KEY_FIELD, &mail.head().keys));
     }
@@ -70,8 +70,9 @@ pub(super) fn outward(mail: &Mail, stamp: &Stamp, rules: &Rules) -> Vec<Edit> {
     edits
 }
 
-/// What no login and no submitter of ours may bring, since a recipient here would get a copy that no MX of ours has looked at:
-/// new keys, which come from an Authentication Server and not from a login, and the words of our own about keys.
+/// Deletes what no login and no submitter of ours may bring, since a recipient here would get a copy that no MX of ours has
+/// looked at: new keys, which come from an Authentication Server and not from a login, and fields with our own words about
+/// keys.
 pub(super) fn unasked(mail: &Mail, rules: &Rules) -> Vec<Edit> {
     let mut edits = if mail.login.is_some() { key_removals(NEW_KEY_FIELD, &mail.head().new_keys) } else { Vec::new() };
     edits.extend(removals(STATUS_FIELD, mail));
@@ -79,7 +80,7 @@ pub(super) fn unasked(mail: &Mail, rules: &Rules) -> Vec<Edit> {
     edits
 }
 
-/// Who attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this program.
+/// The program that attached the key: `SMTP - postfix 3.7` for an MTA that calls itself `Postfix 3.7.11`, else this one.
 pub(super) fn agent(mta: &str) -> String {
     let good = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let brand = || {

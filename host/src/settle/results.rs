@@ -1,4 +1,4 @@
-//! What becomes of Authentication-Results fields: which are removed, and ours.
+//! Authentication-Results fields: which of them are removed, and the one of our own.
 
 use std::iter::repeat_n;
 
@@ -7,11 +7,11 @@ use crate::case::{Field, Found, KeyStatus, Mail};
 use crate::proto::header::{Edit, RESULTS_FIELD, deletions};
 use crate::proto::results::{LeftOut, METHOD, Outcome, Property, Results, is_forged};
 
-/// Deletes every field that tells of our method, whoever it says wrote it; and with `first_in_chain` every one that bears our
-/// name. What other servers found out by other methods stays.
+/// Deletes every field that tells of our method, whatever server it names; and with `first_in_chain` every field in our name.
+/// What other servers found out by other methods stays.
 pub(super) fn removals(mail: &Mail, rules: &Rules) -> Vec<Edit> {
     let own_id = rules.first_in_chain.then_some(rules.hostname.as_str());
-    // Beyond the limits of a header no value is kept: nobody knows what is there.
+    // Beyond the limits of a header no value is kept, so what is there is not known.
     let is_doomed = |field: &Field| mail.head().truncated && field.value.is_empty() || is_forged(&field.value, own_id);
     let doomed: Vec<bool> = mail.named(RESULTS_FIELD).map(is_doomed).collect();
     deletions(repeat_n(RESULTS_FIELD, doomed.len()), |position, _| doomed.get(position).copied().unwrap_or(false))

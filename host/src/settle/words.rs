@@ -2,7 +2,7 @@
 
 use crate::case::{Found, Postponed, Refusal};
 
-/// The words of a refusal for now; what is wrong here is nobody's business outside.
+/// The refusal for now of a message that cannot be judged. It does not tell outside what is wrong in here.
 pub(super) fn later(postponed: &Postponed) -> Refusal {
     match postponed {
         Postponed::NewKey(_) => defer("the new key cannot be checked now, please try again later"),
@@ -11,14 +11,14 @@ pub(super) fn later(postponed: &Postponed) -> Refusal {
     }
 }
 
-/// The words for a message to somebody whom two mail servers could take for two (RFC 3463 §3.2: bad destination mailbox address
-/// syntax).
+/// The refusal of a message to a recipient whose path two mail servers could read differently (RFC 3463 §3.2: bad destination
+/// mailbox address syntax).
 pub(super) fn unclear() -> Refusal {
     let text = "a recipient's address can be read in more than one way: write it as local@domain";
     Refusal { code: 553, status: "5.1.3", text: format!("Address Authentication: {text}") }
 }
 
-/// The words to a login whose message cannot be parted into the one that goes out and the copies that stay.
+/// The refusal of a login's message that cannot be parted into the one that goes out and the copies that stay.
 pub(super) fn one_way() -> Refusal {
     let text = "this message cannot go to all its recipients at once: send it to each of them alone";
     Refusal { code: 550, status: "5.6.0", text: format!("Address Authentication: {text}") }
