@@ -21,10 +21,10 @@ pub use build::Builder;
 #[cfg(feature = "filter")]
 pub use snapshot::{Error, Filter};
 
-/// Decides a message on what its caller found out about it: the policies' decisions, settled into one reply. Total.
+/// Decides a message on what the caller found out about it, and settles the policies' decisions into one reply. Total.
 ///
-/// Nothing is looked up and nothing is kept: no choice of a recipient counts, nobody is permitted to report to the sender, and
-/// what [`crate::case::Reply::owed`] asks for is the caller's to make durable before the reply leaves.
+/// Nothing is looked up and nothing is kept: no choice of a recipient counts, and no report to the sender is permitted. The
+/// caller makes durable what [`crate::case::Reply::owed`] asks for before the reply leaves.
 pub async fn decide(policies: &Policies, rules: &Rules, mail: Mail, found: Found) -> Case {
     let decisions = policies.decide(&mail, &found, &[]).await;
     let permits = Permits { report: Err(Unreported::NobodyKeeps), refuse: true };
@@ -33,7 +33,7 @@ pub async fn decide(policies: &Policies, rules: &Rules, mail: Mail, found: Found
     Case { mail, finding, decisions, reply }
 }
 
-/// What a configuration says of how decisions become a reply.
+/// The rules by which decisions become a reply under this configuration.
 pub fn rules(config: &Config) -> Rules {
     Rules {
         observe: config.observe.0,

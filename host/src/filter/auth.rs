@@ -1,9 +1,9 @@
 //! What servers that we trust found out by SPF, DKIM and DMARC, from their Authentication-Results fields (RFC 8601).
 //!
-//! Only fields with one of `trusted_authserv_ids` are read, and of each method only the top one that speaks of it: a server
-//! writes above what it got, so a lower one may be forged. For the same reason nothing is read below a trusted field that
-//! cannot be understood, or tells of a method that cannot; a detail that cannot be read is a fact that is missing, no more. Who
-//! is named there must remove what others wrote in its name.
+//! Only fields with one of `trusted_authserv_ids` are read, and for each method only the top field that tells of it: a server
+//! writes above what it got, so a lower field may be forged. For the same reason nothing is read below a trusted field that
+//! cannot be understood, or that tells of a method in a way that cannot. A detail that cannot be read is a fact that is
+//! missing, and no more. A server named in `trusted_authserv_ids` must remove what others wrote in its name.
 
 use crate::case::{AuthResult, Mail, MailAuth};
 use crate::config::Config;
@@ -11,7 +11,7 @@ use crate::proto::address::{Address, Domain};
 use crate::proto::header::RESULTS_FIELD;
 use crate::proto::results::{LeftOut, Outcome, Results, authserv_id, same_id};
 
-/// The best of several signatures is the first of these.
+/// The best result of several signatures is the first of these.
 const DKIM_ORDER: [AuthResult; 6] = [
     AuthResult::Pass,
     AuthResult::Policy,
@@ -57,7 +57,7 @@ pub(super) fn mail_auth(mail: &Mail, sender: Option<&Address>, config: &Config) 
 fn believed(mail: &Mail, config: &Config) -> Vec<Results> {
     let own = mail.client.server.as_ref().unwrap_or(&config.hostname);
     let is_trusted = |id: &String| {
-        // Where nobody before us writes our name, what bears it is forged.
+        // With `first_in_chain` a field in our name is forged.
         let forged = config.first_in_chain && same_id(id, own);
         !forged && config.trusted_authserv_ids.iter().any(|trusted| same_id(trusted, id))
     };
@@ -79,7 +79,7 @@ fn top<'a>(fields: &'a [Results], method: &str) -> Vec<&'a Outcome> {
     fields.iter().map(of_method).find(|outcomes| !outcomes.is_empty()).unwrap_or_default()
 }
 
-/// A result's word; one that is not known, or of another version of its method, says nothing.
+/// A result by its word. A word that is not known, or of another version of its method, is no result.
 fn word(outcome: &Outcome) -> AuthResult {
     match outcome.result.as_str() {
         _ if outcome.version != 1 => AuthResult::None,
@@ -101,8 +101,8 @@ fn domain(value: &str) -> Option<Domain> {
 
 /// Whether two domains are the same, or one is below the other.
 ///
-/// This stands for the organisational domain of DMARC without a public suffix list: brothers (a.example.com, b.example.com)
-/// are no relatives here; example.co.uk and co.uk are, and so are all who share a domain with the one that hands it out.
+/// This stands for the organisational domain of DMARC without a public suffix list. Brothers (a.example.com, b.example.com)
+/// are no relatives here; example.co.uk and co.uk are, and so is each domain with the one above it that hands it out.
 fn is_relative(one: &Domain, other: &Domain) -> bool {
     one == other || one.is_below(other) || other.is_below(one)
 }

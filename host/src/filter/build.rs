@@ -1,4 +1,4 @@
-//! A filter made of its parts: each is given, left out, or opened as the configuration says.
+//! A filter made of its parts, each of them given, left out, or opened as the configuration says.
 
 use std::sync::Arc;
 
@@ -29,10 +29,10 @@ pub struct Builder {
 }
 
 impl Filter {
-    /// A filter as this configuration says; the parts that are not to be opened by it are named before [`Builder::open`].
+    /// A filter as this configuration says. Parts that are given or left out are named before [`Builder::open`].
     ///
-    /// `trial` is how a component from a file is tried before it is compiled: a hostile one can take all memory and a processor
-    /// for minutes, so a program says it where it goes without ([`Trial::waived`]).
+    /// `trial` is how a component from a file is tried before it is compiled. A hostile one can take all memory and a processor for
+    /// minutes, so going without has to be said ([`Trial::waived`]).
     pub fn builder(config: Config, trial: Trial) -> Builder {
         Builder::new(config, trial)
     }
@@ -61,7 +61,7 @@ impl Builder {
         self
     }
 
-    /// Nobody is asked: what has a usable sender and key, or no key, is `unverified`.
+    /// No AS is asked: a message with a usable sender, and with a usable key or none, is `unverified`.
     pub fn without_verifier(mut self) -> Builder {
         self.verifier = Part::LeftOut;
         self
@@ -73,16 +73,16 @@ impl Builder {
         self
     }
 
-    /// Nothing is kept: no journal, no quarantine, no notice, no choice of a recipient. A decision that owes any of it is
+    /// Nothing is kept: no journal, no quarantine, no notice, no choice of a recipient. A decision that needs any of these is
     /// answered by a deferral.
     pub fn without_custody(mut self) -> Builder {
         self.custody = Part::LeftOut;
         self
     }
 
-    /// Opens what was neither given nor left out: loads the components, those from files after their trial; opens the journal
-    /// unless no mail can be ours to judge (`final_domains`), and the keyring where a role needs it. It may be dropped at any
-    /// moment: the process that tries a component ends with it.
+    /// Opens what was neither given nor left out. It loads the components, those from files after their trial; opens the
+    /// journal unless `final_domains` is empty; and opens the keyring where `keyring.learn` or `keyring.stamp` needs it. It
+    /// may be dropped at any moment, and a process that tries a component ends with it.
     ///
     /// # Errors
     /// See [`Error`].

@@ -1,4 +1,4 @@
-//! The keys of our own addresses, in passing: who owns a From address, what new keys arrive, what goes out stamped.
+//! The keys of our own addresses as mail passes: which login owns a From address, which new keys arrive, what is stamped.
 
 use std::time::SystemTime;
 
@@ -14,10 +14,11 @@ use crate::settle::{Permits, settle};
 use crate::{keyring, verify};
 
 impl Filter {
-    /// The sender address, where whoever brought the message owns it: a login of ours, or a submitter that needs none.
+    /// The sender address, where the login of ours that brought the message, or a submitter that needs none, owns it.
     ///
     /// # Errors
-    /// It cannot be told now. While observing nobody owns anything then, and the log tells: no mail waits for it.
+    /// The owner cannot be looked up now. With `observe = true` the address counts as not owned then, and the log says so: no
+    /// mail waits for it.
     pub(super) async fn own_sender(&self, mail: &Mail) -> Result<Option<Address>, Postponed> {
         if let Some(sender) = trust::submitter(&self.config, mail) {
             return Ok(Some(sender));
@@ -38,8 +39,8 @@ impl Filter {
         }
     }
 
-    /// Whether whoever brought the message owns its reverse-path: a login of ours, or a submitter that needs none. What cannot
-    /// be looked up is not owned.
+    /// Whether the login of ours that brought the message, or a submitter that needs none, owns its reverse-path. A path that
+    /// cannot be looked up counts as not owned.
     pub(super) async fn owns_path(&self, mail: &Mail) -> bool {
         let Some(path) = mail.reverse_path.address() else { return false };
         let own = trust::own_addresses(&self.config, mail);
@@ -48,7 +49,8 @@ impl Filter {
         matches!(owns, Ok(Ok(true)))
     }
 
-    /// By whose word a message goes out; `own` is what the client may send as without a login. Absent where it is a stranger's.
+    /// The login or the submitter that a message goes out for; `own` are the addresses that the client may send as without a
+    /// login. Absent for a stranger's message.
     fn author<'a>(&'a self, mail: &'a Mail, own: &'a [&'a Address]) -> Option<Author<'a>> {
         match &mail.login {
             Some(login) => Some(Author::Login(login, self.own_keys.owners())),
@@ -56,10 +58,10 @@ impl Filter {
         }
     }
 
-    /// What becomes of the key fields of a message that goes out, and what is found for those whose mail ends here.
+    /// What becomes of the key fields of a message that goes out, and what is found for the recipients whose mail ends here.
     ///
     /// # Errors
-    /// It cannot be told now who owns the sender address.
+    /// The owner of the sender address cannot be looked up now.
     pub(super) async fn outbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Finding, Postponed> {
         let sender = mail.sender().ok().cloned();
         let own = trust::own_addresses(&self.config, mail);
@@ -89,11 +91,12 @@ impl Filter {
         !mail.head().new_keys.is_empty() && self.own_keys.learner(&mail.daemon).is_some()
     }
 
-    /// What the new key is that a message brings, if it brings any: asked at the AS of the address, and never looked up in the
-    /// cache, where a revoked key may still be.
+    /// The new key that a message brings, where it brings one. The AS of the address is asked; the cache, where a revoked key
+    /// may still be, is not.
     ///
     /// # Errors
-    /// Nobody could say: the message is to come again, under `observe` too, since a key that is taken off unproved is lost.
+    /// No AS decided. The message is to come again, with `observe = true` too, since a key that is taken off unproved is
+    /// lost.
     pub(super) async fn new_key(&self, mail: &Mail) -> Result<Option<NewKey>, Postponed> {
         if mail.head().new_keys.is_empty() {
             return Ok(None);
@@ -115,8 +118,8 @@ impl Filter {
         }
     }
 
-    /// Whether the message carries a living key of an address of ours, and comes from outside (attack A14): found valid by an
-    /// AS, and brought neither by the owner nor by a server of ours.
+    /// Whether the message carries a living key of an address of ours and comes from outside (attack A14): an AS called the
+    /// key valid, and neither the address's owner nor a server of ours brought it.
     pub(super) fn is_own_key(&self, mail: &Mail, found: &Found, by_owner: bool) -> bool {
         let Some(sender) = &found.sender else { return false };
         let ours = self.config.final_domains.contains(sender.domain());
@@ -132,8 +135,8 @@ impl Filter {
         seen
     }
 
-    /// Writes a proven key into the keyring before the MTA hears of it; where that fails, the message is to come again. What
-    /// it is answered may hang on what became of the key.
+    /// Writes a proven key into the keyring before the MTA is answered. Where that fails, the message is to come again. The
+    /// reply is settled anew, since it may hang on what became of the key.
     pub(super) async fn learn(&self, case: Case) -> Case {
         let Case { mail, mut finding, decisions, reply } = case;
         let proven = match &mut finding {
@@ -157,7 +160,7 @@ impl Filter {
         Case { mail, finding, decisions, reply }
     }
 
-    /// Closes the keyring: what is learned or stamped from then on is put off.
+    /// Closes the keyring. Mail to be learned from or stamped is put off from then on.
     pub async fn close_keys(&self) {
         self.own_keys.close().await;
     }

@@ -25,7 +25,7 @@ use crate::{custody, keyring, policy, verify};
 pub struct Filter {
     pub(super) config: Config,
     pub(super) limits: Arc<Limits>,
-    /// Absent where nobody is asked.
+    /// Absent where no AS is asked.
     pub(super) verifier: Option<Arc<Verifier>>,
     pub(super) policies: Policies,
     pub(super) trial: Trial,
@@ -33,7 +33,7 @@ pub struct Filter {
     /// Whether a custody is opened where a configuration needs one.
     pub(super) keeps: bool,
     pub(super) own_keys: Arc<OwnKeys>,
-    /// What was warned about within the hour: living keys of ours that came in from outside, owners that cannot be told.
+    /// Warnings of living keys of ours that came in from outside, and of owners that cannot be looked up.
     pub(super) warned: Arc<RecentWarnings>,
     pub(super) rules: Rules,
 }
@@ -57,9 +57,10 @@ pub enum Error {
 }
 
 impl Filter {
-    /// The same with another configuration: all of it or, on an error, nothing. What the verifier remembers and the open
-    /// journal live on where their settings are the same; a component that has not changed needs no other trial, and one that is
-    /// gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like [`super::Builder::open`].
+    /// The same filter with another configuration: all of it or, on an error, nothing. Where their settings are the same, the
+    /// verifier's memory and the open journal live on. A component that has not changed needs no other trial; one whose file
+    /// is gone is not replaced by the shipped one ([`Policies::reload_apart`]). It may be dropped like
+    /// [`super::Builder::open`].
     pub async fn reload(&self, config: Config) -> Result<Filter, Error> {
         let rules = rules(&config);
         let trial = self.trial.clone();
@@ -75,7 +76,7 @@ impl Filter {
             true => Arc::clone(&self.own_keys),
             false => Arc::new(OwnKeys::open(&config, &self.limits).await?),
         };
-        // Last, since it changes what the snapshot in force has too: nothing fails after it.
+        // Last, since this changes the snapshot in force as well: nothing may fail after it.
         let same = Custody::opens_alike(&config, &self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
             _ if !self.keeps => None,
@@ -127,7 +128,7 @@ impl Filter {
         let permits = self.permits(&mail, &mut finding, &decisions).await;
         let reply = settle(&mail, &finding, &decisions, &rules, &permits);
         if let (Some(custody), Ok(()), false) = (&self.custody, permits.report, reply.owes_report()) {
-            // It would be missing when the message comes again, or for the next one.
+            // A permit that is not used would be missing when the message comes again, or for the next one.
             custody.give_back(&mail);
         }
         Case { mail, finding, decisions, reply }
@@ -151,10 +152,10 @@ impl Filter {
         self.config.policy.mixed == Mixed::Split && !self.rules.observe && !self.config.final_domains.is_empty()
     }
 
-    /// Whether two recipients of one message that this client brings are treated alike, whatever is found; what each chose
-    /// himself included. What cannot be read counts as alike: the end of the message settles it. So does what is not ours to
-    /// judge: recipients elsewhere, and mail of a submitter, which would not bring anybody in a message of his own. Whoever is
-    /// unclear is alike to nobody else: the message that he is in is refused.
+    /// Whether two recipients of one message that this client brings are treated alike whatever is found, by their own
+    /// choices too. Recipients whose choices cannot be read count as alike, and the end of the message settles it. So do
+    /// those that are not ours to judge: recipients elsewhere, and those of a submitter, which would not bring the message
+    /// again. A recipient whose path is unclear is alike to no clear one, since a message to it is refused.
     pub async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {
         if self.is_unclear(first) != self.is_unclear(next) {
             return false;
@@ -174,8 +175,8 @@ impl Filter {
         })
     }
 
-    /// The message, and the rules with the host name that counts for it. What the mail server calls itself counts only where the
-    /// configuration sets no `hostname`, and where it is a full name.
+    /// The message, and the rules with the host name that counts for it. The mail server's name for its host counts where the
+    /// configuration sets no `hostname` and the name is a full one.
     pub(super) fn by_name(&self, mail: Mail) -> (Mail, Cow<'_, Rules>) {
         let counts = |name: &&String| self.config.hostname_assumed && is_host_name(name);
         let server = mail.client.server.as_ref().filter(counts).cloned();
@@ -186,9 +187,9 @@ impl Filter {
         (mail.on_server(server), rules)
     }
 
-    /// What there is to know of a message. A direction belongs to a recipient: a login's mail goes out for those elsewhere, and
-    /// for those here it is examined as if it went to them alone, since nobody inside may learn a colleague's key or forge a
-    /// status. A submitter that is trusted counts as a login, with its own addresses alone.
+    /// What is found out about a message. A direction belongs to a recipient: a login's mail goes out for recipients
+    /// elsewhere. For recipients here it is examined as if it went to them alone, since nobody inside may learn a colleague's
+    /// key or forge a status. A submitter that is trusted counts as a login with its own addresses alone.
     async fn find(&self, mail: &Mail) -> Finding {
         let count = mail.recipients.len();
         let elsewhere: Vec<usize> =
@@ -218,7 +219,7 @@ impl Filter {
         }
     }
 
-    /// What is found for those whose mail ends here; the others, indices, are `elsewhere`.
+    /// What is found for the recipients whose mail ends here; `elsewhere` are the indices of the others.
     pub(super) async fn inbound(&self, mail: &Mail, elsewhere: Vec<usize>) -> Result<Found, Postponed> {
         let own = self.own_sender(mail).await?;
         let by_owner = own.is_some();
@@ -233,7 +234,7 @@ impl Filter {
         let (found, new_key) = tokio::join!(finding, self.new_key(mail));
         let mut found = match found {
             Ok(found) => found,
-            // Nobody waits while nothing is done but observing.
+            // With `observe = true` no mail waits.
             Err(later) if self.rules.observe => later.found,
             Err(later) => return Err(later.postponed()),
         };
@@ -250,7 +251,7 @@ impl Filter {
             None | Some(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
             Some(found) => {
                 let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
-                // Without the users' wishes nobody knows what to do: no decision is a deferral.
+                // Without the users' wishes there is no decision, and no decision is a deferral.
                 match self.wishes(&recipients, found.sender.as_ref()).await {
                     Ok(wishes) => self.policies.decide(mail, found, &wishes).await,
                     Err(_) => Vec::new(),
@@ -259,7 +260,7 @@ impl Filter {
         }
     }
 
-    /// What the recipients chose for themselves; the error is told already.
+    /// What the recipients chose for themselves. An error is logged here.
     async fn wishes(&self, recipients: &[&Recipient], sender: Option<&Address>) -> Result<Vec<Wish>, ()> {
         let Some(custody) = &self.custody else { return Ok(Vec::new()) };
         custody
@@ -268,7 +269,8 @@ impl Filter {
             .map_err(|error| tracing::warn!("the users' choices are not to be had: {error}"))
     }
 
-    /// What may be said to whom; asked only where somebody is to be told, and others get the message.
+    /// What may be said and to whom. It is looked up only where the sender is to be told of some recipients while others get
+    /// the message.
     async fn permits(&self, mail: &Mail, finding: &mut Finding, decisions: &[Decision]) -> Permits {
         let refuse = !trust::is_relay(&self.config, mail);
         let Some(custody) = &self.custody else { return Permits { report: Err(Unreported::NobodyKeeps), refuse } };
@@ -289,7 +291,7 @@ impl Filter {
         !self.rules.observe && decisions.iter().any(|decision| decision.hides_from_sender(&mail.reverse_path))
     }
 
-    /// Whether a recipient's mail ends here, as far as anybody can say.
+    /// Whether a recipient's mail ends here. One whose path is unclear counts as ours.
     fn ends_here(&self, recipient: &Recipient) -> bool {
         recipient.place(&self.config.final_domains) != Place::Elsewhere
     }
@@ -300,7 +302,7 @@ impl Filter {
     }
 
     /// Whether we sent the message: it carries our mark, made for its one recipient and its Message-ID. A mark that binds no
-    /// Message-ID is good whatever it has: an MTA gives one to mail of its own network that came without.
+    /// Message-ID is good for any, since an MTA gives one to mail of its own network that came without.
     fn is_own(&self, mail: &Mail) -> bool {
         let (Some(custody), [recipient]) = (&self.custody, mail.recipients.as_slice()) else { return false };
         let mut marks = mail.named(MARK_FIELD);

@@ -1,4 +1,4 @@
-//! Whom we believe: submitters without a login, servers that examined the mail already, relays that must not bounce.
+//! Clients that are trusted: submitters without a login, servers that examined the mail already, relays that must not bounce.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::proto::header::STATUS_FIELD;
 use ipnet::IpNet;
 
 /// The sender address, where the client may send for us without a login and this address is among its own
-/// (`trusted_submitters`); with another From its mail is anybody's. Who logs in is asked about by his login alone.
+/// (`trusted_submitters`). With another From its mail is a stranger's. Mail with a login is judged by the login alone.
 pub(super) fn submitter(config: &Config, mail: &Mail) -> Option<Address> {
     if mail.login.is_some() {
         return None;
@@ -34,8 +34,8 @@ pub(super) fn is_submitter(config: &Config, client: &Client) -> bool {
     client.ip.is_some_and(|ip| config.trusted_submitters.keys().any(|known| known.to_canonical() == ip.to_canonical()))
 }
 
-/// Whether one of our own servers examined the message before us (`trusted_hops`): it removed the key, and wrote the one
-/// status field. Where a key is left, or no field or several, it did not do its work, and we do ours.
+/// Whether one of our own servers examined the message before us (`trusted_hops`), removed the key, and wrote the one status
+/// field. Where a key is left, or there is no status field or several, it did not, and we examine the message.
 pub(super) fn was_examined(config: &Config, mail: &Mail) -> bool {
     is_in(&config.trusted_hops, &mail.client)
         && mail.head().keys.is_empty()
@@ -55,8 +55,9 @@ pub(super) fn is_relay(config: &Config, mail: &Mail) -> bool {
 
 /// How many of the message's fields, from the top, our own servers wrote.
 ///
-/// Where the client is a relay or hop of ours, those are all down to the first Received field that names a client which is
-/// none of ours: by it the message came in. Nothing else is ours: the MTA tells a milter of no field that it writes itself.
+/// Where the client is a relay or hop of ours, those are all fields down to the first Received that names a client which is
+/// none of ours: there the message came in. Of other messages none is ours, since an MTA shows a milter no field that it
+/// writes itself.
 pub(super) fn own_fields(config: &Config, mail: &Mail) -> usize {
     if !is_hop(config, mail) && !is_relay(config, mail) {
         return 0;
