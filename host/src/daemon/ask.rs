@@ -11,10 +11,10 @@ use crate::proto::address::Address;
 use crate::proto::key::AuthKey;
 use crate::verify::{Endpoint, Said, Verifier};
 
-/// Endpoints that do not know a key which a note names: one is enough to begin with.
+/// Endpoints that a note names as not knowing a key: one is enough to begin with.
 const NAMED: usize = 3;
 
-/// Asks with the settings of `[verify]`; without a resolver every key is held back, with the reason.
+/// Asks with the settings of `[verify]`. Without a resolver every key is held back for that reason.
 pub struct Asking(Result<Verifier, String>);
 
 impl Asking {

@@ -29,8 +29,8 @@ pub enum Error {
     Panic(#[from] JoinError),
 }
 
-/// Runs the Authentication Server as `config` says until `shutdown`: questions at hand get their answer first. At each `renew`
-/// its certificate is read again.
+/// Runs the Authentication Server as `config` says until `shutdown`; questions at hand still get their answer then. It reads
+/// its certificate again at each `renew`.
 ///
 /// # Errors
 /// It does not start, or a part of it panicked.
@@ -52,7 +52,7 @@ pub async fn run(config: Config, mut renew: mpsc::Receiver<()>, shutdown: Cancel
     running.stop().await
 }
 
-/// A server that answers: [`run`] for a program that has more to tell it, or to hear of it.
+/// A server that answers, for a program that has more to tell it, or to hear of it, than [`run`] has.
 pub struct Running {
     authority: Arc<Authority>,
     streams: Option<Arc<Streams>>,
@@ -98,7 +98,7 @@ impl Running {
         info!("authority started: answers VERIFY for {} on {over} {told}", authority.domains().join(", "));
         let doors = streams.iter().flat_map(|streams| streams.pulses());
         let pulses = authority.pulses().into_iter().chain(doors).collect();
-        // Nothing of a message is under way here.
+        // There are no messages here that could be overdue.
         let health = Health::new(pulses, || false);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let serving = {
@@ -120,7 +120,7 @@ impl Running {
         Ok(Running { authority, streams, health, places, stop, serving, streaming, ended })
     }
 
-    /// Where it answers over UDP, and over TLS on TCP where that is on: ports that the system chose included.
+    /// The places where it answers over UDP, and over TLS on TCP where that is on, with the ports that the system chose.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.places
     }
@@ -130,7 +130,7 @@ impl Running {
         Arc::clone(&self.health)
     }
 
-    /// Reads the certificate again; one that cannot be used leaves the old one in use. It may be dropped.
+    /// Reads the certificate again. Where it cannot be used, the old one stays in use. It may be dropped.
     pub async fn renew(&self) {
         if let Some(streams) = self.streams.clone() {
             // A panic in there leaves the old certificate in use.
@@ -138,12 +138,12 @@ impl Running {
         }
     }
 
-    /// Waits until it has ended by itself, which only a panic makes it do.
+    /// Waits until it has ended by itself, which it does by a panic alone.
     pub async fn ended(&mut self) {
         self.ended.cancelled().await;
     }
 
-    /// Ends it: questions at hand get their answer, counts are written down, and what is open is closed.
+    /// Ends it: it answers the questions at hand, writes its counts down, and closes what is open.
     ///
     /// # Errors
     /// A part of it panicked.

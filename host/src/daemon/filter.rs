@@ -31,7 +31,7 @@ pub enum Error {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] listen::Error),
-    /// Two filters on one outbox would each send what is owed.
+    /// Another filter runs on this state directory; both would send what is owed.
     #[error(
         "another filter runs with state_dir {}: stop it first, or give this one a directory of its own",
         .0.display()
@@ -50,9 +50,9 @@ pub enum Error {
     Panic(#[from] JoinError),
 }
 
-/// Runs the filter as `config` says until `shutdown`: messages in flight get their answer first. Each configuration that
-/// `reload` brings takes the place of the one in force, whole, or leaves it where it cannot be taken; the log tells. `trial` is
-/// how a component from a file is tried.
+/// Runs the filter as `config` says until `shutdown`; messages in flight still get their answer then. Each configuration that
+/// `reload` brings replaces the one in force as a whole; one that cannot be taken leaves it in force, and the log says why.
+/// `trial` is how a component from a file is tried.
 ///
 /// # Errors
 /// It does not start, or a part of it panicked.
@@ -83,10 +83,10 @@ pub async fn run(
     running.stop().await
 }
 
-/// A filter that serves: [`run`] for a program that has more to tell it, or to hear of it. Dropped, it stops as by
-/// [`Running::stop`], and nobody learns when it has.
+/// A filter that serves, for a program that has more to tell it, or to hear of it, than [`run`] has. Dropped, it stops as by
+/// [`Running::stop`], but nothing tells when it has.
 pub struct Running {
-    /// The section that the listeners were opened by.
+    /// The section `[milter]` by which the listeners were opened.
     door: config::Milter,
     sender: watch::Sender<Arc<Watched<Filter>>>,
     under_way: Arc<UnderWay>,
@@ -100,8 +100,8 @@ pub struct Running {
     locks: Arc<Mutex<Locks>>,
 }
 
-/// By `state_dir`: each is this filter's until it ends. Shared with the task that sends what is owed, so that no other filter
-/// sends it as well before that task has ended.
+/// Locks by `state_dir`: each directory is this filter's until it ends. The task that sends what is owed shares them, so that
+/// no other filter sends it as well before that task has ended.
 type Locks = BTreeMap<PathBuf, File>;
 
 impl Running {
@@ -133,7 +133,7 @@ impl Running {
         Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })
     }
 
-    /// Where it listens: ports that the system chose included.
+    /// The places where it listens, with the ports that the system chose.
     pub fn listening(&self) -> &[Listen] {
         &self.listening
     }
@@ -143,11 +143,11 @@ impl Running {
         Arc::clone(&self.health)
     }
 
-    /// Takes another configuration, whole or not at all: the next message is treated by it. The door stays as it is. It may be
-    /// dropped: then the old configuration stays.
+    /// Takes another configuration, as a whole or not at all. The next message is treated by it; the door stays as it is. It
+    /// may be dropped: then the old configuration stays.
     ///
     /// # Errors
-    /// The new one cannot be taken: the old one stays in force.
+    /// The new configuration cannot be taken: the old one stays in force.
     pub async fn reload(&mut self, config: Config) -> Result<(), Error> {
         if config.milter != self.door {
             tracing::warn!("the [milter] section changed: restart to listen elsewhere");
@@ -166,12 +166,12 @@ impl Running {
     /// # Errors
     /// A part of it panicked.
     pub async fn stop(self) -> Result<(), Error> {
-        // Nobody accepts any more, but messages in flight are still to go on.
+        // No connection is accepted any more, but messages in flight still go on.
         self.health.stops_taking();
         drop(self.stop);
         self.serving.await?;
         self.looking.await?;
-        // Now that no message is in flight, nothing comes behind what is written here.
+        // No message is in flight any more, so nothing can come after what is written here.
         for custody in self.sending.await? {
             custody.close().await;
         }
@@ -181,7 +181,7 @@ impl Running {
     }
 }
 
-/// Two filters on one outbox would each send what is owed: the directory is this one's until it ends.
+/// Locks the directory for this filter until it ends, since two filters on one outbox would each send what is owed.
 fn lock(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
     let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = &config.state_dir.0;
@@ -201,8 +201,8 @@ fn lock(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sends what custody owes, and follows the snapshot when a reload brings another custody; returns what is to be closed at
-/// the end. A custody of before a reload stays open while messages that began with it are in flight.
+/// Sends what custody owes, and goes over to another custody when a reload brings one; returns what is to be closed at the
+/// end. A custody from before a reload stays open while messages that began with it are in flight.
 async fn send_owed(
     mut judge: watch::Receiver<Arc<Watched<Filter>>>,
     stop: CancellationToken,
@@ -255,7 +255,7 @@ async fn send_owed(
     }
 }
 
-/// Looks at the keyring at the start and every so often, by the snapshot that is in force.
+/// Looks at the keyring at the start and at intervals, by the snapshot in force.
 async fn look_at_keys(judge: watch::Receiver<Arc<Watched<Filter>>>, every: Duration, stop: CancellationToken) {
     loop {
         let filter = Arc::clone(&judge.borrow());
@@ -271,7 +271,7 @@ async fn look_at_keys(judge: watch::Receiver<Arc<Watched<Filter>>>, every: Durat
     }
 }
 
-/// Says what is in force, at the start and after each reload.
+/// Logs what is in force, at the start and after each reload.
 fn announce(filter: &Filter) {
     let config = filter.config();
     for policy in filter.policies().list() {

@@ -1,5 +1,5 @@
-//! The roles as a program runs them: opened, served, reloaded, stopped. Signals and what a service manager is told are the
-//! program's own.
+//! The roles as a program runs them: opened, served, reloaded, stopped. The program itself handles signals and tells its
+//! service manager.
 
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, spawn_blocking};
@@ -18,8 +18,8 @@ mod watched;
 pub use ask::Asking;
 pub use watchdog::Health;
 
-/// Does work that reads files, compiles or otherwise may take its time on a thread of its own, so that the caller goes on
-/// meanwhile. Dropped, it goes on until the program ends, and nobody learns what came of it.
+/// Does work on a thread of its own that may take its time, such as reading files or compiling, so that the caller goes on
+/// meanwhile. Dropped, the work goes on until the program ends, and its outcome is lost.
 ///
 /// # Errors
 /// The work panicked, or the runtime ends.

@@ -1,5 +1,5 @@
-//! Whether a role serves: the loops that take work are asked, and messages that should long have had their answer are looked
-//! for.
+//! Tells whether a role serves: it asks the loops that take work, and looks for messages that should long have had their
+//! answer.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::pulse::Pulse;
 
 /// Whether a role serves, for a watchdog to ask.
 pub struct Health {
-    /// Of the loops that take work; empty once it stops taking any.
+    /// The pulses of the loops that take work; empty once no work is taken any more.
     pulses: Mutex<Vec<Arc<Pulse>>>,
     is_overdue: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -26,7 +26,7 @@ impl Health {
         Arc::new(Health { pulses: Mutex::new(pulses), is_overdue: Box::new(is_overdue) })
     }
 
-    /// From now on no loop need answer: messages in flight still have to.
+    /// From now on no loop need answer; messages in flight still have to get theirs.
     pub(super) fn stops_taking(&self) {
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -35,13 +35,13 @@ impl Health {
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What does not go on any more, where something does not; a loop has `patience` to answer.
+    /// Names what stands still, where something does. A loop has `patience` to answer.
     pub async fn trouble(&self, patience: Duration) -> Option<&'static str> {
         if (self.is_overdue)() {
             return Some("a message has been examined or kept for longer than any may take");
         }
         for pulse in self.loops() {
-            // One that ended meanwhile, since no more work is taken, need not turn.
+            // A loop that ended meanwhile, since no more work is taken, need not answer.
             if !pulse.beats(patience).await && !self.loops().is_empty() {
                 return Some("a loop that takes work does not turn");
             }

@@ -1,4 +1,4 @@
-//! The messages that are being examined or kept, so that one that takes too long is seen.
+//! Knows the messages that are being examined or kept, so that one that takes too long is noticed.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -15,16 +15,16 @@ use crate::mta::Judge;
 pub(super) struct UnderWay {
     begun: Mutex<BTreeMap<u64, Instant>>,
     next: AtomicU64,
-    /// How long one may take before something is wrong.
+    /// How long a message may take before something is wrong.
     most: Duration,
 }
 
-/// One of them; it ends when dropped.
+/// A message that is under way until this is dropped.
 struct Begun<'a>(&'a UnderWay, u64);
 
 impl UnderWay {
-    /// `answer`: the time in which each message gets its answer, whatever happens. One that takes twice as long is on a thread
-    /// that is blocked, since the timer that should have ended it does not run.
+    /// `answer`: the time in which each message gets its answer, whatever happens. A message that takes twice as long is on a
+    /// blocked thread, where the timer that should have ended it does not run.
     pub(super) fn new(answer: Duration) -> UnderWay {
         UnderWay { begun: Mutex::default(), next: AtomicU64::new(0), most: answer.saturating_mul(2) }
     }
@@ -54,7 +54,7 @@ pub(super) struct Watched<J> {
 }
 
 impl<J> Watched<J> {
-    /// The same for each snapshot of one daemon.
+    /// Shared by all snapshots of one daemon.
     pub(super) fn new(judge: J, under_way: &Arc<UnderWay>) -> Arc<Watched<J>> {
         Arc::new(Watched { judge, under_way: Arc::clone(under_way) })
     }
