@@ -184,11 +184,11 @@ async fn without_the_users_choices_a_message_is_deferred_and_never_treated_by_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_damaged_defers_too() {
     let stage = stage(Act::invalid(), LEVELS).await;
-    let file = stage.state.join("filter.db");
-    std::fs::write(&file, vec![b'x'; 65_536]).unwrap();
-    for log in ["filter.db-wal", "filter.db-shm"] {
-        let _ = std::fs::remove_file(stage.state.join(log));
+    // All of it anew: the filter's last connection would move what it has in the log into a file that stayed.
+    for file in ["filter.db", "filter.db-wal", "filter.db-shm"] {
+        let _ = std::fs::remove_file(stage.state.join(file));
     }
+    std::fs::write(stage.state.join("filter.db"), vec![b'x'; 65_536]).unwrap();
     let case = stage.judged(&[JUNK], &["bob@home.example"]).await;
     assert!(deferred(&case), "{}", case.line());
     assert!(
