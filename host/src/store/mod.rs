@@ -155,7 +155,8 @@ mod shared {
 pub struct Opening {
     /// How long a statement waits for another process's lock before it fails.
     pub busy: Duration,
-    /// Connections for reading, beside the one for writing.
+    /// Connections for short reads, beside the one for writing. Where the tables are SQLite files, half as many read for long;
+    /// in PostgreSQL these are for all reads.
     pub readers: u32,
 }
 

@@ -40,7 +40,7 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
                 let post = dice.seldom(sealed(&format!("{created}")));
                 let others_end = dice.seldom(at(end));
                 let (turn, only_due) = (dice.seldom(at(turn)), dice.below(2) == 0);
-                wanted.push(NewKey { others_end, turn, only_due, post, ..new_key(address, created) });
+                wanted.push(NewKey { others_end, turn, only_due, post, ..new_key(&mailbox(address), created) });
             }
             format!("{:?}", keys.add_all(&wanted, 3).await.unwrap())
         }

@@ -31,8 +31,8 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// One connection that writes, and `readers` for each kind of reading. All are open from the start: when descriptors run
-    /// out, what is open can still be read and written.
+    /// One connection that writes, `readers` for short reads, and half as many for long ones. All are open from the start: when
+    /// descriptors run out, what is open can still be read and written.
     pub(super) fn open(
         readers: u32,
         patience: Duration,
@@ -40,11 +40,10 @@ impl Connections {
     ) -> Result<Connections, Fault> {
         let turns = || Ok::<Turns, Fault>(Arc::new(tokio::sync::Mutex::new(Some(connect()?))));
         let reader = || Ok::<_, Fault>(Mutex::new(Some(connect()?)));
-        let count = || 0..readers.max(1);
         Ok(Connections {
             writer: turns()?,
-            scanners: count().map(|_| turns()).collect::<Result<_, _>>()?,
-            readers: count().map(|_| reader()).collect::<Result<_, _>>()?,
+            scanners: (0..readers.div_ceil(2).max(1)).map(|_| turns()).collect::<Result<_, _>>()?,
+            readers: (0..readers.max(1)).map(|_| reader()).collect::<Result<_, _>>()?,
             next: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             patience,

@@ -1,4 +1,5 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::super::Statements as _;
@@ -363,4 +364,106 @@ async fn a_directory_that_is_gone_is_not_made_again_and_used_when_it_is_back() {
     in_place_again(&db, "the directory is back").await;
     put(&db, 1).await;
     assert_eq!(rows_of_others(&dir).await, [1]);
+}
+
+/// Another process that has the lock for writing.
+fn locked(dir: &Path) -> Connection {
+    let other = Connection::open(dir.join("x.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[tokio::test]
+async fn what_is_given_up_before_its_commit_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    let other = locked(dir.path());
+    // The first waits for the lock, the second for its turn.
+    let first = db.write(|work| work.run("INSERT INTO t VALUES (1)", ()));
+    let second = db.write(|work| work.run("INSERT INTO t VALUES (2)", ()));
+    let both = async { tokio::join!(first, second) };
+    assert!(tokio::time::timeout(Duration::from_millis(200), both).await.is_err(), "nobody can write");
+    // The third is in its transaction.
+    other.execute_batch("ROLLBACK").unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let third = db.write(move |work| {
+        let done = work.run("INSERT INTO t VALUES (3)", ());
+        begun.send(()).unwrap();
+        may_go_on.recv().unwrap();
+        done
+    });
+    let mut third = Box::pin(third);
+    while has_begun.try_recv().is_err() {
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut third).await.is_err());
+    }
+    drop(third);
+    go_on.send(()).unwrap();
+    put(&db, 4).await;
+    assert_eq!(rows(&db), [4]);
+}
+
+#[tokio::test]
+async fn a_short_read_runs_where_it_is_asked_and_waits_for_nothing_that_takes_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let opening = Opening { busy: Duration::from_millis(300), readers: 1 };
+    let db = Database::open(dir.path(), X, opening).await.unwrap();
+    put(&db, 7).await;
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (scanned, written) = (begun.clone(), begun);
+    let ends = Arc::new(Mutex::new(ends));
+    let (one, other) = (ends.clone(), ends);
+    let scan = db.scan(move |_| {
+        scanned.send(()).unwrap();
+        let _ = one.lock().unwrap().recv();
+        Ok(std::thread::current().id())
+    });
+    let write = db.write(move |work| {
+        let done = work.run("INSERT INTO t VALUES (8)", ())?;
+        written.send(()).unwrap();
+        let _ = other.lock().unwrap().recv();
+        Ok(done)
+    });
+    let here = std::thread::current().id();
+    let looking = async {
+        let mut count = 0;
+        while count < 2 {
+            count += has_begun.try_iter().count();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(rows(&db), [7]);
+        assert_eq!(db.read(|_| Ok(std::thread::current().id())).unwrap(), here);
+        // Who wants what is taken waits for as long as for a lock, and is told.
+        for refused in [db.scan(|_| Ok(())).await, db.write(|_| Ok(())).await] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("x.db") && refused.contains("busy for too long"), "{refused}");
+        }
+        drop(end);
+    };
+    let (scan, write, ()) = tokio::join!(scan, write, looking);
+    assert_ne!(scan.unwrap(), here);
+    assert_eq!((write.unwrap(), rows(&db)), (1, vec![7, 8]));
+}
+
+#[tokio::test]
+async fn a_verb_that_panics_or_fails_leaves_nothing_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), X, OPENING).await.unwrap();
+    let panicked = db.write(|work| -> Result<(), Fault> {
+        work.run("INSERT INTO t VALUES (1)", ())?;
+        panic!("as a bug would");
+    });
+    assert!(panicked.await.unwrap_err().to_string().contains("given up"));
+    let failed = db.write(|work| {
+        work.run("INSERT INTO t VALUES (2)", ())?;
+        work.run("INSERT INTO nowhere VALUES (2)", ())
+    });
+    assert!(failed.await.unwrap_err().to_string().contains("nowhere"));
+    put(&db, 3).await;
+    assert_eq!(rows(&db), [3]);
+    db.close().await;
+    let closed = db.read(|work| work.one::<i64>("SELECT 1", ())).unwrap_err().to_string();
+    assert!(closed.contains("x.db") && closed.contains("closed"), "{closed}");
+    assert!(db.write(|_| Ok(())).await.unwrap_err().to_string().contains("closed"));
 }
