@@ -8,7 +8,7 @@ use rusqlite::{Row, params};
 use super::sqlite::{Fault, Statements as _};
 use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
-use crate::proto::address::{Address, Mailbox};
+use crate::proto::address::{Address, Domain, Mailbox};
 
 /// A user with choices of his own, as a list shows him.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +25,7 @@ pub struct UserRow {
 /// and +tag do not matter, a domain's subdomains are others. Absent where the text is neither.
 pub fn wanted(sender: &str) -> Option<String> {
     match sender.strip_prefix('@') {
-        Some(domain) => {
-            let domain = domain.strip_suffix('.').unwrap_or(domain);
-            let address = Address::parse(format!("x@{domain}").as_bytes(), true).ok()?;
-            // A text with an "@" of its own would be read with another domain than it seems to have.
-            (!domain.contains('@')).then(|| format!("@{}", address.domain()))
-        }
+        Some(domain) => Some(format!("@{}", Domain::parse_full(domain).ok()?)),
         None => Some(Address::parse(sender.as_bytes(), true).ok()?.mailbox().into()),
     }
 }
