@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use addrauth::config::{Config, Limits};
 use addrauth::filter::Filter;
+use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use tokio::sync::watch;
@@ -30,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", listeners[0].local());
     let stop = CancellationToken::new();
     let (_snapshots, judge) = watch::channel(Arc::new(filter));
-    let serving = tokio::spawn(serve(listeners, judge, limits, stop.clone()));
+    let serving = tokio::spawn(serve(listeners, judge, limits, Lanes::here(), stop.clone()));
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     stop.cancel();
     Ok(serving.await?)

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use addrauth::authority::{Authority, Clock};
 use addrauth::config::{Config, Limits, Listen, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
+use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use addrauth::proto::address::{Address, Mailbox};
@@ -90,7 +91,7 @@ impl House {
         let place = listeners[0].local();
         let (judge, receiver) = watch::channel(filter.clone());
         let door = CancellationToken::new();
-        tokio::spawn(serve(listeners, receiver, limits, door.clone()));
+        tokio::spawn(serve(listeners, receiver, limits, Lanes::here(), door.clone()));
         let answering = Some((stop, task));
         House { authority, config, filter, place, ahead, answering, door, state, _judge: judge, _zone: zone }
     }

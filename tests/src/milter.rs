@@ -9,8 +9,8 @@ use addrauth::case::{
     Body, Case, Client, Direction, Finding, Mail, Owed, Recipient, Redirect, Refusal, Reply, Verdict,
 };
 use addrauth::config::{Limits, Listen, Milter};
-use addrauth::mta::Judge;
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::{Judge, Lanes};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -158,7 +158,7 @@ pub fn open_with(judge: Arc<Fake>, place: &str, limits: Limits) -> Daemon {
     let place = listeners[0].local();
     let (judge, receiver) = watch::channel(judge);
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listeners, receiver, Arc::new(limits), shutdown.clone()));
+    let task = tokio::spawn(serve(listeners, receiver, Arc::new(limits), Lanes::here(), shutdown.clone()));
     Daemon { place, judge, shutdown, task }
 }
 

@@ -14,7 +14,7 @@ use addrauth::config::Limits;
 use addrauth::mta::intake::{Intake, client_ip, client_name, login};
 use addrauth::mta::listen::{self, Listener, Socket};
 use addrauth::mta::reception::{Admitted, Reception, Seat, Seats};
-use addrauth::mta::{Changes, Insertion, Judge, ONE_AT_A_TIME, Refused};
+use addrauth::mta::{Changes, Insertion, Judge, Lanes, ONE_AT_A_TIME, Refused};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ impl<J: Judge> Toy<J> {
                 }
             }
         };
-        listen::serve(listeners, &self.reception, &self.seats, connection).await;
+        listen::serve(listeners, &self.reception, &self.seats, Lanes::here(), connection).await;
     }
 
     /// The answer to what a connection says; nothing where it says nothing more.

@@ -117,7 +117,10 @@ impl Queue {
         }
         waiting.octets = waiting.octets.saturating_add(size);
         waiting.rows.push_back(Arc::clone(row));
-        self.arrived.notify_one();
+        // The writer looks again by itself once it has begun to gather: to wake it for each row costs more than the row.
+        if matches!(waiting.rows.len(), 1 | BATCH) {
+            self.arrived.notify_one();
+        }
         true
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -45,6 +46,8 @@ pub struct Custody {
     mark: MarkKey,
     limits: Arc<Limits>,
     settings: quarantine::Settings,
+    /// Where it was opened: what has to come to an end whatever becomes of a message runs there.
+    runtime: Handle,
 }
 
 impl Custody {
@@ -58,7 +61,7 @@ impl Custody {
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
         let settings = quarantine::Settings::from_config(config, limits);
         let journal = Journal::start(&ledger, limits, config.custody.journal_rows);
-        Ok(Custody { ledger, outbox, journal, mark, limits: limits.clone(), settings })
+        Ok(Custody { ledger, outbox, journal, mark, limits: limits.clone(), settings, runtime: Handle::current() })
     }
 
     /// Whether one opened custody serves both configurations.
@@ -167,7 +170,8 @@ impl Custody {
     ) -> Result<Recorded, String> {
         let (told, heard) = oneshot::channel();
         let ledger = self.ledger.clone();
-        tokio::spawn(async move {
+        // Not on the runtime of the message's connection, which may end before this has.
+        self.runtime.spawn(async move {
             let written = writing.await;
             let row = written.as_ref().ok().map(|recorded| recorded.journal);
             // Where nobody takes what is told, what would say so is dropped with it.

@@ -17,7 +17,7 @@ use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
 use crate::mta::listen::{self, Listener};
-use crate::mta::milter;
+use crate::mta::{Lanes, milter};
 use crate::policy::Trial;
 use crate::{daemon, files};
 
@@ -31,6 +31,9 @@ pub enum Error {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] listen::Error),
+    /// There are no threads for its connections.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Threads(#[source] std::io::Error),
     /// Another filter runs on this state directory; both would send what is owed.
     #[error(
         "another filter runs with state_dir {}: stop it first, or give this one a directory of its own",
@@ -114,7 +117,8 @@ impl Running {
         let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         let locks = Arc::new(Mutex::new(Locks::new()));
         lock(&locks, filter.config())?;
-        let listeners = milter::bind(&door)?;
+        let lanes = Lanes::start(limits.mta.lanes).map_err(Error::Threads)?;
+        let listeners = lanes.within(|| milter::bind(&door))?;
         let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
         for place in &listening {
             tracing::info!("listening on {place}");
@@ -122,13 +126,13 @@ impl Running {
         announce(&filter);
         let stop = CancellationToken::new();
         let under_way = Arc::new(UnderWay::new(limits.mta.answer));
-        let pulses = listeners.iter().map(Listener::pulse).collect();
+        let pulses = listeners.iter().map(Listener::pulse).chain(lanes.pulses()).collect();
         let known = Arc::clone(&under_way);
         let health = Health::new(pulses, move || known.is_overdue());
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
-        let serving = tokio::spawn(milter::serve(listeners, judge, limits, stop.clone()));
+        let serving = tokio::spawn(milter::serve(listeners, judge, limits, lanes, stop.clone()));
         let stop = stop.drop_guard();
         Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })
     }

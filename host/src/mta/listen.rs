@@ -16,8 +16,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Judge;
 use super::reception::{Reception, Seat, Seats};
+use super::{Judge, Lanes};
 use crate::config::Listen;
 use crate::pulse::Pulse;
 
@@ -96,7 +96,7 @@ enum Source {
 
 impl Listener {
     /// Binds every place. Port 0 takes a free port; a unix socket on which no process answers any more is replaced. To be
-    /// called inside a tokio runtime.
+    /// called inside the tokio runtime that accepts ([`Lanes::within`]).
     ///
     /// # Errors
     /// A place cannot be bound: then none is.
@@ -230,29 +230,38 @@ impl Places<'_> {
     }
 }
 
-/// Accepts connections at these listeners until the reception closes, and serves each with its seat in a task of its own.
-/// Then it gives the places back, lets connections end within `limits.mta.drain`, and returns.
+/// Accepts connections at these listeners until the reception closes, and serves each with its seat in a task of its own on one
+/// of these lanes. Then it gives the places back, lets connections end within `limits.mta.drain`, and returns.
 ///
 /// A new connection is closed where even the standing places are taken.
 pub async fn serve<J: Judge, F>(
     listeners: Vec<Listener>,
     reception: &Reception<J>,
     seats: &Seats,
-    connection: impl Fn(Socket, Seat) -> F + Clone + Send + 'static,
+    lanes: Lanes,
+    connection: impl Fn(Socket, Seat) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let accepting = TaskTracker::new();
+    let lanes = Arc::new(lanes);
     for listener in listeners {
-        accepting.spawn(accept(listener, reception.closing().clone(), seats.clone(), connection.clone()));
+        let (closing, seats) = (reception.closing().clone(), seats.clone());
+        let accept = accept(listener, closing, seats, Arc::clone(&lanes), connection.clone());
+        accepting.spawn_on(accept, &lanes.accepting());
     }
     accepting.close();
     accepting.wait().await;
     reception.drain().await;
 }
 
-async fn accept<F>(listener: Listener, closing: CancellationToken, seats: Seats, connection: impl Fn(Socket, Seat) -> F)
-where
+async fn accept<F>(
+    listener: Listener,
+    closing: CancellationToken,
+    seats: Seats,
+    lanes: Arc<Lanes>,
+    connection: impl Fn(Socket, Seat) -> F + Clone + Send + Sync + 'static,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -273,7 +282,7 @@ where
             tracing::warn!("too many {} on {}: a new one is closed", seats.what(), listener.local());
             continue;
         };
-        tokio::spawn(connection(socket, seat));
+        lanes.place(socket, seat, connection.clone());
     }
 }
 

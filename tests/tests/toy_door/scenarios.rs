@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use addrauth::config::{Config, Limits, Milter};
 use addrauth::filter::Filter;
+use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
 use addrauth::policy::Trial;
 use addrauth_lab::mta::{Envelope, Fate, Mta};
@@ -233,7 +234,7 @@ async fn by_milter(stage: &Stage, cells: &[Cell]) -> Vec<Outcome> {
     let place = listeners[0].local();
     let (_sender, judge) = watch::channel(Arc::clone(&stage.filter));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(listeners, judge, Arc::new(Limits::default()), stop.clone()));
+    let serving = tokio::spawn(serve(listeners, judge, Arc::new(Limits::default()), Lanes::here(), stop.clone()));
     let mut mta = Mta::connect(&place).await.unwrap();
     let mut outcomes = Vec::new();
     for cell in cells {

@@ -15,9 +15,9 @@ use addrauth::authority::{self, Authority};
 use addrauth::case::{Body, Case, Mail};
 use addrauth::config::{self, Config, Limits, Listen, Observe, StateDir};
 use addrauth::filter::{self, Filter};
-use addrauth::mta::Judge;
 use addrauth::mta::listen::{self, Listener};
 use addrauth::mta::milter;
+use addrauth::mta::{Judge, Lanes};
 use addrauth::proto::address::{self, Address, Domain};
 use addrauth::proto::header;
 use addrauth::proto::key::AuthKey;
@@ -129,7 +129,7 @@ impl Scene {
         let milter = listeners.first().map(Listener::local).ok_or(Error::NoCase)?;
         let mut tasks = vec![
             tokio::spawn(answering),
-            tokio::spawn(milter::serve(listeners, judge, Arc::clone(&limits), stop.clone())),
+            tokio::spawn(milter::serve(listeners, judge, Arc::clone(&limits), Lanes::here(), stop.clone())),
         ];
         if let Some(custody) = custody {
             let stop = stop.clone();

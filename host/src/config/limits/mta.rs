@@ -26,6 +26,8 @@ pub struct Mta {
     pub frames_octets: usize,
     /// Milter connections at once: a Postfix smtpd process each, 100 of them by default.
     pub connections: usize,
+    /// Threads that connections live on: one for each core, and no more than a host of many cores has use for.
+    pub lanes: usize,
     /// How long a milter connection may stay silent: longer than an SMTP client may (5 min, RFC 5321 §4.5.3.2).
     pub idle: Duration,
     /// How long writing one answer to the MTA may take.
@@ -55,6 +57,7 @@ impl Default for Mta {
             frame: 1024 * 1024,
             frames_octets: 64 * 1024 * 1024,
             connections: 500,
+            lanes: std::thread::available_parallelism().map_or(2, |n| n.get().min(16)),
             idle: Duration::from_secs(600),
             write: Duration::from_secs(30),
             greeting: Duration::from_secs(10),

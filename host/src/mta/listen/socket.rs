@@ -16,6 +16,31 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
+/// A connection on its way from one runtime to another.
+#[derive(Debug)]
+pub(crate) enum Moving {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Takes it out of the runtime that it belongs to.
+    pub(crate) fn into_std(self) -> io::Result<Moving> {
+        match self {
+            Socket::Tcp(stream) => stream.into_std().map(Moving::Tcp),
+            Socket::Unix(stream) => stream.into_std().map(Moving::Unix),
+        }
+    }
+
+    /// Gives it to the runtime that this is called on.
+    pub(crate) fn from_std(moving: Moving) -> io::Result<Socket> {
+        match moving {
+            Moving::Tcp(stream) => TcpStream::from_std(stream).map(Socket::Tcp),
+            Moving::Unix(stream) => UnixStream::from_std(stream).map(Socket::Unix),
+        }
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

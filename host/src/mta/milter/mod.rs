@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limits, Milter};
 use crate::mta::reception::Reception;
-use crate::mta::{Judge, listen};
+use crate::mta::{Judge, Lanes, listen};
 
 pub mod answer;
 mod connection;
@@ -59,12 +59,13 @@ pub fn check(milter: &Milter) -> Result<(), listen::Error> {
 
 /// Serves MTAs until `shutdown`; then messages in flight may end within `limits.mta.drain`, and the sockets are removed.
 ///
-/// Each message keeps, to its end, the judge that stood behind the door at its MAIL. Beyond `limits.mta.connections` and
+/// Connections live on these lanes; the listeners were bound within them. Each message keeps, to its end, the judge that stood behind the door at its MAIL. Beyond `limits.mta.connections` and
 /// `limits.mta.messages_in_flight` MAIL gets 451; beyond twice as many connections a new one is closed.
 pub async fn serve<J: Judge>(
     listeners: Vec<Listener>,
     judge: watch::Receiver<Arc<J>>,
     limits: Arc<Limits>,
+    lanes: Lanes,
     shutdown: CancellationToken,
 ) {
     let reception = Reception::open(judge, limits, shutdown);
@@ -80,5 +81,5 @@ pub async fn serve<J: Judge>(
         let door = Arc::clone(&door);
         move |socket, seat| connection::run(socket, Arc::clone(&door), seat)
     };
-    listen::serve(listeners, &door.reception, &seats, connection).await;
+    listen::serve(listeners, &door.reception, &seats, lanes, connection).await;
 }
