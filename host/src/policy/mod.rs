@@ -149,10 +149,23 @@ impl Policies {
         }
         let mut decisions = Vec::new();
         let mut told = 0_usize;
+        let mut turn = Instant::now();
         for (facts, recipients) in facts::gather(mail, found, &policy.wanted, members) {
-            let decided = tokio::time::timeout_at(deadline, self.threads.decide(policy, facts.clone())).await;
-            let late = |_| Err(Fault(format!("did not decide within {}", seconds(self.limits.policy.message))));
-            let mut decision = self.total(policy, found, &facts, decided.unwrap_or_else(late), recipients);
+            let late = || Err(Fault(format!("did not decide within {}", seconds(self.limits.policy.message))));
+            let decided = match Instant::now() {
+                // One that decides at once would not see it.
+                now if now >= deadline => late(),
+                now => {
+                    if now.duration_since(turn) >= threads::AT_ONCE {
+                        // Many recipients take their time: other messages on this thread get their turn meanwhile.
+                        tokio::task::yield_now().await;
+                        turn = Instant::now();
+                    }
+                    let deciding = self.threads.decide(policy, &facts);
+                    tokio::time::timeout_at(deadline, deciding).await.unwrap_or_else(|_| late())
+                }
+            };
+            let mut decision = self.total(policy, found, &facts, decided, recipients);
             told = told.saturating_add(facts.headers.iter().flatten().map(String::len).sum());
             if told > self.limits.custody.journal_row {
                 // No journal row has room for them, and a thousand copies of a long header no memory.

@@ -163,18 +163,33 @@ impl Sandbox {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
     {
+        self.call_within(guest, function, params, self.limits.policy.time)
+    }
+
+    /// The same within this time.
+    fn call_within<P, R>(
+        &self,
+        guest: &Guest,
+        function: &ComponentExportIndex,
+        params: P,
+        time: Duration,
+    ) -> Result<R, Fault>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift + 'static,
+    {
         let fault = |e: wasmtime::Error| self.fault(&e);
         let _running = self.ticker.running();
-        let (mut store, instance) = self.instance(guest).map_err(fault)?;
+        let (mut store, instance) = self.instance(guest, time).map_err(fault)?;
         let function = instance.get_typed_func::<P, R>(&mut store, function).map_err(fault)?;
         function.call(&mut store, params).map_err(fault)
     }
 
-    /// A fresh instance, which the clock stops when its time is up.
-    fn instance(&self, guest: &Guest) -> wasmtime::Result<(Store<Bounds>, Instance)> {
+    /// A fresh instance, which the clock stops when this time is up.
+    fn instance(&self, guest: &Guest, time: Duration) -> wasmtime::Result<(Store<Bounds>, Instance)> {
         let mut store = self.store();
         // Armed before the instance exists: a start function may loop too. One tick more, since the first is cut short.
-        let ticks = self.limits.policy.time.as_millis().div_ceil(TICK.as_millis());
+        let ticks = time.as_millis().div_ceil(TICK.as_millis());
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1);
         let instance = guest.pre.instantiate(&mut store)?;
         Ok((store, instance))

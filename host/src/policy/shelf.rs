@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -67,9 +68,21 @@ pub(crate) struct Shelved {
     /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
     /// asked again.
     table: Option<Vec<Option<Decision>>>,
+    /// Whether it once took too long, or faulted, where others wait for the thread that asked it.
+    takes_time: AtomicBool,
 }
 
 impl Shelved {
+    /// Whether it is to be asked where nobody else waits.
+    pub(super) fn takes_time(&self) -> bool {
+        self.takes_time.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is.
+    pub(super) fn took_time(&self) {
+        self.takes_time.store(true, Ordering::Relaxed);
+    }
+
     /// The decision that follows from the result alone, where the policy sees nothing else.
     pub(crate) fn tabled(&self, status: KeyStatus) -> Option<&Decision> {
         let row = KeyStatus::ALL.iter().position(|known| *known == status)?;
@@ -118,7 +131,18 @@ where
     check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &wanted, &settings);
-    Ok(Shelved { id: id.into(), digest, origin, guest, description, wanted, settings, on_fault, table })
+    Ok(Shelved {
+        id: id.into(),
+        digest,
+        origin,
+        guest,
+        description,
+        wanted,
+        settings,
+        on_fault,
+        table,
+        takes_time: AtomicBool::new(false),
+    })
 }
 
 /// Octets as hexadecimal digits.

@@ -1,14 +1,20 @@
-//! The threads that decide, apart from the daemon's own, behind a bounded queue: a slow policy holds up no connection.
+//! Where decisions are made: at once where the message is, or on threads apart from the daemon's own, behind a bounded queue, so
+//! that a slow policy holds up no connection.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::sandbox::contract::{Decision, Facts};
 use super::sandbox::{Fault, Sandbox};
 use super::shelf::Shelved;
+
+/// How long a policy may hold up the connections of the thread that asks it. One that needs longer once, or faults, is asked again
+/// on a thread of its own, and from then on there alone: the same facts give the same decision.
+pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// A decision to be made, and where it goes.
 struct Job {
@@ -18,23 +24,46 @@ struct Job {
 }
 
 /// The threads. They end when this is dropped and the queue is empty.
-pub(super) struct Threads(SyncSender<Job>);
+pub(super) struct Threads {
+    jobs: SyncSender<Job>,
+    sandbox: Arc<Sandbox>,
+    places: Arc<Places>,
+}
 
 impl Threads {
     pub(super) fn start(sandbox: &Arc<Sandbox>, threads: usize, queue: usize) -> std::io::Result<Threads> {
-        let (sender, receiver) = sync_channel(queue);
+        let (jobs, receiver) = sync_channel(queue);
         let receiver = Arc::new(Mutex::new(receiver));
+        let places = Arc::new(Places::new(threads.max(1)));
         for _ in 0..threads.max(1) {
-            let (sandbox, receiver) = (Arc::clone(sandbox), Arc::clone(&receiver));
-            thread::Builder::new().name("policy".into()).spawn(move || work(&sandbox, &receiver))?;
+            let (sandbox, receiver, places) = (Arc::clone(sandbox), Arc::clone(&receiver), Arc::clone(&places));
+            thread::Builder::new().name("policy".into()).spawn(move || work(&sandbox, &receiver, &places))?;
         }
-        Ok(Threads(sender))
+        Ok(Threads { jobs, sandbox: Arc::clone(sandbox), places })
     }
 
     /// The policy's decision, or its fault; a full queue is one.
-    pub(super) async fn decide(&self, policy: &Arc<Shelved>, facts: Facts) -> Result<Decision, Fault> {
+    pub(super) async fn decide(&self, policy: &Arc<Shelved>, facts: &Facts) -> Result<Decision, Fault> {
+        match self.decide_at_once(policy, facts) {
+            Some(decision) => Ok(decision),
+            None => self.decide_apart(policy, facts.clone()).await,
+        }
+    }
+
+    /// The decision of a policy that is quick, where there is an instance for it.
+    fn decide_at_once(&self, policy: &Shelved, facts: &Facts) -> Option<Decision> {
+        if policy.takes_time() {
+            return None;
+        }
+        let _place = self.places.try_take()?;
+        let time = AT_ONCE.min(self.sandbox.limits().policy.time);
+        let decided = self.sandbox.decide_within(&policy.guest, facts, &policy.settings, time);
+        decided.map_err(|_| policy.took_time()).ok()
+    }
+
+    async fn decide_apart(&self, policy: &Arc<Shelved>, facts: Facts) -> Result<Decision, Fault> {
         let (answer, decided) = oneshot::channel();
-        self.0.try_send(Job { policy: Arc::clone(policy), facts, answer }).map_err(|e| match e {
+        self.jobs.try_send(Job { policy: Arc::clone(policy), facts, answer }).map_err(|e| match e {
             TrySendError::Full(_) => Fault("was not asked: too many decisions are waiting".into()),
             TrySendError::Disconnected(_) => gone(),
         })?;
@@ -46,14 +75,73 @@ fn gone() -> Fault {
     Fault("was not asked: the sandbox has ended".into())
 }
 
-fn work(sandbox: &Sandbox, receiver: &Mutex<Receiver<Job>>) {
+fn work(sandbox: &Sandbox, receiver: &Mutex<Receiver<Job>>, places: &Places) {
     loop {
         let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { policy, facts, answer }) = job else { return };
         if !answer.is_closed() {
+            let place = places.take();
             let decided = sandbox.decide(&policy.guest, &facts, &policy.settings);
+            drop(place);
             // A message that no longer waits needs no answer.
             let _ = answer.send(decided);
+        }
+    }
+}
+
+/// The instances of the sandbox that decide at the same time.
+struct Places {
+    free: Mutex<Free>,
+    freed: Condvar,
+}
+
+struct Free {
+    places: usize,
+    /// Threads that wait for one. Where none does, giving one back is no system call.
+    waiting: usize,
+}
+
+/// An instance's place, until it is dropped.
+struct Place<'a>(&'a Places);
+
+impl Places {
+    fn new(places: usize) -> Places {
+        Places { free: Mutex::new(Free { places, waiting: 0 }), freed: Condvar::new() }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that is free now; none while a thread waits for one.
+    fn try_take(&self) -> Option<Place<'_>> {
+        let mut free = self.free();
+        if free.waiting > 0 {
+            return None;
+        }
+        free.places = free.places.checked_sub(1)?;
+        Some(Place(self))
+    }
+
+    /// One as soon as it is free.
+    fn take(&self) -> Place<'_> {
+        let mut free = self.free();
+        free.waiting = free.waiting.saturating_add(1);
+        free = self.freed.wait_while(free, |free| free.places == 0).unwrap_or_else(PoisonError::into_inner);
+        free.waiting = free.waiting.saturating_sub(1);
+        free.places = free.places.saturating_sub(1);
+        Place(self)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut free = self.0.free();
+        free.places = free.places.saturating_add(1);
+        let waited_for = free.waiting > 0;
+        drop(free);
+        if waited_for {
+            self.0.freed.notify_one();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The versions of the contract: which of them a component speaks, and each call in its types.
 
+use std::time::Duration;
+
 use std::fmt;
 
 use super::contract::{Decision, Description, Facts, Value, Wanted};
@@ -78,16 +80,35 @@ impl Sandbox {
         }
     }
 
-    /// The policy's decision on one set of facts.
+    /// The policy's decision on one set of facts, within `limits.policy.time`.
     pub(crate) fn decide(&self, guest: &Guest, facts: &Facts, settings: &[Value]) -> Result<Decision, Fault> {
+        self.decide_within(guest, facts, settings, self.limits.policy.time)
+    }
+
+    /// The same within this time.
+    pub(crate) fn decide_within(
+        &self,
+        guest: &Guest,
+        facts: &Facts,
+        settings: &[Value],
+        time: Duration,
+    ) -> Result<Decision, Fault> {
         let decision: Decision = match guest.version {
             Version::V0_1 => {
                 let (facts, settings) = (since_v0_1::Facts::from(facts), old(settings));
                 type Given<'a> = (&'a since_v0_1::Facts, &'a [since_v0_1::Value]);
-                let decided = self.call::<Given, (since_v0_1::Decision,)>(guest, &guest.decide, (&facts, &settings))?;
+                let decided = self.call_within::<Given, (since_v0_1::Decision,)>(
+                    guest,
+                    &guest.decide,
+                    (&facts, &settings),
+                    time,
+                )?;
                 decided.0.into()
             }
-            Version::V0_2 => self.call::<(&Facts, &[Value]), (Decision,)>(guest, &guest.decide, (facts, settings))?.0,
+            Version::V0_2 => {
+                type Given<'a> = (&'a Facts, &'a [Value]);
+                self.call_within::<Given, (Decision,)>(guest, &guest.decide, (facts, settings), time)?.0
+            }
         };
         if decision.reason.len() > self.limits.policy.result {
             return Err(Fault(format!("handed back more than {} octets", self.limits.policy.result)));
@@ -103,7 +124,8 @@ impl Sandbox {
     /// own code matters but its start function, which runs under the limits.
     pub(super) fn check_types(&self, guest: &Guest) -> Result<(), Refused> {
         let _running = self.ticker.running();
-        let (mut store, instance) = self.instance(guest).map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
+        let (mut store, instance) =
+            self.instance(guest, self.limits.policy.time).map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
         let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: one_line(&e) };
         macro_rules! holds {
             ($function:ident, $name:literal: $given:ty => $said:ty) => {
