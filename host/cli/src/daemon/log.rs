@@ -19,6 +19,9 @@ use addrauth::config::Limits;
 /// How long the writer rests when standard error is shared with somebody who made it non-blocking, and is full.
 const FULL: Duration = Duration::from_millis(20);
 
+/// How long the writer gathers lines once it is awake: to wake a thread for each line costs more than the line.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// The log of this process, where it is a daemon.
 static DAEMONS: OnceLock<Log> = OnceLock::new();
 
@@ -42,6 +45,10 @@ struct Waiting {
     lost: u64,
     /// Whether the writer has lines in its hands.
     writing: bool,
+    /// Whether the writer sleeps until there are lines.
+    asleep: bool,
+    /// How many wait until all is written: nothing is gathered then.
+    flushing: u32,
 }
 
 /// What is written in one go: an event of the log.
@@ -74,22 +81,35 @@ impl Log {
             waiting.octets = octets;
             waiting.lines.push_back(line.to_vec());
         }
+        let wanted = std::mem::take(&mut waiting.asleep) || self.is_pressing(&waiting);
         drop(waiting);
-        self.0.changed.notify_all();
+        if wanted {
+            self.0.changed.notify_all();
+        }
     }
 
     /// Waits until everything is written, so long at most; whether it is.
     pub(crate) fn flush(&self, within: Duration) -> bool {
         let end = Instant::now() + within;
         let mut waiting = self.waiting();
+        waiting.flushing = waiting.flushing.saturating_add(1);
+        self.0.changed.notify_all();
+        let mut written = true;
         while !waiting.lines.is_empty() || waiting.writing {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return false;
+                written = false;
+                break;
             }
             waiting = self.0.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        true
+        waiting.flushing = waiting.flushing.saturating_sub(1);
+        written
+    }
+
+    /// Whether what waits is to be written at once.
+    fn is_pressing(&self, waiting: &Waiting) -> bool {
+        waiting.flushing > 0 || waiting.octets > self.0.room / 2
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -117,12 +137,16 @@ impl Log {
         }
     }
 
-    /// All lines that wait; waits for some.
+    /// All lines that wait; waits for some, and then for those that come with them.
     fn take(&self) -> VecDeque<Vec<u8>> {
         let mut waiting = self.waiting();
         while waiting.lines.is_empty() {
+            waiting.asleep = true;
             waiting = self.0.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        waiting.asleep = false;
+        let gathered = self.0.changed.wait_timeout_while(waiting, GATHER, |waiting| !self.is_pressing(waiting));
+        waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
         waiting.writing = true;
         waiting.octets = 0;
         std::mem::take(&mut waiting.lines)
