@@ -312,8 +312,7 @@ async fn opened(dir: &Path, owed: &OwedKey) -> AuthKey {
     let opening = Opening { busy: Duration::from_secs(2), readers: 1 };
     let table = SqliteKeys::open(dir, opening).await.unwrap();
     let post = table.take_post(owed.created, |_| Duration::from_secs(60)).await.unwrap().unwrap();
-    let (address, generation) = (post.address.as_str(), post.generation);
-    assert_eq!((address, generation, post.expires), (owed.address.as_str(), owed.generation, owed.expires));
+    assert_eq!((&*post.address, post.generation, post.expires), (&*owed.address, owed.generation, owed.expires));
     store::post_opener(dir).unwrap().open(&owed.address, &post.sealed).unwrap()
 }
 

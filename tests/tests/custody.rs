@@ -40,7 +40,6 @@ fn address(text: &str) -> Option<Address> {
 
 /// A message from `sender` to bob with the wrong key, dropped, of which bob is to be told.
 fn case(sender: &str) -> Case {
-    let bob = Recipient::new(b"<bob@example.com>");
     Case {
         mail: Mail::new(
             Envelope {
@@ -50,7 +49,7 @@ fn case(sender: &str) -> Case {
                 daemon: "smtpd".into(),
                 reverse_path: ReversePath::Path(address(sender)),
                 size: Some(1000),
-                recipients: vec![bob],
+                recipients: vec![Recipient::new(b"<bob@example.com>")],
                 ..Envelope::default()
             },
             Head {
@@ -277,9 +276,9 @@ async fn what_is_owed_is_deferred_while_the_database_is_not_the_one_at_its_path_
         // By another process's handle on what is at the path.
         let other = open(dir.path(), None).await;
         let rows = other.journal(99).await.unwrap().into_iter().map(|row| row.entry);
-        let senders: Vec<_> =
-            rows.filter_map(|row| row.sender.filter(|_| row.verdict == RowVerdict::Discard)).collect();
-        assert_eq!(senders.iter().filter(|sender| *sender == "mallory@x.example").count(), 1, "{ends:?} {senders:?}");
+        let dropped: Vec<_> = rows.filter(|row| row.verdict == RowVerdict::Discard).map(|row| row.sender).collect();
+        let of_mallory = dropped.iter().flatten().filter(|sender| *sender == "mallory@x.example");
+        assert_eq!(of_mallory.count(), 1, "{ends:?} {dropped:?}");
     }
 }
 
