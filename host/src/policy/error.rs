@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Fault, Origin, Refused, shelf};
+use super::{Fault, Origin, Refused, shipped};
 
 /// Why policies cannot be loaded. The running ones stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum Error {
     /// There is no such component.
     #[error(
         "there is no policy `{id}`: it is not shipped ({}), and there is no file {id}.wasm in policy.dir ({})",
-        shelf::shipped().collect::<Vec<_>>().join(", "),
+        shipped::ids().collect::<Vec<_>>().join(", "),
         if dir.as_os_str().is_empty() { "not set".into() } else { dir.display().to_string() }
     )]
     Unknown {

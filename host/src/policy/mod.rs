@@ -24,6 +24,7 @@ mod prove;
 pub mod rehearse;
 mod sandbox;
 mod shelf;
+mod shipped;
 #[cfg(test)]
 mod tests;
 mod threads;

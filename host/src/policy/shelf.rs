@@ -11,26 +11,11 @@ use super::Error;
 use super::facts::contract_status;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
+use super::shipped::SHIPPED;
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
 use crate::files;
 use crate::proto::header::KEY_FIELDS;
-
-#[cfg(feature = "shipped")]
-macro_rules! shipped {
-    ($($id:literal)*) => {
-        /// The components that ship, by id.
-        const SHIPPED: &[(&str, &[u8])] = &[$(($id, include_bytes!(concat!("../../shipped/", $id, ".wasm")))),*];
-    };
-}
-#[cfg(feature = "shipped")]
-shipped! {
-    "accept" "mark" "quarantine" "reject-silently" "reject-notify-sender" "reject-notify-recipient"
-    "reject-notify-both" "missing-direct"
-}
-/// None: a program that takes the library without them names its own files.
-#[cfg(not(feature = "shipped"))]
-const SHIPPED: &[(&str, &[u8])] = &[];
 
 /// Tries of a call while a policy is loaded: a component that never ends costs this often `policy_time`, and no mail waits.
 const LOAD_TRIES: usize = 5;
@@ -88,11 +73,6 @@ impl Shelved {
         let row = KeyStatus::ALL.iter().position(|known| *known == status)?;
         self.table.as_ref()?.get(row)?.as_ref()
     }
-}
-
-/// The ids of the shipped components.
-pub(super) fn shipped() -> impl Iterator<Item = &'static str> {
-    SHIPPED.iter().map(|(id, _)| *id)
 }
 
 /// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
