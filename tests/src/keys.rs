@@ -46,7 +46,12 @@ pub struct House {
 
 /// An address that there is.
 pub fn address(text: &str) -> Address {
-    Address::parse(text.as_bytes(), false).unwrap()
+    Address::parse(text.as_bytes(), true).unwrap()
+}
+
+/// The address of a sender who can be told.
+pub fn sender(text: &str) -> Option<Address> {
+    Some(address(text))
 }
 
 /// The mailbox of an address.

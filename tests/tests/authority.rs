@@ -9,10 +9,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use addrauth::authority::{Authority, Clock, Intervals, KeyState, OwedKey};
 use addrauth::config::{Config, Limits, StateDir};
-use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::store::{self, Opening, Posts as _, SqliteKeys};
 use addrauth_tests::daemon::binary;
+use addrauth_tests::keys::address;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +34,6 @@ fn config(dir: &Path) -> Config {
     config.authority.domains = vec!["Example.com".parse().unwrap()];
     config.authority.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     config
-}
-
-fn address(text: &str) -> Address {
-    Address::parse(text.as_bytes(), true).unwrap()
 }
 
 impl Server {

@@ -11,11 +11,11 @@ use addrauth::case::*;
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::outbox::Turn;
-use addrauth::proto::address::Address;
 use addrauth::proto::header::MARK_FIELD;
 use addrauth::proto::key::AuthKey;
 use addrauth::store::{RowResult, RowVerdict};
 use addrauth_lab::mailbox::{Mailbox, Taken};
+use addrauth_tests::keys::sender as address;
 use addrauth_tests::ports::Closed;
 
 const KEY: &str = "Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2yTq9wEz3xBv7nMs4pDl8hGj0K";
@@ -32,10 +32,6 @@ fn config(dir: &Path, mailbox: Option<&Mailbox>) -> Config {
 
 async fn open(dir: &Path, mailbox: Option<&Mailbox>) -> Custody {
     Custody::open(&config(dir, mailbox), &Arc::new(Limits::default())).await.unwrap()
-}
-
-fn address(text: &str) -> Option<Address> {
-    Some(Address::parse(text.as_bytes(), true).unwrap())
 }
 
 /// A message from `sender` to bob with the wrong key, dropped, of which bob is to be told.

@@ -10,19 +10,14 @@ use addrauth::case::*;
 use addrauth::config::{Config, Limits, StateDir};
 use addrauth::custody::Custody;
 use addrauth::policy::{Policies, Trial};
-use addrauth::proto::address::Address;
 use addrauth::settle::{Permits, Rules, settle};
 use addrauth::store::{Ledger, Opening};
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_tests::daemon::{Daemon, binary};
 use addrauth_tests::dns;
-use addrauth_tests::keys::mailbox;
+use addrauth_tests::keys::{mailbox, sender as address};
 
 const CHILD: &str = "ADDRAUTH_TEST_JOURNAL_CHILD";
-
-fn address(text: &str) -> Option<Address> {
-    Some(Address::parse(text.as_bytes(), true).unwrap())
-}
 
 fn mail(queue_id: &str, recipients: &[&str]) -> Mail {
     let recipient = |to: &&str| Recipient::new(format!("<{to}>"));
