@@ -61,16 +61,23 @@ impl<'a> Changes<'a> {
                 Edit::Delete { .. } | Edit::Insert { .. } => return Err(Refused::Edit),
             }
         }
-        let (struck_out, put_in) = recipients(reply, to)?;
+        let Others { struck_out, put_in } = others(reply, to)?;
         Ok(Changes { deleted, inserted, struck_out, put_in })
     }
 }
 
-/// The octets that strike recipients out, and the paths of those that take their place.
+/// What a reply makes of the recipients: the octets that strike some out, and the paths of those that take their place.
+#[derive(Default)]
+struct Others<'a> {
+    struck_out: BTreeSet<&'a [u8]>,
+    put_in: BTreeSet<Vec<u8>>,
+}
+
+/// What this reply makes of these recipients.
 ///
 /// Postfix 3.7.11 deletes nobody, silently, for other octets, and delivers to nobody, silently, where all are deleted
 /// (measured): an answer that leaves nobody is none. Nor is one that keeps or adds, and deletes, the same path.
-fn recipients<'a>(reply: &Reply, to: &'a [Recipient]) -> Result<(BTreeSet<&'a [u8]>, BTreeSet<Vec<u8>>), Refused> {
+fn others<'a>(reply: &Reply, to: &'a [Recipient]) -> Result<Others<'a>, Refused> {
     let (mut gone, mut added) = (BTreeSet::new(), BTreeSet::new());
     gone.extend(reply.removed.iter().copied());
     for redirect in &reply.redirected {
@@ -84,7 +91,7 @@ fn recipients<'a>(reply: &Reply, to: &'a [Recipient]) -> Result<(BTreeSet<&'a [u
     added.retain(|(index, path)| to.get(*index).is_none_or(|recipient| recipient.path != *path));
     gone.extend(added.iter().map(|(index, _)| *index));
     if gone.is_empty() {
-        return Ok(Default::default());
+        return Ok(Others::default());
     }
     let found = |index: &usize| to.get(*index).and_then(Recipient::struck_out_by).ok_or(Refused::Recipient);
     let struck_out = gone.iter().map(found).collect::<Result<BTreeSet<&[u8]>, Refused>>()?;
@@ -97,7 +104,7 @@ fn recipients<'a>(reply: &Reply, to: &'a [Recipient]) -> Result<(BTreeSet<&'a [u
     if comes_back || stay.any(|(_, recipient)| struck_out.contains(recipient.path.as_slice())) {
         return Err(Refused::Recipient);
     }
-    Ok((struck_out, added.into_iter().map(|(_, path)| path).collect()))
+    Ok(Others { struck_out, put_in: added.into_iter().map(|(_, path)| path).collect() })
 }
 
 /// Whether this is a field name: octets 33 to 126 without colon (RFC 5322 §2.2).

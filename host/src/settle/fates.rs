@@ -69,7 +69,7 @@ impl Fates {
         if sharing == Sharing::One {
             fates.plain.extend(&found.elsewhere);
             if !fates.plain.is_empty() {
-                fates.into_folders(mail, rules);
+                fates.file_in_folders(mail, rules);
             }
         }
         for list in [&mut fates.plain, &mut fates.marked, &mut fates.silent, &mut fates.told, &mut fates.kept] {
@@ -92,7 +92,7 @@ impl Fates {
 
     /// Moves recipients from the mark's field, which others do not want in the message, to their spam folders where these
     /// have addresses.
-    fn into_folders(&mut self, mail: &Mail, rules: &Rules) {
+    fn file_in_folders(&mut self, mail: &Mail, rules: &Rules) {
         for index in std::mem::take(&mut self.marked) {
             let address = mail.recipients.get(index).and_then(Recipient::address);
             match address.and_then(|address| folder(address, &rules.spam_folder)) {

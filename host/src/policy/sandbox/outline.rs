@@ -106,7 +106,7 @@ mod tests {
 
     fn shipped() -> Vec<Vec<u8>> {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let ids = crate::policy::shelf::shipped().map(|id| format!("policies/{id}/{id}.wasm"));
+        let ids = crate::policy::shipped::ids().map(|id| format!("policies/{id}/{id}.wasm"));
         ids.chain(["tests/hostile/hostile.wasm".into()]).map(|file| std::fs::read(root.join(file)).unwrap()).collect()
     }
 

@@ -72,7 +72,7 @@ impl Keys for PostgresKeys {
         let address = address.as_str();
         let work = || async {
             let mut work = self.0.begin().await?;
-            lock_settings(&mut work, &[&address]).await?;
+            lock_settings(&mut work, &[address]).await?;
             let marked = sqlx::query(
                 "UPDATE addrauth.keys SET revoked = $1
                  WHERE address = $2 AND generation = ANY ($3) AND revoked IS NULL",
