@@ -79,9 +79,11 @@ impl Journal {
         }
     }
 
-    /// Writes what waits; the error leaves it waiting.
-    pub(super) async fn flush(&self) -> Result<(), store::Error> {
-        self.queue.flush().await
+    /// Writes what waits; the error leaves it waiting. Not to be given up in between: a batch that is committed meanwhile would
+    /// be written once more.
+    pub(super) fn flush(&self) -> impl Future<Output = Result<(), store::Error>> + Send + 'static {
+        let queue = Arc::clone(&self.queue);
+        async move { queue.flush().await }
     }
 
     /// How many rows wait.

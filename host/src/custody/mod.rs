@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
@@ -48,6 +49,8 @@ pub struct Custody {
     settings: quarantine::Settings,
     /// Where it was opened: what has to come to an end whatever becomes of a message runs there.
     runtime: Handle,
+    /// What is being written there, and taken back where it comes too late.
+    writing: TaskTracker,
 }
 
 impl Custody {
@@ -61,7 +64,16 @@ impl Custody {
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
         let settings = quarantine::Settings::from_config(config, limits);
         let journal = Journal::start(&ledger, limits, config.custody.journal_rows);
-        Ok(Custody { ledger, outbox, journal, mark, limits: limits.clone(), settings, runtime: Handle::current() })
+        Ok(Custody {
+            ledger,
+            outbox,
+            journal,
+            mark,
+            limits: limits.clone(),
+            settings,
+            runtime: Handle::current(),
+            writing: TaskTracker::new(),
+        })
     }
 
     /// Whether one opened custody serves both configurations.
@@ -170,8 +182,7 @@ impl Custody {
     ) -> Result<Recorded, String> {
         let (told, heard) = oneshot::channel();
         let ledger = self.ledger.clone();
-        // Not on the runtime of the message's connection, which may end before this has.
-        self.runtime.spawn(async move {
+        let writing = async move {
             let written = writing.await;
             let row = written.as_ref().ok().map(|recorded| recorded.journal);
             // Where nobody takes what is told, what would say so is dropped with it.
@@ -182,7 +193,9 @@ impl Custody {
             {
                 warn!(row, "what was written too late is owed all the same: {e}");
             }
-        });
+        };
+        // Not on the runtime of the message's connection, which may end before this has.
+        self.writing.spawn_on(writing, &self.runtime);
         match tokio::time::timeout(self.limits.custody.keep, heard).await {
             Ok(Ok((written, taken))) => {
                 let _ = taken.send(());
@@ -223,8 +236,10 @@ impl Custody {
 
     /// Writes the journal rows that wait, within `limits.custody.keep`.
     pub async fn flush(&self) {
-        let failure = match tokio::time::timeout(self.limits.custody.keep, self.journal.flush()).await {
-            Ok(Ok(())) => return,
+        let flushing = self.runtime.spawn(self.journal.flush());
+        let failure = match tokio::time::timeout(self.limits.custody.keep, flushing).await {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(e))) => e.to_string(),
             Ok(Err(e)) => e.to_string(),
             Err(_) => format!("not done within {:?}", self.limits.custody.keep),
         };
@@ -249,6 +264,10 @@ impl Custody {
     /// Writes the journal rows that wait, and closes the files; from then on what is owed is deferred.
     pub async fn close(&self) {
         self.flush().await;
+        self.writing.close();
+        if tokio::time::timeout(self.limits.custody.keep, self.writing.wait()).await.is_err() {
+            warn!("what is still being written may be owed, though the message it belongs to was deferred");
+        }
         self.ledger.close().await;
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::pulse::Pulse;
 
 /// Whether a role serves, for a watchdog to ask.
@@ -40,12 +42,11 @@ impl Health {
         if (self.is_overdue)() {
             return Some("a message has been examined or kept for longer than any may take");
         }
-        for pulse in self.loops() {
-            // A loop that ended meanwhile, since no more work is taken, need not answer.
-            if !pulse.beats(patience).await && !self.loops().is_empty() {
-                return Some("a loop that takes work does not turn");
-            }
-        }
-        None
+        // All at once: a watchdog that asks one after the other is late itself.
+        let loops = self.loops();
+        let beats = join_all(loops.iter().map(|pulse| pulse.beats(patience))).await;
+        // A loop that ended meanwhile, since no more work is taken, need not answer.
+        let stands = beats.contains(&false) && !self.loops().is_empty();
+        stands.then_some("a loop that takes work does not turn")
     }
 }

@@ -20,6 +20,7 @@ mod error;
 mod explain;
 mod facts;
 mod load;
+mod pace;
 mod prove;
 pub mod rehearse;
 mod sandbox;

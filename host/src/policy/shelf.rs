@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::facts::contract_status;
+use super::pace::Pace;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use super::shipped::SHIPPED;
@@ -53,21 +53,11 @@ pub(crate) struct Shelved {
     /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
     /// asked again.
     table: Option<Vec<Option<Decision>>>,
-    /// Whether it once took too long, or faulted, where others wait for the thread that asked it.
-    takes_time: AtomicBool,
+    /// Whether it is asked where others wait for the thread.
+    pub(super) pace: Pace,
 }
 
 impl Shelved {
-    /// Whether it is to be asked where nobody else waits.
-    pub(super) fn takes_time(&self) -> bool {
-        self.takes_time.load(Ordering::Relaxed)
-    }
-
-    /// From now on it is.
-    pub(super) fn took_time(&self) {
-        self.takes_time.store(true, Ordering::Relaxed);
-    }
-
     /// The decision that follows from the result alone, where the policy sees nothing else.
     pub(crate) fn tabled(&self, status: KeyStatus) -> Option<&Decision> {
         let row = KeyStatus::ALL.iter().position(|known| *known == status)?;
@@ -121,7 +111,7 @@ where
         settings,
         on_fault,
         table,
-        takes_time: AtomicBool::new(false),
+        pace: Pace::default(),
     })
 }
 

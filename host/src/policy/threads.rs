@@ -12,8 +12,9 @@ use super::sandbox::contract::{Decision, Facts};
 use super::sandbox::{Fault, Sandbox};
 use super::shelf::Shelved;
 
-/// How long a policy may hold up the connections of the thread that asks it. One that needs longer once, or faults, is asked again
-/// on a thread of its own, and from then on there alone: the same facts give the same decision.
+/// How long a policy may hold up the connections of the thread that asks it, to within a tick of the clock. One that needs longer,
+/// or faults, is asked again on a thread apart, and where that is no exception ([`super::pace::Pace`]) from then on there alone: the same facts
+/// give the same decision.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// A decision to be made, and where it goes.
@@ -52,13 +53,24 @@ impl Threads {
 
     /// The decision of a policy that is quick, where there is an instance for it.
     fn decide_at_once(&self, policy: &Shelved, facts: &Facts) -> Option<Decision> {
-        if policy.takes_time() {
+        if policy.pace.takes_time() {
             return None;
         }
         let _place = self.places.try_take()?;
         let time = AT_ONCE.min(self.sandbox.limits().policy.time);
         let decided = self.sandbox.decide_within(&policy.guest, facts, &policy.settings, time);
-        decided.map_err(|_| policy.took_time()).ok()
+        match decided {
+            Ok(decision) => {
+                policy.pace.was_quick();
+                Some(decision)
+            }
+            Err(fault) => {
+                if policy.pace.took_time() {
+                    tracing::info!(policy = policy.id, "the policy is asked on a thread apart from now on: it {fault}");
+                }
+                None
+            }
+        }
     }
 
     async fn decide_apart(&self, policy: &Arc<Shelved>, facts: Facts) -> Result<Decision, Fault> {
