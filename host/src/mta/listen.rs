@@ -16,13 +16,15 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Judge;
 use super::reception::{Reception, Seat, Seats};
-use super::{Judge, Lanes};
 use crate::config::Listen;
 use crate::pulse::Pulse;
 
+mod lanes;
 mod socket;
 
+pub use lanes::Lanes;
 pub use socket::Socket;
 
 /// Who may connect to a unix socket: owner and group.

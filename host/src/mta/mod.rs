@@ -10,14 +10,13 @@ use crate::filter::Filter;
 
 mod changes;
 pub mod intake;
-mod lanes;
 pub mod listen;
 pub mod milter;
 pub mod reception;
 mod refused;
 
 pub use changes::{Changes, Insertion};
-pub use lanes::Lanes;
+pub use listen::Lanes;
 pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their

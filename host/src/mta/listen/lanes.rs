@@ -7,7 +7,7 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::mta::listen::Socket;
+use super::socket::Socket;
 use crate::mta::reception::Seat;
 use crate::pulse::Pulse;
 
