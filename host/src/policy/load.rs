@@ -8,8 +8,9 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::choose::Bound;
+use super::origin::Origin;
 use super::sandbox::Sandbox;
-use super::shelf::{self, Origin, Shelved};
+use super::shelf::{self, Shelved};
 use super::threads::Threads;
 use super::trial::Trial;
 use super::{Error, Policies};

@@ -20,6 +20,7 @@ mod error;
 mod explain;
 mod facts;
 mod load;
+mod origin;
 mod pace;
 mod prove;
 pub mod rehearse;
@@ -35,9 +36,9 @@ mod written_facts;
 pub use choose::{Choice, may_be_allowed};
 pub use error::Error;
 pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
+pub use origin::Origin;
 pub use prove::{KeptDecision, Unproved};
 pub use sandbox::{Fault, Refused};
-pub use shelf::Origin;
 pub use trial::Trial;
 
 use choose::Bound;

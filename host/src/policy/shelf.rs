@@ -1,17 +1,16 @@
 //! The shelf: finds a policy's component, loads it, fits its settings, and works out its table if it has one.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::Error;
 use super::facts::contract_status;
 use super::pace::Pace;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use super::shipped::SHIPPED;
+use super::{Error, Origin};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
 use crate::files;
@@ -19,25 +18,6 @@ use crate::proto::header::KEY_FIELDS;
 
 /// Tries of a call while a policy is loaded: a component that never ends costs this often `policy_time`, and no mail waits.
 const LOAD_TRIES: usize = 5;
-
-/// Where a component came from.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// It is part of this program.
-    Shipped,
-    /// A file.
-    File(PathBuf),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Shipped => f.write_str("shipped"),
-            Origin::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// A policy that is ready to decide.
 pub(crate) struct Shelved {
