@@ -65,7 +65,7 @@ fn lanes<'a>(policies: &'a Policies, runtime: &'a Runtime, mail: &'a Mail, facts
             }),
         ),
         (
-            "sandbox, through threads",
+            "sandbox, as the filter asks",
             Box::new(move || {
                 black_box(runtime.block_on(policies.decide(black_box(mail), &missing, &[])));
             }),
