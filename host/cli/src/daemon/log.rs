@@ -81,9 +81,9 @@ impl Log {
             waiting.octets = octets;
             waiting.lines.push_back(line.to_vec());
         }
-        let wanted = std::mem::take(&mut waiting.asleep) || self.is_pressing(&waiting);
+        let asleep = std::mem::take(&mut waiting.asleep);
         drop(waiting);
-        if wanted {
+        if asleep {
             self.0.changed.notify_all();
         }
     }
@@ -145,8 +145,11 @@ impl Log {
             waiting = self.0.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         waiting.asleep = false;
-        let gathered = self.0.changed.wait_timeout_while(waiting, GATHER, |waiting| !self.is_pressing(waiting));
-        waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        if !self.is_pressing(&waiting) {
+            drop(waiting);
+            thread::sleep(GATHER);
+            waiting = self.waiting();
+        }
         waiting.writing = true;
         waiting.octets = 0;
         std::mem::take(&mut waiting.lines)
