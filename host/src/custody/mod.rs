@@ -266,7 +266,7 @@ impl Custody {
         self.flush().await;
         self.writing.close();
         if tokio::time::timeout(self.limits.custody.keep, self.writing.wait()).await.is_err() {
-            warn!("what is still being written may be owed, though the message it belongs to was deferred");
+            warn!("what is still being written may be owed, although its message was deferred");
         }
         self.ledger.close().await;
     }

@@ -1,4 +1,4 @@
-//! The threads that connections live on: each has a runtime of its own, so that what a message needs wakes no other thread.
+//! The threads that connections live on: each has a runtime of its own, so that a message seldom needs another.
 
 use std::io;
 use std::sync::Arc;
