@@ -1,11 +1,13 @@
 //! What users chose for their own mail, and whose mail they want.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
-use super::sqlite::{Fault, Statements as _};
+use super::remembered::{Chosen, SENDERS};
+use super::sqlite::{Commits, Fault, Statements as _};
 use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
 use crate::proto::address::{Address, Domain, Mailbox};
@@ -30,31 +32,67 @@ pub fn wanted(sender: &str) -> Option<String> {
     }
 }
 
-/// All rows about these mailboxes (?1) and this sender, as an address (?2) and as a domain (?3). The mailboxes travel as one
-/// JSON array: as many of them as a message may have, in one bound value.
-const WISHES: &str = "SELECT address, name, value FROM choice WHERE address IN (SELECT value FROM json_each(?1))
-     UNION ALL SELECT address, NULL, sender FROM allowed
-     WHERE address IN (SELECT value FROM json_each(?1)) AND sender IN (?2, ?3)";
+/// All choices of these mailboxes, and so many of the senders that each wants (?2). The mailboxes travel as one JSON array (?1): as
+/// many of them as a message may have, in one bound value.
+const CHOSEN: &str = "SELECT address, name, value FROM choice WHERE address IN (SELECT value FROM json_each(?1))
+     UNION ALL SELECT allowed.address, NULL, allowed.sender FROM json_each(?1) AS asked
+     JOIN allowed ON allowed.address = asked.value
+     WHERE allowed.sender IN (SELECT one.sender FROM allowed AS one WHERE one.address = asked.value LIMIT ?2)";
 
 impl Ledger {
-    /// The wishes of these recipients about mail from this sender, in their order. One statement, whatever
-    /// their number. A row that a later version wrote is passed over.
+    /// The wishes of these recipients about mail from this sender, in their order. What was read before is remembered until
+    /// somebody changes a choice, in this process or another one; the next call sees the change. A row that a later version
+    /// wrote is passed over.
     pub async fn wishes(&self, recipients: &[Option<Mailbox>], sender: Option<&Mailbox>) -> Result<Vec<Wish>, Error> {
         self.0.in_place()?;
+        let commits = self.0.commits();
+        let chosen = match commits.and_then(|now| self.1.all(now, recipients)) {
+            Some(chosen) => chosen,
+            None => self.read_chosen(commits, recipients)?,
+        };
+        let domain = sender.and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
+        let senders = [sender.map(Mailbox::as_str), domain.as_deref()];
+        let wish = |(mailbox, chosen): (&Option<Mailbox>, Option<Arc<Chosen>>)| {
+            let (Some(mailbox), Some(chosen)) = (mailbox, chosen) else { return Ok(Wish::default()) };
+            let listed = || chosen.senders.iter().any(|listed| senders.contains(&Some(listed)));
+            let allows = if chosen.is_cut() { self.is_allowed(mailbox, senders)? } else { listed() };
+            Ok(Wish { allows, ..chosen.wish.clone() })
+        };
+        recipients.iter().zip(chosen).map(wish).collect()
+    }
+
+    /// Reads what these mailboxes chose, and remembers it where it can be told later whether it still holds.
+    fn read_chosen(
+        &self,
+        commits: Option<Commits>,
+        recipients: &[Option<Mailbox>],
+    ) -> Result<Vec<Option<Arc<Chosen>>>, Error> {
         let asked: Vec<&str> = recipients.iter().flatten().map(Mailbox::as_str).collect();
-        let mut known: HashMap<String, Wish> = HashMap::new();
-        if !asked.is_empty() {
-            let asked = serde_json::Value::from_iter(asked).to_string();
-            let domain = sender.and_then(|sender| Some(format!("@{}", sender.rsplit_once('@')?.1)));
-            let rows =
-                self.0.read(|work| work.all(WISHES, params![asked, sender.map(Mailbox::as_str), domain], read))?;
-            for (address, name, value) in rows {
-                learn(known.entry(address).or_default(), name.as_deref(), &value);
-            }
+        let mut read: HashMap<String, Chosen> =
+            asked.iter().map(|asked| ((*asked).to_owned(), Chosen::default())).collect();
+        let most = SENDERS.saturating_add(1);
+        let asked = serde_json::Value::from(asked).to_string();
+        let (changed, rows) = self.0.read(|work| {
+            // Both at one moment.
+            let moment = work.unchecked_transaction()?;
+            let changed: i64 = moment.one("SELECT times FROM choices_changed", ())?;
+            Ok((changed, moment.all(CHOSEN, params![asked, most], read_row)?))
+        })?;
+        for (address, name, value) in rows {
+            learn(read.entry(address).or_default(), name.as_deref(), value);
         }
-        let wish =
-            |mailbox: &Option<Mailbox>| mailbox.as_ref().and_then(|mailbox| known.get(mailbox.as_str())).cloned();
-        Ok(recipients.iter().map(|mailbox| wish(mailbox).unwrap_or_default()).collect())
+        let read: HashMap<String, Arc<Chosen>> = read.into_iter().map(|(of, chosen)| (of, Arc::new(chosen))).collect();
+        if let Some(commits) = commits {
+            self.1.learn(commits, changed, &read);
+        }
+        let of = |mailbox: &Option<Mailbox>| read.get(mailbox.as_ref()?.as_str()).cloned();
+        Ok(recipients.iter().map(of).collect())
+    }
+
+    /// Whether one of these is on the mailbox's list of wanted senders.
+    fn is_allowed(&self, mailbox: &Mailbox, [sender, domain]: [Option<&str>; 2]) -> Result<bool, Error> {
+        let listed = "SELECT EXISTS (SELECT 1 FROM allowed WHERE address = ? AND sender IN (?, ?))";
+        self.0.read(|work| work.one(listed, params![mailbox.as_str(), sender, domain]))
     }
 
     /// Writes down what this mailbox chose: `name` is a result's word or `mark`. It replaces what was chosen before. Whether
@@ -152,21 +190,21 @@ impl Ledger {
     }
 }
 
-/// Takes one row into a wish; without a name it is the sender on the list of wanted ones.
-fn learn(wish: &mut Wish, name: Option<&str>, value: &str) {
+/// Takes one row into what a mailbox chose; without a name it is a sender on the list of wanted ones.
+fn learn(chosen: &mut Chosen, name: Option<&str>, value: String) {
     let result = |name| KeyStatus::ALL.into_iter().find(|status| status.word() == name);
-    match (name, value) {
-        (None, _) => wish.allows = true,
-        (Some("mark"), "header") => wish.mark = Some(MarkAs::Header),
-        (Some("mark"), "folder") => wish.mark = Some(MarkAs::Folder),
+    match (name, value.as_str()) {
+        (None, _) => chosen.senders.push(value),
+        (Some("mark"), "header") => chosen.wish.mark = Some(MarkAs::Header),
+        (Some("mark"), "folder") => chosen.wish.mark = Some(MarkAs::Folder),
         (Some(name), _) => match result(name) {
-            Some(status) => _ = wish.policies.insert(status, value.to_owned()),
+            Some(status) => _ = chosen.wish.policies.insert(status, value),
             None => tracing::debug!(name, value, "a user's choice is unknown to this version, and passed over"),
         },
     }
 }
 
-fn read(row: &Row<'_>) -> Result<(String, Option<String>, String), Fault> {
+fn read_row(row: &Row<'_>) -> Result<(String, Option<String>, String), Fault> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 

@@ -24,6 +24,7 @@ mod posts;
 mod quarantine;
 mod reason;
 mod record;
+mod remembered;
 mod rights;
 mod scrub;
 mod secret;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Fault;
-use super::opened::{EMPTY, Files, Look, Opened};
+use super::commits::{Commits, LogIndex};
+use super::opened::{EMPTY, Files, Look, Opened, with_end};
 use crate::store::plan::Plan;
 use crate::store::{Error, Opening};
 
@@ -113,6 +114,14 @@ impl Database {
             tokio::spawn(async move { database.reopen().await });
         }
         Err(self.moved())
+    }
+
+    /// How the database stands, told without a statement: what was read after a look still holds while later looks equal it. Absent
+    /// where it cannot be told, or the database is closed: then a statement tells.
+    pub(in crate::store) fn commits(&self) -> Option<Commits> {
+        let opened = self.opened();
+        let index = (*opened.index.get_or_init(|| LogIndex::at(&with_end(&self.0.path, "-shm"))))?;
+        if opened.connections.is_closed() { None } else { index.look() }
     }
 
     fn moved(&self) -> Error {

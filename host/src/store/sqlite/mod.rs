@@ -1,6 +1,7 @@
 //! SQLite, the embedded default: a file for each role that has rights of its own.
 
 mod addresses;
+mod commits;
 mod connections;
 mod database;
 mod fault;
@@ -14,6 +15,7 @@ mod status;
 
 use std::path::Path;
 
+pub(super) use commits::Commits;
 pub(super) use database::Database;
 pub use database::prepare_dir;
 pub(super) use fault::Fault;

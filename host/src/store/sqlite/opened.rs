@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::commits::LogIndex;
 use super::connections::Connections;
 use super::{Fault, Statements as _};
 use crate::config::Limits;
@@ -31,6 +32,8 @@ pub(super) struct Opened {
     /// A connection that is open as long as the others, and never used: while it is there no other process is the last one to
     /// close the file, which would remove its log under a lock that SQLite does not wait for.
     anchor: Mutex<Option<Connection>>,
+    /// The index of the log that they are connected to, once somebody asked for it; absent where it cannot be had.
+    pub(super) index: OnceLock<Option<LogIndex>>,
     /// Which files they are connected to.
     pub(super) files: Files,
     /// The connections that took their place, once another file was found at the path.
@@ -100,7 +103,7 @@ fn log_of(path: &Path) -> PathBuf {
     with_end(path, "-wal")
 }
 
-fn with_end(path: &Path, end: &str) -> PathBuf {
+pub(super) fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut name = path.to_owned().into_os_string();
     name.push(end);
     name.into()
@@ -146,7 +149,13 @@ impl Opened {
         if files.database != before {
             return Err(Error::Moved { path: path.to_owned() });
         }
-        Ok(Opened { connections, anchor: Mutex::new(Some(anchor)), files, next: OnceLock::new() })
+        Ok(Opened {
+            connections,
+            anchor: Mutex::new(Some(anchor)),
+            index: OnceLock::new(),
+            files,
+            next: OnceLock::new(),
+        })
     }
 
     /// Closes the connections, those in use as soon as their verbs are done.

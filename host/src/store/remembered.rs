@@ -1,0 +1,75 @@
+//! Choices that were read, for as long as nobody changes one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::sqlite::Commits;
+use crate::case::Wish;
+use crate::proto::address::Mailbox;
+
+/// How much is remembered: a mailbox counts as one, and so does each sender on its list. Some 100 octets each, so 10 MB; a
+/// database of its own answers in microseconds where that is not enough.
+const MOST: usize = 100_000;
+/// How many wanted senders of one mailbox are remembered; a longer list is looked up for each message.
+pub(super) const SENDERS: u32 = 100;
+
+/// What a mailbox chose.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chosen {
+    /// Policies and mark.
+    pub(super) wish: Wish,
+    /// Whom it wants mail from; one more than [`SENDERS`] where the list is longer than that.
+    pub(super) senders: Vec<String>,
+}
+
+impl Chosen {
+    /// Whether the list of senders is not all here.
+    pub(super) fn is_cut(&self) -> bool {
+        self.senders.len() > SENDERS as usize
+    }
+}
+
+/// What was read of choices, and when.
+#[derive(Debug, Default)]
+pub(super) struct Remembered(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How the database stood before the newest of it was read; all of it holds while it stands so.
+    at: Option<Commits>,
+    /// How often choices had been changed.
+    changed: i64,
+    by_mailbox: HashMap<String, Arc<Chosen>>,
+    weight: usize,
+}
+
+impl Remembered {
+    /// What these mailboxes chose, in their order; absent where one is not known, or the database does not stand as it did.
+    pub(super) fn all(&self, now: Commits, asked: &[Option<Mailbox>]) -> Option<Vec<Option<Arc<Chosen>>>> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |mailbox: &Mailbox| state.by_mailbox.get(mailbox.as_str()).cloned();
+        let of = |mailbox: &Option<Mailbox>| mailbox.as_ref().map_or(Some(None), |mailbox| known(mailbox).map(Some));
+        if state.at == Some(now) { asked.iter().map(of).collect() } else { None }
+    }
+
+    /// Takes in what was read at one moment, after the database had stood so, with how often choices had been changed then.
+    pub(super) fn learn(&self, at: Commits, changed: i64, read: &HashMap<String, Arc<Chosen>>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = state.at.is_none_or(|before| !before.is_same_file(&at));
+        if moved || state.changed != changed || state.weight > MOST {
+            *state = State::default();
+        }
+        (state.at, state.changed) = (Some(at), changed);
+        for (mailbox, chosen) in read {
+            if state.by_mailbox.insert(mailbox.clone(), Arc::clone(chosen)).is_none() {
+                state.weight = state.weight.saturating_add(chosen.senders.len().saturating_add(1));
+            }
+        }
+    }
+
+    /// How many mailboxes are remembered.
+    #[cfg(test)]
+    pub(super) fn mailboxes(&self) -> usize {
+        self.0.lock().unwrap().by_mailbox.len()
+    }
+}
