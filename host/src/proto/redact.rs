@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -36,11 +37,20 @@ const PATTERN_MOST: usize = (KEY_MAX + 2).div_ceil(3) * 4;
 /// Cut out is each copy of a key, and what looks like a key behind the name of a key field. It takes time in proportion to the
 /// octets, whatever the keys are.
 pub struct Redactor {
-    /// An automaton that finds all patterns at once (Aho and Corasick 1975); empty without keys.
-    nodes: Vec<Node>,
+    /// What is looked for, each once.
+    keys: Vec<AuthKey>,
+    /// An automaton that finds all patterns at once (Aho and Corasick 1975); made for the first text in which there is room for
+    /// one of them, which most mail has none of.
+    automaton: OnceLock<Automaton>,
     /// There are too many keys: every text that may be one is cut.
     crowded: bool,
 }
+
+/// The states that tell where a pattern ends; the first one is the beginning. Without any, nothing is found.
+#[derive(Default)]
+struct Automaton(Vec<Node>);
+
+static NO_PATTERN: Automaton = Automaton(Vec::new());
 
 /// A state of the automaton: the longest beginning of a pattern that the octets so far end with.
 #[derive(Debug, Default)]
@@ -55,28 +65,20 @@ struct Node {
 impl Redactor {
     /// Looks for these keys; without any, still for what stands behind the name of a key field.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a AuthKey>) -> Redactor {
-        let mut distinct: Vec<&AuthKey> = Vec::new();
+        let mut distinct: Vec<AuthKey> = Vec::new();
         for key in keys {
             if distinct.len() > KEYS_MOST {
                 break;
             }
-            if !distinct.contains(&key) {
-                distinct.push(key);
+            if !distinct.contains(key) {
+                distinct.push(key.clone());
             }
         }
         let crowded = distinct.len() > KEYS_MOST;
-        let mut redactor = Redactor { nodes: Vec::new(), crowded };
-        if !crowded && !distinct.is_empty() {
-            redactor.nodes.push(Node::default());
-            for key in distinct {
-                redactor.add(key.expose().as_bytes(), None);
-                for shift in 0..3 {
-                    redactor.add_base64(key, shift);
-                }
-            }
-            redactor.link();
+        if crowded {
+            distinct.clear();
         }
-        redactor
+        Redactor { keys: distinct, automaton: OnceLock::new(), crowded }
     }
 
     /// The octets without any key, [`REMOVED`] in its place.
@@ -125,9 +127,10 @@ impl Redactor {
 
     /// Whether a key is in the octets.
     pub fn holds(&self, octets: &[u8]) -> bool {
+        let Some(automaton) = self.automaton_for(octets) else { return false };
         Escapes::ALL.into_iter().filter(|escapes| escapes.are_in(octets)).any(|escapes| {
             let mut first = Cuts::first();
-            self.find(Octets::new(octets, escapes), &mut first);
+            self.find(automaton, Octets::new(octets, escapes), &mut first);
             !first.is_empty()
         })
     }
@@ -135,15 +138,27 @@ impl Redactor {
     /// The places of keys, in their order; they may overlap.
     fn cuts(&self, octets: &[u8]) -> Vec<Cut> {
         let mut places = Vec::new();
+        let Some(automaton) = self.automaton_for(octets) else { return places };
         for escapes in Escapes::ALL.into_iter().filter(|escapes| escapes.are_in(octets)) {
             let mut cuts = Cuts::all();
-            self.find(Octets::new(octets, escapes), &mut cuts);
+            self.find(automaton, Octets::new(octets, escapes), &mut cuts);
             cuts.join(&mut places);
         }
         places
     }
 
-    fn find(&self, octets: impl Iterator<Item = Item>, cuts: &mut Cuts) {
+    /// What finds the patterns in these octets; absent where nothing of what is cut has room in them.
+    fn automaton_for(&self, octets: &[u8]) -> Option<&Automaton> {
+        let shortest = if self.crowded { Some(KEY_MIN) } else { self.keys.iter().map(|key| key.expose().len()).min() };
+        if shortest.is_some_and(|shortest| scan::has_run(octets, shortest)) {
+            return Some(self.automaton.get_or_init(|| Automaton::of(&self.keys)));
+        }
+        // The colon behind a name may be escaped.
+        let is_named = octets.len() > NAME.len() + NAMED_LEAST && octets.iter().any(|octet| b":=%".contains(octet));
+        is_named.then_some(&NO_PATTERN)
+    }
+
+    fn find(&self, automaton: &Automaton, octets: impl Iterator<Item = Item>, cuts: &mut Cuts) {
         // Where the last octets stood, and what they were, for a pattern's beginning and a field's name.
         let mut last = [Item::default(); PATTERN_MOST];
         let (mut seen, mut state) = (0_usize, 0);
@@ -152,9 +167,9 @@ impl Redactor {
             last[seen % PATTERN_MOST] = item;
             seen += 1;
             let ago = |back: usize| last[(seen - 1 - back) % PATTERN_MOST];
-            if !self.nodes.is_empty() {
-                state = self.step(state, item.octet);
-                if let Some((length, phase)) = self.nodes.get(state).and_then(|node| node.ends) {
+            if !automaton.0.is_empty() {
+                state = automaton.step(state, item.octet);
+                if let Some((length, phase)) = automaton.0.get(state).and_then(|node| node.ends) {
                     cuts.add(Cut { place: ago(length - 1).start..item.end, phase }, seen - length);
                 }
             }
@@ -168,10 +183,27 @@ impl Redactor {
         }
         named.end(cuts);
     }
+}
+
+impl Automaton {
+    fn of(keys: &[AuthKey]) -> Automaton {
+        let mut automaton = Automaton::default();
+        if !keys.is_empty() {
+            automaton.0.push(Node::default());
+            for key in keys {
+                automaton.add(key.expose().as_bytes(), None);
+                for shift in 0..3 {
+                    automaton.add_base64(key, shift);
+                }
+            }
+            automaton.link();
+        }
+        automaton
+    }
 
     fn step(&self, mut state: usize, octet: u8) -> usize {
         loop {
-            let Some(node) = self.nodes.get(state) else { return 0 };
+            let Some(node) = self.0.get(state) else { return 0 };
             match node.next.iter().find(|(known, _)| *known == octet) {
                 Some((_, next)) => return *next,
                 None if state == 0 => return 0,
@@ -183,18 +215,18 @@ impl Redactor {
     fn add(&mut self, pattern: &[u8], phase: Option<usize>) {
         let mut state = 0;
         for octet in pattern {
-            let added = self.nodes.len();
-            let Some(node) = self.nodes.get_mut(state) else { return };
+            let added = self.0.len();
+            let Some(node) = self.0.get_mut(state) else { return };
             state = match node.next.iter().find(|(known, _)| known == octet) {
                 Some((_, next)) => *next,
                 None => {
                     node.next.push((*octet, added));
-                    self.nodes.push(Node::default());
+                    self.0.push(Node::default());
                     added
                 }
             };
         }
-        if let Some(node) = self.nodes.get_mut(state) {
+        if let Some(node) = self.0.get_mut(state) {
             node.ends = Some((pattern.len(), phase));
         }
     }
@@ -214,12 +246,12 @@ impl Redactor {
         let mut at = 0;
         while let Some(&state) = order.get(at) {
             at += 1;
-            let Some(node) = self.nodes.get(state) else { continue };
+            let Some(node) = self.0.get(state) else { continue };
             let (next, fail) = (Zeroizing::new(node.next.clone()), node.fail);
             for &(octet, child) in next.iter() {
                 let back = if state == 0 { 0 } else { self.step(fail, octet) };
-                let ends = self.nodes.get(back).and_then(|node| node.ends);
-                if let Some(node) = self.nodes.get_mut(child) {
+                let ends = self.0.get(back).and_then(|node| node.ends);
+                if let Some(node) = self.0.get_mut(child) {
                     node.fail = back;
                     node.ends = node.ends.or(ends);
                 }
@@ -229,9 +261,9 @@ impl Redactor {
     }
 }
 
-impl Drop for Redactor {
+impl Drop for Automaton {
     fn drop(&mut self) {
-        self.nodes.iter_mut().for_each(|node| node.next.zeroize());
+        self.0.iter_mut().for_each(|node| node.next.zeroize());
     }
 }
 

@@ -47,6 +47,13 @@ pub(super) struct Item {
     pub(super) gap: Gap,
 }
 
+/// Whether so many octets in a row may be read as digits of a key, plain or in base64: they are such digits, or they are passed
+/// over between them, or part of an escape that may stand for one.
+pub(super) fn has_run(octets: &[u8], least: usize) -> bool {
+    let may_be = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_+/=% \t\r\n".contains(octet);
+    octets.len() >= least && octets.split(|octet| !may_be(octet)).any(|run| run.len() >= least)
+}
+
 /// The octets that are no white space, one after the other.
 pub(super) struct Octets<'a> {
     octets: &'a [u8],

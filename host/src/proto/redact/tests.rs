@@ -159,7 +159,7 @@ fn f_however_often_keys_overlap_there_are_no_more_cuts_than_keys_side_by_side() 
         let mut most = 0;
         for escapes in Escapes::ALL {
             let mut cuts = Cuts::all();
-            redactor.find(Octets::new(&body, escapes), &mut cuts);
+            redactor.find(&Automaton::of(&redactor.keys), Octets::new(&body, escapes), &mut cuts);
             let mut places = Vec::new();
             cuts.join(&mut places);
             most = most.max(places.len());
@@ -181,7 +181,7 @@ fn f_whether_a_key_is_there_is_known_at_the_first() {
     let mut first = Cuts::first();
     let text = format!("{KEY} {KEY} X-Auth-Key: {KEY}");
     let mut octets = Octets::new(text.as_bytes(), Escapes::ALL[0]);
-    redactor.find(octets.by_ref(), &mut first);
+    redactor.find(&Automaton::of(&redactor.keys), octets.by_ref(), &mut first);
     assert!(!first.is_empty());
     assert_eq!(octets.count(), text.len() - 3 - KEY.len(), "what follows is not read");
 }
@@ -216,6 +216,33 @@ proptest! {
         let before = format!("{before}.");
         let clean = cut_text(&format!("{before}{written}.{after}"));
         prop_assert_eq!(clean, format!("{before}{REMOVED}.{after}"));
+    }
+
+    #[test]
+    fn a13_no_text_is_passed_over_in_which_a_key_would_be_found(
+        parts in prop::collection::vec((0_usize..9, "[ -~]{0,3}", 0_usize..64), 0..6), crowded in any::<bool>(),
+    ) {
+        let base64 = STANDARD.encode(format!("xy{KEY}z"));
+        let part = |(how, between, at): &(usize, String, usize)| match how {
+            0 => format!("{between}{KEY}"),
+            1 => format!("{between}{}\r\n {}", &KEY[..*at], &KEY[*at..]),
+            2 => format!("{}={between}\r\n{}", &KEY[..*at], &KEY[*at..]),
+            3 => format!("{between}{}{}", escaped(&KEY[..*at], '=', true), &KEY[*at..]),
+            4 => format!("{between}{}", escaped(KEY, '%', false)),
+            5 => format!("{between}{}\n{}", &base64[..*at], &base64[*at..]),
+            6 => format!("X-Auth-Key:{between}{}", &KEY[*at..]),
+            7 => format!("x-auth-key=3A{between}{}", &KEY[*at..]),
+            _ => format!("{between}{}", &KEY[*at..]),
+        };
+        let text: String = parts.iter().map(part).collect();
+        let crowd: Vec<AuthKey> = (0..=KEYS_MOST).map(|number| key(&format!("{KEY}{number}"))).collect();
+        let redactor = if crowded { Redactor::new(&crowd) } else { Redactor::new([&key(KEY)]) };
+        let mut found = Cuts::first();
+        for escapes in Escapes::ALL {
+            redactor.find(&Automaton::of(&redactor.keys), Octets::new(text.as_bytes(), escapes), &mut found);
+        }
+        prop_assert_eq!(redactor.holds(text.as_bytes()), !found.is_empty(), "{}", text);
+        prop_assert_eq!(matches!(redactor.cut_text(&text), Cow::Borrowed(_)), found.is_empty(), "{}", text);
     }
 
     #[test]
