@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use memchr::memchr2_iter;
+
 use super::key::AuthKey;
 use super::redact::KEYS_MOST;
 
@@ -260,7 +262,8 @@ pub fn hides_field(octets: &[u8], name: &str) -> bool {
 ///
 /// A text that only speaks of the field hides nothing; a first paragraph that quotes a whole key does.
 pub fn hides_key(body_start: &[u8], name: &str) -> bool {
-    hidden_values(body_start, name).map(key_value).any(|value| value.is_empty() || AuthKey::parse(value).is_ok())
+    mentions(body_start, name)
+        && hidden_values(body_start, name).map(key_value).any(|value| value.is_empty() || AuthKey::parse(value).is_ok())
 }
 
 /// A body whose beginning may be what a line of junk cut off the header, without the lines that [`hides_key`] finds for
@@ -285,6 +288,9 @@ pub fn strip_hidden(body: &[u8], names: &[&str]) -> Vec<u8> {
 /// than one above what a [`super::redact::Redactor`] looks for one by one.
 pub fn hidden_keys(body: &[u8], names: &[&str]) -> Vec<AuthKey> {
     let mut keys: Vec<AuthKey> = Vec::new();
+    if !names.iter().any(|name| mentions(body, name)) {
+        return keys;
+    }
     let mut hidden = false;
     let lines = body.split(|&o| o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     for line in lines.take_while(|line| !line.is_empty()) {
@@ -299,6 +305,14 @@ pub fn hidden_keys(body: &[u8], names: &[&str]) -> Vec<AuthKey> {
         hidden = !values.is_empty();
     }
     keys
+}
+
+/// Whether the octets hold a field's name, letter case ignored: most mail need not be read line by line.
+fn mentions(octets: &[u8], name: &str) -> bool {
+    let [first, rest @ ..] = name.as_bytes() else { return true };
+    let is_rest = |at: usize| octets.get(at..).and_then(|behind| behind.get(..rest.len()));
+    memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), octets)
+        .any(|at| is_rest(at.saturating_add(1)).is_some_and(|found| found.eq_ignore_ascii_case(rest)))
 }
 
 /// The values of the lines before the first empty one that read as a field of this name.
