@@ -23,7 +23,9 @@ impl Line<'_> {
 
     /// A word whose value is told as it is.
     fn as_it_is(&mut self, name: &str, value: &str) {
-        self.text.push_str(&format!(" {name}={}", text::word(value)));
+        for part in [" ", name, "=", &text::word(value)] {
+            self.text.push_str(part);
+        }
     }
 
     fn finding(&mut self, finding: &Finding) {

@@ -48,9 +48,13 @@ pub fn ascii(text: &str, most: usize) -> String {
 
 /// One word of a log line: as it is where it is plain, else quoted and escaped, and cut at 300 characters.
 pub fn word(text: &str) -> String {
-    let short: String = text.chars().take(300).collect();
-    let good = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '=');
-    if !short.is_empty() && short.chars().all(good) { short } else { format!("\"{}\"", short.escape_default()) }
+    let short = text.char_indices().nth(300).and_then(|(end, _)| text.get(..end)).unwrap_or(text);
+    let good = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\' | b'=');
+    if !short.is_empty() && short.bytes().all(good) {
+        short.to_owned()
+    } else {
+        format!("\"{}\"", short.escape_default())
+    }
 }
 
 /// One word of a header field's value: every octet that could end the word or the field is percent-encoded.

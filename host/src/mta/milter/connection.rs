@@ -131,6 +131,12 @@ impl<J: Judge> Connection<J> {
         if let Some(frame) = self.pending.take() {
             return Ok(Some(frame));
         }
+        // An MTA sends the fields of a header in one piece: nobody is waited for then.
+        if !self.door.reception.closing().is_cancelled()
+            && let Some(frame) = self.frames.read_already()?
+        {
+            return Ok(Some(frame));
+        }
         let limits = self.door.limits();
         let patience = if self.session.negotiated() { limits.mta.idle } else { limits.mta.greeting };
         let in_flight = self.current.is_some() || self.session.in_flight();

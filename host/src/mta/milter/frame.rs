@@ -237,10 +237,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// Those of [`Cutter::next`], of the connection, and an end inside a frame.
     pub async fn next(&mut self) -> Result<Option<Frame>, Error> {
         loop {
-            let mut rest = self.read.get(self.left.clone()).unwrap_or_default();
-            let frame = self.cutter.next(&mut rest);
-            self.left.start = self.left.end.saturating_sub(rest.len());
-            if let Some(frame) = frame? {
+            if let Some(frame) = self.read_already()? {
                 return Ok(Some(frame));
             }
             self.wipe();
@@ -250,6 +247,17 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 count => self.left = 0..count,
             }
         }
+    }
+
+    /// The next frame, where all of it was read with the one before.
+    ///
+    /// # Errors
+    /// Those of [`Cutter::next`].
+    pub fn read_already(&mut self) -> Result<Option<Frame>, Error> {
+        let mut rest = self.read.get(self.left.clone()).unwrap_or_default();
+        let frame = self.cutter.next(&mut rest);
+        self.left.start = self.left.end.saturating_sub(rest.len());
+        frame
     }
 
     /// The connection, to write to.
