@@ -135,8 +135,11 @@ fn lanes(bed: &Bed, rigs: &[Rig; 2], folder: &Path) -> (Vec<Lane>, Vec<Peer>) {
     let others: [(&str, Start); 3] =
         [("the floor", &floor), ("opendkim", &peers::opendkim), ("rspamd", &peers::rspamd)];
     let (mut lanes, mut running) = (vec![Lane::new("no milter", &bed.door(Kind::Bare), key, Vec::new())], Vec::new());
+    let wanted = std::env::var("BENCH_LANES").ok();
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|names| names.split(',').any(|wanted| wanted == name));
     for (number, (name, start)) in others.into_iter().enumerate() {
-        for (kind, transport) in [(Kind::Chroot, "unix"), (Kind::Inet, "TCP")] {
+        let transports = [(Kind::Chroot, "unix"), (Kind::Inet, "TCP")];
+        for (kind, transport) in transports.into_iter().filter(|_| is_wanted(name)) {
             let (door, name) = (bed.door(kind), format!("{name}, {transport}"));
             let own = folder.join(format!("{number}-{transport}"));
             fs::create_dir(&own).unwrap();
