@@ -116,7 +116,9 @@ impl Bound {
     /// The policy that treats this recipient's mail of this result, and whose word that is: the first of those in
     /// [`Bound::claims`], and for the mark of those in [`Bound::marks`].
     pub(super) fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
-        let mailbox = recipient.mailbox();
+        // Where no line is for a domain or a mailbox, it does not matter which one it is.
+        let has_lines = !self.domains.is_empty() || !self.recipients.is_empty();
+        let mailbox = if has_lines { recipient.mailbox() } else { None };
         let mailbox = mailbox.as_ref();
         let (by, policy) =
             self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
@@ -228,7 +230,7 @@ fn may_choose(status: KeyStatus, policy: &Shelved) -> bool {
 
 /// Whether it drops mail without a key and tells nobody.
 fn drops_missing(policy: &Shelved) -> bool {
-    policy.tabled(KeyStatus::Missing).is_some_and(super::drops_silently)
+    policy.tabled(KeyStatus::Missing).is_some_and(|tabled| super::drops_silently(&tabled.decision))
 }
 
 /// `missing` must not be dropped silently, whoever says so.

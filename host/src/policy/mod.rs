@@ -146,9 +146,8 @@ impl Policies {
         members: Vec<usize>,
         deadline: Instant,
     ) -> Vec<Decision> {
-        if let Some(decision) = policy.tabled(found.status) {
-            let facts = Facts::of(facts::contract_status(found.status));
-            return vec![self.settled(policy, found, &facts, decision, members)];
+        if let Some(tabled) = policy.tabled(found.status) {
+            return vec![self.settled(policy, found, tabled.told_facts.clone(), &tabled.decision, members)];
         }
         let mut decisions = Vec::new();
         let mut told = 0_usize;
@@ -217,7 +216,7 @@ impl Policies {
         recipients: Vec<usize>,
     ) -> Decision {
         match decided {
-            Ok(decision) => self.settled(policy, found, facts, &decision, recipients),
+            Ok(decision) => self.settled(policy, found, told(policy, facts), &decision, recipients),
             Err(fault) => failed(policy, facts, fault, recipients),
         }
     }
@@ -227,7 +226,7 @@ impl Policies {
         &self,
         policy: &Shelved,
         found: &Found,
-        facts: &Facts,
+        told_facts: serde_json::Value,
         decided: &contract::Decision,
         recipients: Vec<usize>,
     ) -> Decision {
@@ -240,7 +239,7 @@ impl Policies {
             notify,
             reason: printable(&decided.reason, self.limits.policy.text),
             clamped,
-            ..undecided(policy, facts, recipients)
+            ..undecided(policy, told_facts, recipients)
         }
     }
 }
@@ -266,8 +265,13 @@ impl Proposal {
     }
 }
 
+/// The facts that a policy saw, as a decision tells them.
+fn told(policy: &Shelved, facts: &Facts) -> serde_json::Value {
+    WrittenFacts::of(facts, &policy.wanted).json()
+}
+
 /// What is the same in every decision of this policy on these facts.
-fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decision {
+fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>) -> Decision {
     Decision {
         recipients,
         by: By::Site,
@@ -279,8 +283,8 @@ fn undecided(policy: &Shelved, facts: &Facts, recipients: Vec<usize>) -> Decisio
         reason: String::new(),
         fault: None,
         clamped: None,
-        facts: WrittenFacts::of(facts, &policy.wanted).json(),
-        settings: written_facts::settings(&policy.description, &policy.settings),
+        facts,
+        settings: policy.told_settings.clone(),
     }
 }
 
@@ -295,12 +299,11 @@ fn split(decision: Decision, choices: &[Choice], out: &mut Vec<Decision>) {
             None => groups.push((key, vec![*index])),
         }
     }
-    out.extend(groups.into_iter().map(|((by, mark), recipients)| Decision {
-        recipients,
-        by,
-        mark,
-        ..decision.clone()
-    }));
+    // Nearly always there is one.
+    let last = groups.pop();
+    let of = |decision, ((by, mark), recipients)| Decision { recipients, by, mark, ..decision };
+    out.extend(groups.into_iter().map(|group| of(decision.clone(), group)));
+    out.extend(last.map(|group| of(decision, group)));
 }
 
 /// The configured failure decision.
@@ -316,7 +319,7 @@ fn failed(policy: &Shelved, facts: &Facts, fault: Fault, recipients: Vec<usize>)
         notify: Notify { sender, recipient: false },
         reason: "the delivery policy failed".into(),
         fault: Some(fault.to_string()),
-        ..undecided(policy, facts, recipients)
+        ..undecided(policy, told(policy, facts), recipients)
     }
 }
 

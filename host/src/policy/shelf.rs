@@ -10,6 +10,7 @@ use super::pace::Pace;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use super::shipped::SHIPPED;
+use super::written_facts::{self, WrittenFacts};
 use super::{Error, Origin};
 use crate::case::KeyStatus;
 use crate::config::{Limits, Module, OnFault};
@@ -30,16 +31,25 @@ pub(crate) struct Shelved {
     pub(crate) wanted: Wanted,
     pub(crate) settings: Vec<Value>,
     pub(crate) on_fault: OnFault,
+    /// The same as a decision tells them.
+    pub(super) told_settings: serde_json::Value,
     /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
     /// asked again.
-    table: Option<Vec<Option<Decision>>>,
+    table: Option<Vec<Option<Tabled>>>,
     /// Whether it is asked where others wait for the thread.
     pub(super) pace: Pace,
 }
 
+/// A decision that is known beforehand.
+pub(crate) struct Tabled {
+    pub(crate) decision: Decision,
+    /// The facts that it was made on, as a decision tells them.
+    pub(super) told_facts: serde_json::Value,
+}
+
 impl Shelved {
     /// The decision that follows from the result alone, where the policy sees nothing else.
-    pub(crate) fn tabled(&self, status: KeyStatus) -> Option<&Decision> {
+    pub(crate) fn tabled(&self, status: KeyStatus) -> Option<&Tabled> {
         let row = KeyStatus::ALL.iter().position(|known| *known == status)?;
         self.table.as_ref()?.get(row)?.as_ref()
     }
@@ -81,6 +91,7 @@ where
     check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &wanted, &settings);
+    let told_settings = written_facts::settings(&description, &settings);
     Ok(Shelved {
         id: id.into(),
         digest,
@@ -90,6 +101,7 @@ where
         wanted,
         settings,
         on_fault,
+        told_settings,
         table,
         pace: Pace::default(),
     })
@@ -213,8 +225,12 @@ fn typed(kind: &Kind, value: &toml::Value) -> Option<Value> {
 }
 
 /// The decisions of a policy that sees the result alone.
-fn tabulate(sandbox: &Sandbox, guest: &Guest, wanted: &Wanted, settings: &[Value]) -> Option<Vec<Option<Decision>>> {
-    let decide = |status| sandbox.decide(guest, &Facts::of(contract_status(status)), settings).ok();
+fn tabulate(sandbox: &Sandbox, guest: &Guest, wanted: &Wanted, settings: &[Value]) -> Option<Vec<Option<Tabled>>> {
+    let decide = |status| {
+        let facts = Facts::of(contract_status(status));
+        let decision = sandbox.decide(guest, &facts, settings).ok()?;
+        Some(Tabled { decision, told_facts: WrittenFacts::of(&facts, wanted).json() })
+    };
     wanted.is_nothing().then(|| KeyStatus::ALL.into_iter().map(decide).collect())
 }
 
