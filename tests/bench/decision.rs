@@ -13,6 +13,7 @@ use addrauth::config::{Limits, Policy as Bindings};
 use addrauth::policy::{Policies, Trial};
 use addrauth::proto::record::Claim;
 use addrauth_policy::{Claim as Told, Facts, KeyStatus as Status, Policy, Settings, Trail};
+use addrauth_tests::bench::cost;
 use criterion::Criterion;
 use policy_missing_direct::MissingDirect;
 use tokio::runtime::Runtime;
@@ -21,6 +22,8 @@ use tokio::runtime::Runtime;
 const CALLS: u32 = 200;
 /// Rounds of the comparison.
 const ROUNDS: usize = 101;
+/// Decisions while system calls are counted.
+const COUNTED: u32 = 10_000;
 
 /// Direct mail without a key: what missing-direct was made for.
 fn mail() -> Mail {
@@ -116,10 +119,34 @@ fn main() {
         criterion.bench_function(name, |bencher| bencher.iter(&mut *call));
     }
     let times = compare(&mut lanes);
+    let here = || {
+        black_box(policies.decide_here(black_box(&mail), &found(KeyStatus::Missing)));
+    };
     println!("{ROUNDS} rounds of {CALLS} calls each, in turn");
     println!("{:<26} {:>12} {:>12} {:>12}", "", "median ns", "to native", "to sandbox");
     for ((name, _), own) in lanes.iter().zip(&times) {
         let ratio = |to: usize| median(own.iter().zip(&times[to]).map(|(own, other)| own / other).collect());
         println!("{name:<26} {:>12.0} {:>12.2} {:>12.3}", median(own.clone()), ratio(0), ratio(2));
     }
+    println!("two threads decide {:.2} times as much as one, in the sandbox", two_to_one(&here));
+    let calls = cost::count(&[std::process::id()], || (0..COUNTED).for_each(|_| here()));
+    let each = calls.map_or("–".into(), |counted| format!("{:.3}", counted.calls as f64 / f64::from(COUNTED)));
+    println!("system calls a decision: {each}, those of the clock for deadlines included");
+}
+
+/// How much more two threads get done than one: the median of the rounds.
+fn two_to_one(call: &(impl Fn() + Sync)) -> f64 {
+    let calls = || (0..20 * CALLS).for_each(|_| call());
+    let round = || {
+        let begin = Instant::now();
+        calls();
+        let one = begin.elapsed();
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(calls);
+            calls();
+        });
+        2.0 * one.as_secs_f64() / begin.elapsed().as_secs_f64()
+    };
+    median((0..ROUNDS).map(|_| round()).collect())
 }
