@@ -13,6 +13,7 @@ mod mail;
 mod recipient;
 mod result;
 mod silence;
+mod tally;
 pub mod trail;
 mod unreported;
 mod wish;
@@ -25,6 +26,7 @@ pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
 pub use result::{Direction, KeyStatus, Why};
 pub use silence::{is_silent_drop, restrained};
+pub use tally::Carried;
 pub use unreported::{Unreported, unreported_in};
 pub use wish::Wish;
 pub use written::{

@@ -144,38 +144,6 @@ async fn a_full_batch_waits_for_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_makes_the_door_wait_and_then_gives_the_row_up_and_not_the_message() {
-    let octets = serde_json::to_string(&case("1")).unwrap().len();
-    for limits in [
-        patient().with(|limits| limits.custody.journal_waiting = 2),
-        patient().with(|limits| limits.custody.journal_octets = octets * 5 / 2),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let keep = Duration::from_millis(300);
-        let custody = Arc::new(open(dir.path(), limits.with(|limits| limits.custody.keep = keep)).await);
-        custody.keep(case("1"), None).await;
-        custody.keep(case("2"), None).await;
-        let begin = Instant::now();
-        assert_eq!(custody.keep(case("3"), None).await.reply.verdict, Verdict::Accept);
-        let mut kept = 2;
-        assert!(begin.elapsed() >= keep, "the door waited");
-        // Room that comes in time is used.
-        let waiting = tokio::spawn({
-            let custody = Arc::clone(&custody);
-            async move { custody.keep(case("4"), None).await }
-        });
-        tokio::time::sleep(keep / 4).await;
-        custody.flush().await;
-        waiting.await.unwrap();
-        kept += 1;
-        custody.flush().await;
-        let rows = custody.journal(9).await.unwrap();
-        let ids: Vec<_> = rows.iter().rev().filter_map(|row| row.entry.queue_id.as_deref()).collect();
-        assert_eq!((ids.len(), ids.first(), ids.last()), (kept, Some(&"1"), Some(&"4")));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_failed_is_written_with_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let limits = patient().with(|limits| limits.store.busy = Duration::from_millis(100));

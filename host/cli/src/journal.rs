@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
 use super::{Context, database, exit, fail, ledger};
-use addrauth::case::{CASE_VERSION, WrittenCase, stamp};
-use addrauth::config::{self, Config};
+use addrauth::case::{WrittenCase, stamp};
+use addrauth::config::{self, Config, Limits};
 use addrauth::proto::address::Address;
 use addrauth::proto::text::shown;
 use addrauth::store::{self, Erased, JournalRow, Ledger};
@@ -136,22 +136,26 @@ pub(crate) async fn rows(ledger: &Ledger, id: &str) -> Result<Vec<JournalRow>, U
     if id.is_empty() || id.contains(odd) {
         return Err(Unread::Id(id.to_owned()));
     }
-    let mut rows = ledger.journal_of(id).await?;
-    if let (true, Ok(number)) = (rows.is_empty(), id.parse()) {
-        rows.extend(ledger.journal_row(number).await?);
+    // The row of a message that was answered just now may still wait for others.
+    let (begin, patience) = (Instant::now(), Limits::default().custody.journal_batch.saturating_mul(2));
+    loop {
+        let mut rows = ledger.journal_of(id).await?;
+        if let (true, Ok(number)) = (rows.is_empty(), id.parse()) {
+            rows.extend(ledger.journal_row(number).await?);
+        }
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        if begin.elapsed() >= patience {
+            return Err(Unread::NoRow(id.to_owned()));
+        }
+        tokio::time::sleep(patience / 20).await;
     }
-    if rows.is_empty() { Err(Unread::NoRow(id.to_owned())) } else { Ok(rows) }
 }
 
 /// What a row tells.
 pub(crate) fn story(row: &JournalRow) -> Result<WrittenCase, Unread> {
-    let unread = |text| Unread::WrittenCase { id: row.id, text };
-    let story: WrittenCase = serde_json::from_str(&row.entry.json).map_err(|e| unread(e.to_string()))?;
-    match story.version {
-        // Each version so far says what the one before it said, and more.
-        1..=CASE_VERSION => Ok(story),
-        other => Err(unread(format!("it has version {other}, and 1 to {CASE_VERSION} are known"))),
-    }
+    WrittenCase::read(&row.entry.json).map_err(|text| Unread::WrittenCase { id: row.id, text })
 }
 
 fn as_json(row: &JournalRow) -> serde_json::Value {

@@ -26,11 +26,11 @@ impl Whom {
         })
     }
 
-    /// The text of the domain.
-    pub(crate) fn domain(&self) -> &str {
+    /// The text under which the journal looks for it.
+    pub(crate) fn sought(&self) -> String {
         match self {
-            Whom::Mailbox(mailbox) => mailbox.domain(),
-            Whom::Domain(domain) => domain.as_str(),
+            Whom::Mailbox(mailbox) => mailbox.to_string(),
+            Whom::Domain(domain) => format!("@{}", domain.as_str()),
         }
     }
 }
@@ -56,9 +56,7 @@ mod tests {
         for text in ["", "@", "bob", "example.com", "@localhost", "@a@example.com", "@example.com.."] {
             assert_eq!(Whom::parse(text), None, "{text:?}");
         }
-        assert_eq!(
-            ["bob@a.example", "@A.example"].map(|text| Whom::parse(text).unwrap().domain().to_owned()),
-            ["a.example"; 2]
-        );
+        let sought = ["Bob+x@a.example", "@A.example"].map(|text| Whom::parse(text).unwrap().sought());
+        assert_eq!(sought, ["bob@a.example", "@a.example"]);
     }
 }

@@ -222,6 +222,19 @@ pub struct WrittenRefusal {
 }
 
 impl WrittenCase {
+    /// Reads what was written down, by this version or an older one.
+    ///
+    /// # Errors
+    /// In words why it cannot be read.
+    pub fn read(json: &str) -> Result<WrittenCase, String> {
+        let case: WrittenCase = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        match case.version {
+            // Each version so far says what the one before it said, and more.
+            1..=CASE_VERSION => Ok(case),
+            other => Err(format!("it has version {other}, and 1 to {CASE_VERSION} are known")),
+        }
+    }
+
     /// Writes a case down.
     pub fn of(case: &Case) -> WrittenCase {
         let mail = &case.mail;

@@ -9,7 +9,9 @@ pub struct Custody {
     /// How long a journal row is kept.
     #[serde(with = "span")]
     pub journal_kept: Duration,
-    /// Journal rows kept at most; the oldest go first.
+    /// MiB of journal rows at most; beyond it the oldest go first. A row of ordinary mail takes about a quarter of a KiB.
+    pub journal_mib: u64,
+    /// Journal rows kept at most, in the same way.
     pub journal_rows: u64,
     /// How long a quarantined message is kept.
     #[serde(with = "span")]
@@ -22,7 +24,10 @@ impl Default for Custody {
     fn default() -> Custody {
         Custody {
             journal_kept: Duration::from_secs(90 * 86_400),
-            journal_rows: 1_000_000,
+            // 90 days of 400,000 messages a day.
+            journal_mib: 8_192,
+            // The room comes to its end before.
+            journal_rows: 1_000_000_000,
             quarantine_kept: Duration::from_secs(30 * 86_400),
             quarantine_mib: 2_048,
         }

@@ -1,4 +1,4 @@
-//! The journal's writer: rows on which nothing hangs wait for each other, and are committed together.
+//! The journal's writer: rows on which nothing hangs wait for each other, and are committed together (INVARIANTS §3.5).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,19 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::case::{Case, Finding, NotStamped, Stamp, Submitted, WrittenCase};
-use crate::config::Limits;
+use crate::case::{Case, Finding, NewKey, NotStamped, Stamp, Submitted, WrittenCase};
+use crate::config::{self as settings, Limits};
 use crate::store::{self, Entry, Ledger, RowResult, RowVerdict};
 
 /// Rows that are committed together.
 const BATCH: usize = 256;
 /// After a batch that failed: the disk needs a moment, and the log no line for each try.
 const RETRY: Duration = Duration::from_secs(5);
-/// Between two looks at how many rows there are.
+/// Between two looks at how many rows there are: so long, or so many rows written.
 const SWEEP: Duration = Duration::from_secs(3_600);
+const SWEEP_ROWS: usize = 65_536;
+/// Between two blocks of rows that an older version wrote, which are packed while mail is taken: a million in half an hour.
+const TAKE_OVER: Duration = Duration::from_millis(500);
 
 /// Rows on their way into the journal. Dropping it ends the writer once it has written what waits.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub(super) struct Journal {
 struct Queue {
     ledger: Ledger,
     limits: Arc<Limits>,
-    rows: u64,
+    settings: settings::Custody,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     room: Notify,
@@ -41,17 +44,26 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    rows: VecDeque<Arc<(SystemTime, Entry)>>,
+    rows: VecDeque<Row>,
     octets: usize,
+    /// Rows that were written since the last look at how many there are.
+    written: usize,
+}
+
+/// A row that waits.
+#[derive(Clone, Debug)]
+struct Row {
+    since: Instant,
+    row: Arc<(SystemTime, Entry)>,
 }
 
 impl Journal {
-    /// Starts the writer; `rows` is how many the journal may hold.
-    pub(super) fn start(ledger: &Ledger, limits: &Arc<Limits>, rows: u64) -> Journal {
+    /// Starts the writer; `settings` say how much the journal may hold.
+    pub(super) fn start(ledger: &Ledger, limits: &Arc<Limits>, settings: &settings::Custody) -> Journal {
         let queue = Arc::new(Queue {
             ledger: ledger.clone(),
             limits: Arc::clone(limits),
-            rows,
+            settings: settings.clone(),
             waiting: Mutex::default(),
             arrived: Notify::new(),
             room: Notify::new(),
@@ -62,20 +74,24 @@ impl Journal {
         Journal { queue, over }
     }
 
-    /// Hands over a row. Where as many wait as may, the caller waits too, up to `limits.custody.keep`; then the row is given up with
-    /// a warning.
-    pub(super) async fn note(&self, entry: Entry) {
-        let row = Arc::new((SystemTime::now(), entry));
-        if tokio::time::timeout(self.queue.limits.custody.keep, self.queue.push(&row)).await.is_err() {
-            given_up(&row.1);
-        }
+    /// Hands over a row. Where as many wait as may, or one has waited for too long since nothing can be written, the caller waits
+    /// too, up to `limits.custody.keep`.
+    ///
+    /// # Errors
+    /// In words why the row was not taken: its message must not be taken either.
+    pub(super) async fn note(&self, entry: Entry) -> Result<(), String> {
+        let row = Row { since: Instant::now(), row: Arc::new((SystemTime::now(), entry)) };
+        let keep = self.queue.limits.custody.keep;
+        let taken = tokio::time::timeout(keep, self.queue.push(&row)).await;
+        taken.map_err(|_| format!("the journal has taken no row for {keep:?}"))
     }
 
-    /// Hands over a row without waiting.
+    /// Hands over a row without waiting. Where it is not taken it is given up: its message comes again.
     pub(super) fn note_now(&self, entry: Entry) {
-        let row = Arc::new((SystemTime::now(), entry));
+        let row = Row { since: Instant::now(), row: Arc::new((SystemTime::now(), entry)) };
         if !self.queue.try_push(&row) {
-            given_up(&row.1);
+            let queue_id = row.row.1.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+            warn!(queue_id, "the journal takes no more rows: this message, which is deferred, has none");
         }
     }
 
@@ -98,27 +114,25 @@ impl Drop for Journal {
     }
 }
 
-fn given_up(entry: &Entry) {
-    let queue_id = entry.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
-    warn!(queue_id, "the journal takes no more rows, this message has none; it is treated as decided all the same");
-}
-
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Whoever panicked with the lock left a queue that is whole: each change of it is one step.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_push(&self, row: &Arc<(SystemTime, Entry)>) -> bool {
+    fn try_push(&self, row: &Row) -> bool {
+        let (custody, size) = (&self.limits.custody, row.row.1.json.len());
         let mut waiting = self.lock();
-        let size = row.1.json.len();
-        let full = waiting.rows.len() >= self.limits.custody.journal_waiting
-            || waiting.octets.saturating_add(size) > self.limits.custody.journal_octets;
-        if full && !waiting.rows.is_empty() {
-            return false;
+        if let Some(first) = waiting.rows.front() {
+            let is_full = waiting.rows.len() >= custody.journal_waiting
+                || waiting.octets.saturating_add(size) > custody.journal_octets;
+            let is_overdue = first.since.elapsed() > custody.journal_batch.saturating_add(custody.journal_overdue);
+            if is_full || is_overdue {
+                return false;
+            }
         }
         waiting.octets = waiting.octets.saturating_add(size);
-        waiting.rows.push_back(Arc::clone(row));
+        waiting.rows.push_back(row.clone());
         // The writer looks again by itself once it has begun to gather: to wake it for each row costs more than the row.
         if matches!(waiting.rows.len(), 1 | BATCH) {
             self.arrived.notify_one();
@@ -126,7 +140,7 @@ impl Queue {
         true
     }
 
-    async fn push(&self, row: &Arc<(SystemTime, Entry)>) {
+    async fn push(&self, row: &Row) {
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -143,7 +157,7 @@ impl Queue {
     async fn flush(&self) -> Result<(), store::Error> {
         let _writing = self.writing.lock().await;
         loop {
-            let batch: Vec<_> = self.lock().rows.iter().take(BATCH).cloned().collect();
+            let batch: Vec<_> = self.lock().rows.iter().take(BATCH).map(|row| Arc::clone(&row.row)).collect();
             if batch.is_empty() {
                 return Ok(());
             }
@@ -151,7 +165,8 @@ impl Queue {
             self.ledger.append(batch).await?;
             let mut waiting = self.lock();
             waiting.rows.drain(..rows);
-            waiting.octets = waiting.rows.iter().map(|row| row.1.json.len()).sum();
+            waiting.octets = waiting.rows.iter().map(|row| row.row.1.json.len()).sum();
+            waiting.written = waiting.written.saturating_add(rows);
             drop(waiting);
             debug!(rows, "journalled");
             self.room.notify_waiters();
@@ -163,23 +178,52 @@ impl Queue {
         self.lock().rows.len() >= BATCH
     }
 
+    /// Whether it is time to look how many rows there are.
+    fn is_to_be_swept(&self, swept: Option<Instant>) -> bool {
+        swept.is_none_or(|at| at.elapsed() >= SWEEP) || self.lock().written >= SWEEP_ROWS
+    }
+
     async fn sweep(&self) {
-        match self.ledger.trim(self.rows).await {
+        self.lock().written = 0;
+        let settings::Custody { journal_rows, journal_mib, journal_kept, .. } = &self.settings;
+        let octets = journal_mib.saturating_mul(1024 * 1024);
+        match self.ledger.trim(*journal_rows, octets).await {
             Ok(0) => {}
-            Ok(rows) => info!(rows, "journal rows beyond custody.journal_rows deleted, the oldest"),
-            Err(e) => warn!("journal rows beyond custody.journal_rows are not deleted: {e}"),
+            Ok(rows) => {
+                let begins = self.ledger.journal_begins().await.ok().flatten();
+                let days = begins.and_then(|at| at.elapsed().ok()).map_or(0, |age| age.as_secs() / 86_400);
+                info!(
+                    rows,
+                    days,
+                    "the oldest journal rows deleted, beyond custody.journal_mib or custody.journal_rows: it goes back \
+                     {days} days now, where custody.journal_kept allows {}",
+                    journal_kept.as_secs() / 86_400
+                );
+            }
+            Err(e) => warn!("journal rows beyond custody.journal_mib and custody.journal_rows are not deleted: {e}"),
+        }
+    }
+
+    /// Packs rows of an older version; whether there may be more.
+    async fn take_over(&self) -> bool {
+        match self.ledger.take_over().await {
+            Ok(more) => more,
+            Err(e) => {
+                warn!("journal rows of an older version stay as they are until the next start: {e}");
+                false
+            }
         }
     }
 }
 
 /// Writes what arrives until `over`, and then what still waits.
 async fn work(queue: Arc<Queue>, over: CancellationToken) {
-    let mut swept: Option<Instant> = None;
+    let (mut swept, mut has_old) = (None, true);
     loop {
         tokio::select! {
             () = queue.arrived.notified() => {}
             // Rows that are owed come by another way, and count as well.
-            () = tokio::time::sleep(SWEEP) => {}
+            () = tokio::time::sleep(if has_old { TAKE_OVER } else { SWEEP }) => {}
             () = over.cancelled() => break,
         }
         let full = async {
@@ -198,7 +242,10 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
                 () = tokio::time::sleep(RETRY) => queue.arrived.notify_one(),
                 () = over.cancelled() => break,
             }
-        } else if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            continue;
+        }
+        has_old = has_old && queue.take_over().await;
+        if queue.is_to_be_swept(swept) {
             swept = Some(Instant::now());
             queue.sweep().await;
         }
@@ -207,6 +254,14 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
         let rows = queue.lock().rows.len();
         warn!(rows, "the last journal rows are lost: {e}");
     }
+}
+
+/// Whether the row of this case may wait for others (INVARIANTS §3.5): the message is accepted for all as it is or with a mark in
+/// its header, or refused or deferred for all; and nothing is kept, sent or learned for it.
+pub(super) fn may_wait(case: &Case) -> bool {
+    let reply = &case.reply;
+    let learns = case.finding.found().is_some_and(|found| matches!(found.new_key, Some(NewKey::Proven(_))));
+    reply.owed.is_empty() && reply.removed.is_empty() && reply.redirected.is_empty() && !learns
 }
 
 /// The row of this case; absent where the message was not ours to judge, and where one that only goes out is as it should be.

@@ -63,7 +63,7 @@ impl Custody {
         let ledger = Ledger::open(dir, opening).await?;
         let outbox = Outbox::open(config, limits, ledger.clone(), mark.clone())?;
         let settings = quarantine::Settings::from_config(config, limits);
-        let journal = Journal::start(&ledger, limits, config.custody.journal_rows);
+        let journal = Journal::start(&ledger, limits, &config.custody);
         Ok(Custody {
             ledger,
             outbox,
@@ -92,17 +92,18 @@ impl Custody {
 
     /// Makes what the reply owes durable: one transaction with the journal row, the notices, the report, and the messages
     /// that are quarantined or go out as copies of some recipients' own, for which the body is needed. Where that fails, or takes longer than
-    /// `limits.custody.keep`, the reply becomes a 451 that edits nothing and owes nothing. The row of a message that is owed nothing
-    /// is written soon, together with others'; mail that only passes has none.
+    /// `limits.custody.keep`, the reply becomes a 451 that edits nothing and owes nothing. So it does where a row that may wait
+    /// (INVARIANTS §3.5) cannot even be handed over. Mail that only passes has no row.
     ///
     /// A transaction that is committed after the time limit is taken back; only where the program ends before that does
     /// what it owes go out although the message comes again.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
-        if case.reply.owed.is_empty() {
-            if let Some(entry) = journal::judged(&case, self.limits.custody.journal_row, "") {
-                self.journal.note(entry).await;
-            }
-            return case;
+        if journal::may_wait(&case) {
+            let Some(entry) = journal::judged(&case, self.limits.custody.journal_row, "") else { return case };
+            return match self.journal.note(entry).await {
+                Ok(()) => case,
+                Err(failure) => self.deferred(case, &failure),
+            };
         }
         if case.reply.wants_body() && (body.is_none() || case.mail.head().truncated) {
             return self.deferred(case, "the message is not whole, so no copy of it can be");

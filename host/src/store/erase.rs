@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::journal::escaped;
+use super::block::of_row;
+use super::journal::{COLUMNS, Entry, JournalRow, names_domain, octets, read, repacked, survey};
 use super::scrub::{remarked, without, without_in_json};
 use super::sqlite::{Fault, Statements as _};
-use super::{Error, Ledger, Search};
+use super::{Error, Ledger, seconds};
 use crate::proto::address::Mailbox;
 
 /// What taking an address out came to.
@@ -39,15 +40,15 @@ impl Ledger {
     /// is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
     pub async fn erase(&self, mailbox: &Mailbox) -> Result<Erased, Error> {
         let mut erased = Erased::default();
-        let (domain, mut below) = (mailbox.rsplit_once('@').map_or("", |(_, domain)| domain), None);
-        let search = Search { holds: Some(format!("@{domain}")), ..Search::default() };
-        loop {
-            let rows = self.page(&search, below, 256).await?;
-            let Some(last) = rows.last() else { break };
-            below = Some(last.id);
-            for row in &rows {
-                let (id, mailbox) = (row.id, mailbox.clone());
-                erased.rows += u64::from(self.0.write(move |work| erase_row(work, id, &mailbox)).await?);
+        let domain = format!("@{}", mailbox.rsplit_once('@').map_or("", |(_, domain)| domain));
+        let mut below = Some(i64::MAX);
+        while let Some(upto) = below {
+            let domain = domain.clone();
+            let rows = self.0.scan(move |work| naming(work, &domain, upto)).await?;
+            below = rows.last().copied();
+            for block in rows.chunk_by(|one, next| of_row(*one) == of_row(*next)) {
+                let (block, target) = (block.to_owned(), mailbox.clone());
+                erased.rows += self.0.write(move |work| erase_rows(work, &block, &target)).await?;
             }
         }
         let target = mailbox.clone();
@@ -92,26 +93,55 @@ fn still_named(work: &Connection, target: &str) -> Result<(StillNamed, u64), Fau
     Ok((still_named, many(&collected)))
 }
 
+/// The newest 256 rows below this number that name an address of this domain anywhere.
+fn naming(work: &Connection, domain: &str, below: i64) -> Result<Vec<i64>, Fault> {
+    let mut found = Vec::new();
+    let mut rows =
+        work.prepare_cached("SELECT id, sender, entry, note, story FROM journal WHERE id < ? ORDER BY id DESC")?;
+    let mut rows = rows.query([below])?;
+    while found.len() < 256
+        && let Some(row) = rows.next()?
+    {
+        for at in 1..=4 {
+            if names_domain(octets(row.get_ref(at)?), domain) {
+                found.push(row.get(0)?);
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes it out of rows of one block, and out of what is known of them; in how many it was.
+fn erase_rows(work: &Connection, rows: &[i64], target: &str) -> Result<u64, Fault> {
+    let mut erased = 0;
+    for id in rows {
+        erased += u64::from(erase_row(work, *id, target)?);
+    }
+    let Some(number) = rows.first().map(|id| of_row(*id)) else { return Ok(0) };
+    let is_block: bool = work.one("SELECT EXISTS (SELECT 1 FROM block WHERE block = ?)", [number])?;
+    if erased > 0 && is_block {
+        survey(work, number)?;
+    }
+    Ok(erased)
+}
+
 /// Takes it out of one row, read again under the lock: a note may have been added since; whether it was there.
 fn erase_row(work: &Connection, id: i64, target: &str) -> Result<bool, Fault> {
-    let row = work.first("SELECT sender, entry, note FROM journal WHERE id = ?", [id], |row| {
-        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-    })?;
-    let Some(old) = row else { return Ok(false) };
-    let (sender, entry, note) = &old;
-    let new = (
-        sender.as_deref().map(|sender| without(sender, target)),
-        without_in_json(entry, target),
-        without(note, target),
-    );
-    if new == old {
+    let row = work.first(&format!("SELECT {COLUMNS} FROM journal WHERE id = ?"), [id], read)?;
+    let Some(JournalRow { at, entry: old, .. }) = row else { return Ok(false) };
+    let sender = old.sender.as_deref().map(|sender| without(sender, target));
+    let (json, note) = (without_in_json(&old.json, target), without(&old.note, target));
+    if (&sender, &json, &note) == (&old.sender, &old.json, &old.note) {
         return Ok(false);
     }
-    let (sender, entry, note) = new;
     // Whatever of the row held it: a later note must not bring it back.
+    let new = Entry { sender, json: remarked(&json), note, ..old };
+    let story = repacked(&new, seconds(at));
+    let text = if story.is_some() { "" } else { new.json.as_str() };
     work.run(
-        "UPDATE journal SET sender = ?, entry = ?, note = ? WHERE id = ?",
-        params![sender, remarked(&entry), note, id],
+        "UPDATE journal SET sender = ?, entry = ?, story = ?, note = ? WHERE id = ?",
+        params![new.sender, text, story, new.note, id],
     )?;
     Ok(true)
 }
@@ -139,4 +169,9 @@ fn erase_notices(work: &Connection, target: &str) -> Result<(u64, u64), Fault> {
         ended += 1;
     }
     Ok((ended, unsent))
+}
+
+/// Words as a pattern of LIKE that means themselves alone.
+fn escaped(words: &str) -> String {
+    words.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }

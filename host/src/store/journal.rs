@@ -1,20 +1,30 @@
-//! The journal: what became of messages, row by row; written, looked up and bounded.
+//! The journal: what became of messages, row by row; written, looked up, counted and bounded.
+
+mod clear;
+mod look;
+mod pen;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::Row;
 
-use super::scrub::without_any;
+use super::block::Tally;
+use super::packed::{Beside, unpack};
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
-use super::{Error, Ledger, seconds, time};
+use super::{Error, Ledger, time};
+
+use look::Sought;
+pub(super) use look::{names_domain, octets};
+use pen::Pen;
+pub(super) use pen::{annotate, insert, repacked, survey};
 
 /// Rows that are read at once where many are looked through.
 const PAGE: u32 = 256;
 
 /// What a row is read from.
-const COLUMNS: &str = "id, at, queue_id, sender, result, verdict, entry, note";
+pub(super) const COLUMNS: &str = "id, at, queue_id, sender, result, verdict, entry, note, story";
 
 /// A journal row to be written.
 #[derive(Clone, Debug)]
@@ -59,7 +69,8 @@ pub struct JournalRow {
     pub entry: Entry,
 }
 
-/// Which rows are looked for; what is absent does not matter.
+/// Which rows are looked for; what is absent does not matter. Result, verdict and time are exact. The others leave out what
+/// certainly does not fit: who looks for them reads what is found.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     /// What was found.
@@ -68,8 +79,15 @@ pub struct Search {
     pub verdict: Option<RowVerdict>,
     /// Written at this time or later.
     pub since: Option<SystemTime>,
-    /// Words that stand somewhere in the story, in letters of either case: a domain narrows down whom it concerns.
-    pub holds: Option<String>,
+    /// From this sender, by the From field or the envelope: the text of a [`Mailbox`](crate::proto::address::Mailbox), or `@`
+    /// and a domain.
+    pub sender: Option<String>,
+    /// To this recipient, in the same form.
+    pub recipient: Option<String>,
+    /// Where a policy decided this, by the word of its [`Disposition`](crate::case::Disposition).
+    pub decision: Option<String>,
+    /// Where the policy of this id decided.
+    pub policy: Option<String>,
 }
 
 /// What became of a row's notices and kept copies.
@@ -116,13 +134,14 @@ impl Ledger {
     pub async fn append(&self, rows: Vec<Arc<(SystemTime, Entry)>>) -> Result<(), Error> {
         self.0.in_place()?;
         let written = self.0.write(move |work| {
+            let mut pen = Pen::new(work);
             for row in rows {
-                insert(work, &row.1, row.0)?;
+                pen.write(&row.1, row.0)?;
             }
-            Ok(())
+            pen.close()
         });
         written.await?;
-        // Whoever wrote them forgets them then.
+        // The caller forgets the rows then.
         self.0.in_place()
     }
 
@@ -139,8 +158,10 @@ impl Ledger {
 
     /// The rows of this queue id, oldest first; an MTA may use a queue id again after a while.
     pub async fn journal_of(&self, queue_id: &str) -> Result<Vec<JournalRow>, Error> {
-        let rows = format!("SELECT {COLUMNS} FROM journal WHERE queue_id = ? ORDER BY id");
-        self.0.read(|work| work.all(&rows, [queue_id], read))
+        let sought = Sought::of_queue_id(queue_id);
+        let mut rows = self.0.scan(move |work| sought.page(work, i64::MAX, u32::MAX)).await?;
+        rows.reverse();
+        Ok(rows)
     }
 
     /// The newest rows that are looked for and that `fits` accepts, newest first.
@@ -180,20 +201,21 @@ impl Ledger {
     }
 
     /// The next rows below this number.
-    pub(super) async fn page(&self, search: &Search, below: Option<i64>, most: u32) -> Result<Vec<JournalRow>, Error> {
-        let Search { result, verdict, since, holds } = search.clone();
-        let holds = holds.map(|words| format!("%{}%", escaped(&words)));
-        let page = format!(
-            "SELECT {COLUMNS} FROM journal WHERE id < ?1 AND (?2 IS NULL OR result = ?2) AND (?3 IS NULL OR verdict = ?3)
-             AND at >= ?4 AND (?5 IS NULL OR entry LIKE ?5 ESCAPE '\\' OR note LIKE ?5 ESCAPE '\\')
-             ORDER BY id DESC LIMIT ?6"
-        );
-        let rows = self.0.scan(move |work| {
-            let (result, verdict) = (result.as_ref().map(RowResult::word), verdict.as_ref().map(RowVerdict::word));
-            let (below, since) = (below.unwrap_or(i64::MAX), since.map_or(0, seconds));
-            work.all(&page, params![below, result, verdict, since, holds, most], read)
-        });
-        rows.await
+    async fn page(&self, search: &Search, below: Option<i64>, most: u32) -> Result<Vec<JournalRow>, Error> {
+        let sought = Sought::new(search.clone());
+        self.0.scan(move |work| sought.page(work, below.unwrap_or(i64::MAX), most)).await
+    }
+
+    /// Shows how many messages were judged how since then, in parts of which each is of older messages than the one before. What
+    /// was counted when a row was written is not counted again: this reads some octets a row.
+    pub async fn tally(&self, since: Option<SystemTime>, mut see: impl FnMut(Tally)) -> Result<(), Error> {
+        let (since, mut below) = (since.map_or(0, super::seconds), Some(i64::MAX));
+        while let Some(upto) = below {
+            let (tallies, left) = self.0.scan(move |work| look::tallies(work, upto, since)).await?;
+            tallies.into_iter().for_each(&mut see);
+            below = left;
+        }
+        Ok(())
     }
 
     /// What became of the notices and kept copies of this row.
@@ -205,84 +227,24 @@ impl Ledger {
             Ok(Traces { sent: work.all(sent, [journal], read_sent)?, held: work.all(held, [journal], read_held)? })
         })
     }
+}
 
-    /// Deletes journal rows older than `before`, and their notices where those have ended; returns how many.
-    pub async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
-        self.clear("at < ?", seconds(before)).await
-    }
-
-    /// Deletes the oldest rows beyond this many, but none that something unsent hangs on; returns how many went.
-    pub async fn trim(&self, most: u64) -> Result<u64, Error> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let beyond = "SELECT id FROM journal ORDER BY id DESC LIMIT 1 OFFSET ?";
-        match self.0.scan(move |work| work.find(beyond, [most])).await? {
-            Some(newest) => self.clear("id <= ?", newest).await,
-            None => Ok(0),
+/// A row of [`COLUMNS`].
+pub(super) fn read(row: &Row<'_>) -> Result<JournalRow, Fault> {
+    let at = row.get("at")?;
+    let (queue_id, sender): (Option<String>, Option<String>) = (row.get("queue_id")?, row.get("sender")?);
+    let json = match row.get_ref("story")?.as_blob_or_null().map_err(|_| Fault::Column("the story is no blob"))? {
+        // What cannot be read is told of where the story is wanted.
+        Some(story) => {
+            let beside = Beside { at, queue_id: queue_id.as_deref(), sender: sender.as_deref() };
+            unpack(story, beside).unwrap_or_default()
         }
-    }
-
-    /// Deletes the rows of which this is true and that nothing hangs on: what is unsent, what the caps still count (a day), a
-    /// digest to come. Some at a time: whoever wants to write meanwhile gets his turn.
-    async fn clear(&self, condition: &'static str, bound: i64) -> Result<u64, Error> {
-        let mut cleared = 0;
-        loop {
-            let some = format!(
-                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE {condition} AND NOT EXISTS
-                   (SELECT 1 FROM outbox WHERE outbox.journal = journal.id
-                     AND (ended IS NULL OR created > unixepoch() - 86400))
-                 AND NOT EXISTS (SELECT 1 FROM digest WHERE digest.journal = journal.id) LIMIT {PAGE})"
-            );
-            let done = self.0.write(move |work| work.run(&some, [bound])).await?;
-            cleared += done;
-            if done < u64::from(PAGE) {
-                return Ok(cleared);
-            }
-        }
-    }
-}
-
-/// Writes one row; its number.
-pub(super) fn insert(work: &Connection, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
-    let Entry { queue_id, sender, result, verdict, json, note } = entry;
-    work.one(
-        "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note) VALUES (?, ?, ?, ?, ?, ?, ?)
-         RETURNING id",
-        params![seconds(now), queue_id, sender, result.word(), verdict.word(), json, note],
-    )
-}
-
-/// Adds words to a row's note. Once an address was taken out of the row, no address comes into it any more: which one it was
-/// nobody knows, and that is the point of it.
-pub(super) fn annotate(work: &Connection, journal: i64, words: &str) -> Result<(), Fault> {
-    let erased = "SELECT CASE WHEN json_valid(entry) THEN json_extract(entry, '$.erased') IS 1 ELSE 0 END FROM journal
-                  WHERE id = ?";
-    let erased: Option<bool> = work.find(erased, [journal])?;
-    let words = if erased == Some(true) { without_any(words) } else { words.to_owned() };
-    work.run(
-        "UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2",
-        params![words, journal],
-    )?;
-    Ok(())
-}
-
-/// Words as a pattern of LIKE that means themselves alone.
-pub(super) fn escaped(words: &str) -> String {
-    words.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
-}
-
-fn read(row: &Row<'_>) -> Result<JournalRow, Fault> {
-    Ok(JournalRow {
-        id: row.get("id")?,
-        at: time(row.get("at")?),
-        entry: Entry {
-            queue_id: row.get("queue_id")?,
-            sender: row.get("sender")?,
-            result: RowResult::of_word(&row.get::<_, String>("result")?),
-            verdict: RowVerdict::of_word(&row.get::<_, String>("verdict")?),
-            json: row.get("entry")?,
-            note: row.get("note")?,
-        },
-    })
+        None => row.get("entry")?,
+    };
+    let result = RowResult::of_word(&row.get::<_, String>("result")?);
+    let verdict = RowVerdict::of_word(&row.get::<_, String>("verdict")?);
+    let note = row.get("note")?;
+    Ok(JournalRow { id: row.get("id")?, at: time(at), entry: Entry { queue_id, sender, result, verdict, json, note } })
 }
 
 fn read_sent(row: &Row<'_>) -> Result<SentTrace, Fault> {

@@ -7,6 +7,7 @@
 //! are durable at commit, and know the version of their schema; SQLite files have mode 0600.
 
 mod addresses;
+mod block;
 mod choices;
 mod erase;
 mod forged;
@@ -16,7 +17,9 @@ mod keyring;
 mod keys;
 mod ledger;
 mod memory;
+mod octets;
 mod outbox;
+mod packed;
 mod plan;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -37,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::{Addresses, SettingsRow};
+pub use block::Tally;
 pub use choices::{UserRow, wanted};
 pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};

@@ -21,6 +21,7 @@ pub(super) const FILTER: Plan = Plan {
         include_str!("schema/filter.1.sql"),
         include_str!("schema/filter.2.sql"),
         include_str!("schema/filter.3.sql"),
+        include_str!("schema/filter.4.sql"),
     ],
 };
 

@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
+use super::block::of_row;
 use super::held::{self, Kept};
-use super::journal::{Entry, annotate, insert};
+use super::journal::{Entry, annotate, insert, survey};
 use super::outbox::{self, Caps, Draft, Withheld};
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Kind, RowVerdict};
@@ -61,7 +62,9 @@ impl Ledger {
             work.run("DELETE FROM outbox WHERE journal = ? AND ended IS NULL AND tries = 0", [journal])?;
             work.run("DELETE FROM quarantine WHERE journal = ?", [journal])?;
             work.run("UPDATE journal SET verdict = ? WHERE id = ?", params![RowVerdict::Defer.word(), journal])?;
-            annotate(work, journal, "written too late: the mail server was told 451, and nothing of this was done")
+            annotate(work, journal, "written too late: the mail server was told 451, and nothing of this was done")?;
+            // The block tells of another verdict now.
+            survey(work, of_row(journal))
         });
         taken.await
     }

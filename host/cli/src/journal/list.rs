@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{Context, Unread, as_json, exit, open, shown, since, story};
 use crate::whom::Whom;
-use addrauth::case::{Disposition, WrittenCase, WrittenFinding, stamp};
+use addrauth::case::{Disposition, WrittenCase, stamp};
 use addrauth::store::{JournalRow, RowResult, RowVerdict, Search};
 
 /// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
@@ -69,14 +69,14 @@ fn count(text: &str) -> Result<usize, String> {
 pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode, Unread> {
     let sender = wanted.sender.as_deref().map(whom).transpose()?;
     let recipient = wanted.recipient.as_deref().map(whom).transpose()?;
-    let search = search(wanted, sender.as_ref().or(recipient.as_ref()));
+    let search = search(wanted, sender.as_ref(), recipient.as_ref());
     let fits = |row: &JournalRow| {
         let people = [&sender, &recipient].iter().all(|whom| whom.is_none());
         if people && [&wanted.decision, &wanted.policy].iter().all(|word| word.is_none()) {
             return true;
         }
         let Ok(story) = story(row) else { return false };
-        let is_sender = |whom: &Whom| senders(&story).iter().any(|address| whom.includes(bare(address)));
+        let is_sender = |whom: &Whom| senders(&story).any(|address| whom.includes(bare(address)));
         let is_recipient = |whom: &Whom| story.recipients.iter().any(|address| whom.includes(bare(address)));
         sender.as_ref().is_none_or(is_sender) && recipient.as_ref().is_none_or(is_recipient) && decided(&story, wanted)
     };
@@ -109,16 +109,15 @@ pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode,
 }
 
 /// What the database looks for: as much as it can tell of a row.
-fn search(wanted: &Wanted, whom: Option<&Whom>) -> Search {
-    let domain = whom.map(|whom| format!("@{}", whom.domain()));
-    let quoted = |name: &str, word: &String| format!("\"{name}\":{}", serde_json::Value::from(word.as_str()));
+fn search(wanted: &Wanted, sender: Option<&Whom>, recipient: Option<&Whom>) -> Search {
     Search {
         result: wanted.result.clone(),
         verdict: wanted.verdict.clone(),
         since: wanted.since,
-        holds: domain
-            .or_else(|| wanted.policy.as_ref().map(|id| quoted("policy", id)))
-            .or_else(|| wanted.decision.as_ref().map(|word| quoted("disposition", word))),
+        sender: sender.map(Whom::sought),
+        recipient: recipient.map(Whom::sought),
+        decision: wanted.decision.clone(),
+        policy: wanted.policy.clone(),
     }
 }
 
@@ -139,13 +138,8 @@ fn whom(text: &str) -> Result<Whom, Unread> {
 }
 
 /// The address in From, and that of the envelope.
-fn senders(story: &WrittenCase) -> Vec<&str> {
-    let author = match &story.finding {
-        WrittenFinding::Found(found) => found.sender.as_deref(),
-        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
-    };
-    author.into_iter().chain(story.reverse_path.as_deref()).collect()
+fn senders(story: &WrittenCase) -> impl Iterator<Item = &str> {
+    story.author().into_iter().chain(story.reverse_path.as_deref())
 }
 
 /// A path without its angle brackets.

@@ -1,16 +1,15 @@
 //! How many messages were judged how, so that an observing phase can be weighed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::{Context, Unread, exit, open, shown, story};
-use addrauth::case::{Decision, Disposition, KeyStatus, Owed, WrittenCase, WrittenFinding, WrittenVerdict, stamp};
-use addrauth::proto::header::SPAM_FIELD;
-use addrauth::store::{JournalRow, RowResult, Search};
+use super::{Context, Unread, exit, open, shown};
+use addrauth::case::{Carried, KeyStatus, stamp};
+use addrauth::store::Tally;
 
 /// Domains that are counted singly, of each result. Anybody can invent more of them in From: those that come later, of older
 /// messages, are counted together.
@@ -19,9 +18,6 @@ const DOMAINS: usize = 10_000;
 const TOP: usize = 10;
 /// Columns that a domain may take up; 100 columns are for the whole line.
 const WIDTH: usize = 72;
-/// Whose senders are of no interest: nothing is wrong with them, or nothing can be.
-const QUIET: [RowResult; 2] = [RowResult::Judged(KeyStatus::Valid), RowResult::Judged(KeyStatus::None)];
-
 /// How many messages were decided in one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
@@ -31,14 +27,6 @@ struct Counts {
     observed: u64,
     /// The message was put off, on account of another recipient or of trouble here.
     put_off: u64,
-}
-
-/// What a decision came to for a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fate {
-    InForce,
-    Observed,
-    PutOff,
 }
 
 /// The domains of one result's senders.
@@ -65,12 +53,7 @@ struct Summary {
 pub(super) async fn summary(since: Option<SystemTime>, context: &Context) -> Result<ExitCode, Unread> {
     let ledger = open(&context.read_config()?).await?;
     let mut summary = Summary::default();
-    let search = Search { since, ..Search::default() };
-    let count = |row: JournalRow| {
-        summary.add(&row);
-        true
-    };
-    let scanned = ledger.scan(&search, count).await;
+    let scanned = ledger.tally(since, |tally| summary.add(tally)).await;
     ledger.close().await;
     scanned?;
     match context.json {
@@ -81,25 +64,19 @@ pub(super) async fn summary(since: Option<SystemTime>, context: &Context) -> Res
 }
 
 impl Summary {
-    fn add(&mut self, row: &JournalRow) {
-        let Ok(story) = story(row) else {
-            // What stands in for the row of a message that was in quarantine for longer than the journal is kept was no
-            // message of its own.
-            self.unread += u64::from(row.entry.result != RowResult::Quarantined);
-            return;
-        };
-        self.messages += 1;
-        let result = row.entry.result.word();
-        for (word, fate) in fates(&story) {
-            let counts = self.counts.entry((result.to_owned(), word)).or_default();
-            match fate {
-                Fate::InForce => counts.in_force += 1,
-                Fate::Observed => counts.observed += 1,
-                Fate::PutOff => counts.put_off += 1,
+    fn add(&mut self, tally: Tally) {
+        self.messages += tally.messages;
+        self.unread += tally.unread;
+        for (result, word, carried, count) in tally.counts {
+            let counts = self.counts.entry((result.word().to_owned(), word)).or_default();
+            match carried {
+                Carried::InForce => counts.in_force += count,
+                Carried::Observed => counts.observed += count,
+                Carried::PutOff => counts.put_off += count,
             }
         }
-        if !QUIET.contains(&row.entry.result) {
-            self.domains.entry(result.to_owned()).or_default().add(domain(&story));
+        for (result, domain, count) in tally.domains {
+            self.domains.entry(result.word().to_owned()).or_default().add(domain, count);
         }
     }
 
@@ -164,11 +141,11 @@ impl Summary {
 }
 
 impl Domains {
-    fn add(&mut self, domain: String) {
+    fn add(&mut self, domain: String, messages: u64) {
         if self.single.len() < DOMAINS || self.single.contains_key(&domain) {
-            *self.single.entry(domain).or_default() += 1;
+            *self.single.entry(domain).or_default() += messages;
         } else {
-            self.others += 1;
+            self.others += messages;
         }
     }
 
@@ -178,48 +155,6 @@ impl Domains {
         all.sort_by_key(|(name, count)| (Reverse(*count), *name));
         all.truncate(TOP);
         all
-    }
-}
-
-/// The domain in From.
-fn domain(story: &WrittenCase) -> String {
-    let sender = match &story.finding {
-        WrittenFinding::Found(found) => found.sender.as_deref(),
-        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
-    };
-    let domain = sender.and_then(|sender| sender.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
-    domain.unwrap_or_else(|| "(no single usable address)".into())
-}
-
-/// What was decided about a message, each decision once for each fate.
-fn fates(story: &WrittenCase) -> BTreeSet<(&'static str, Fate)> {
-    let each = |decision: &Decision| {
-        let fate = |&index: &usize| (decision.disposition.word(), fate(story, decision.disposition, index));
-        decision.recipients.iter().map(fate).collect::<Vec<_>>()
-    };
-    match story.decisions.as_slice() {
-        [] if matches!(story.reply.verdict, WrittenVerdict::Defer(_)) => [("nothing", Fate::PutOff)].into(),
-        [] => [("nothing", Fate::InForce)].into(),
-        decisions => decisions.iter().flat_map(each).collect(),
-    }
-}
-
-fn fate(story: &WrittenCase, decided: Disposition, recipient: usize) -> Fate {
-    let reply = &story.reply;
-    // A copy apart is the message as it is: whoever is to get another one is observed alone.
-    let apart = |owed: &Owed| matches!(owed, Owed::Apart(who) if who.contains(&recipient));
-    let untouched = reply.verdict == WrittenVerdict::Accept
-        && (!reply.removed.contains(&recipient) || reply.owed.iter().any(apart))
-        && !reply.redirected.iter().any(|redirect| redirect.recipient == recipient);
-    let marked = reply.added.iter().any(|name| name == SPAM_FIELD);
-    match (decided, &reply.verdict) {
-        (Disposition::Accept, WrittenVerdict::Accept) => Fate::InForce,
-        (Disposition::Mark, _) if untouched && marked => Fate::InForce,
-        _ if untouched => Fate::Observed,
-        (Disposition::Defer, _) => Fate::InForce,
-        (_, WrittenVerdict::Defer(_)) => Fate::PutOff,
-        _ => Fate::InForce,
     }
 }
 

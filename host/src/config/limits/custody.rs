@@ -20,6 +20,9 @@ pub struct Custody {
     pub journal_row: usize,
     /// How long a journal row waits for others, where the message's fate does not hang on it.
     pub journal_batch: Duration,
+    /// How long one may wait beyond that where nothing can be written; then messages are deferred until one is. A lock that
+    /// another process holds, or a slow disk, is over by then.
+    pub journal_overdue: Duration,
     /// Characters of a kept message's subject that lists show: a line of a wide screen.
     pub subject_shown: usize,
     /// Kept messages that one list shows, the newest first. A longer list is looked through by recipient.
@@ -40,6 +43,7 @@ impl Default for Custody {
             journal_octets: 64 * 1024 * 1024,
             journal_row: 1024 * 1024,
             journal_batch: Duration::from_millis(500),
+            journal_overdue: Duration::from_secs(15),
             subject_shown: 200,
             quarantine_listed: 10_000,
             release_wait: Duration::from_secs(20),

@@ -205,6 +205,9 @@ fn hold_true(wishes: &[Wish], around: Around, reply: &Reply) -> Result<(), Strin
     want(edited == (accepts || has(Fate::Held)), "a message is edited that is not kept, or is kept as it came")?;
     want(!is_marked(reply) || !has(Fate::Plain), "a mark on a copy that is to have none")?;
     want(!(reply.wants_body() && around.truncated), "a copy of what is not whole")?;
+    // INVARIANTS §3.5: the row of such a message may wait.
+    let whole = accepts && struck.is_empty() || matches!(reply.verdict, Verdict::Reject(_) | Verdict::Defer(_));
+    want(whole || !reply.owed.is_empty(), "a message is not for all what it is for one, and nothing is owed")?;
     told(wishes, reply)
 }
 

@@ -5,6 +5,9 @@ use crate::case::KeyStatus;
 use crate::proto::address::Mailbox;
 use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, StillNamed};
 
+#[path = "tests/blocks.rs"]
+mod blocks;
+
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const NONE: RowResult = RowResult::Judged(KeyStatus::None);
 const INVALID: RowResult = RowResult::Judged(KeyStatus::Invalid);
@@ -72,7 +75,7 @@ async fn a_batch_is_written_whole_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn rows_are_found_by_number_queue_id_words_and_time() {
+async fn rows_are_found_by_number_queue_id_result_and_time() {
     let (_dir, ledger) = ledger().await;
     let rows = [
         entry("A", RowResult::Judged(KeyStatus::Valid), r#"{"to":"<bob@example.com>"}"#),
@@ -89,9 +92,6 @@ async fn rows_are_found_by_number_queue_id_words_and_time() {
     let cases = [
         (Search { result: Some(INVALID), ..Search::default() }, vec![3, 2]),
         (Search { since: Some(time(2_000)), ..Search::default() }, vec![3, 2]),
-        (Search { holds: Some("@example.com".into()), ..Search::default() }, vec![3, 1]),
-        (Search { holds: Some("100%_.".into()), ..Search::default() }, vec![2]),
-        (Search { holds: Some("1%".into()), ..Search::default() }, vec![]),
         (Search { verdict: Some(RowVerdict::Discard), ..Search::default() }, vec![]),
     ];
     for (search, want) in cases {
@@ -116,12 +116,12 @@ async fn the_oldest_rows_go_and_those_with_something_unsent_stay() {
     for _ in 0..5 {
         ledger.record(&Entry::default(), &[], CAPS, now).await.unwrap();
     }
-    assert_eq!(ledger.trim(6).await.unwrap(), 0);
-    assert_eq!(ledger.trim(3).await.unwrap(), 2);
+    assert_eq!(ledger.trim(6, u64::MAX).await.unwrap(), 0);
+    assert_eq!(ledger.trim(3, u64::MAX).await.unwrap(), 2);
     assert_eq!(ids(&ledger.journal(9).await.unwrap()), [6, 5, 4, 1]);
     let due = ledger.take(now, |_| Duration::from_secs(60)).await.unwrap().unwrap();
     ledger.end(&due, None, now).await.unwrap();
-    assert_eq!(ledger.trim(3).await.unwrap(), 1);
+    assert_eq!(ledger.trim(3, u64::MAX).await.unwrap(), 1);
     assert_eq!(ids(&ledger.journal(9).await.unwrap()), [6, 5, 4]);
 }
 
@@ -131,7 +131,7 @@ async fn many_rows_go_at_once_and_the_newest_stay() {
     let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
     ledger.append(rows.into_iter().zip(1_000..).map(|(row, at)| Arc::new((time(at), row))).collect()).await.unwrap();
     assert_eq!(ledger.sweep(time(1_600)).await.unwrap(), 600);
-    assert_eq!(ledger.trim(10).await.unwrap(), 590);
+    assert_eq!(ledger.trim(10, u64::MAX).await.unwrap(), 590);
     assert_eq!(ids(&ledger.journal(99).await.unwrap()), (1_191..=1_200).rev().collect::<Vec<_>>());
 }
 

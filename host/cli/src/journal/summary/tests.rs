@@ -1,8 +1,12 @@
+use std::sync::Arc;
+
+use addrauth::proto::header::SPAM_FIELD;
+use addrauth::store::{Entry, Ledger, Opening, RowResult, RowVerdict};
+
 use super::*;
-use addrauth::store::{Entry, RowVerdict};
 
 /// A row of a message from this domain, for so many recipients as there are decisions; the reply as JSON.
-fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> JournalRow {
+fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> Entry {
     let decisions: Vec<_> = (decisions.iter().enumerate())
         .map(|(n, word)| {
             json!({ "recipients": [n], "by": "site", "mark": "header", "policy": "p", "digest": "", "disposition": word,
@@ -19,20 +23,23 @@ fn row(result: &str, from: &str, decisions: &[&str], reply: Value) -> JournalRow
     written(result, story.to_string())
 }
 
-fn written(result: &str, json: String) -> JournalRow {
+fn written(result: &str, json: String) -> Entry {
     let (result, verdict) = (RowResult::of_word(result), RowVerdict::Accept);
-    let entry = Entry { queue_id: None, sender: None, result, verdict, json, note: String::new() };
-    JournalRow { id: 1, at: SystemTime::UNIX_EPOCH, entry }
+    Entry { queue_id: None, sender: None, result, verdict, json, note: String::new() }
 }
 
 fn reply(verdict: Value, added: &[&str], removed: &[usize]) -> Value {
     json!({ "verdict": verdict, "added": added, "removed": removed, "redirected": [], "owed": [] })
 }
 
-fn summed(rows: &[JournalRow]) -> Summary {
+/// What the journal that has these rows comes to.
+async fn summed(rows: Vec<Entry>) -> Summary {
+    let dir = tempfile::tempdir().unwrap();
+    let opening = Opening { busy: std::time::Duration::from_secs(2), readers: 1 };
+    let ledger = Ledger::open(dir.path(), opening).await.unwrap();
+    ledger.append(rows.into_iter().map(|row| Arc::new((SystemTime::now(), row))).collect()).await.unwrap();
     let mut summary = Summary::default();
-    rows.iter().for_each(|row| summary.add(row));
-    assert_eq!(summary.unread, 0, "{:?}", rows.iter().map(story).collect::<Vec<_>>());
+    ledger.tally(None, |tally| summary.add(tally)).await.unwrap();
     summary
 }
 
@@ -41,10 +48,10 @@ fn counts(summary: &Summary, result: &str, decision: &'static str) -> (u64, u64,
     (counts.in_force, counts.observed, counts.put_off)
 }
 
-#[test]
-fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_off() {
+#[tokio::test]
+async fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_off() {
     let refusal = json!({ "code": 451, "status": "4.3.0", "text": "" });
-    let summary = summed(&[
+    let summary = summed(vec![
         row("valid", "a.example", &["accept"], reply(json!("accept"), &[], &[])),
         row("invalid", "b.example", &["reject"], reply(json!("discard"), &[], &[])),
         row("invalid", "b.example", &["reject"], reply(json!("accept"), &[], &[])),
@@ -54,7 +61,8 @@ fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_off() {
         row("missing", "c.example", &["accept", "quarantine"], reply(json!("accept"), &[], &[1])),
         row("missing", "c.example", &["accept", "accept"], reply(json!("accept"), &[], &[])),
         row("none", "d.example", &["defer"], reply(json!({ "defer": refusal }), &[], &[])),
-    ]);
+    ])
+    .await;
     assert_eq!(summary.messages, 9);
     assert_eq!(counts(&summary, "valid", "accept"), (1, 0, 0));
     assert_eq!(counts(&summary, "invalid", "reject"), (1, 1, 1));
@@ -76,28 +84,26 @@ fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_off() {
 #[test]
 fn the_ten_most_frequent_domains_are_shown_and_memory_is_bounded() {
     let mut domains = Domains::default();
-    (0..DOMAINS + 5).for_each(|n| domains.add(format!("d{n:05}.example")));
-    (0..3).for_each(|_| domains.add("d00777.example".into()));
+    (0..DOMAINS + 5).for_each(|n| domains.add(format!("d{n:05}.example"), 1));
+    (0..3).for_each(|_| domains.add("d00777.example".into(), 1));
     assert_eq!((domains.single.len(), domains.others), (DOMAINS, 5));
     let top = domains.top();
     assert_eq!((top.len(), top[0], top[1]), (TOP, ("d00777.example", 4), ("d00000.example", 1)));
 }
 
-#[test]
-fn every_line_fits_into_100_columns() {
+#[tokio::test]
+async fn every_line_fits_into_100_columns() {
     let long = format!("{}.example", "x".repeat(200));
-    let summary = summed(&[row("unverified", &long, &["quarantine"], reply(json!("discard"), &[], &[]))]);
+    let summary = summed(vec![row("unverified", &long, &["quarantine"], reply(json!("discard"), &[], &[]))]).await;
     let lines = summary.lines(None);
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with('…')), "{lines:?}");
 }
 
-#[test]
-fn a_row_that_cannot_be_read_is_told_of_and_a_stand_in_is_none() {
-    let mut summary = Summary::default();
-    for (result, json) in [("invalid", "{\"version\":9}"), ("quarantined", "{\"version\":1}")] {
-        summary.add(&written(result, json.into()));
-    }
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_told_of_and_a_stand_in_is_none() {
+    let rows = [("invalid", "{\"version\":9}"), ("quarantined", "{\"version\":1}")];
+    let summary = summed(rows.map(|(result, json)| written(result, json.into())).to_vec()).await;
     assert_eq!((summary.messages, summary.unread), (0, 1));
     assert!(summary.lines(None)[1].starts_with("1 rows cannot be read"));
 }

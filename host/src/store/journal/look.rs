@@ -1,0 +1,224 @@
+//! Rows looked for and counted, block by block: what a block says of its rows decides whether they are read.
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, params};
+
+use super::{COLUMNS, JournalRow, Search, read};
+use crate::case::WrittenCase;
+use crate::store::block::{self, Block, Name, Names, ROWS, Tally, fits};
+use crate::store::seconds;
+use crate::store::sqlite::Fault;
+
+/// Blocks, or rows that are in none, that are counted in one go.
+const PART: usize = 4_096;
+
+/// What is looked for, in the forms in which it is looked for.
+#[derive(Clone, Debug)]
+pub(super) struct Sought {
+    search: Search,
+    queue_id: Option<String>,
+    since: i64,
+    names: Vec<Name>,
+    /// `@` and a domain, which stand literally in a row.
+    domains: Vec<String>,
+    /// The same of what a row of an older version has as JSON.
+    quoted: Vec<String>,
+}
+
+impl Sought {
+    pub(super) fn new(search: Search) -> Sought {
+        let whom = [(&search.sender, block::sender as fn(&str) -> Name), (&search.recipient, block::recipient)];
+        let whom: Vec<_> = whom.into_iter().filter_map(|(whom, name)| Some((whom.as_deref()?, name))).collect();
+        let domain = |whom: &str| whom.rfind('@').and_then(|at| whom.get(at..)).unwrap_or_default().to_owned();
+        let words = [("disposition", &search.decision), ("policy", &search.policy)];
+        let quoted = |(name, word): (&str, &Option<String>)| {
+            Some(format!("\"{name}\":{}", serde_json::Value::from(word.as_deref()?)))
+        };
+        Sought {
+            queue_id: None,
+            since: search.since.map_or(i64::MIN, seconds),
+            names: whom.iter().map(|(whom, name)| name(whom)).collect(),
+            domains: whom.iter().map(|(whom, _)| domain(whom)).collect(),
+            quoted: words.into_iter().filter_map(quoted).collect(),
+            search,
+        }
+    }
+
+    pub(super) fn of_queue_id(id: &str) -> Sought {
+        let names = vec![block::queue_id(id)];
+        Sought { queue_id: Some(id.to_owned()), names, ..Sought::new(Search::default()) }
+    }
+
+    /// At most so many of the newest rows below this number, newest first.
+    pub(super) fn page(&self, work: &Connection, below: i64, most: u32) -> Result<Vec<JournalRow>, Fault> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let names = if self.names.is_empty() { ("NULL", "") } else { ("names", "JOIN block_names USING (block)") };
+        let blocks = format!(
+            "SELECT block, newest, told, {} FROM block JOIN block_told USING (block) {} WHERE block <= ?
+             ORDER BY block DESC",
+            names.0, names.1
+        );
+        let (mut found, mut upto) = (Vec::new(), below);
+        let mut blocks = work.prepare_cached(&blocks)?;
+        let mut blocks = blocks.query([block::of_row(below.saturating_sub(1))])?;
+        while let Some(row) = blocks.next()? {
+            let begin = row.get::<_, i64>(0)?.saturating_mul(ROWS);
+            let end = begin.saturating_add(ROWS);
+            if end < upto {
+                self.rows(work, (end, upto), None, most, &mut found)?;
+            }
+            if let (true, Some(block)) = (found.len() < most, self.candidate(row)?) {
+                self.rows(work, (begin, end.min(upto)), block.as_ref(), most, &mut found)?;
+            }
+            if found.len() >= most {
+                return Ok(found);
+            }
+            upto = begin;
+        }
+        self.rows(work, (i64::MIN, upto), None, most, &mut found)?;
+        Ok(found)
+    }
+
+    /// Whether rows of this block may be among those that are looked for, and what is known of them; of a block that this version
+    /// cannot read nothing is.
+    fn candidate(&self, row: &Row<'_>) -> Result<Option<Option<Block>>, Fault> {
+        if row.get::<_, i64>(1)? < self.since {
+            return Ok(None);
+        }
+        if let ValueRef::Blob(names) = row.get_ref(3)?
+            && !self.names.iter().all(|name| Names::may_hold(names, *name))
+        {
+            return Ok(None);
+        }
+        let Search { result, verdict, decision, policy, .. } = &self.search;
+        if result.is_none() && verdict.is_none() && decision.is_none() && policy.is_none() {
+            return Ok(Some(None));
+        }
+        let Some(block) = Block::read(row.get_ref(2)?.as_blob().unwrap_or_default()) else { return Ok(Some(None)) };
+        let may_fit = result.as_ref().is_none_or(|result| block.has_result(result))
+            && verdict.as_ref().is_none_or(|verdict| block.has_verdict(verdict))
+            && block.has_words(block.bits(decision.as_deref(), policy.as_deref()));
+        Ok(may_fit.then_some(Some(block)))
+    }
+
+    /// Adds the rows of these numbers that may fit, newest first, until there are as many as are wanted.
+    fn rows(
+        &self,
+        work: &Connection,
+        (begin, end): (i64, i64),
+        block: Option<&Block>,
+        most: usize,
+        found: &mut Vec<JournalRow>,
+    ) -> Result<(), Fault> {
+        let Search { result, verdict, decision, policy, .. } = &self.search;
+        let bits = block.map(|block| block.bits(decision.as_deref(), policy.as_deref()));
+        let rows = format!(
+            "SELECT {COLUMNS} FROM journal WHERE id >= ?1 AND id < ?2 AND at >= ?3 AND (?4 IS NULL OR queue_id = ?4)
+             AND (?5 IS NULL OR result = ?5) AND (?6 IS NULL OR verdict = ?6) ORDER BY id DESC"
+        );
+        let (result, verdict) = (result.as_ref().map(|r| r.word()), verdict.as_ref().map(|v| v.word()));
+        let mut rows = work.prepare_cached(&rows)?;
+        let mut rows = rows.query(params![begin, end, self.since, self.queue_id, result, verdict])?;
+        while found.len() < most
+            && let Some(row) = rows.next()?
+        {
+            let has_words = match block.zip(bits) {
+                Some((block, bits)) => fits(block.words(row.get("id")?), bits),
+                None => true,
+            };
+            if has_words && self.may_fit(row)? {
+                found.push(read(row)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the texts that are looked for stand in the row's octets; it is not unpacked for that.
+    fn may_fit(&self, row: &Row<'_>) -> Result<bool, Fault> {
+        if self.domains.is_empty() && self.quoted.is_empty() {
+            return Ok(true);
+        }
+        let [sender, entry, story] = [row.get_ref("sender")?, row.get_ref("entry")?, row.get_ref("story")?].map(octets);
+        let names = |domain: &String| [sender, entry, story].iter().any(|text| names_domain(text, domain));
+        let is_packed = !story.is_empty();
+        let says = |quoted: &String| is_packed || contains(entry, quoted.as_bytes());
+        Ok(self.domains.iter().all(names) && self.quoted.iter().all(says))
+    }
+}
+
+/// The octets of a text or a blob.
+pub(in crate::store) fn octets<'a>(value: ValueRef<'a>) -> &'a [u8] {
+    match value {
+        ValueRef::Text(octets) | ValueRef::Blob(octets) => octets,
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => &[],
+    }
+}
+
+/// Whether `@` and a domain, as `domain` has them, stand among these octets, in ASCII letters of either case.
+pub(in crate::store) fn names_domain(octets: &[u8], domain: &str) -> bool {
+    let mut left = octets;
+    while let Some(at) = left.iter().position(|octet| *octet == b'@') {
+        left = left.get(at..).unwrap_or_default();
+        if left.get(..domain.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(domain.as_bytes())) {
+            return true;
+        }
+        left = left.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+fn contains(octets: &[u8], some: &[u8]) -> bool {
+    octets.windows(some.len().max(1)).any(|window| window == some)
+}
+
+/// How the next messages below this number were judged, newest first, and where to go on; absent where it is done.
+pub(super) fn tallies(work: &Connection, below: i64, since: i64) -> Result<(Vec<Tally>, Option<i64>), Fault> {
+    let (mut all, mut upto, mut count) = (Vec::new(), below, 0);
+    let mut blocks = work.prepare_cached(
+        "SELECT block, oldest, newest, told FROM block JOIN block_told USING (block) WHERE block <= ?
+         ORDER BY block DESC LIMIT 4096",
+    )?;
+    let mut blocks = blocks.query([block::of_row(below.saturating_sub(1))])?;
+    while let Some(row) = blocks.next()? {
+        let begin = row.get::<_, i64>(0)?.saturating_mul(ROWS);
+        let end = begin.saturating_add(ROWS);
+        if end < upto
+            && let Some(left) = each(work, (end, upto), since, &mut all)?
+        {
+            return Ok((all, Some(left)));
+        }
+        let (oldest, newest): (i64, i64) = (row.get(1)?, row.get(2)?);
+        // Not of a block of which a part was counted row by row already.
+        let is_whole = oldest >= since && end <= upto;
+        let told = row.get_ref(3)?.as_blob().unwrap_or_default();
+        match Block::read(told).filter(|_| is_whole) {
+            _ if newest < since => {}
+            Some(block) => all.push(block.tally),
+            // A block has no more rows than are counted in one go.
+            None => drop(each(work, (begin, end.min(upto)), since, &mut all)?),
+        }
+        (upto, count) = (begin, count + 1);
+    }
+    if count == PART {
+        return Ok((all, Some(upto)));
+    }
+    let left = each(work, (i64::MIN, upto), since, &mut all)?;
+    Ok((all, left))
+}
+
+/// Counts rows one by one, newest first; where to go on, if there are more.
+fn each(work: &Connection, (begin, end): (i64, i64), since: i64, all: &mut Vec<Tally>) -> Result<Option<i64>, Fault> {
+    let rows =
+        format!("SELECT {COLUMNS} FROM journal WHERE id >= ? AND id < ? AND at >= ? ORDER BY id DESC LIMIT 4096");
+    let mut rows = work.prepare_cached(&rows)?;
+    let mut rows = rows.query([begin, end, since])?;
+    let (mut count, mut last) = (0, end);
+    while let Some(row) = rows.next()? {
+        let JournalRow { id, entry, .. } = read(row)?;
+        let mut tally = Tally::default();
+        tally.add(&entry.result, WrittenCase::read(&entry.json).ok().as_ref());
+        all.push(tally);
+        (count, last) = (count + 1, id);
+    }
+    Ok((count == PART).then_some(last))
+}

@@ -1,0 +1,188 @@
+//! Rows written, and the blocks that tell of them kept true in the same transaction.
+
+use std::time::SystemTime;
+
+use rusqlite::{Connection, params};
+use serde::Deserialize;
+
+use super::{COLUMNS, Entry, JournalRow, read};
+use crate::case::WrittenCase;
+use crate::store::block::{Block, Name, Names, ROWS, Told, names_of, of_row};
+use crate::store::packed::{Beside, pack};
+use crate::store::scrub::without_any;
+use crate::store::seconds;
+use crate::store::sqlite::{Fault, Statements as _};
+
+/// Octets that SQLite needs for a row beside its columns.
+const FRAME: u64 = 24;
+
+/// Writes rows one after the other; the block that they fall into is written once.
+pub(in crate::store) struct Pen<'a> {
+    work: &'a Connection,
+    open: Option<(i64, Block)>,
+}
+
+impl<'a> Pen<'a> {
+    pub(in crate::store) fn new(work: &'a Connection) -> Pen<'a> {
+        Pen { work, open: None }
+    }
+
+    /// Writes one row; its number. [`Pen::close`] has to follow the last one.
+    pub(in crate::store) fn write(&mut self, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
+        let at = seconds(now);
+        let Entry { queue_id, sender, result, verdict, json, note } = entry;
+        let story = repacked(entry, at);
+        let text = if story.is_some() { "" } else { json.as_str() };
+        let id: i64 = self.work.one(
+            "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note, story)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            params![at, queue_id, sender, result.word(), verdict.word(), text, note, story],
+        )?;
+        self.turn_to(id)?;
+        if let Some((_, block)) = &mut self.open {
+            let case = WrittenCase::read(json).ok();
+            let stored = story.as_ref().map_or(json.len(), Vec::len);
+            block.add(told(id, at, entry, stored, case.as_ref()));
+        }
+        Ok(id)
+    }
+
+    /// Takes up the block of this row. None is open where it was made just now, from all of its rows.
+    fn turn_to(&mut self, id: i64) -> Result<(), Fault> {
+        let number = of_row(id);
+        if self.open.as_ref().is_some_and(|(open, _)| *open == number) {
+            return Ok(());
+        }
+        self.close()?;
+        let others = "SELECT EXISTS (SELECT 1 FROM journal WHERE id >= ?1 AND id < ?1 + 256 AND id <> ?2)";
+        self.open = match load(self.work, number)? {
+            Some(block) => Some((number, block)),
+            // Rows of an older version, which are in no block yet.
+            None if self.work.one(others, [number * ROWS, id])? => {
+                survey(self.work, number)?;
+                None
+            }
+            None => Some((number, Block::default())),
+        };
+        Ok(())
+    }
+
+    /// Writes the block.
+    pub(in crate::store) fn close(&mut self) -> Result<(), Fault> {
+        match self.open.take() {
+            // Many recipients: the filter is made anew, as large as it has to be.
+            Some((number, block)) if block.names.is_crowded() => survey(self.work, number),
+            Some((number, block)) => keep(self.work, number, &block),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes one row; its number.
+pub(in crate::store) fn insert(work: &Connection, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
+    let mut pen = Pen::new(work);
+    let id = pen.write(entry, now)?;
+    pen.close()?;
+    Ok(id)
+}
+
+/// The story as it is stored, where it can be packed.
+pub(in crate::store) fn repacked(entry: &Entry, at: i64) -> Option<Vec<u8>> {
+    pack(&entry.json, Beside { at, queue_id: entry.queue_id.as_deref(), sender: entry.sender.as_deref() })
+}
+
+fn told<'a>(id: i64, at: i64, entry: &'a Entry, stored: usize, story: Option<&'a WrittenCase>) -> Told<'a> {
+    let Entry { queue_id, sender, result, verdict, note, .. } = entry;
+    let texts = [queue_id.as_deref(), sender.as_deref(), Some(result.word()), Some(verdict.word()), Some(note)];
+    let octets = texts.into_iter().flatten().map(str::len).sum::<usize>() + stored;
+    Told { id, at, octets: FRAME + octets as u64, queue_id: queue_id.as_deref(), result, verdict, story }
+}
+
+/// Makes a block anew from its rows. What stands in them as JSON is packed.
+pub(in crate::store) fn survey(work: &Connection, number: i64) -> Result<(), Fault> {
+    let rows = format!("SELECT {COLUMNS}, story IS NULL FROM journal WHERE id >= ?1 AND id < ?1 + 256 ORDER BY id");
+    let rows = work.all(&rows, [number * ROWS], |row| Ok((read(row)?, row.get::<_, bool>(9)?)))?;
+    if rows.is_empty() {
+        for table in ["block", "block_told", "block_names"] {
+            work.run(&format!("DELETE FROM {table} WHERE block = ?"), [number])?;
+        }
+        return Ok(());
+    }
+    let (mut block, mut names) = (Block::default(), Vec::<Name>::new());
+    for (row, is_text) in &rows {
+        let JournalRow { id, at, entry } = row;
+        let (at, case) = (seconds(*at), WrittenCase::read(&entry.json).ok());
+        let story = repacked(entry, at);
+        if let (true, Some(story)) = (*is_text, &story) {
+            work.run("UPDATE journal SET entry = '', story = ? WHERE id = ?", params![story, id])?;
+        }
+        let stored = story.as_ref().map_or(entry.json.len(), Vec::len);
+        block.add(told(*id, at, entry, stored, case.as_ref()));
+        names_of(entry.queue_id.as_deref(), case.as_ref(), |name| names.push(name));
+    }
+    names.sort_unstable();
+    names.dedup();
+    block.names = Names::of(&names);
+    keep(work, number, &block)
+}
+
+fn keep(work: &Connection, number: i64, block: &Block) -> Result<(), Fault> {
+    let Block { oldest, newest, rows, octets, names, .. } = block;
+    let count = |number: &u64| i64::try_from(*number).unwrap_or(i64::MAX);
+    work.run(
+        "INSERT INTO block (block, oldest, newest, rows, octets) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (block) DO UPDATE SET oldest = excluded.oldest, newest = excluded.newest, rows = excluded.rows,
+         octets = excluded.octets",
+        params![number, oldest, newest, count(rows), count(octets)],
+    )?;
+    work.run(
+        "INSERT INTO block_told (block, told) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET told = excluded.told",
+        params![number, block.told()],
+    )?;
+    work.run(
+        "INSERT INTO block_names (block, names) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET names = excluded.names",
+        params![number, names.octets()],
+    )?;
+    Ok(())
+}
+
+/// The block as it was written; absent where there is none, or it is of another version.
+fn load(work: &Connection, number: i64) -> Result<Option<Block>, Fault> {
+    let loaded = work.first(
+        "SELECT oldest, newest, rows, octets, told, names
+         FROM block JOIN block_told USING (block) JOIN block_names USING (block) WHERE block = ?",
+        [number],
+        |row| {
+            let count = |at: usize| row.get::<_, i64>(at).map(i64::unsigned_abs);
+            let Some(mut block) = Block::read(row.get_ref(4)?.as_blob().unwrap_or_default()) else { return Ok(None) };
+            (block.oldest, block.newest) = (row.get(0)?, row.get(1)?);
+            (block.rows, block.octets) = (count(2)?, count(3)?);
+            block.names = Names::new(row.get(5)?);
+            Ok(Some(block))
+        },
+    );
+    Ok(loaded?.flatten())
+}
+
+/// The one member that [`annotate`] asks a story for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Remark {
+    erased: bool,
+}
+
+/// Adds words to a row's note. Once an address was taken out of the row, no address comes into it any more: which one it was
+/// nobody knows, and that is the point of it.
+pub(in crate::store) fn annotate(work: &Connection, journal: i64, words: &str) -> Result<(), Fault> {
+    let row = work.first(&format!("SELECT {COLUMNS} FROM journal WHERE id = ?"), [journal], read)?;
+    let is_erased = row.is_some_and(|row| {
+        let remark: Remark = serde_json::from_str(&row.entry.json).unwrap_or_default();
+        remark.erased
+    });
+    let words = if is_erased { without_any(words) } else { words.to_owned() };
+    work.run(
+        "UPDATE journal SET note = CASE note WHEN '' THEN ?1 ELSE note || '; ' || ?1 END WHERE id = ?2",
+        params![words, journal],
+    )?;
+    Ok(())
+}
