@@ -17,9 +17,13 @@ use crate::daemon::{Daemon, binary};
 use crate::ports::claim;
 use crate::postgres::Postgres;
 
-/// The key of the nth address, the same in every run.
+/// The text of the nth address's key, the same in every run.
+pub fn key_text(n: usize) -> String {
+    format!("{n:0>64}")
+}
+
 fn key(n: usize) -> AuthKey {
-    AuthKey::parse(format!("{n:0>64}").as_bytes()).unwrap()
+    AuthKey::parse(key_text(n).as_bytes()).unwrap()
 }
 
 /// The nth address.

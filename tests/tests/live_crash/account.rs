@@ -122,6 +122,12 @@ impl Account {
         )
     }
 
+    /// How many messages were answered for good and have no journal row. What was dropped, kept or owed without one is among the
+    /// [`Account::faults`].
+    pub fn without_a_row(&self) -> usize {
+        self.sent.iter().filter(|sent| !self.rows.contains_key(&sent.letter.number)).count()
+    }
+
     /// A run in which something never happened says nothing about it.
     pub fn assert_that_all_happened(&self) {
         let ends = self.ends();

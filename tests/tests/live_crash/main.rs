@@ -97,6 +97,10 @@ fn kill_9_under_load_loses_nothing_and_delivers_nothing_twice() {
     let begin = Instant::now();
     let account = Account::close(bed, &rig, sent);
     println!("{}; the rest was sent in {:?}", account.summary(), begin.elapsed());
+    // INVARIANTS §3.5: of the rows that may wait, those of half a second. Ten clients take a breath of 60 ms after each message.
+    let without = account.without_a_row();
+    println!("{without} messages have no row");
+    assert!(without <= kills * 100, "seed {seed}: {without} messages have no row after {kills} kills");
     let faults = account.faults(kills);
     assert!(faults.is_empty(), "seed {seed}: {} faults\n{}", faults.len(), faults[..faults.len().min(20)].join("\n"));
     account.assert_that_all_happened();
