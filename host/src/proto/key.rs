@@ -4,10 +4,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// The shortest key that may be asked about, in octets (SPECIFICATION §1.1).
@@ -94,16 +93,79 @@ impl VerifyKey {
     /// h1, the proof over a question: 46 octets of ASCII (SPECIFICATION §1.6). `seq`, `address` and `tags` as they stand on
     /// the wire.
     pub fn prove(&self, seq: &[u8], address: &[u8], tags: &[u8]) -> String {
-        let mut mac = hmac(&self.0);
-        for part in [b"addrauth-verify-v1".as_slice(), b"\0", seq, b"\0", address, b"\0", tags] {
-            mac.update(part);
-        }
-        format!("{H1}{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        let sum = self.checker().sum(&Proven::new(seq, address, tags));
+        format!("{H1}{}", URL_SAFE_NO_PAD.encode(sum))
     }
 
     /// Whether `proof` is this key's proof over the question, compared in constant time.
     pub fn checks(&self, proof: &[u8], seq: &[u8], address: &[u8], tags: &[u8]) -> bool {
         self.prove(seq, address, tags).as_bytes().ct_eq(proof).into()
+    }
+
+    /// What checks many proofs by this key.
+    pub fn checker(&self) -> Checker {
+        Checker(hmac(&self.0))
+    }
+}
+
+/// K as HMAC works with it, its two blocks of key hashed already: checks proofs by half of the work. It is as secret as K, never
+/// prints, and is wiped from memory when dropped.
+#[derive(Clone)]
+pub struct Checker(Hmac<Sha256>);
+
+/// The octets of a question that its proof is over.
+#[derive(Clone, Debug)]
+pub struct Proven(Vec<u8>);
+
+/// What a proof says: the sum that a right key gives, or that no key does.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    sum: [u8; 32],
+    is_sum: bool,
+}
+
+impl Checker {
+    /// Whether this key gives that sum, compared in constant time.
+    pub fn agrees(&self, claim: &Claim, proven: &Proven) -> bool {
+        (self.sum(proven).ct_eq(&claim.sum) & Choice::from(u8::from(claim.is_sum))).into()
+    }
+
+    fn sum(&self, proven: &Proven) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(&proven.0);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checker(…)")
+    }
+}
+
+impl Proven {
+    /// The question's `seq`, `address` and `tags` as they stand on the wire (SPECIFICATION §1.6).
+    pub fn new(seq: &[u8], address: &[u8], tags: &[u8]) -> Proven {
+        Proven([b"addrauth-verify-v1".as_slice(), b"\0", seq, b"\0", address, b"\0", tags].concat())
+    }
+}
+
+impl Claim {
+    /// What a proof of form h1 says.
+    pub fn of_proof(proof: &[u8]) -> Claim {
+        let text = proof.strip_prefix(H1.as_bytes()).unwrap_or_default();
+        // One octet more than there are, for the decoder's estimate.
+        let mut octets = [0; 33];
+        // What is not written as a sum would be is none.
+        let is_sum = text.len() == 43 && URL_SAFE_NO_PAD.decode_slice(text, &mut octets) == Ok(32);
+        let mut sum = [0; 32];
+        sum.copy_from_slice(&octets[..32]);
+        Claim { sum, is_sum }
+    }
+
+    /// What whoever knows this key could say of the question.
+    pub fn of_key(key: &AuthKey, proven: &Proven) -> Claim {
+        Claim { sum: key.verify_key().checker().sum(proven), is_sum: true }
     }
 }
 
@@ -147,8 +209,43 @@ mod tests {
     }
 
     #[test]
+    fn a_checker_agrees_with_the_right_proof_and_the_right_key_alone() {
+        let key = AuthKey::parse(KEY).unwrap();
+        let (k, other) = (key.verify_key(), AuthKey::parse(&[b'x'; 64]).unwrap());
+        let (seq, address, tags) = (b"00ff", b"a@example.com", b"v=1");
+        let (checker, proven) = (k.checker(), Proven::new(seq, address, tags));
+        let proof = k.prove(seq, address, tags);
+        assert!(checker.agrees(&Claim::of_proof(proof.as_bytes()), &proven));
+        assert!(checker.agrees(&Claim::of_key(&key, &proven), &proven));
+        assert!(!checker.agrees(&Claim::of_key(&other, &proven), &proven));
+        assert!(!checker.agrees(&Claim::of_proof(proof.as_bytes()), &Proven::new(seq, address, b"v=1 x=2")));
+        // Each octet counts, the two bits that the last one has left over too; and what is no proof is none of any key.
+        let mut octets = proof.into_bytes();
+        for at in 0..octets.len() {
+            for octet in (0..=255).filter(|octet| *octet != octets[at]).collect::<Vec<u8>>() {
+                let right = std::mem::replace(&mut octets[at], octet);
+                assert!(!checker.agrees(&Claim::of_proof(&octets), &proven), "{at} {octet}");
+                octets[at] = right;
+            }
+        }
+        for wrong in [&octets[..45], b"", b"h1.", &[&octets[..], b"A"].concat()] {
+            assert!(!checker.agrees(&Claim::of_proof(wrong), &proven));
+        }
+    }
+
+    #[test]
     fn a_key_never_prints() {
         let key = AuthKey::parse(KEY).unwrap();
-        assert_eq!(format!("{key:?} {:?}", key.verify_key()), "AuthKey(…) VerifyKey(…)");
+        let k = key.verify_key();
+        assert_eq!(format!("{key:?} {k:?} {:?}", k.checker()), "AuthKey(…) VerifyKey(…) Checker(…)");
+    }
+
+    #[test]
+    fn what_checks_is_wiped_when_dropped() {
+        fn is_wiped<T: ZeroizeOnDrop>() {}
+        is_wiped::<AuthKey>();
+        is_wiped::<VerifyKey>();
+        // HMAC is made of this one's parts, and each wipes itself.
+        is_wiped::<Sha256>();
     }
 }

@@ -8,6 +8,7 @@
 
 mod addresses;
 mod block;
+mod changes;
 mod choices;
 mod erase;
 mod forged;
@@ -41,6 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use addresses::{Addresses, SettingsRow};
 pub use block::Tally;
+pub use changes::{Changed, Changes, LogPlace, Look};
 pub use choices::{UserRow, wanted};
 pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
@@ -71,7 +73,7 @@ use crate::config::Config;
 pub use crate::proto::address::folded;
 
 /// The verbs of the Authentication Server, by subject.
-pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
+pub trait KeyTable: Keys + Changes + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
 
 /// Whether the settings of `[store]` can be used; connects to nothing.
 pub fn check(config: &Config) -> Result<(), Error> {

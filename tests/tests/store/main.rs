@@ -38,6 +38,7 @@ macro_rules! on_each_store {
 
 mod addresses;
 mod alike;
+mod changes;
 mod command;
 mod encoding;
 mod forged;

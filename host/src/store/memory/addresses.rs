@@ -53,6 +53,7 @@ impl Addresses for MemoryKeys {
                     key.revoked = Some(at);
                     ended += 1;
                 }
+                table.note(address);
             }
             Ok(ended)
         })

@@ -20,6 +20,7 @@ impl Keys for MemoryKeys {
             for place in keys {
                 if let Some(key) = table.keys.get_mut(place) {
                     key.revoked.get_or_insert(seconds(at));
+                    table.note(&place.0);
                 }
                 if let Some(settings) = table.settings.get_mut(&place.0) {
                     settings.due = settings.due.min(seconds(at));
@@ -58,6 +59,9 @@ impl Keys for MemoryKeys {
                     marked += 1;
                 }
             }
+            if marked > 0 {
+                table.note(address);
+            }
             let alive = table.of(address).any(|(_, key)| key.lives(seconds(at)));
             if let Some(settings) = table.settings.get_mut(address).filter(|_| marked > 0 && !alive) {
                 settings.due = settings.due.min(seconds(at));
@@ -87,10 +91,12 @@ impl Keys for MemoryKeys {
 
     async fn sweep(&self, before: SystemTime) -> Result<u64, Error> {
         self.0.with(|table| {
-            let count = table.keys.len();
-            table.keys.retain(|_, key| key.expires.min(key.revoked.unwrap_or(key.expires)) >= seconds(before));
+            let ended = |key: &Key| key.expires.min(key.revoked.unwrap_or(key.expires)) < seconds(before);
+            let gone: Vec<String> =
+                table.keys.extract_if(.., |_, key| ended(key)).map(|((address, _), _)| address).collect();
             table.posts.retain(|place, _| table.keys.contains_key(place));
-            Ok(u64::try_from(count - table.keys.len()).unwrap_or_default())
+            gone.iter().for_each(|address| table.note(address));
+            Ok(u64::try_from(gone.len()).unwrap_or_default())
         })
     }
 
@@ -127,6 +133,7 @@ impl Table {
             self.posts.insert(place.clone(), owed);
         }
         let generation = place.1;
+        self.note(&key.address);
         self.keys.insert(place, Key { k: key.k.clone(), created, expires: seconds(key.expires), revoked: None });
         Added::Generation(generation)
     }

@@ -1,12 +1,13 @@
 //! The AS's table and the keyring in memory, for tests and for programs that embed this one: lost when it ends.
 
 mod addresses;
+mod changes;
 mod forged;
 mod keyring;
 mod keys;
 mod posts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 pub use keyring::MemoryKeyring;
@@ -60,6 +61,9 @@ struct Table {
     /// By domain, day, address, verifier and network.
     forged: BTreeMap<(String, i64, String, String, String), Counted>,
     posts: BTreeMap<(String, i64), Owed>,
+    /// Whose keys changed, by number; the newest ones.
+    changes: VecDeque<(i64, String)>,
+    last_change: i64,
 }
 
 #[derive(Debug)]

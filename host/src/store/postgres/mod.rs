@@ -5,6 +5,7 @@
 //! is more than one statement is one transaction, under READ COMMITTED and row locks, taken in the order of addresses.
 
 mod addresses;
+mod changes;
 mod copy;
 mod database;
 mod fault;

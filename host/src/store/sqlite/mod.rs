@@ -1,6 +1,7 @@
 //! SQLite, the embedded default: a file for each role that has rights of its own.
 
 mod addresses;
+mod changes;
 mod commits;
 mod connections;
 mod database;

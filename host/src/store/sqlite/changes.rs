@@ -1,0 +1,63 @@
+//! The log of changes in SQLite. There is one writer at a time, so the numbers of rows are in the order of the commits.
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::{Fault, SqliteKeys, Statements as _};
+use crate::store::changes::TOLD;
+use crate::store::{Changed, Changes, Error, LogPlace, Look};
+
+#[async_trait]
+impl Changes for SqliteKeys {
+    fn reads_at_once(&self) -> bool {
+        true
+    }
+
+    async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error> {
+        self.0.in_place()?;
+        self.0.read(|work| match since {
+            Some(since) => after(work, since),
+            None => anew(work),
+        })
+    }
+
+    async fn trim_changes(&self, most: u64) -> Result<u64, Error> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let trimmed = self.0.write(move |work| {
+            let ends: Option<(i64, i64)> = work
+                .first("SELECT min(seq), max(seq) FROM changes", (), |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+            match ends {
+                Some((oldest, newest)) if newest.saturating_sub(oldest) >= most => {
+                    work.run("DELETE FROM changes WHERE seq < ?", [newest.saturating_sub(most / 2)])
+                }
+                _ => Ok(0),
+            }
+        });
+        trimmed.await
+    }
+}
+
+/// What follows the row that was the newest one. Where that is gone, or another one has its number, nothing is known.
+fn after(work: &Connection, since: &LogPlace) -> Result<Look, Fault> {
+    let (seq, mark) = since.newest;
+    let most = i64::try_from(TOLD + 2).unwrap_or(i64::MAX);
+    let rows =
+        work.all("SELECT seq, mark, address FROM changes WHERE seq >= ? ORDER BY seq LIMIT ?", [seq, most], |row| {
+            Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?))
+        })?;
+    match rows.split_first() {
+        Some(((first, _), later)) if *first == (seq, mark) && later.len() <= TOLD => {
+            let newest = later.last().map_or(since.newest, |(newest, _)| *newest);
+            let changed = Changed::Of(later.iter().map(|(_, address)| address.clone()).collect());
+            Ok(Look { place: LogPlace { newest, ..since.clone() }, changed })
+        }
+        _ => anew(work),
+    }
+}
+
+fn anew(work: &Connection) -> Result<Look, Fault> {
+    let newest = "SELECT seq, mark FROM changes ORDER BY seq DESC LIMIT 1";
+    let newest = work.first(newest, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let newest = newest.ok_or(Fault::Column("the log of changes is empty"))?;
+    Ok(Look { place: LogPlace { newest, oldest: 0, snapshot: String::new() }, changed: Changed::Anybodys })
+}
