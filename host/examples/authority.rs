@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(key_file)?;
     writeln!(file, "{}", issued.key.expose())?;
 
-    let sockets = authority.bind().await?;
+    let sockets = authority.bind()?;
     println!("{}", sockets[0].local_addr()?);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(Arc::clone(&authority).serve(sockets, stop.clone()));

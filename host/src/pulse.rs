@@ -20,10 +20,21 @@ impl Pulse {
     /// For the loop, to be polled wherever it waits for work, such as in a `select!`: answers whoever asks, and never ends.
     pub async fn answer(&self) -> Infallible {
         loop {
-            self.wake.notified().await;
-            self.answered.store(self.asked.load(Ordering::SeqCst), Ordering::SeqCst);
-            self.told.notify_one();
+            self.tell(self.asked().await);
         }
+    }
+
+    /// For who carries the question to a loop on a thread of its own: waits until somebody asks; what the loop is to
+    /// [`Pulse::tell`].
+    pub async fn asked(&self) -> u64 {
+        self.wake.notified().await;
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// For that loop: answers whoever asked.
+    pub fn tell(&self, number: u64) {
+        self.answered.store(number, Ordering::SeqCst);
+        self.told.notify_one();
     }
 
     /// For the watchdog: whether the loop answers within this time.

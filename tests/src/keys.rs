@@ -71,7 +71,7 @@ impl House {
         of_as.authority.domains = vec![HOME.parse().unwrap()];
         of_as.authority.listen = vec![(LOOPBACK, 0).into()];
         let authority = Arc::new(Authority::with_clock(&of_as, &limits, clock).await.unwrap());
-        let sockets = authority.bind().await.unwrap();
+        let sockets = authority.bind().unwrap();
         let port = sockets[0].local_addr().unwrap().port();
         let stop = CancellationToken::new();
         let task = tokio::spawn(authority.clone().serve(sockets, stop.clone()));

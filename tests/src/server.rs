@@ -61,7 +61,7 @@ impl Server {
         let authority = Arc::new(Authority::open(&config, &Arc::new(limits)).await.unwrap());
         // The port that UDP was given may be taken on TCP.
         let (sockets, streams) = loop {
-            let sockets = authority.bind().await.unwrap();
+            let sockets = authority.bind().unwrap();
             if let Ok(Some(streams)) = authority.bind_streams(&config, &sockets).await {
                 break (sockets, streams);
             }

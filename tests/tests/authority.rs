@@ -43,7 +43,7 @@ impl Server {
         let seam = Clock::new(move || UNIX_EPOCH + Duration::from_secs(now.load(Ordering::SeqCst)));
         let limits = Arc::new(Limits::default());
         let authority = Arc::new(Authority::with_clock(&config(dir), &limits, seam).await.unwrap());
-        let sockets = authority.bind().await.unwrap();
+        let sockets = authority.bind().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(sockets[0].local_addr().unwrap()).await.unwrap();
         let shutdown = CancellationToken::new();

@@ -68,7 +68,7 @@ impl World {
     async fn start(&mut self) {
         let authority = Arc::new(Authority::open(&self.config, &self.limits).await.unwrap());
         let streams = loop {
-            let sockets = authority.bind().await.unwrap();
+            let sockets = authority.bind().unwrap();
             if let Ok(Some(streams)) = authority.bind_streams(&self.config, &sockets).await {
                 self.address = sockets[0].local_addr().unwrap();
                 break streams;
@@ -309,7 +309,7 @@ async fn what_fetching_lacks_is_told_at_the_start() {
     assert!(told(&world.config).to_string().contains("32 to 128"));
     world.stop().await;
     let authority = Authority::open(&world.config, &world.limits).await.unwrap();
-    let sockets = authority.bind().await.unwrap();
+    let sockets = authority.bind().unwrap();
     let error = authority.bind_streams(&world.config, &sockets).await.unwrap_err().to_string();
     assert!(error.contains("openssl rand -hex 32"), "{error}");
     for text in [

@@ -24,7 +24,7 @@ async fn a_real_postfix_takes_the_mail_and_delivers_it_with_the_key_on_one_line(
     config.verify.dns = vec!["127.0.0.1:9".parse().unwrap()];
     let limits = Arc::new(Limits::default());
     let authority = Arc::new(Authority::open(&config, &limits).await.unwrap());
-    let sockets = authority.bind().await.unwrap();
+    let sockets = authority.bind().unwrap();
     let fixed = FixedAs { endpoint: sockets[0].local_addr().unwrap() };
     config.verify.domain.insert(who.domain().clone(), fixed);
     let shutdown = CancellationToken::new();

@@ -156,7 +156,7 @@ async fn a11_no_log_line_and_no_debug_text_holds_a_key() {
     let issued = authority.issue(&alice).await.unwrap();
     let wrong = AuthKey::parse(&[b"WrOnG".as_slice(); 13].concat()).unwrap();
     let keys = [&issued.key, &wrong];
-    let sockets = authority.bind().await.unwrap();
+    let sockets = authority.bind().unwrap();
     let server = sockets[0].local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let serving = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));

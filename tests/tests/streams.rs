@@ -294,7 +294,7 @@ async fn files_that_make_no_server_are_refused_with_the_way_out() {
     let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
     let good = config(dir.path(), &root);
     let authority = Authority::open(&good, &Arc::new(Limits::default())).await.unwrap();
-    let sockets = authority.bind().await.unwrap();
+    let sockets = authority.bind().unwrap();
     let junk = dir.path().join("junk.pem");
     std::fs::write(&junk, "-----BEGIN SECRET-----\nnever shown\n").unwrap();
     let other = root.issue("other.example");
@@ -338,7 +338,7 @@ async fn each_socket_and_each_door_of_tls_tells_for_itself_whether_its_loop_turn
     let authority = Arc::new(Authority::open(&config, &Arc::new(Limits::default())).await.unwrap());
     let (mut sockets, streams) = loop {
         // The port that UDP was given may be taken on TCP.
-        let sockets = authority.bind().await.unwrap();
+        let sockets = authority.bind().unwrap();
         if let Ok(Some(streams)) = authority.bind_streams(&config, &sockets).await {
             break (sockets, streams);
         }

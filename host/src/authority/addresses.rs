@@ -136,7 +136,10 @@ impl Authority {
         }
         let names: Vec<String> = struck.iter().cloned().map(String::from).collect();
         let rows = self.keys.of_all(&names).await?;
-        let ended = self.keys.strike(&names, self.clock.now()).await?;
+        let ended = {
+            let _forgets = self.asked.forgets(&names);
+            self.keys.strike(&names, self.clock.now()).await?
+        };
         let keys = |address: &Mailbox| {
             rows.iter().filter(|row| row.address == address.as_str()).map(|row| row.k.fingerprint()).collect()
         };

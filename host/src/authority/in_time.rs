@@ -74,7 +74,10 @@ impl Authority {
         if rows.is_empty() {
             return Ok(0);
         }
-        let added = self.keys.add_all(&rows, self.limits.authority.keys_per_address).await?;
+        let added = {
+            let _forgets = self.asked.forgets(rows.iter().map(|row| &row.address));
+            self.keys.add_all(&rows, self.limits.authority.keys_per_address).await?
+        };
         for (row, added) in rows.iter().zip(added) {
             match added {
                 Added::Generation(_) => look.made += 1,

@@ -132,6 +132,7 @@ impl Authority {
 
     async fn add(&self, row: &NewKey) -> Result<i64, Error> {
         let address = row.address.clone();
+        let _forgets = self.asked.forgets([&address]);
         match self.keys.add_all(std::slice::from_ref(row), self.limits.authority.keys_per_address).await?.first() {
             Some(Added::Generation(generation)) => Ok(*generation),
             Some(Added::Full(count)) => Err(store::Error::TooManyKeys { address, count: *count }.into()),
@@ -141,6 +142,7 @@ impl Authority {
 
     /// Takes back a key that nobody has read: it ends at once, and it is its address's turn again.
     pub async fn take_back(&self, key: &Issued) -> Result<(), Error> {
+        let _forgets = self.asked.forgets([&key.address]);
         Ok(self.keys.take_back(&[(key.address.clone(), key.generation)], self.clock.now()).await?)
     }
 
@@ -184,7 +186,10 @@ impl Authority {
         let (alive, dead): (Vec<_>, Vec<_>) = rows.iter().partition(|row| state(row, now) == KeyState::Living);
         let wanted: Vec<&KeyRow> = alive.into_iter().filter(asked).collect();
         let generations: Vec<i64> = wanted.iter().map(|row| row.generation).collect();
-        let revoked = self.keys.revoke(&address, &generations, now).await?;
+        let revoked = {
+            let _forgets = self.asked.forgets([address.as_str()]);
+            self.keys.revoke(&address, &generations, now).await?
+        };
         let before = dead.into_iter().filter(|row| row.revoked.is_some());
         let gone = wanted.into_iter().chain(before).map(|row| row.k.fingerprint()).collect();
         self.unstamp(vec![(address.clone(), gone)]).await?;

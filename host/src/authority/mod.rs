@@ -7,13 +7,15 @@
 //!
 //! let config = Config::read("/etc/addrauth/addrauth.toml".as_ref())?;
 //! let authority = Arc::new(Authority::open(&config, &Arc::new(Limits::default())).await?);
-//! let sockets = authority.bind().await?;
+//! let sockets = authority.bind()?;
 //! authority.serve(sockets, tokio_util::sync::CancellationToken::new()).await;
 //! # Ok(()) }
 //! ```
 
 mod addresses;
 mod answer;
+mod asked;
+mod datagrams;
 mod fetch;
 mod forged;
 mod hold;
@@ -25,6 +27,8 @@ mod refusals;
 pub mod schedule;
 mod seats;
 mod stream;
+mod udp;
+mod weigh;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -44,10 +48,11 @@ pub use stream::Streams;
 use crate::config::{Config, Deliver, Limits};
 use crate::outbox;
 use crate::proto::address::{Domain, Mailbox};
-use crate::proto::key::VerifyKey;
+use crate::proto::key::{Checker, VerifyKey};
 use crate::pulse::Pulse;
 use crate::store::{self, KeyTable, Opening};
 use crate::tls;
+use asked::Asked;
 use forged::Counts;
 use rate::InvalidAnswers;
 
@@ -256,8 +261,10 @@ pub struct Authority {
     /// Whether the table could not be read last time.
     troubled: AtomicBool,
     /// Stands in where an address has too few keys, so that each question costs the same work.
-    dummy: VerifyKey,
-    /// One for each of `listen`, answered by the loops that wait for questions on its UDP socket.
+    dummy: Checker,
+    /// The keys of addresses that were asked about lately.
+    asked: Asked,
+    /// One for each of `listen`, answered by the thread that waits for questions on its UDP socket.
     pulses: Vec<Arc<Pulse>>,
 }
 
@@ -290,6 +297,7 @@ impl Authority {
         check(config, limits)?;
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
+        let asked = Asked::new(&limits.authority, keys.reads_at_once());
         let authority = Authority {
             keys,
             domains,
@@ -313,7 +321,8 @@ impl Authority {
             offers_tls: config.authority.tls.is_on(),
             forged: Mutex::new(Counts::new(limits.authority.forged_waiting)),
             troubled: AtomicBool::new(false),
-            dummy: VerifyKey::from_octets(dummy),
+            dummy: VerifyKey::from_octets(dummy).checker(),
+            asked,
             pulses: config.authority.listen.iter().map(|_| Arc::default()).collect(),
         };
         authority.warn_of_short_avt();
@@ -325,13 +334,14 @@ impl Authority {
         &self.domains
     }
 
-    /// What tells of each UDP socket, in the order of [`Authority::bind`], whether any of its loops waits for questions.
+    /// What tells of each UDP socket, in the order of [`Authority::bind`], whether its thread waits for questions.
     pub fn pulses(&self) -> Vec<Arc<Pulse>> {
         self.pulses.clone()
     }
 
     /// Closes the table; from then on every answer is `e=temp`.
     pub async fn close(&self) {
+        self.asked.close();
         self.keys.close().await;
     }
 

@@ -1,6 +1,6 @@
 //! The Authentication Server behind its doors.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -69,7 +69,7 @@ pub struct Running {
 struct Opened {
     authority: Arc<Authority>,
     poster: Option<Poster>,
-    sockets: Vec<tokio::net::UdpSocket>,
+    sockets: Vec<UdpSocket>,
     streams: Option<Arc<Streams>>,
 }
 
@@ -79,7 +79,7 @@ async fn open(config: Config, limits: Arc<Limits>) -> Result<Opened, Error> {
     }
     let authority = Arc::new(Authority::open(&config, &limits).await?);
     let poster = Poster::open(&config, authority.clone(), Arc::new(Asking::new(&config, &limits))).await?;
-    let sockets = authority.bind().await?;
+    let sockets = authority.bind()?;
     let streams = authority.bind_streams(&config, &sockets).await?;
     Ok(Opened { authority, poster, sockets, streams })
 }
@@ -90,12 +90,18 @@ impl Running {
     /// # Errors
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>) -> Result<Running, Error> {
-        let Opened { authority, poster, sockets, streams } = daemon::apart(open(config, limits)).await??;
-        let places: Result<Vec<SocketAddr>, _> = sockets.iter().map(tokio::net::UdpSocket::local_addr).collect();
+        let Opened { authority, poster, sockets, streams } = daemon::apart(open(config, Arc::clone(&limits))).await??;
+        let places: Result<Vec<SocketAddr>, _> = sockets.iter().map(UdpSocket::local_addr).collect();
         let places = places.map_err(Error::Place)?;
         let over = if streams.is_some() { "UDP and TLS" } else { "UDP" };
         let told = places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         info!("authority started: answers VERIFY for {} on {over} {told}", authority.domains().join(", "));
+        let of = |octets: u64| octets.div_ceil(1024 * 1024);
+        info!(
+            "keys of addresses that are asked about stay in memory: at most {} MiB, and {} MiB for addresses without a key",
+            of(limits.authority.asked_octets),
+            of(limits.authority.asked_unknown_octets)
+        );
         let doors = streams.iter().flat_map(|streams| streams.pulses());
         let pulses = authority.pulses().into_iter().chain(doors).collect();
         // There are no messages here that could be overdue.

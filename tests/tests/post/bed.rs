@@ -61,7 +61,7 @@ impl Bed {
         change(&mut config);
         let clock = Arc::new(AtomicU64::new(START));
         let authority = opened(&config, &clock).await;
-        let sockets = authority.bind().await.unwrap();
+        let sockets = authority.bind().unwrap();
         let endpoint = sockets[0].local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));

@@ -181,7 +181,7 @@ async fn who_hands_keys_out_and_may_not_read_them_is_told_so_at_the_start() {
     let authority = addrauth::authority::Authority::open(&member.config, &Default::default()).await.unwrap();
     let mut told = Vec::new();
     for _ in 0..2 {
-        let sockets = authority.bind().await.unwrap();
+        let sockets = authority.bind().unwrap();
         told.push(authority.bind_streams(&member.config, &sockets).await.err().map(|error| error.to_string()));
         let text = format!("GRANT addrauth_stamp TO {}_authority", bed.database);
         cluster.sql("postgres", &bed.database, &text).unwrap();

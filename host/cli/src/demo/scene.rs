@@ -119,7 +119,7 @@ impl Scene {
         let other = Address::parse(b"mallory@sender.example", false).map_err(|_| Error::Address)?;
         let key = authority.issue(&alice).await?.key;
         let stranger = authority.issue(&other).await?.key;
-        let answering = Arc::clone(&authority).serve(vec![socket], stop.clone());
+        let answering = Arc::clone(&authority).serve(vec![socket.into_std()?], stop.clone());
 
         let cases = Arc::default();
         let filter = Filter::builder(config.clone(), trial()).limits(Arc::clone(&limits)).open().await?;

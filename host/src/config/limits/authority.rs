@@ -10,13 +10,28 @@ pub struct Authority {
     pub invalid_answers: u32,
     /// Networks whose INVALIDKEY answers are counted within one window; more, and the window begins anew: some 3 MB.
     pub invalid_networks: usize,
-    /// VERIFY questions that one socket of our AS works on at once; beyond it they wait in the kernel's buffer.
+    /// Batches of VERIFY questions of one socket whose keys are read from another machine at once; beyond it questions wait in
+    /// the kernel's buffer.
     pub answers_at_once: usize,
     /// VERIFY questions that are looked up together: under load one question to the table serves as many.
     pub answers_together: usize,
+    /// Answers of one socket that wait for their time, some 600 octets each; beyond it questions wait in the kernel's buffer.
+    pub answers_waiting: usize,
     /// An answer of our AS leaves so long after its question came, or after a multiple of it where answering took longer: it
-    /// hides the time that reading an address's keys takes, some 2 us each, and is little beside a network's.
+    /// hides the time that reading an address's keys takes, and is little beside a network's.
     pub answer_after: Duration,
+    /// Octets of memory for the keys of addresses that were asked about lately: some 100,000 addresses with two keys, and what a
+    /// small machine has to spare.
+    pub asked_octets: u64,
+    /// The same for addresses that have no key: some 40,000. Whoever asks about junk evicts junk.
+    pub asked_unknown_octets: u64,
+    /// How often the log of changes is read where the table is on another machine: what a revocation takes to count.
+    pub log_every: Duration,
+    /// For how long keys in memory count after such a read; with the time that an answer waits it is below a second.
+    pub log_within: Duration,
+    /// Rows of the log of changes that are kept, some 15 MB: half a day of a million addresses. Those who read it look every
+    /// second.
+    pub log_rows: u64,
     /// TLS connections to our AS at once, those in their handshake included, and at most an eighth of the descriptors that
     /// this process may have (each takes two); for a new one beyond that the one silent longest is closed. Some 50 KB each.
     pub streams: usize,
@@ -46,8 +61,8 @@ pub struct Authority {
     pub key_sweep: Duration,
     /// An AVT below this gets a warning: Postfix keeps mail in its queue for 5 days, and its key must not end before that.
     pub avt_advised: Duration,
-    /// Living keys of one address, and the comparisons that each answer of our AS costs, whether the address has keys or not:
-    /// some 30 us. AGI and AVT by default leave three living keys, and as many that ended.
+    /// Living keys of one address, and the comparisons that an answer of our AS costs at most, whether the address has keys or
+    /// not. AGI and AVT by default leave three living keys, and as many that ended: eight comparisons.
     pub keys_per_address: usize,
     /// AGI and AVT of an address at least: no mail is delivered and read in less.
     pub interval_least: Duration,
@@ -91,7 +106,13 @@ impl Default for Authority {
             invalid_networks: 65_536,
             answers_at_once: 8,
             answers_together: 32,
+            answers_waiting: 4_096,
             answer_after: Duration::from_millis(2),
+            asked_octets: 64 * 1024 * 1024,
+            asked_unknown_octets: 8 * 1024 * 1024,
+            log_every: Duration::from_millis(250),
+            log_within: Duration::from_millis(800),
+            log_rows: 200_000,
             streams: 1_024,
             streams_per_network: 64,
             stream_handshake: Duration::from_secs(5),

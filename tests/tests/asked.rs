@@ -1,0 +1,277 @@
+//! Keys that the Authentication Server has in memory count no longer than they hold in its table, whoever changes that; and an
+//! answer comes from the address that was asked.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use addrauth::authority::Authority;
+use addrauth::config::{Config, Limits, StateDir};
+use addrauth::proto::key::AuthKey;
+use addrauth::store::{self, Opening};
+use addrauth_tests::keys::address;
+use addrauth_tests::postgres::Postgres;
+use addrauth_tests::server::{SEQ, question};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const ALICE: &str = "alice@example.com";
+/// What a revocation by another process takes to count at most, where the table is in PostgreSQL.
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Server {
+    authority: Arc<Authority>,
+    place: SocketAddr,
+    client: UdpSocket,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn config(dir: &Path, url: &str) -> Config {
+    let mut config = Config { state_dir: StateDir(dir.to_owned()), ..Config::default() };
+    config.authority.domains = vec!["example.com".parse().unwrap()];
+    config.authority.listen = vec![([127, 0, 0, 1], 0).into()];
+    config.store.url = url.to_owned();
+    config
+}
+
+async fn opened(config: &Config) -> Arc<Authority> {
+    // Whoever waits for a change asks more often than one may be denied.
+    let limits = Limits::default().with(|limits| limits.authority.invalid_answers = u32::MAX);
+    Arc::new(Authority::open(config, &Arc::new(limits)).await.unwrap())
+}
+
+/// A database of its own, with its tables.
+async fn database(cluster: &Postgres) -> (String, String) {
+    let name = cluster.database();
+    let url = cluster.url("postgres", &name);
+    let opening = Opening { busy: Duration::from_secs(10), readers: 1 };
+    store::migrate(&config(Path::new("/nowhere"), &url).store, opening).await.unwrap();
+    (name, url)
+}
+
+impl Server {
+    async fn start(config: &Config) -> Server {
+        let authority = opened(config).await;
+        let sockets = authority.bind().unwrap();
+        let place = sockets[0].local_addr().unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
+        Server { authority, place, client, shutdown, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+        self.authority.close().await;
+    }
+
+    /// The word and the tags of the answer.
+    async fn ask(&self, address: &str, key: &AuthKey) -> String {
+        let proof = key.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net");
+        self.client.send_to(question(address, &proof).as_bytes(), self.place).await.unwrap();
+        let mut room = [0; 600];
+        let received = tokio::time::timeout(Duration::from_secs(60), self.client.recv(&mut room)).await;
+        let reply = String::from_utf8_lossy(&room[..received.unwrap().unwrap()]).into_owned();
+        reply.trim_end().rsplit_once(&format!("{address} ")).unwrap().1.to_owned()
+    }
+
+    async fn says_valid(&self, address: &str, key: &AuthKey) -> bool {
+        self.ask(address, key).await.starts_with("VALIDKEY")
+    }
+
+    /// Asks until the answer is this one. A question that was asked a second after `since` has it.
+    async fn comes_to(&self, word: &str, key: &AuthKey, since: Instant) {
+        loop {
+            let asked = Instant::now();
+            let said = self.ask(ALICE, key).await;
+            if said.starts_with(word) {
+                return;
+            }
+            assert!(asked - since <= SECOND, "{said} to a question {:?} after the change", asked - since);
+        }
+    }
+}
+
+/// Makes keys for other addresses all the time, as rotation does.
+fn rotating(authority: Arc<Authority>) -> (CancellationToken, JoinHandle<usize>) {
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let rotating = async move {
+        for number in 0.. {
+            if stopped.is_cancelled() {
+                return number;
+            }
+            authority.issue(&address(&format!("user{}@example.com", number % 40))).await.unwrap();
+            authority.revoke(&address(&format!("user{}@example.com", number % 40)), None).await.unwrap();
+        }
+        0
+    };
+    (stop, tokio::spawn(rotating))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_sqlite_what_another_process_changes_counts_with_the_next_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(dir.path(), "")).await;
+    let other = opened(&config(dir.path(), "")).await;
+    let (stop, rotating) = rotating(opened(&config(dir.path(), "")).await);
+    let stranger = AuthKey::parse(&[b'x'; 64]).unwrap();
+    for _ in 0..20 {
+        assert_eq!(server.ask(ALICE, &stranger).await, "INVALIDKEY");
+        let key = other.issue(&address(ALICE)).await.unwrap().key;
+        for _ in 0..3 {
+            assert!(server.says_valid(ALICE, &key).await);
+        }
+        other.revoke(&address(ALICE), None).await.unwrap();
+        assert_eq!(server.ask(ALICE, &key).await, "INVALIDKEY");
+    }
+    stop.cancel();
+    assert!(rotating.await.unwrap() > 0, "keys were made meanwhile");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_sqlite_a_file_that_was_replaced_is_noticed_before_an_answer_rests_on_memory() {
+    let home = tempfile::tempdir().unwrap();
+    let (state, backup) = (home.path().join("state"), home.path().join("backup"));
+    // The backup has another address alone, and as many changes.
+    let saved = opened(&config(&backup, "")).await;
+    let bob = saved.issue(&address("bob@example.com")).await.unwrap().key;
+    saved.close().await;
+    let server = Server::start(&config(&state, "")).await;
+    let key = server.authority.issue(&address(ALICE)).await.unwrap().key;
+    assert!(server.says_valid(ALICE, &key).await && server.says_valid(ALICE, &key).await);
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(state.join(format!("authority.db{end}")));
+    }
+    std::fs::rename(backup.join("authority.db"), state.join("authority.db")).unwrap();
+    assert_eq!(server.ask(ALICE, &key).await, "UNVERIFIED e=temp");
+    let begin = Instant::now();
+    while !server.says_valid("bob@example.com", &bob).await {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the file that is there is not taken up");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.ask(ALICE, &key).await, "INVALIDKEY");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_postgresql_what_another_process_changes_counts_within_a_second_and_ones_own_at_once() {
+    let Some(cluster) = Postgres::shared() else { return };
+    let (name, url) = database(cluster).await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(dir.path(), &url)).await;
+    let other = opened(&config(dir.path(), &url)).await;
+    let (stop, rotating) = rotating(opened(&config(dir.path(), &url)).await);
+    let stranger = AuthKey::parse(&[b'x'; 64]).unwrap();
+    let all = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    );
+    for round in 0..12 {
+        assert_eq!(server.ask(ALICE, &stranger).await, "INVALIDKEY");
+        let (by, others) = if round % 3 == 0 { (&server.authority, false) } else { (&other, true) };
+        let key = by.issue(&address(ALICE)).await.unwrap().key;
+        if others {
+            server.comes_to("VALIDKEY", &key, Instant::now()).await;
+        }
+        for _ in 0..3 {
+            assert!(server.says_valid(ALICE, &key).await);
+        }
+        by.revoke(&address(ALICE), None).await.unwrap();
+        let revoked = Instant::now();
+        match round % 3 {
+            0 => assert_eq!(server.ask(ALICE, &key).await, "INVALIDKEY"),
+            1 => server.comes_to("INVALIDKEY", &key, revoked).await,
+            // What was to be told is not in the log any more.
+            _ => {
+                let cut = "DELETE FROM addrauth.changes WHERE seq < (SELECT max(seq) FROM addrauth.changes)";
+                cluster.sql("postgres", &name, cut).unwrap();
+                server.comes_to("INVALIDKEY", &key, revoked).await;
+            }
+        }
+    }
+    stop.cancel();
+    assert!(rotating.await.unwrap() > 0, "keys were made meanwhile");
+    // Its connections are killed, again and again: it asks with new ones, or says that it cannot tell.
+    let key = other.issue(&address(ALICE)).await.unwrap().key;
+    server.comes_to("VALIDKEY", &key, Instant::now()).await;
+    other.revoke(&address(ALICE), None).await.unwrap();
+    let revoked = Instant::now();
+    loop {
+        cluster.sql("postgres", &name, &all).unwrap();
+        let asked = Instant::now();
+        let said = server.ask(ALICE, &key).await;
+        assert!(!said.starts_with("VALIDKEY") || asked - revoked <= SECOND, "{said}");
+        if asked - revoked > SECOND {
+            break;
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_postgresql_nothing_in_memory_counts_while_the_log_cannot_be_read() {
+    let Some(cluster) = Postgres::start() else { return };
+    let (_, url) = database(&cluster).await;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(dir.path(), &url)).await;
+    let key = server.authority.issue(&address(ALICE)).await.unwrap().key;
+    for _ in 0..5 {
+        assert!(server.says_valid(ALICE, &key).await);
+    }
+    for frozen in [true, false] {
+        match frozen {
+            true => cluster.freeze(true),
+            false => cluster.kill(),
+        }
+        let gone = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let said = server.ask(ALICE, &key).await;
+            if asked - gone > SECOND {
+                assert_eq!(said, "UNVERIFIED e=temp", "frozen: {frozen}");
+                break;
+            }
+        }
+        match frozen {
+            true => cluster.freeze(false),
+            false => cluster.restart(),
+        }
+        let back = Instant::now();
+        while !server.says_valid(ALICE, &key).await {
+            assert!(back.elapsed() < Duration::from_secs(60), "it does not come back");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_comes_from_the_address_that_was_asked_on_a_wildcard_too() {
+    for (listen, asked) in [
+        ("0.0.0.0:0", &["127.0.0.1", "127.0.0.2", "127.1.2.3"][..]),
+        ("[::]:0", &["127.0.0.1", "127.0.0.2", "[::1]"]),
+        ("[::1]:0", &["[::1]"]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path(), "");
+        config.authority.listen = vec![listen.parse().unwrap()];
+        let server = Server::start(&config).await;
+        let key = server.authority.issue(&address(ALICE)).await.unwrap().key;
+        for (round, asked) in asked.iter().cycle().take(20).enumerate() {
+            let place: SocketAddr = format!("{asked}:{}", server.place.port()).parse().unwrap();
+            let client = UdpSocket::bind(if place.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).await.unwrap();
+            // What a verifier does: nobody else's answer reaches it.
+            client.connect(place).await.unwrap();
+            client.send(question(ALICE, key.expose()).as_bytes()).await.unwrap();
+            let mut room = [0; 600];
+            let received = tokio::time::timeout(Duration::from_secs(60), client.recv(&mut room)).await;
+            let reply = String::from_utf8_lossy(&room[..received.unwrap().unwrap()]).into_owned();
+            assert!(reply.contains(" VALIDKEY "), "{listen} asked at {asked}, round {round}: {reply}");
+        }
+        server.stop().await;
+    }
+}
