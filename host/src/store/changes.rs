@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::Error;
+use super::sqlite::Commits;
 
 /// A place in a table's log of changes, as the table told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct LogPlace {
     pub(super) oldest: i64,
     /// What was committed, in PostgreSQL's words; empty where numbers tell the order of the commits.
     pub(super) snapshot: String,
+    /// How a SQLite database stood before the look: while it stands so, the log has no newer row.
+    pub(super) commits: Option<Commits>,
 }
 
 /// What a look at the log found.

@@ -14,7 +14,7 @@ impl Changes for MemoryKeys {
 
     async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error> {
         self.0.with(|table| {
-            let place = LogPlace { newest: (table.last_change, 0), oldest: 0, snapshot: String::new() };
+            let place = LogPlace { newest: (table.last_change, 0), oldest: 0, snapshot: String::new(), commits: None };
             let changed = match since {
                 Some(since) => table.changed_after(since.newest.0),
                 None => Changed::Anybodys,

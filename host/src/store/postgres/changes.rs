@@ -72,6 +72,7 @@ fn read(since: Option<&LogPlace>, rows: &[PgRow]) -> Result<Look, Fault> {
         newest: (here.try_get("seq")?, here.try_get("mark")?),
         oldest: here.try_get("oldest")?,
         snapshot: here.try_get("snapshot")?,
+        commits: None,
     };
     // Where old rows were deleted since, one that was committed late may have been among them.
     let goes_on = here.try_get("goes_on")? && since.is_some_and(|since| since.oldest == place.oldest);

@@ -1,4 +1,5 @@
-//! The log of changes in SQLite. There is one writer at a time, so the numbers of rows are in the order of the commits.
+//! The log of changes in SQLite. There is one writer at a time, so the numbers of rows are in the order of the commits. Where nobody
+//! committed anything since, it need not be asked.
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -15,10 +16,16 @@ impl Changes for SqliteKeys {
 
     async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error> {
         self.0.in_place()?;
-        self.0.read(|work| match since {
+        let commits = self.0.commits();
+        if let Some(since) = since.filter(|since| since.commits.is_some() && since.commits == commits) {
+            return Ok(Look { place: since.clone(), changed: Changed::Of(Vec::new()) });
+        }
+        let mut look = self.0.read(|work| match since {
             Some(since) => after(work, since),
             None => anew(work),
-        })
+        })?;
+        look.place.commits = commits;
+        Ok(look)
     }
 
     async fn trim_changes(&self, most: u64) -> Result<u64, Error> {
@@ -59,5 +66,8 @@ fn anew(work: &Connection) -> Result<Look, Fault> {
     let newest = "SELECT seq, mark FROM changes ORDER BY seq DESC LIMIT 1";
     let newest = work.first(newest, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = newest.ok_or(Fault::Column("the log of changes is empty"))?;
-    Ok(Look { place: LogPlace { newest, oldest: 0, snapshot: String::new() }, changed: Changed::Anybodys })
+    Ok(Look {
+        place: LogPlace { newest, oldest: 0, snapshot: String::new(), commits: None },
+        changed: Changed::Anybodys,
+    })
 }
