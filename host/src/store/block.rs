@@ -219,7 +219,6 @@ impl Block {
     pub(super) fn told(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1_024);
         out.push(VERSION);
-        self.tally.write(&mut out);
         for words in [&self.results, &self.verdicts, &self.policies] {
             put(&mut out, words.len() as u64);
             words.iter().for_each(|word| put_text(&mut out, word));
@@ -232,30 +231,51 @@ impl Block {
             out.extend_from_slice(first);
             left = left.get(run..).unwrap_or_default();
         }
+        put(&mut out, 0);
+        self.tally.write(&mut out);
         out
     }
 
     /// What [`Block::told`] wrote. Absent where it is of another version.
     pub(super) fn read(told: &[u8]) -> Option<Block> {
+        let (mut block, mut left) = Block::words_in(told)?;
+        block.tally = Tally::read(&mut left)?;
+        Some(block)
+    }
+
+    /// The same without what is counted: a search does not ask for that.
+    pub(super) fn read_words(told: &[u8]) -> Option<Block> {
+        Block::words_in(told).map(|(block, _)| block)
+    }
+
+    /// What is counted, and nothing else.
+    pub(super) fn read_tally(told: &[u8]) -> Option<Tally> {
+        let (_, mut left) = Block::words_in(told)?;
+        Tally::read(&mut left)
+    }
+
+    fn words_in(told: &[u8]) -> Option<(Block, Octets<'_>)> {
         let mut left = Octets::new(told);
         if left.octet()? != VERSION {
             return None;
         }
-        let mut block = Block { tally: Tally::read(&mut left)?, ..Block::default() };
+        let mut block = Block { names: Names(Vec::new()), ..Block::default() };
         for words in [&mut block.results, &mut block.verdicts, &mut block.policies] {
             for _ in 0..left.number()? {
                 words.push(left.text()?.to_owned());
             }
         }
-        while !left.is_over() {
+        loop {
             let run = usize::try_from(left.number()?).ok()?;
+            if run == 0 {
+                return Some((block, left));
+            }
             let words = left.some(2)?.try_into().ok()?;
             let length = block.words.len() + run;
             if i64::try_from(length).is_ok_and(|length| length <= ROWS) {
                 block.words.resize(length, words);
             }
         }
-        Some(block)
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod tables;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -55,7 +54,22 @@ const SMALL: Range<u8> = 0x20..0x40;
 const SHAPE: Range<u8> = 0x40..0x80;
 const WORD: u8 = 0x80;
 
-static WORD_OF: LazyLock<HashMap<&str, u8>> = LazyLock::new(|| WORDS.into_iter().zip(WORD..=u8::MAX).collect());
+/// The words by their length, each with its octet: a short list is looked through sooner than a text is hashed.
+static WORDS_OF: LazyLock<Vec<Vec<(&str, u8)>>> = LazyLock::new(|| {
+    let longest = WORDS.iter().map(|word| word.len()).max().unwrap_or_default();
+    let of_length = |length| WORDS.into_iter().zip(WORD..=u8::MAX).filter(|(word, _)| word.len() == length).collect();
+    (0..=longest).map(of_length).collect()
+});
+
+/// The shapes as the octets of their names.
+static SHAPES_OF: LazyLock<Vec<Vec<Option<u8>>>> =
+    LazyLock::new(|| SHAPES.iter().map(|shape| shape.iter().map(|name| word_of(name)).collect()).collect());
+
+/// The octet of a word.
+fn word_of(text: &str) -> Option<u8> {
+    let words = WORDS_OF.get(text.len())?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, octet)| *octet)
+}
 
 /// What a row says of itself beside its story: texts that the story repeats need not stand there again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,8 +113,8 @@ struct Packer<'a> {
 
 impl Packer<'_> {
     fn text(&mut self, text: &str) {
-        if let Some(word) = WORD_OF.get(text) {
-            self.out.push(*word);
+        if let Some(word) = word_of(text) {
+            self.out.push(word);
         } else if let Some((kind, number)) = self.again(text) {
             self.out.push(kind);
             put(&mut self.out, number as u64);
@@ -243,22 +257,57 @@ impl<'de> Visitor<'de> for &mut Packer<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let (place, mut names) = (self.begin(), Vec::<String>::new());
-        while let Some(name) = members.next_key::<String>()? {
+        let (place, mut names) = (self.begin(), Vec::<Name>::with_capacity(16));
+        while let Some(name) = members.next_key_seed(AName)? {
             names.push(name);
             members.next_value_seed(&mut *self)?;
         }
-        let shape = SHAPES.iter().position(|shape| *shape == names.as_slice());
+        let octets = || names.iter().map(|name| if let Name::Word(octet) = name { Some(*octet) } else { None });
+        let shape = SHAPES_OF.iter().position(|shape| !names.is_empty() && octets().eq(shape.iter().copied()));
         match shape.and_then(|at| SHAPE.start.checked_add(u8::try_from(at).ok()?)) {
             Some(shape) if SHAPE.contains(&shape) => self.put_at(place, shape),
             Some(_) => return Err(A::Error::custom("more shapes than octets")),
             None => {
                 self.put_at(place, OBJECT);
                 self.out.push(END);
-                names.iter().for_each(|name| self.text(name));
+                for name in names {
+                    match name {
+                        Name::Word(octet) => self.out.push(octet),
+                        Name::Text(text) => self.text(&text),
+                    }
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// The name of a member: a word of the table, or another text.
+enum Name {
+    Word(u8),
+    Text(String),
+}
+
+/// Reads a [`Name`]; one of the table is not copied.
+struct AName;
+
+impl<'de> DeserializeSeed<'de> for AName {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Name, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AName {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+        Ok(word_of(text).map_or_else(|| Name::Text(text.to_owned()), Name::Word))
     }
 }
 

@@ -11,6 +11,8 @@ use crate::store::sqlite::Fault;
 
 /// Blocks, or rows that are in none, that are counted in one go.
 const PART: usize = 4_096;
+/// Octets before an `@` in which a local part and its tag are looked for: more than RFC 5321 §4.5.3.1.1 allows.
+const LOCAL_PART: usize = 320;
 
 /// What is looked for, in the forms in which it is looked for.
 #[derive(Clone, Debug)]
@@ -19,8 +21,8 @@ pub(super) struct Sought {
     queue_id: Option<String>,
     since: i64,
     names: Vec<Name>,
-    /// `@` and a domain, which stand literally in a row.
-    domains: Vec<String>,
+    /// Local part and domain, the first empty where all of a domain is looked for. They stand literally in a row.
+    addresses: Vec<(String, String)>,
     /// The same of what a row of an older version has as JSON.
     quoted: Vec<String>,
 }
@@ -29,7 +31,10 @@ impl Sought {
     pub(super) fn new(search: Search) -> Sought {
         let whom = [(&search.sender, block::sender as fn(&str) -> Name), (&search.recipient, block::recipient)];
         let whom: Vec<_> = whom.into_iter().filter_map(|(whom, name)| Some((whom.as_deref()?, name))).collect();
-        let domain = |whom: &str| whom.rfind('@').and_then(|at| whom.get(at..)).unwrap_or_default().to_owned();
+        let parts = |whom: &str| {
+            let (local, domain) = whom.rsplit_once('@').unwrap_or(("", whom));
+            (local.to_owned(), format!("@{domain}"))
+        };
         let words = [("disposition", &search.decision), ("policy", &search.policy)];
         let quoted = |(name, word): (&str, &Option<String>)| {
             Some(format!("\"{name}\":{}", serde_json::Value::from(word.as_deref()?)))
@@ -38,7 +43,7 @@ impl Sought {
             queue_id: None,
             since: search.since.map_or(i64::MIN, seconds),
             names: whom.iter().map(|(whom, name)| name(whom)).collect(),
-            domains: whom.iter().map(|(whom, _)| domain(whom)).collect(),
+            addresses: whom.iter().map(|(whom, _)| parts(whom)).collect(),
             quoted: words.into_iter().filter_map(quoted).collect(),
             search,
         }
@@ -94,7 +99,8 @@ impl Sought {
         if result.is_none() && verdict.is_none() && decision.is_none() && policy.is_none() {
             return Ok(Some(None));
         }
-        let Some(block) = Block::read(row.get_ref(2)?.as_blob().unwrap_or_default()) else { return Ok(Some(None)) };
+        let told = row.get_ref(2)?.as_blob().unwrap_or_default();
+        let Some(block) = Block::read_words(told) else { return Ok(Some(None)) };
         let may_fit = result.as_ref().is_none_or(|result| block.has_result(result))
             && verdict.as_ref().is_none_or(|verdict| block.has_verdict(verdict))
             && block.has_words(block.bits(decision.as_deref(), policy.as_deref()));
@@ -135,14 +141,16 @@ impl Sought {
 
     /// Whether the texts that are looked for stand in the row's octets; it is not unpacked for that.
     fn may_fit(&self, row: &Row<'_>) -> Result<bool, Fault> {
-        if self.domains.is_empty() && self.quoted.is_empty() {
+        if self.addresses.is_empty() && self.quoted.is_empty() {
             return Ok(true);
         }
         let [sender, entry, story] = [row.get_ref("sender")?, row.get_ref("entry")?, row.get_ref("story")?].map(octets);
-        let names = |domain: &String| [sender, entry, story].iter().any(|text| names_domain(text, domain));
+        let names = |(local, domain): &(String, String)| {
+            [sender, entry, story].iter().any(|text| names_address(text, local, domain))
+        };
         let is_packed = !story.is_empty();
         let says = |quoted: &String| is_packed || contains(entry, quoted.as_bytes());
-        Ok(self.domains.iter().all(names) && self.quoted.iter().all(says))
+        Ok(self.addresses.iter().all(names) && self.quoted.iter().all(says))
     }
 }
 
@@ -156,15 +164,24 @@ pub(in crate::store) fn octets<'a>(value: ValueRef<'a>) -> &'a [u8] {
 
 /// Whether `@` and a domain, as `domain` has them, stand among these octets, in ASCII letters of either case.
 pub(in crate::store) fn names_domain(octets: &[u8], domain: &str) -> bool {
-    let mut left = octets;
-    while let Some(at) = left.iter().position(|octet| *octet == b'@') {
-        left = left.get(at..).unwrap_or_default();
-        if left.get(..domain.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(domain.as_bytes())) {
-            return true;
-        }
-        left = left.get(1..).unwrap_or_default();
-    }
-    false
+    names_address(octets, "", domain)
+}
+
+/// The same where this local part stands before, with or without a +tag.
+fn names_address(octets: &[u8], local: &str, domain: &str) -> bool {
+    let at_signs = octets.iter().enumerate().filter(|(_, octet)| **octet == b'@').map(|(at, _)| at);
+    let mut followed = at_signs.filter(|at| {
+        octets.get(*at..at + domain.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(domain.as_bytes()))
+    });
+    followed.any(|at| {
+        let before = octets.get(at.saturating_sub(LOCAL_PART)..at).unwrap_or_default();
+        let (length, local) = (local.len(), local.as_bytes());
+        let ends = before.len().checked_sub(length).and_then(|from| before.get(from..));
+        let is_tagged = |part: &[u8]| {
+            part.split_last().is_some_and(|(plus, part)| *plus == b'+' && part.eq_ignore_ascii_case(local))
+        };
+        ends.is_some_and(|end| end.eq_ignore_ascii_case(local)) || before.windows(length + 1).any(is_tagged)
+    })
 }
 
 fn contains(octets: &[u8], some: &[u8]) -> bool {
@@ -191,9 +208,9 @@ pub(super) fn tallies(work: &Connection, below: i64, since: i64) -> Result<(Vec<
         // Not of a block of which a part was counted row by row already.
         let is_whole = oldest >= since && end <= upto;
         let told = row.get_ref(3)?.as_blob().unwrap_or_default();
-        match Block::read(told).filter(|_| is_whole) {
+        match Block::read_tally(told).filter(|_| is_whole) {
             _ if newest < since => {}
-            Some(block) => all.push(block.tally),
+            Some(tally) => all.push(tally),
             // A block has no more rows than are counted in one go.
             None => drop(each(work, (begin, end.min(upto)), since, &mut all)?),
         }
