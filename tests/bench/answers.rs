@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use addrauth::authority::Clock;
+use addrauth::config::Limits;
 use addrauth_tests::bench::cost::{self, Counted, Look, Machine, families};
 use addrauth_tests::bench::figures::{self, Columns, cell, json_spread, milliseconds};
 use addrauth_tests::bench::peers::{self, Skipped};
@@ -143,9 +145,13 @@ fn main() {
     let (mut lanes, mut running) = (Vec::new(), Vec::new());
     let port = claim();
     // All others are told in times of it.
-    let echo = peers::echo(root.path(), port).unwrap_or_else(|Skipped(why)| panic!("{why}"));
-    lanes.push(Lane::new("echo", port, &[echo.pid()], questions, few));
-    running.push(echo);
+    let echo = |port, hold| peers::echo(root.path(), port, hold).unwrap_or_else(|Skipped(why)| panic!("{why}"));
+    running.push(echo(port, Duration::ZERO));
+    lanes.push(Lane::new("echo", port, &[running[0].pid()], questions, few));
+    // What it costs to be woken twice for an answer, and at the server's rate.
+    let port = claim();
+    running.push(echo(port, Limits::default().authority.answer_after));
+    lanes.push(Lane::new("echo, as late as the server", port, &[running[1].pid()], questions, few));
     let port = claim();
     match peers::nsd(root.path(), port, few) {
         Ok(nsd) => {

@@ -1,9 +1,11 @@
-/* The least that a UDP server can do: recvmmsg, sendmmsg, nothing between. `echo PORT`, until it is ended. */
+/* The least that a UDP server can do: recvmmsg, sendmmsg, nothing between. `echo PORT [HOLD]`, until it is ended. Where HOLD is
+ * named it sleeps so many microseconds in between. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 enum { BATCH = 32, OCTETS = 512 };
 
@@ -14,6 +16,7 @@ int main(int argc, char **argv)
     static struct iovec parts[BATCH];
     static struct mmsghdr heads[BATCH];
     struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct timespec hold = { .tv_nsec = argc > 2 ? atol(argv[2]) * 1000 : 0 };
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
     if (argc < 2)
@@ -35,6 +38,8 @@ int main(int argc, char **argv)
             return 1;
         for (i = 0; i < got; i++)
             parts[i].iov_len = heads[i].msg_len;
+        if (hold.tv_nsec)
+            nanosleep(&hold, NULL);
         sendmmsg(fd, heads, (unsigned)got, 0);
     }
 }

@@ -56,8 +56,14 @@ pub fn config(dir: &Path, root: &Root) -> Config {
 impl Server {
     /// Starts it.
     pub async fn start(limits: Limits) -> Server {
+        Server::start_on("", limits).await
+    }
+
+    /// The same with its table in this database (`store.url`).
+    pub async fn start_on(url: &str, limits: Limits) -> Server {
         let (dir, root) = (tempfile::tempdir().unwrap(), Root::new());
-        let config = config(dir.path(), &root);
+        let mut config = config(dir.path(), &root);
+        config.store.url = url.to_owned();
         let authority = Arc::new(Authority::open(&config, &Arc::new(limits)).await.unwrap());
         // The port that UDP was given may be taken on TCP.
         let (sockets, streams) = loop {

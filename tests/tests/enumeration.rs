@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use addrauth::config::Limits;
+use addrauth::config::{Config, Limits};
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
+use addrauth::store::{self, Opening};
+use addrauth_tests::postgres::Postgres;
 use addrauth_tests::server::{GUESS, SEQ, Server, question, say};
 
 /// Addresses of which each has another history, with the credential that is wrong for it; the last one is unknown.
@@ -57,21 +59,60 @@ fn told_apart(first: &[Duration], second: &[Duration]) -> f64 {
     sum / (first.len() * second.len()) as f64
 }
 
-/// Questions about both by turns, so that whatever else the machine does falls on both alike: what the times tell.
-async fn times(server: &Server, lines: [&str; 2], rounds: usize) -> f64 {
+/// A question about an address, with a proof by a key of nobody.
+fn guess(address: &str) -> String {
+    let guess = AuthKey::parse(GUESS.as_bytes()).unwrap();
+    question(address, &guess.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net"))
+}
+
+/// The times of questions about both kinds of addresses by turns, so that whatever else the machine does falls on both alike.
+async fn times(server: &Server, kinds: [&dyn Fn(usize) -> String; 2], rounds: usize) -> [Vec<Duration>; 2] {
     let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(server.address).await.unwrap();
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..2 * rounds {
         let which = (round + round / 2) % 2;
+        let line = guess(&kinds[which](round));
         let begin = Instant::now();
-        client.send(lines[which].as_bytes()).await.unwrap();
+        client.send(line.as_bytes()).await.unwrap();
         let mut room = [0; 600];
         let length = tokio::time::timeout(Duration::from_secs(60), client.recv(&mut room)).await.unwrap().unwrap();
         times[which].push(begin.elapsed());
         assert!(room[..length].ends_with(b" INVALIDKEY\r\n"), "{}", room[..length].escape_ascii());
     }
-    told_apart(&times[0], &times[1])
+    times
+}
+
+/// Questions of which each kind is asked so many. `TIMING_ROUNDS` asks more, and tells what a hundred at a time give away.
+fn rounds() -> usize {
+    std::env::var("TIMING_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(400)
+}
+
+/// How often an experiment may be repeated.
+const TRIES: usize = 4;
+
+/// Nothing to tell apart gives 0.5, with a standard deviation of 0.02 for 400 times each. A machine that others keep busy may
+/// add to one side for a while; what the server tells, it tells every time.
+async fn are_not_told_apart(server: &Server, what: &str, kinds: [&dyn Fn(usize) -> String; 2]) {
+    let mut found = Vec::new();
+    while !found.last().is_some_and(|found| (0.4..0.6).contains(found)) {
+        assert!(found.len() < TRIES, "{what}, each time: {found:.3?}");
+        let [one, other] = times(server, kinds, rounds()).await;
+        found.push(told_apart(&one, &other));
+        let means = |times: &[Duration]| -> Vec<Duration> {
+            let mean = |part: &[Duration]| {
+                let mut part = part.to_vec();
+                part.sort_unstable();
+                part[part.len() / 2]
+            };
+            times.chunks_exact(100).map(mean).collect()
+        };
+        println!(
+            "{what}: {:.3}; by the medians of 100: {:.3}",
+            found[found.len() - 1],
+            told_apart(&means(&one), &means(&other))
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,21 +123,48 @@ async fn h_the_time_of_an_answer_tells_no_address_with_many_keys_from_one_withou
     for _ in 0..60 {
         server.authority.issue(&crowded).await.unwrap();
     }
-    let guess = AuthKey::parse(GUESS.as_bytes()).unwrap();
-    let line = |name: &str| {
-        let address = format!("{name}@example.com");
-        question(&address, &guess.verify_key().prove(SEQ.as_bytes(), address.as_bytes(), b"v=1 from=example.net"))
-    };
-    let (known, unknown) = (line("crowded"), line("nobody1"));
-    // Nothing to tell apart gives 0.5, with a standard deviation of 0.02 for 400 times each. A machine that others keep busy may
-    // add to one side for a while; what the server tells, it tells every time.
-    let mut found = Vec::new();
-    while !found.last().is_some_and(|found| (0.4..0.6).contains(found)) {
-        assert!(found.len() < 10, "60 keys from none, each time: {found:.3?}");
-        found.push(times(&server, [&known, &unknown], 400).await);
-    }
-    println!("60 keys from none: {found:.3?}");
+    let kinds: [&dyn Fn(usize) -> String; 2] = [&|_| "crowded@example.com".into(), &|_| "nobody1@example.com".into()];
+    are_not_told_apart(&server, "60 keys from none", kinds).await;
     server.stop().await;
+}
+
+/// On a table wherever it is.
+async fn tells_neither_who_has_keys_nor_who_was_asked_about(url: &str) {
+    let server =
+        Server::start_on(url, Limits::default().with(|limits| limits.authority.invalid_answers = u32::MAX)).await;
+    // Each is asked about once.
+    let addresses: Vec<Address> = (0..TRIES * rounds())
+        .map(|n| Address::parse(format!("user{n}@example.com").as_bytes(), true).unwrap())
+        .collect();
+    for address in &addresses {
+        server.authority.issue(address).await.unwrap();
+    }
+    let asked = |_: usize| "alice@example.com".to_owned();
+    let unknown = |_: usize| "nobody@example.com".to_owned();
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    let next = || number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let first_unknown = |_: usize| format!("nobody{}@example.com", next());
+    let first_known = |_: usize| format!("user{}@example.com", next());
+    are_not_told_apart(&server, "known from unknown", [&asked, &unknown]).await;
+    are_not_told_apart(&server, "unknown ones asked about lately from others", [&unknown, &first_unknown]).await;
+    number.store(0, std::sync::atomic::Ordering::Relaxed);
+    are_not_told_apart(&server, "known ones asked about lately from others", [&asked, &first_known]).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h_the_time_of_an_answer_tells_neither_known_addresses_nor_those_asked_about_lately_in_sqlite() {
+    tells_neither_who_has_keys_nor_who_was_asked_about("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h_the_time_of_an_answer_tells_neither_known_addresses_nor_those_asked_about_lately_in_postgresql() {
+    let Some(cluster) = Postgres::shared() else { return };
+    let mut config = Config::default();
+    config.store.url = cluster.url("postgres", &cluster.database());
+    let opening = Opening { busy: Duration::from_secs(10), readers: 1 };
+    store::migrate(&config.store, opening).await.unwrap();
+    tells_neither_who_has_keys_nor_who_was_asked_about(&config.store.url).await;
 }
 
 #[tokio::test]

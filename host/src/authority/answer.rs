@@ -33,6 +33,20 @@ pub(super) struct Line<'a> {
     peer: SocketAddr,
 }
 
+/// The keys of several addresses, in their order.
+pub(super) struct Found {
+    /// Absent where the table cannot be read.
+    pub(super) keys: Vec<Option<Arc<Keys>>>,
+    /// Whether nothing had to be read.
+    pub(super) from_memory: bool,
+}
+
+impl Found {
+    pub(super) fn nothing(count: usize) -> Found {
+        Found { keys: vec![None; count], from_memory: false }
+    }
+}
+
 impl Authority {
     /// The answer to one datagram, if it gets one: never longer than the datagram.
     pub async fn answer(&self, datagram: &[u8], peer: SocketAddr) -> Option<Vec<u8>> {
@@ -49,7 +63,7 @@ impl Authority {
         let wanted: Vec<String> = lines.iter().filter_map(|line| line.own.clone()).collect();
         let mut found = match wanted.is_empty() {
             true => Vec::new(),
-            false => self.look_up(&wanted).await,
+            false => self.look_up(&wanted).await.keys,
         }
         .into_iter();
         let answer = |line: &Line<'_>| {
@@ -72,29 +86,29 @@ impl Authority {
 
     /// The keys of these addresses (folded), in their order; absent where the table cannot be read. Where its reads are short ones
     /// on the caller's thread, this is done when it is first polled.
-    pub(super) async fn look_up(&self, wanted: &[String]) -> Vec<Option<Arc<Keys>>> {
+    pub(super) async fn look_up(&self, wanted: &[String]) -> Found {
         let found = self.look_up_or_fail(wanted).await;
         self.tell_trouble(found.as_ref().err());
-        found.unwrap_or_else(|_| vec![None; wanted.len()])
+        found.unwrap_or_else(|_| Found::nothing(wanted.len()))
     }
 
-    async fn look_up_or_fail(&self, wanted: &[String]) -> Result<Vec<Option<Arc<Keys>>>, store::Error> {
+    async fn look_up_or_fail(&self, wanted: &[String]) -> Result<Found, store::Error> {
         if self.keys.reads_at_once() {
             self.follow_log().await?;
         }
-        let (mut found, ticket) = self.asked.recall(wanted);
-        let missing = wanted.iter().zip(&found).filter(|(_, keys)| keys.is_none());
+        let (mut keys, ticket) = self.asked.recall(wanted);
+        let missing = wanted.iter().zip(&keys).filter(|(_, keys)| keys.is_none());
         let missing: Vec<String> = missing.map(|(address, _)| address.clone()).collect();
         if missing.is_empty() {
-            return Ok(found);
+            return Ok(Found { keys, from_memory: true });
         }
         let rows = self.keys.of_all(&missing).await?;
         let by_address = || rows.chunk_by(|one, other| one.address == other.address);
-        for (address, keys) in wanted.iter().zip(&mut found).filter(|(_, keys)| keys.is_none()) {
+        for (address, keys) in wanted.iter().zip(&mut keys).filter(|(_, keys)| keys.is_none()) {
             let is_its = |rows: &&[KeyRow]| rows.first().is_some_and(|row| row.address == *address);
             *keys = Some(self.asked.hold(ticket, address, by_address().find(is_its).unwrap_or_default()));
         }
-        Ok(found)
+        Ok(Found { keys, from_memory: false })
     }
 
     /// Takes out of memory what the log of changes tells of.

@@ -1,6 +1,7 @@
 //! Holds an answer back, so that its time does not tell how much work it was.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
@@ -69,6 +70,40 @@ pub(super) fn deadline(
     begin.checked_add(step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)))
 }
 
+/// How long reading keys took lately, in steps. An answer from memory waits as long as one of these readings took, drawn by lot:
+/// so its time does not tell that its address was asked about before.
+#[derive(Debug)]
+pub(super) struct Pace {
+    lately: [AtomicU32; READINGS],
+    next: AtomicUsize,
+}
+
+/// Readings that are remembered.
+const READINGS: usize = 64;
+/// The most that an answer from memory waits for, in steps: a table that stalls once does not hold it up for long.
+const STEPS_MOST: u32 = 5;
+
+impl Pace {
+    pub(super) fn new() -> Pace {
+        Pace { lately: [const { AtomicU32::new(1) }; READINGS], next: AtomicUsize::new(0) }
+    }
+
+    /// Keys were read, which took so long.
+    pub(super) fn note(&self, took: Duration, step: Duration) {
+        let steps = took.as_nanos().checked_div(step.as_nanos()).map_or(1, |steps| steps + 1);
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % READINGS;
+        if let Some(place) = self.lately.get(at) {
+            place.store(u32::try_from(steps).unwrap_or(u32::MAX).min(STEPS_MOST), Ordering::Relaxed);
+        }
+    }
+
+    /// How many steps an answer from memory waits at least.
+    pub(super) fn draw(&self) -> u32 {
+        let at = usize::from(rand::random::<u8>()) % READINGS;
+        self.lately.get(at).map_or(1, |steps| steps.load(Ordering::Relaxed))
+    }
+}
+
 async fn wait(timer: &AsyncFd<OwnedFd>, deadline: Instant) -> io::Result<()> {
     // A timer of zero would be one that never ends.
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
@@ -107,6 +142,25 @@ mod tests {
             assert_eq!(end, Some(begin + STEP * steps), "{work} us, {questions} questions");
         }
         assert_eq!(deadline(Duration::ZERO, begin, 1, begin), None);
+    }
+
+    #[test]
+    fn h_an_answer_from_memory_waits_as_long_as_the_readings_lately() {
+        let pace = Pace::new();
+        let drawn = || {
+            let mut all = [0; 6];
+            (0..1_000).for_each(|_| all[pace.draw() as usize] += 1);
+            all
+        };
+        assert_eq!(drawn(), [0, 1_000, 0, 0, 0, 0]);
+        for took in [0, 1_999, 2_000, 5_000].repeat(16) {
+            pace.note(Duration::from_micros(took), STEP);
+        }
+        let [_, one, two, three, more @ ..] = drawn();
+        assert!(one > 400 && two > 150 && three > 150 && more == [0, 0], "{one} {two} {three} {more:?}");
+        pace.note(Duration::from_secs(60), STEP);
+        pace.note(Duration::from_secs(60), Duration::ZERO);
+        assert!((0..10_000).map(|_| pace.draw()).all(|steps| steps <= 5));
     }
 
     #[tokio::test]

@@ -54,6 +54,7 @@ use crate::store::{self, KeyTable, Opening};
 use crate::tls;
 use asked::Asked;
 use forged::Counts;
+use hold::Pace;
 use rate::InvalidAnswers;
 
 /// The wall clock, as a seam: keys end by it.
@@ -264,6 +265,7 @@ pub struct Authority {
     dummy: Checker,
     /// The keys of addresses that were asked about lately.
     asked: Asked,
+    pace: Pace,
     /// One for each of `listen`, answered by the thread that waits for questions on its UDP socket.
     pulses: Vec<Arc<Pulse>>,
 }
@@ -323,6 +325,7 @@ impl Authority {
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy).checker(),
             asked,
+            pace: Pace::new(),
             pulses: config.authority.listen.iter().map(|_| Arc::default()).collect(),
         };
         authority.warn_of_short_avt();

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::answer::Over;
+use super::answer::{Found, Over};
 use super::datagrams::{Asker, Datagrams, Doorbell};
 use super::hold::deadline;
 use super::{Authority, Error, datagrams};
@@ -202,7 +202,7 @@ impl Answering {
         self.calls.answer_pulse();
         while let Ok(Answered { together, replies }) = self.answered.try_recv() {
             self.under_way -= 1;
-            self.keep(&together, replies);
+            self.keep(&together, false, replies);
         }
         let now = Instant::now();
         self.send_due(now);
@@ -251,9 +251,9 @@ impl Answering {
                 return false;
             }
         };
-        let (replies, later) = answered_now(&self.authority, self.datagrams.came());
+        let NowAndLater { now, from_memory, later } = answered_now(&self.authority, self.datagrams.came());
         let together = Together { begin, count };
-        self.keep(&together, replies);
+        self.keep(&together, from_memory, now);
         if !later.is_empty() {
             self.answer_later(together, later);
         }
@@ -266,10 +266,18 @@ impl Answering {
     fn keep(
         &mut self,
         Together { begin, count }: &Together,
+        from_memory: bool,
         replies: impl IntoIterator<Item = (Option<Vec<u8>>, Asker)>,
     ) {
-        let now = Instant::now();
-        let at = deadline(self.authority.limits.authority.answer_after, *begin, *count, now).unwrap_or(now);
+        let (now, step) = (Instant::now(), self.authority.limits.authority.answer_after);
+        let done = match from_memory {
+            true => now.max(*begin + step * self.authority.pace.draw().saturating_sub(1)),
+            false => {
+                self.authority.pace.note(now.saturating_duration_since(*begin), step);
+                now
+            }
+        };
+        let at = deadline(step, *begin, *count, done).unwrap_or(now);
         let place = self.due.partition_point(|due| due.at <= at);
         let replies = replies.into_iter().filter_map(|(reply, to)| Some(Due { at, reply: reply?, to }));
         if place == self.due.len() {
@@ -316,27 +324,31 @@ impl Drop for Back {
 }
 
 /// Replies to questions whose keys are at hand, and the others.
-type NowAndLater = (Vec<(Option<Vec<u8>>, Asker)>, Vec<(Vec<u8>, Asker)>);
+struct NowAndLater {
+    now: Vec<(Option<Vec<u8>>, Asker)>,
+    /// Whether nothing was read for these replies.
+    from_memory: bool,
+    later: Vec<(Vec<u8>, Asker)>,
+}
 
 fn answered_now<'a>(authority: &Authority, came: impl Iterator<Item = (&'a [u8], Asker)>) -> NowAndLater {
     let lines: Vec<_> = came.map(|(octets, to)| (authority.read(Over::Udp, octets, to.peer), octets, to)).collect();
     let wanted: Vec<String> = lines.iter().filter_map(|(line, ..)| line.own.clone()).collect();
     let at_once = authority.keys.reads_at_once();
-    let mut found = match at_once {
-        _ if wanted.is_empty() => Vec::new(),
+    let Found { keys, from_memory } = match at_once {
+        _ if wanted.is_empty() => Found { keys: Vec::new(), from_memory: true },
         // It is done when it is first polled.
-        true => authority.look_up(&wanted).now_or_never().unwrap_or_else(|| vec![None; wanted.len()]),
-        false => authority.asked.recall(&wanted).0,
-    }
-    .into_iter();
-    let (mut now, mut later) = (Vec::with_capacity(lines.len()), Vec::new());
+        true => authority.look_up(&wanted).now_or_never().unwrap_or_else(|| Found::nothing(wanted.len())),
+        false => Found { keys: authority.asked.recall(&wanted).0, from_memory: true },
+    };
+    let (mut keys, mut now, mut later) = (keys.into_iter(), Vec::with_capacity(lines.len()), Vec::new());
     for (line, octets, to) in lines {
-        match line.own.as_ref().and_then(|_| found.next()) {
+        match line.own.as_ref().and_then(|_| keys.next()) {
             Some(None) if !at_once => later.push((octets.to_vec(), to)),
             keys => now.push((authority.answer_one(&line, keys.flatten().as_deref()), to)),
         }
     }
-    (now, later)
+    NowAndLater { now, from_memory, later }
 }
 
 /// ICMP errors of earlier answers surface where questions are received.

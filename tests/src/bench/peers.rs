@@ -177,11 +177,12 @@ const RULE: &str = r#"rspamd_config.ONE = { score = 0, callback = function(task)
 end }
 "#;
 
-/// The least UDP server on this port.
-pub fn echo(folder: &Path, port: u16) -> Result<Peer, Skipped> {
+/// The least UDP server on this port; it sleeps so long between a batch of questions and their answers.
+pub fn echo(folder: &Path, port: u16, hold: Duration) -> Result<Peer, Skipped> {
     let program = build("echo", folder)?;
     let ready = || answers(port, b"x");
-    Peer::start(Command::new(program).arg(port.to_string()), &folder.join("echo.log"), ready)
+    let hold = hold.as_micros().to_string();
+    Peer::start(Command::new(program).arg(port.to_string()).arg(&hold), &folder.join(format!("echo-{hold}.log")), ready)
 }
 
 /// NSD on this port, with a TXT record for each of the first addresses, as long as an answer of VERIFY.
