@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::block::of_row;
-use super::journal::{COLUMNS, Entry, JournalRow, names_domain, octets, read, repacked, survey};
+use super::journal::{COLUMNS, Entry, JournalRow, names_address, octets, read, repacked, survey};
 use super::scrub::{remarked, without, without_in_json};
 use super::sqlite::{Fault, Statements as _};
 use super::{Error, Ledger, seconds};
@@ -40,11 +40,10 @@ impl Ledger {
     /// is overwritten in the file. What users chose, and messages in quarantine, are counted and stay.
     pub async fn erase(&self, mailbox: &Mailbox) -> Result<Erased, Error> {
         let mut erased = Erased::default();
-        let domain = format!("@{}", mailbox.rsplit_once('@').map_or("", |(_, domain)| domain));
         let mut below = Some(i64::MAX);
         while let Some(upto) = below {
-            let domain = domain.clone();
-            let rows = self.0.scan(move |work| naming(work, &domain, upto)).await?;
+            let target = mailbox.clone();
+            let rows = self.0.scan(move |work| naming(work, &target, upto)).await?;
             below = rows.last().copied();
             for block in rows.chunk_by(|one, next| of_row(*one) == of_row(*next)) {
                 let (block, target) = (block.to_owned(), mailbox.clone());
@@ -93,9 +92,10 @@ fn still_named(work: &Connection, target: &str) -> Result<(StillNamed, u64), Fau
     Ok((still_named, many(&collected)))
 }
 
-/// The newest 256 rows below this number that name an address of this domain anywhere.
-fn naming(work: &Connection, domain: &str, below: i64) -> Result<Vec<i64>, Fault> {
-    let mut found = Vec::new();
+/// The newest 256 rows below this number that may hold an address of this mailbox anywhere.
+fn naming(work: &Connection, target: &str, below: i64) -> Result<Vec<i64>, Fault> {
+    let (local, domain) = target.rsplit_once('@').unwrap_or(("", target));
+    let (domain, mut found) = (format!("@{domain}"), Vec::new());
     let mut rows =
         work.prepare_cached("SELECT id, sender, entry, note, story FROM journal WHERE id < ? ORDER BY id DESC")?;
     let mut rows = rows.query([below])?;
@@ -103,7 +103,7 @@ fn naming(work: &Connection, domain: &str, below: i64) -> Result<Vec<i64>, Fault
         && let Some(row) = rows.next()?
     {
         for at in 1..=4 {
-            if names_domain(octets(row.get_ref(at)?), domain) {
+            if names_address(octets(row.get_ref(at)?), local, &domain, usize::MAX) {
                 found.push(row.get(0)?);
                 break;
             }

@@ -16,7 +16,7 @@ use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
 use super::{Error, Ledger, time};
 
 use look::Sought;
-pub(super) use look::{names_domain, octets};
+pub(super) use look::{names_address, octets};
 use pen::Pen;
 pub(super) use pen::{annotate, insert, repacked, survey};
 

@@ -146,7 +146,7 @@ impl Sought {
         }
         let [sender, entry, story] = [row.get_ref("sender")?, row.get_ref("entry")?, row.get_ref("story")?].map(octets);
         let names = |(local, domain): &(String, String)| {
-            [sender, entry, story].iter().any(|text| names_address(text, local, domain))
+            [sender, entry, story].iter().any(|text| names_address(text, local, domain, LOCAL_PART))
         };
         let is_packed = !story.is_empty();
         let says = |quoted: &String| is_packed || contains(entry, quoted.as_bytes());
@@ -162,25 +162,23 @@ pub(in crate::store) fn octets<'a>(value: ValueRef<'a>) -> &'a [u8] {
     }
 }
 
-/// Whether `@` and a domain, as `domain` has them, stand among these octets, in ASCII letters of either case.
-pub(in crate::store) fn names_domain(octets: &[u8], domain: &str) -> bool {
-    names_address(octets, "", domain)
-}
-
-/// The same where this local part stands before, with or without a +tag.
-fn names_address(octets: &[u8], local: &str, domain: &str) -> bool {
+/// Whether an address of this local part, with or without a +tag, and of this domain, `@` before it, stands among these octets,
+/// in ASCII letters of either case. A tag is looked for no further than `reach` octets before the `@`.
+pub(in crate::store) fn names_address(octets: &[u8], local: &str, domain: &str, reach: usize) -> bool {
     let at_signs = octets.iter().enumerate().filter(|(_, octet)| **octet == b'@').map(|(at, _)| at);
     let mut followed = at_signs.filter(|at| {
-        octets.get(*at..at + domain.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(domain.as_bytes()))
+        let end = octets.get(*at..at.saturating_add(domain.len()));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(domain.as_bytes()))
     });
     followed.any(|at| {
-        let before = octets.get(at.saturating_sub(LOCAL_PART)..at).unwrap_or_default();
+        let before = octets.get(..at).unwrap_or_default();
         let (length, local) = (local.len(), local.as_bytes());
-        let ends = before.len().checked_sub(length).and_then(|from| before.get(from..));
+        let end = before.len().checked_sub(length).and_then(|from| before.get(from..));
         let is_tagged = |part: &[u8]| {
             part.split_last().is_some_and(|(plus, part)| *plus == b'+' && part.eq_ignore_ascii_case(local))
         };
-        ends.is_some_and(|end| end.eq_ignore_ascii_case(local)) || before.windows(length + 1).any(is_tagged)
+        let reached = before.get(before.len().saturating_sub(reach)..).unwrap_or_default();
+        end.is_some_and(|end| end.eq_ignore_ascii_case(local)) || reached.windows(length + 1).any(is_tagged)
     })
 }
 

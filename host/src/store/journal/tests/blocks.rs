@@ -350,3 +350,30 @@ async fn old_rows_are_swept_trimmed_and_erased_before_they_are_packed() {
     assert_eq!(ledger.journal(u32::MAX).await.unwrap().len(), 400);
     blocks_are_true(&ledger).await;
 }
+
+#[tokio::test]
+async fn an_address_is_erased_in_every_spelling_from_a_packed_row_and_no_other_goes() {
+    let (dir, ledger) = ledger().await;
+    let far = format!("Bob+{}@FORGET.example", "x".repeat(5_000));
+    let spelt =
+        ["bob@forget.example", "<BOB+a@forget.example>", &far, "see bob+b@Forget.Example.", "\"bob\"@forget.example"];
+    let rows = spelt.iter().enumerate().map(|(n, text)| {
+        let json = json!({ "version": 2, "facts": [{ "deep": [text, "notbob@forget.example"] }] }).to_string();
+        Arc::new((time(1_000), entry(&n.to_string(), NONE, &json)))
+    });
+    ledger.append(rows.collect()).await.unwrap();
+    assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap().rows, 4);
+    assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap().rows, 0);
+    let rows = ledger.journal(9).await.unwrap();
+    for (row, text) in rows.iter().rev().zip(spelt) {
+        let is_other = text.starts_with('"');
+        assert_eq!(row.entry.json.contains(ERASED), !is_other, "{}", row.entry.json);
+        assert!(row.entry.json.contains("notbob@forget.example"));
+    }
+    let holds = |path: std::path::PathBuf| {
+        let octets = std::fs::read(path).unwrap().to_ascii_lowercase();
+        octets.windows(4).any(|some| some == b"bob+")
+    };
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+    assert_eq!(files.filter(|path| holds(path.clone())).count(), 0);
+}
