@@ -8,6 +8,10 @@ use super::{Fault, SqliteKeys, Statements as _};
 use crate::store::changes::TOLD;
 use crate::store::{Changed, Changes, Error, LogPlace, Look};
 
+/// Two more than are told of: the row before them, and one that shows that there are too many. A bound LIMIT would have SQLite
+/// prepare the statement anew each time, since the plan may hang on it.
+const LATER: &str = "SELECT seq, mark, address FROM changes WHERE seq >= ? ORDER BY seq LIMIT 1002";
+
 #[async_trait]
 impl Changes for SqliteKeys {
     fn reads_at_once(&self) -> bool {
@@ -46,14 +50,9 @@ impl Changes for SqliteKeys {
 
 /// What follows the row that was the newest one. Where that is gone, or another one has its number, nothing is known.
 fn after(work: &Connection, since: &LogPlace) -> Result<Look, Fault> {
-    let (seq, mark) = since.newest;
-    let most = i64::try_from(TOLD + 2).unwrap_or(i64::MAX);
-    let rows =
-        work.all("SELECT seq, mark, address FROM changes WHERE seq >= ? ORDER BY seq LIMIT ?", [seq, most], |row| {
-            Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?))
-        })?;
+    let rows = work.all(LATER, [since.newest.0], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
     match rows.split_first() {
-        Some(((first, _), later)) if *first == (seq, mark) && later.len() <= TOLD => {
+        Some(((first, _), later)) if *first == since.newest && later.len() <= TOLD => {
             let newest = later.last().map_or(since.newest, |(newest, _)| *newest);
             let changed = Changed::Of(later.iter().map(|(_, address)| address.clone()).collect());
             Ok(Look { place: LogPlace { newest, ..since.clone() }, changed })
@@ -70,4 +69,25 @@ fn anew(work: &Connection) -> Result<Look, Fault> {
         place: LogPlace { newest, oldest: 0, snapshot: String::new(), commits: None },
         changed: Changed::Anybodys,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_look_at_the_log_is_prepared_once() {
+        let work = Connection::open_in_memory().unwrap();
+        work.execute_batch("CREATE TABLE changes (seq INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT, mark INTEGER)")
+            .unwrap();
+        for turn in 0..10 {
+            work.run("INSERT INTO changes (address, mark) VALUES ('a', 1)", ()).unwrap();
+            let place = anew(&work).unwrap().place;
+            assert_eq!(after(&work, &place).unwrap(), Look { place, changed: Changed::Of(Vec::new()) }, "{turn}");
+        }
+        assert_eq!(work.prepare_cached(LATER).unwrap().get_status(StatementStatus::RePrepare), 0);
+        assert!(LATER.ends_with(&format!("LIMIT {}", TOLD + 2)));
+    }
 }
