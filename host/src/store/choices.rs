@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
-use super::remembered::{Chosen, SENDERS};
+use super::remembered::Chosen;
 use super::sqlite::{Commits, Fault, Statements as _};
 use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
@@ -32,12 +32,13 @@ pub fn wanted(sender: &str) -> Option<String> {
     }
 }
 
-/// All choices of these mailboxes, and so many of the senders that each wants (?2). The mailboxes travel as one JSON array (?1): as
-/// many of them as a message may have, in one bound value.
+/// All choices of these mailboxes, and of the senders that each wants one more than is remembered. The mailboxes travel as one JSON
+/// array: as many of them as a message may have, in one bound value. A bound LIMIT would have SQLite prepare the statement anew
+/// each time, since the plan may hang on it.
 const CHOSEN: &str = "SELECT address, name, value FROM choice WHERE address IN (SELECT value FROM json_each(?1))
      UNION ALL SELECT allowed.address, NULL, allowed.sender FROM json_each(?1) AS asked
      JOIN allowed ON allowed.address = asked.value
-     WHERE allowed.sender IN (SELECT one.sender FROM allowed AS one WHERE one.address = asked.value LIMIT ?2)";
+     WHERE allowed.sender IN (SELECT one.sender FROM allowed AS one WHERE one.address = asked.value LIMIT 101)";
 
 impl Ledger {
     /// The wishes of these recipients about mail from this sender, in their order. What was read before is remembered until
@@ -70,13 +71,12 @@ impl Ledger {
         let asked: Vec<&str> = recipients.iter().flatten().map(Mailbox::as_str).collect();
         let mut read: HashMap<String, Chosen> =
             asked.iter().map(|asked| ((*asked).to_owned(), Chosen::default())).collect();
-        let most = SENDERS.saturating_add(1);
         let asked = serde_json::Value::from(asked).to_string();
         let (changed, rows) = self.0.read(|work| {
             // Both at one moment.
             let moment = work.unchecked_transaction()?;
             let changed: i64 = moment.one("SELECT times FROM choices_changed", ())?;
-            Ok((changed, moment.all(CHOSEN, params![asked, most], read_row)?))
+            Ok((changed, moment.all(CHOSEN, [asked], read_row)?))
         })?;
         for (address, name, value) in rows {
             learn(read.entry(address).or_default(), name.as_deref(), value);

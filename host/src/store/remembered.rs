@@ -10,8 +10,9 @@ use crate::proto::address::Mailbox;
 /// How much is remembered: a mailbox counts as one, and so does each sender on its list. Some 100 octets each, so 10 MB; a
 /// database of its own answers in microseconds where that is not enough.
 const MOST: usize = 100_000;
-/// How many wanted senders of one mailbox are remembered; a longer list is looked up for each message.
-pub(super) const SENDERS: u32 = 100;
+/// How many wanted senders of one mailbox are remembered; a longer list is looked up for each message. One more is read
+/// (`CHOSEN`).
+const SENDERS: usize = 100;
 
 /// What a mailbox chose.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,7 @@ pub(super) struct Chosen {
 impl Chosen {
     /// Whether the list of senders is not all here.
     pub(super) fn is_cut(&self) -> bool {
-        self.senders.len() > SENDERS as usize
+        self.senders.len() > SENDERS
     }
 }
 

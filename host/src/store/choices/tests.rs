@@ -165,7 +165,7 @@ async fn a_table_that_is_gone_is_an_error_and_never_no_wish() {
 async fn wishes_are_found_by_the_tables_keys_and_no_table_is_read_whole() {
     let (_dir, ledger) = ledger().await;
     let plan = format!("EXPLAIN QUERY PLAN {CHOSEN}");
-    let steps = ledger.0.read(|work| work.all(&plan, params!["[]", 1], |row| Ok(row.get("detail")?)));
+    let steps = ledger.0.read(|work| work.all(&plan, ["[]"], |row| Ok(row.get("detail")?)));
     let steps: Vec<String> = steps.unwrap();
     for search in [
         "SEARCH choice USING PRIMARY KEY (address=?)",
