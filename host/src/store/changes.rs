@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Error;
-use super::sqlite::Commits;
+use super::commits::Commits;
 
 /// A place in a table's log of changes, as the table told it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use rusqlite::{Row, params};
 
+use super::commits::Commits;
 use super::remembered::Chosen;
-use super::sqlite::{Commits, Fault, Statements as _};
+use super::sqlite::{Fault, Statements as _};
 use super::{Error, Ledger, seconds};
 use crate::case::{KeyStatus, MarkAs, Wish};
 use crate::proto::address::{Address, Domain, Mailbox};

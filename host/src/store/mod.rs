@@ -10,6 +10,7 @@ mod addresses;
 mod block;
 mod changes;
 mod choices;
+mod commits;
 mod erase;
 mod forged;
 mod held;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sqlite::Commits;
+use super::commits::Commits;
 use crate::case::Wish;
 use crate::proto::address::Mailbox;
 

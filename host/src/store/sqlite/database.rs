@@ -11,8 +11,9 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::Fault;
-use super::commits::{Commits, LogIndex};
+use super::log_index::LogIndex;
 use super::opened::{EMPTY, Files, Look, Opened, with_end};
+use crate::store::commits::Commits;
 use crate::store::plan::Plan;
 use crate::store::{Error, Opening};
 

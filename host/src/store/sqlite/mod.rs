@@ -2,13 +2,13 @@
 
 mod addresses;
 mod changes;
-mod commits;
 mod connections;
 mod database;
 mod fault;
 mod forged;
 mod keyring;
 mod keys;
+mod log_index;
 mod opened;
 mod posts;
 mod statements;
@@ -16,7 +16,6 @@ mod status;
 
 use std::path::Path;
 
-pub(super) use commits::Commits;
 pub(super) use database::Database;
 pub use database::prepare_dir;
 pub(super) use fault::Fault;

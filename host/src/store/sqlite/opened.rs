@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::commits::LogIndex;
 use super::connections::Connections;
+use super::log_index::LogIndex;
 use super::{Fault, Statements as _};
 use crate::config::Limits;
 use crate::store::plan::{Plan, Stand};

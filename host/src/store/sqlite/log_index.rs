@@ -6,26 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Two copies of what the index of a write-ahead log begins with: how many transactions there were, where the log ends, and its
-/// checksum (<https://sqlite.org/walformat.html>, "WAL-Index File Format").
-const HEAD: usize = 96;
-
-/// How a database stood at one moment: two that are equal have no commit between them, of this process or of another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Commits {
-    file: Identity,
-    head: [u8; HEAD],
-}
-
-impl Commits {
-    /// Whether both are of the same file.
-    pub(in crate::store) fn is_same_file(&self, other: &Commits) -> bool {
-        self.file == other.file
-    }
-}
-
-/// Device and inode.
-type Identity = (u64, u64);
+use crate::store::commits::{Commits, HEAD, Identity};
 
 /// The index of a write-ahead log, open for as long as the process lives.
 #[derive(Clone, Copy, Debug)]
