@@ -97,6 +97,10 @@ impl Authority {
             self.follow_log().await?;
         }
         let (mut keys, ticket) = self.asked.recall(wanted);
+        if !self.keys.reads_at_once() {
+            // An answer from memory can be told by its time from one that a connection had to be asked for.
+            keys.fill(None);
+        }
         let missing = wanted.iter().zip(&keys).filter(|(_, keys)| keys.is_none());
         let missing: Vec<String> = missing.map(|(address, _)| address.clone()).collect();
         if missing.is_empty() {
