@@ -18,8 +18,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const ALICE: &str = "alice@example.com";
-/// What a revocation by another process takes to count at most, where the table is in PostgreSQL.
-const SECOND: Duration = Duration::from_secs(1);
 
 struct Server {
     authority: Arc<Authority>,
@@ -81,18 +79,6 @@ impl Server {
 
     async fn says_valid(&self, address: &str, key: &AuthKey) -> bool {
         self.ask(address, key).await.starts_with("VALIDKEY")
-    }
-
-    /// Asks until the answer is this one. A question that was asked a second after `since` has it.
-    async fn comes_to(&self, word: &str, key: &AuthKey, since: Instant) {
-        loop {
-            let asked = Instant::now();
-            let said = self.ask(ALICE, key).await;
-            if said.starts_with(word) {
-                return;
-            }
-            assert!(asked - since <= SECOND, "{said} to a question {:?} after the change", asked - since);
-        }
     }
 }
 
@@ -160,7 +146,7 @@ async fn in_sqlite_a_file_that_was_replaced_is_noticed_before_an_answer_rests_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_postgresql_what_another_process_changes_counts_within_a_second_and_ones_own_at_once() {
+async fn in_postgresql_what_another_process_changes_counts_with_the_next_question() {
     let Some(cluster) = Postgres::shared() else { return };
     let (name, url) = database(cluster).await;
     let dir = tempfile::tempdir().unwrap();
@@ -168,53 +154,34 @@ async fn in_postgresql_what_another_process_changes_counts_within_a_second_and_o
     let other = opened(&config(dir.path(), &url)).await;
     let (stop, rotating) = rotating(opened(&config(dir.path(), &url)).await);
     let stranger = AuthKey::parse(&[b'x'; 64]).unwrap();
-    let all = format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
-    );
-    for round in 0..12 {
+    for by in [&server.authority, &other].into_iter().cycle().take(12) {
         assert_eq!(server.ask(ALICE, &stranger).await, "INVALIDKEY");
-        let (by, others) = if round % 3 == 0 { (&server.authority, false) } else { (&other, true) };
         let key = by.issue(&address(ALICE)).await.unwrap().key;
-        if others {
-            server.comes_to("VALIDKEY", &key, Instant::now()).await;
-        }
         for _ in 0..3 {
             assert!(server.says_valid(ALICE, &key).await);
         }
         by.revoke(&address(ALICE), None).await.unwrap();
-        let revoked = Instant::now();
-        match round % 3 {
-            0 => assert_eq!(server.ask(ALICE, &key).await, "INVALIDKEY"),
-            1 => server.comes_to("INVALIDKEY", &key, revoked).await,
-            // What was to be told is not in the log any more.
-            _ => {
-                let cut = "DELETE FROM addrauth.changes WHERE seq < (SELECT max(seq) FROM addrauth.changes)";
-                cluster.sql("postgres", &name, cut).unwrap();
-                server.comes_to("INVALIDKEY", &key, revoked).await;
-            }
-        }
+        assert_eq!(server.ask(ALICE, &key).await, "INVALIDKEY");
     }
     stop.cancel();
     assert!(rotating.await.unwrap() > 0, "keys were made meanwhile");
     // Its connections are killed, again and again: it asks with new ones, or says that it cannot tell.
     let key = other.issue(&address(ALICE)).await.unwrap().key;
-    server.comes_to("VALIDKEY", &key, Instant::now()).await;
+    assert!(server.says_valid(ALICE, &key).await);
     other.revoke(&address(ALICE), None).await.unwrap();
-    let revoked = Instant::now();
-    loop {
+    let all = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+    );
+    for _ in 0..20 {
         cluster.sql("postgres", &name, &all).unwrap();
-        let asked = Instant::now();
         let said = server.ask(ALICE, &key).await;
-        assert!(!said.starts_with("VALIDKEY") || asked - revoked <= SECOND, "{said}");
-        if asked - revoked > SECOND {
-            break;
-        }
+        assert!(!said.starts_with("VALIDKEY"), "{said}");
     }
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_postgresql_nothing_in_memory_counts_while_the_log_cannot_be_read() {
+async fn in_postgresql_nothing_that_was_read_before_counts_while_it_cannot_be_read() {
     let Some(cluster) = Postgres::start() else { return };
     let (_, url) = database(&cluster).await;
     let dir = tempfile::tempdir().unwrap();
@@ -228,15 +195,7 @@ async fn in_postgresql_nothing_in_memory_counts_while_the_log_cannot_be_read() {
             true => cluster.freeze(true),
             false => cluster.kill(),
         }
-        let gone = Instant::now();
-        loop {
-            let asked = Instant::now();
-            let said = server.ask(ALICE, &key).await;
-            if asked - gone > SECOND {
-                assert_eq!(said, "UNVERIFIED e=temp", "frozen: {frozen}");
-                break;
-            }
-        }
+        assert_eq!(server.ask(ALICE, &key).await, "UNVERIFIED e=temp", "frozen: {frozen}");
         match frozen {
             true => cluster.freeze(false),
             false => cluster.restart(),

@@ -84,8 +84,8 @@ impl Authority {
         Line { over, request, own, octets: line.len(), peer }
     }
 
-    /// The keys of these addresses (folded), in their order; absent where the table cannot be read. Where its reads are short ones
-    /// on the caller's thread, this is done when it is first polled.
+    /// The keys of these addresses (folded), in their order; absent where the table cannot be read. Where it has a log of
+    /// changes, this is done when it is first polled.
     pub(super) async fn look_up(&self, wanted: &[String]) -> Found {
         let found = self.look_up_or_fail(wanted).await;
         self.tell_trouble(found.as_ref().err());
@@ -93,14 +93,8 @@ impl Authority {
     }
 
     async fn look_up_or_fail(&self, wanted: &[String]) -> Result<Found, store::Error> {
-        if self.keys.reads_at_once() {
-            self.follow_log().await?;
-        }
+        self.follow_log().await?;
         let (mut keys, ticket) = self.asked.recall(wanted);
-        if !self.keys.reads_at_once() {
-            // An answer from memory can be told by its time from one that a connection had to be asked for.
-            keys.fill(None);
-        }
         let missing = wanted.iter().zip(&keys).filter(|(_, keys)| keys.is_none());
         let missing: Vec<String> = missing.map(|(address, _)| address.clone()).collect();
         if missing.is_empty() {
@@ -116,23 +110,11 @@ impl Authority {
     }
 
     /// Takes out of memory what the log of changes tells of.
-    pub(super) async fn follow_log(&self) -> Result<(), store::Error> {
-        let (begun, place) = (Instant::now(), self.asked.place());
-        self.asked.follow(self.keys.changes(place.as_ref()).await?, begun);
-        Ok(())
-    }
-
-    /// Does so again and again, where reading the log takes time. As long as it cannot be read, nothing in memory counts.
-    pub(super) async fn follow_log_often(self: Arc<Self>, shutdown: CancellationToken) {
-        while !self.keys.reads_at_once() {
-            if let Err(e) = self.follow_log().await {
-                debug!("the log of changes cannot be read, so keys in memory do not count: {e}");
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(self.limits.authority.log_every) => {}
-            }
+    async fn follow_log(&self) -> Result<(), store::Error> {
+        if let Some(log) = self.keys.log() {
+            self.asked.follow(log.changes(self.asked.place().as_ref()).await?);
         }
+        Ok(())
     }
 
     /// `keys`: those of the line's address, where the table can be read.
@@ -215,7 +197,9 @@ impl Authority {
                 Ok(keys) => info!(keys, "ended keys deleted"),
                 Err(e) => warn!("ended keys are not deleted: {e}"),
             }
-            if let Err(e) = self.keys.trim_changes(self.limits.authority.log_rows).await {
+            if let Some(log) = self.keys.log()
+                && let Err(e) = log.trim_changes(self.limits.authority.log_rows).await
+            {
                 warn!("old rows of the log of changes are not deleted: {e}");
             }
             if let Err(e) = self.sweep_forged().await {

@@ -1,15 +1,14 @@
 //! The keys of addresses that were asked about lately, in memory, kept true by the table's log of changes.
 //!
-//! Nothing here is a verdict: a question is judged anew each time, by the clock. What is held counts as long as the log was read
-//! and told of no change of it: before each batch of questions where that is a short read, else by a task, and within
-//! `limits.authority.log_within`. Unknown addresses are held apart, so that junk evicts no key.
+//! Nothing here is a verdict: a question is judged anew each time, by the clock. What is held counts as long as the log, which is
+//! read before each batch of questions, told of no change of it; of a table without a log nothing is held. Unknown addresses are
+//! held apart, so that junk evicts no key.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
@@ -48,9 +47,8 @@ impl Keys {
 /// The addresses, and what is known of their keys.
 pub(super) struct Asked {
     held: Mutex<Held>,
-    /// Whether the log is read before each look; otherwise a task reads it.
-    at_once: bool,
-    within: Duration,
+    /// Whether the table has a log.
+    has_log: bool,
     most: usize,
     /// The comparisons that an answer costs at least.
     least: AtomicUsize,
@@ -61,8 +59,6 @@ struct Held {
     known: Cache<Box<str>, Arc<Keys>, Octets, RandomState>,
     unknown: Cache<Box<str>, (), Octets, RandomState>,
     place: Option<LogPlace>,
-    /// When the read of the log began that went up to `place`.
-    read: Option<Instant>,
     /// How often something was taken out: what was read from the table before the last time may be older than that.
     taken_out: u64,
     is_closed: bool,
@@ -99,22 +95,20 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    /// `at_once`: whether the log is read before each look.
-    pub(super) fn new(limits: &Limits, at_once: bool) -> Asked {
+    /// `has_log`: whether the table has a log of changes.
+    pub(super) fn new(limits: &Limits, has_log: bool) -> Asked {
         let [known, unknown] = [limits.asked_octets, limits.asked_unknown_octets];
         let entries = |all: u64| usize::try_from(all).unwrap_or(usize::MAX) / (2 * ENTRY);
         let held = Held {
             known: Cache::with(entries(known), known, Octets, RandomState::new(), DefaultLifecycle::default()),
             unknown: Cache::with(entries(unknown), unknown, Octets, RandomState::new(), DefaultLifecycle::default()),
             place: None,
-            read: None,
             taken_out: 0,
             is_closed: false,
         };
         Asked {
             held: Mutex::new(held),
-            at_once,
-            within: limits.log_within,
+            has_log,
             most: limits.keys_per_address,
             least: AtomicUsize::new(TOGETHER.min(limits.keys_per_address)),
             nobody: Arc::default(),
@@ -126,15 +120,14 @@ impl Asked {
         self.held().place.clone()
     }
 
-    /// Takes out what a look at the log, begun at this time, told of.
-    pub(super) fn follow(&self, look: Look, begun: Instant) {
+    /// Takes out what a look at the log told of.
+    pub(super) fn follow(&self, look: Look) {
         let mut held = self.held();
         match look.changed {
             Changed::Of(addresses) => held.take_out(addresses.iter().map(String::as_str)),
             Changed::Anybodys => held.empty(),
         }
         held.place = Some(look.place);
-        held.read = Some(begun);
     }
 
     /// To be kept while this process writes keys of these addresses: they are taken out when that is over, done or not.
@@ -152,11 +145,10 @@ impl Asked {
     /// What is held of these addresses (folded), and when that was looked at.
     pub(super) fn recall(&self, addresses: &[String]) -> (Vec<Option<Arc<Keys>>>, Ticket) {
         let held = self.held();
-        let counts = self.at_once || held.read.is_some_and(|read| read.elapsed() <= self.within);
         let one = |address: &String| {
             // Both are looked into, whatever the first says.
             let (known, unknown) = (held.known.get(address.as_str()), held.unknown.get(address.as_str()));
-            known.cloned().or(unknown.map(|()| Arc::clone(&self.nobody))).filter(|_| counts)
+            known.cloned().or(unknown.map(|()| Arc::clone(&self.nobody)))
         };
         (addresses.iter().map(one).collect(), Ticket(held.taken_out))
     }
@@ -168,7 +160,7 @@ impl Asked {
         let least = keys.candidates.len().min(self.most).next_multiple_of(TOGETHER).min(self.most);
         self.least.fetch_max(least, Ordering::Relaxed);
         let mut held = self.held();
-        if ticket.0 == held.taken_out && !held.is_closed {
+        if self.has_log && ticket.0 == held.taken_out && !held.is_closed {
             match keys.has_any {
                 true => held.known.insert(address.into(), Arc::clone(&keys)),
                 false => held.unknown.insert(address.into(), ()),
@@ -217,7 +209,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::proto::key::VerifyKey;
@@ -268,8 +260,7 @@ mod tests {
     async fn what_the_log_tells_of_is_taken_out_and_a_gap_empties_all() {
         let (table, asked) = (MemoryKeys::new(), Asked::new(&limits(), true));
         let look = async || {
-            let (begun, place) = (Instant::now(), asked.place());
-            asked.follow(table.changes(place.as_ref()).await.unwrap(), begun);
+            asked.follow(table.changes(asked.place().as_ref()).await.unwrap());
         };
         let add = async |address: &str| {
             let address = crate::proto::address::Mailbox::parse(address).unwrap();
@@ -299,23 +290,15 @@ mod tests {
         assert!(!has(&asked, "alice@example.com"));
     }
 
-    #[tokio::test]
-    async fn what_a_task_keeps_true_counts_for_as_long_as_the_log_was_read_lately() {
-        let limits = Limits { log_within: Duration::from_secs(60), ..limits() };
-        let (table, asked) = (MemoryKeys::new(), Asked::new(&limits, false));
-        hold(&asked, "alice@example.com", 1);
-        assert!(!has(&asked, "alice@example.com"), "the log was not read yet");
-        let follow = async |begun: Instant| {
-            let place = asked.place();
-            asked.follow(table.changes(place.as_ref()).await.unwrap(), begun);
-        };
-        follow(Instant::now()).await;
-        assert!(!has(&asked, "alice@example.com"), "nobody knows what changed before that");
-        hold(&asked, "alice@example.com", 1);
-        assert!(has(&asked, "alice@example.com"));
-        follow(Instant::now() - Duration::from_secs(61)).await;
+    #[test]
+    fn of_a_table_without_a_log_nothing_is_held_and_what_was_read_counts_for_its_question_alone() {
+        let asked = Asked::new(&limits(), false);
+        let (_, ticket) = asked.recall(&[]);
+        let keys = asked.hold(ticket, "alice@example.com", &rows("alice@example.com", 1));
+        assert_eq!(keys.candidates.len(), 1);
         assert!(!has(&asked, "alice@example.com"));
-        follow(Instant::now()).await;
+        let asked = Asked::new(&limits(), true);
+        hold(&asked, "alice@example.com", 1);
         assert!(has(&asked, "alice@example.com"));
         asked.close();
         hold(&asked, "alice@example.com", 1);

@@ -299,7 +299,7 @@ impl Authority {
         check(config, limits)?;
         let mut dummy = [0; 32];
         getrandom::fill(&mut dummy).map_err(Error::Random)?;
-        let asked = Asked::new(&limits.authority, keys.reads_at_once());
+        let asked = Asked::new(&limits.authority, keys.log().is_some());
         let authority = Authority {
             keys,
             domains,

@@ -2,7 +2,7 @@
 //!
 //! Every answer waits for its time (see `hold`), and questions are taken meanwhile. While several answers wait, questions are
 //! gathered for a quarter of that time: then one look at the table serves many. The thread looks keys up by itself where
-//! that is a short read; else what is not in memory is looked up by the runtime, and waits for its time like all others.
+//! that is a short read; else the runtime does, and the answers wait for their time like all others.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -54,7 +54,6 @@ impl Authority {
             let pulse = self.pulses.get(number).cloned().unwrap_or_default();
             tasks.spawn(self.clone().answer_on(number, socket, pulse, shutdown.clone()));
         }
-        tasks.spawn(self.clone().follow_log_often(shutdown.clone()));
         tasks.spawn(self.clone().write_counts_often(shutdown.clone()));
         tasks.spawn(self.clone().sweep_often(shutdown));
         tasks.close();
@@ -334,7 +333,7 @@ struct NowAndLater {
 fn answered_now<'a>(authority: &Authority, came: impl Iterator<Item = (&'a [u8], Asker)>) -> NowAndLater {
     let lines: Vec<_> = came.map(|(octets, to)| (authority.read(Over::Udp, octets, to.peer), octets, to)).collect();
     let wanted: Vec<String> = lines.iter().filter_map(|(line, ..)| line.own.clone()).collect();
-    let at_once = authority.keys.reads_at_once();
+    let at_once = authority.keys.log().is_some();
     let Found { keys, from_memory } = match at_once {
         _ if wanted.is_empty() => Found { keys: Vec::new(), from_memory: true },
         // It is done when it is first polled.

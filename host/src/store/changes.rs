@@ -10,10 +10,6 @@ use super::commits::Commits;
 pub struct LogPlace {
     /// The newest row, and its mark.
     pub(super) newest: (i64, i64),
-    /// The oldest row: where another one is the oldest now, rows are gone that may not have been seen. Only PostgreSQL needs it.
-    pub(super) oldest: i64,
-    /// What was committed, in PostgreSQL's words; empty where numbers tell the order of the commits.
-    pub(super) snapshot: String,
     /// How a SQLite database stood before the look: while it stands so, the log has no newer row.
     pub(super) commits: Option<Commits>,
 }
@@ -41,11 +37,7 @@ pub(super) const TOLD: usize = 1_000;
 
 /// The verbs about the log of changes, which a table writes by itself in the transaction of each change of a key.
 #[async_trait]
-pub trait Changes {
-    /// Whether [`Changes::changes`] and [`super::Keys::of_all`] are short reads on the caller's own thread, which are done when
-    /// they are first polled.
-    fn reads_at_once(&self) -> bool;
-
+pub trait Changes: Send + Sync {
     /// Looks at what changed since this place, and where the log is now; without a place [`Changed::Anybodys`]. Keys that are
     /// read afterwards are at least as new as the place that it tells.
     async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error>;

@@ -74,7 +74,12 @@ use crate::config::Config;
 pub use crate::proto::address::folded;
 
 /// The verbs of the Authentication Server, by subject.
-pub trait KeyTable: Keys + Changes + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {}
+pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {
+    /// The log of changes of a table whose short reads ([`Keys::of_all`], [`Changes::changes`]) are calls on the caller's own thread,
+    /// done when they are first polled. There is none where a table is asked over a connection: what is remembered of it could be
+    /// told by its time from what has to be asked for.
+    fn log(&self) -> Option<&dyn Changes>;
+}
 
 /// Whether the settings of `[store]` can be used; connects to nothing.
 pub fn check(config: &Config) -> Result<(), Error> {

@@ -4,15 +4,14 @@ use addrauth::store::{Changed, LogPlace};
 
 use crate::*;
 
-on_each_store! {
-    every_change_of_a_key_is_told_and_nothing_else
-    what_changed_before_the_place_was_taken_is_not_told_again
-    too_many_changes_and_a_log_that_was_cut_are_told_as_anybodys
+/// The stores that have a log; what is asked over a connection has none.
+fn beds() -> [Bed; 2] {
+    [Bed::sqlite(), Bed::memory()]
 }
 
 /// Whose keys changed since a place, sorted, and the place up to which that is known.
 async fn since(keys: &Arc<dyn KeyTable>, place: &mut Option<LogPlace>) -> Option<Vec<String>> {
-    let look = keys.changes(place.as_ref()).await.unwrap();
+    let look = keys.log().unwrap().changes(place.as_ref()).await.unwrap();
     *place = Some(look.place);
     match look.changed {
         Changed::Of(mut addresses) => {
@@ -28,65 +27,74 @@ fn of<const N: usize>(names: [&str; N]) -> Option<Vec<String>> {
     Some(names.map(|name| format!("{name}@example.com")).to_vec())
 }
 
-async fn every_change_of_a_key_is_told_and_nothing_else(bed: Bed) {
-    let (keys, mut place) = (bed.keys().await, None);
-    assert_eq!(since(&keys, &mut place).await, None, "who has seen nothing knows nothing");
-    assert_eq!(since(&keys, &mut place).await, of([]));
-    let new = |name: &str, created| new_key(&format!("{name}@example.com"), created);
-    keys.enlist(&[row("a@example.com", None, 1), row("b@example.com", None, 1)], &mut |_| {}).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of([]), "no key yet");
-    keys.add_all(&[new("a", 100), new("b", 100), new("c", 100), new("a", 150)], 8).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["a", "b", "c"]));
-    // The older keys of an address end where a new one says so.
-    keys.add_all(&[NewKey { others_end: Some(at(300)), ..new("b", 200) }], 8).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["b"]));
-    keys.revoke(&mailbox("c@example.com"), &[1], at(250)).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["c"]));
-    keys.take_back(&[("a@example.com".into(), 2)], at(260)).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["a"]));
-    keys.strike(&["b@example.com".into()], at(270)).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["b"]));
-    assert_eq!(keys.sweep(at(280)).await.unwrap(), 4);
-    assert_eq!(since(&keys, &mut place).await, of(["a", "b", "c"]));
-    keys.set(&row("a@example.com", Some(4_000), 5)).await.unwrap();
-    keys.running_out(at(1), at(2)).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of([]));
-}
-
-async fn what_changed_before_the_place_was_taken_is_not_told_again(bed: Bed) {
-    let (keys, mut place) = (bed.keys().await, None);
-    keys.add_all(&[new_key("a@example.com", 100)], 8).await.unwrap();
-    since(&keys, &mut place).await;
-    // Somebody else, who has a handle of his own.
-    let other = bed.keys().await;
-    for turn in 0..5 {
-        other.add_all(&[new_key("b@example.com", 100 + turn)], 8).await.unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_change_of_a_key_is_told_and_nothing_else() {
+    for bed in beds() {
+        let (keys, mut place) = (bed.keys().await, None);
+        assert_eq!(since(&keys, &mut place).await, None, "who has seen nothing knows nothing");
+        assert_eq!(since(&keys, &mut place).await, of([]));
+        let new = |name: &str, created| new_key(&format!("{name}@example.com"), created);
+        keys.enlist(&[row("a@example.com", None, 1), row("b@example.com", None, 1)], &mut |_| {}).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, of([]), "no key yet");
+        keys.add_all(&[new("a", 100), new("b", 100), new("c", 100), new("a", 150)], 8).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, of(["a", "b", "c"]));
+        // The older keys of an address end where a new one says so.
+        keys.add_all(&[NewKey { others_end: Some(at(300)), ..new("b", 200) }], 8).await.unwrap();
         assert_eq!(since(&keys, &mut place).await, of(["b"]));
+        keys.revoke(&mailbox("c@example.com"), &[1], at(250)).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, of(["c"]));
+        keys.take_back(&[("a@example.com".into(), 2)], at(260)).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, of(["a"]));
+        keys.strike(&["b@example.com".into()], at(270)).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, of(["b"]));
+        assert_eq!(keys.sweep(at(280)).await.unwrap(), 4);
+        assert_eq!(since(&keys, &mut place).await, of(["a", "b", "c"]));
+        keys.set(&row("a@example.com", Some(4_000), 5)).await.unwrap();
+        keys.running_out(at(1), at(2)).await.unwrap();
         assert_eq!(since(&keys, &mut place).await, of([]));
     }
 }
 
-async fn too_many_changes_and_a_log_that_was_cut_are_told_as_anybodys(bed: Bed) {
-    let (keys, mut place) = (bed.keys().await, None);
-    since(&keys, &mut place).await;
-    let many: Vec<_> = (0..1_001).map(|n| new_key(&format!("u{n}@example.com"), 100)).collect();
-    keys.add_all(&many[..900], 8).await.unwrap();
-    let mut early = place.clone();
-    assert_eq!(since(&keys, &mut place).await.map(|told| told.len()), Some(900));
-    let from = place.clone();
-    keys.add_all(&many, 8).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, None, "too many");
-    assert_eq!(since(&keys, &mut place).await, of([]));
-    keys.add_all(&many[..3], 8).await.unwrap();
-    let mut early_too = from;
-    keys.trim_changes(10).await.unwrap();
-    assert_eq!(since(&keys, &mut early).await, None, "what lies between is gone");
-    assert_eq!(since(&keys, &mut early_too).await, None);
-    assert_eq!(keys.trim_changes(10).await.unwrap(), 0, "not more than half of it each time");
-    let mut place = None;
-    since(&keys, &mut place).await;
-    keys.add_all(&many[..1], 8).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await.map(|told| told.len()), Some(1), "and it goes on");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_before_the_place_was_taken_is_not_told_again() {
+    for bed in beds() {
+        let (keys, mut place) = (bed.keys().await, None);
+        keys.add_all(&[new_key("a@example.com", 100)], 8).await.unwrap();
+        since(&keys, &mut place).await;
+        // Somebody else, who has a handle of his own.
+        let other = bed.keys().await;
+        for turn in 0..5 {
+            other.add_all(&[new_key("b@example.com", 100 + turn)], 8).await.unwrap();
+            assert_eq!(since(&keys, &mut place).await, of(["b"]));
+            assert_eq!(since(&keys, &mut place).await, of([]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_changes_and_a_log_that_was_cut_are_told_as_anybodys() {
+    for bed in beds() {
+        let (keys, mut place) = (bed.keys().await, None);
+        since(&keys, &mut place).await;
+        let many: Vec<_> = (0..1_001).map(|n| new_key(&format!("u{n}@example.com"), 100)).collect();
+        keys.add_all(&many[..900], 8).await.unwrap();
+        let mut early = place.clone();
+        assert_eq!(since(&keys, &mut place).await.map(|told| told.len()), Some(900));
+        let from = place.clone();
+        keys.add_all(&many, 8).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await, None, "too many");
+        assert_eq!(since(&keys, &mut place).await, of([]));
+        keys.add_all(&many[..3], 8).await.unwrap();
+        let mut early_too = from;
+        keys.log().unwrap().trim_changes(10).await.unwrap();
+        assert_eq!(since(&keys, &mut early).await, None, "what lies between is gone");
+        assert_eq!(since(&keys, &mut early_too).await, None);
+        assert_eq!(keys.log().unwrap().trim_changes(10).await.unwrap(), 0, "not more than half of it each time");
+        let mut place = None;
+        since(&keys, &mut place).await;
+        keys.add_all(&many[..1], 8).await.unwrap();
+        assert_eq!(since(&keys, &mut place).await.map(|told| told.len()), Some(1), "and it goes on");
+    }
 }
 
 #[tokio::test]
@@ -124,38 +132,4 @@ async fn a_log_of_another_history_is_not_taken_for_the_same() {
     let keys = beds[0].keys().await;
     assert_eq!(since(&keys, &mut places[0]).await, of([]));
     assert_eq!(since(&keys, &mut places[1]).await, None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_postgresql_what_commits_late_is_told_whatever_its_number() {
-    let Some(bed) = Bed::postgres().await else { return };
-    let cluster = Postgres::shared().unwrap();
-    let (keys, mut place) = (bed.keys().await, None);
-    keys.add_all(&[new_key("late@example.com", 100), new_key("quick@example.com", 100)], 8).await.unwrap();
-    since(&keys, &mut place).await;
-    let database = bed.database.clone();
-    let late = tokio::task::spawn_blocking(move || {
-        let statements = "UPDATE addrauth.keys SET revoked = 5 WHERE address = 'late@example.com'; SELECT pg_sleep(3)";
-        cluster.sql("postgres", &database, statements).unwrap();
-    });
-    // It has its number before the other has one.
-    let numbers = "SELECT last_value FROM addrauth.changes_seq_seq";
-    let number = || cluster.sql("postgres", &bed.database, numbers).unwrap().parse::<i64>().unwrap();
-    let before = number();
-    while number() == before {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    keys.revoke(&mailbox("quick@example.com"), &[1], at(200)).await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["quick"]));
-    late.await.unwrap();
-    assert_eq!(since(&keys, &mut place).await, of(["late"]));
-    assert_eq!(since(&keys, &mut place).await, of([]));
-    for (statement, told) in [
-        ("DELETE FROM addrauth.addresses WHERE address = 'late@example.com'", of(["late"])),
-        ("BEGIN; UPDATE addrauth.keys SET expires = 1; ROLLBACK", of([])),
-        ("TRUNCATE addrauth.keys CASCADE", None),
-    ] {
-        cluster.sql("postgres", &bed.database, statement).unwrap();
-        assert_eq!(since(&keys, &mut place).await, told, "{statement}");
-    }
 }

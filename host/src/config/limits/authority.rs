@@ -25,12 +25,8 @@ pub struct Authority {
     pub asked_octets: u64,
     /// The same for addresses that have no key: some 40,000. Whoever asks about junk evicts junk.
     pub asked_unknown_octets: u64,
-    /// How often the log of changes is read where the table is on another machine: what a revocation takes to count.
-    pub log_every: Duration,
-    /// For how long keys in memory count after such a read; with the time that an answer waits it is below a second.
-    pub log_within: Duration,
-    /// Rows of the log of changes that are kept, some 15 MB: half a day of a million addresses. Those who read it look every
-    /// second.
+    /// Rows of the log of changes that are kept, some 15 MB: half a day of a million addresses. Those who read it look before
+    /// each batch of questions.
     pub log_rows: u64,
     /// TLS connections to our AS at once, those in their handshake included, and at most an eighth of the descriptors that
     /// this process may have (each takes two); for a new one beyond that the one silent longest is closed. Some 50 KB each.
@@ -110,8 +106,6 @@ impl Default for Authority {
             answer_after: Duration::from_millis(2),
             asked_octets: 64 * 1024 * 1024,
             asked_unknown_octets: 8 * 1024 * 1024,
-            log_every: Duration::from_millis(250),
-            log_within: Duration::from_millis(800),
             log_rows: 200_000,
             streams: 1_024,
             streams_per_network: 64,

@@ -8,13 +8,9 @@ use crate::store::{Changed, Changes, Error, LogPlace, Look};
 
 #[async_trait]
 impl Changes for MemoryKeys {
-    fn reads_at_once(&self) -> bool {
-        true
-    }
-
     async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error> {
         self.0.with(|table| {
-            let place = LogPlace { newest: (table.last_change, 0), oldest: 0, snapshot: String::new(), commits: None };
+            let place = LogPlace { newest: (table.last_change, 0), commits: None };
             let changed = match since {
                 Some(since) => table.changed_after(since.newest.0),
                 None => Changed::Anybodys,

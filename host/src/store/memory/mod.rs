@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use keyring::MemoryKeyring;
 
-use super::{Error, KeyTable, PostEnd};
+use super::{Changes, Error, KeyTable, PostEnd};
 use crate::proto::key::VerifyKey;
 use crate::proto::seal::Sealed;
 
@@ -27,7 +27,11 @@ impl MemoryKeys {
     }
 }
 
-impl KeyTable for MemoryKeys {}
+impl KeyTable for MemoryKeys {
+    fn log(&self) -> Option<&dyn Changes> {
+        Some(self)
+    }
+}
 
 /// What is kept until it is closed.
 #[derive(Debug)]

@@ -5,7 +5,6 @@
 //! is more than one statement is one transaction, under READ COMMITTED and row locks, taken in the order of addresses.
 
 mod addresses;
-mod changes;
 mod copy;
 mod database;
 mod fault;
@@ -27,7 +26,7 @@ use place::Place;
 pub use schema::Migrated;
 
 use super::status::Status;
-use super::{Error, KeyTable, Opening};
+use super::{Changes, Error, KeyTable, Opening};
 use crate::config::Store;
 
 /// What reads or deletes the rows of a million addresses takes seconds; a server that needs longer is stuck. Also how long
@@ -48,7 +47,11 @@ impl PostgresKeys {
     }
 }
 
-impl KeyTable for PostgresKeys {}
+impl KeyTable for PostgresKeys {
+    fn log(&self) -> Option<&dyn Changes> {
+        None
+    }
+}
 
 /// The keys that our own addresses' mail is stamped with, in PostgreSQL.
 #[derive(Clone, Debug)]

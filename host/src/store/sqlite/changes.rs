@@ -14,10 +14,6 @@ const LATER: &str = "SELECT seq, mark, address FROM changes WHERE seq >= ? ORDER
 
 #[async_trait]
 impl Changes for SqliteKeys {
-    fn reads_at_once(&self) -> bool {
-        true
-    }
-
     async fn changes(&self, since: Option<&LogPlace>) -> Result<Look, Error> {
         self.0.in_place()?;
         let commits = self.0.commits();
@@ -55,7 +51,7 @@ fn after(work: &Connection, since: &LogPlace) -> Result<Look, Fault> {
         Some(((first, _), later)) if *first == since.newest && later.len() <= TOLD => {
             let newest = later.last().map_or(since.newest, |(newest, _)| *newest);
             let changed = Changed::Of(later.iter().map(|(_, address)| address.clone()).collect());
-            Ok(Look { place: LogPlace { newest, ..since.clone() }, changed })
+            Ok(Look { place: LogPlace { newest, commits: None }, changed })
         }
         _ => anew(work),
     }
@@ -65,10 +61,7 @@ fn anew(work: &Connection) -> Result<Look, Fault> {
     let newest = "SELECT seq, mark FROM changes ORDER BY seq DESC LIMIT 1";
     let newest = work.first(newest, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
     let newest = newest.ok_or(Fault::Column("the log of changes is empty"))?;
-    Ok(Look {
-        place: LogPlace { newest, oldest: 0, snapshot: String::new(), commits: None },
-        changed: Changed::Anybodys,
-    })
+    Ok(Look { place: LogPlace { newest, commits: None }, changed: Changed::Anybodys })
 }
 
 #[cfg(test)]

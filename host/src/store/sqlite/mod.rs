@@ -23,7 +23,7 @@ pub(super) use statements::Statements;
 pub(super) use status::status;
 pub use status::{HEADER, check_version};
 
-use super::{Error, KeyTable, Opening, plan};
+use super::{Changes, Error, KeyTable, Opening, plan};
 
 /// The AS's table, `authority.db`.
 #[derive(Clone, Debug)]
@@ -36,7 +36,11 @@ impl SqliteKeys {
     }
 }
 
-impl KeyTable for SqliteKeys {}
+impl KeyTable for SqliteKeys {
+    fn log(&self) -> Option<&dyn Changes> {
+        Some(self)
+    }
+}
 
 /// The keys that our own addresses' mail is stamped with, `keyring.db`.
 #[derive(Clone, Debug)]
