@@ -242,9 +242,11 @@ async fn what_is_remembered_is_what_is_written_after_any_changes() {
             3 => _ = other.disallow(&user, sender).await.unwrap(),
             _ => other.append(vec![Arc::new((SystemTime::now(), crate::store::Entry::default()))]).await.unwrap(),
         }
+        // Not always of those whose choice was changed: what is remembered of the others must go as well.
+        let asked = &asked[next(4) as usize..][..1];
         let sender = &senders[next(2) as usize];
-        let found = ledger.wishes(&asked, Some(sender)).await.unwrap();
-        assert_eq!(found, afresh(&dir, &asked, sender).await, "step {step}");
+        let found = ledger.wishes(asked, Some(sender)).await.unwrap();
+        assert_eq!(found, afresh(&dir, asked, sender).await, "step {step}");
     }
 }
 
