@@ -147,7 +147,7 @@ impl Policies {
         deadline: Instant,
     ) -> Vec<Decision> {
         if let Some(tabled) = policy.tabled(found.status) {
-            return vec![self.settled(policy, found, tabled.told_facts.clone(), &tabled.decision, members)];
+            return vec![self.settled(policy, found, tabled.facts_json.clone(), &tabled.decision, members)];
         }
         let mut decisions = Vec::new();
         let mut told = 0_usize;
@@ -216,7 +216,7 @@ impl Policies {
         recipients: Vec<usize>,
     ) -> Decision {
         match decided {
-            Ok(decision) => self.settled(policy, found, told(policy, facts), &decision, recipients),
+            Ok(decision) => self.settled(policy, found, facts_json(policy, facts), &decision, recipients),
             Err(fault) => failed(policy, facts, fault, recipients),
         }
     }
@@ -226,7 +226,7 @@ impl Policies {
         &self,
         policy: &Shelved,
         found: &Found,
-        told_facts: serde_json::Value,
+        facts_json: serde_json::Value,
         decided: &contract::Decision,
         recipients: Vec<usize>,
     ) -> Decision {
@@ -239,7 +239,7 @@ impl Policies {
             notify,
             reason: printable(&decided.reason, self.limits.policy.text),
             clamped,
-            ..undecided(policy, told_facts, recipients)
+            ..undecided(policy, facts_json, recipients)
         }
     }
 }
@@ -266,7 +266,7 @@ impl Proposal {
 }
 
 /// The facts that a policy saw, as a decision tells them.
-fn told(policy: &Shelved, facts: &Facts) -> serde_json::Value {
+fn facts_json(policy: &Shelved, facts: &Facts) -> serde_json::Value {
     WrittenFacts::of(facts, &policy.wanted).json()
 }
 
@@ -284,7 +284,7 @@ fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>)
         fault: None,
         clamped: None,
         facts,
-        settings: policy.told_settings.clone(),
+        settings: policy.settings_json.clone(),
     }
 }
 
@@ -319,7 +319,7 @@ fn failed(policy: &Shelved, facts: &Facts, fault: Fault, recipients: Vec<usize>)
         notify: Notify { sender, recipient: false },
         reason: "the delivery policy failed".into(),
         fault: Some(fault.to_string()),
-        ..undecided(policy, told(policy, facts), recipients)
+        ..undecided(policy, facts_json(policy, facts), recipients)
     }
 }
 

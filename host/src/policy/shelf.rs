@@ -32,7 +32,7 @@ pub(crate) struct Shelved {
     pub(crate) settings: Vec<Value>,
     pub(crate) on_fault: OnFault,
     /// The same as a decision tells them.
-    pub(super) told_settings: serde_json::Value,
+    pub(super) settings_json: serde_json::Value,
     /// One decision per result, for a policy that sees nothing else; absent where that call faulted, so that it is
     /// asked again.
     table: Option<Vec<Option<Tabled>>>,
@@ -44,7 +44,7 @@ pub(crate) struct Shelved {
 pub(crate) struct Tabled {
     pub(crate) decision: Decision,
     /// The facts that it was made on, as a decision tells them.
-    pub(super) told_facts: serde_json::Value,
+    pub(super) facts_json: serde_json::Value,
 }
 
 impl Shelved {
@@ -91,7 +91,7 @@ where
     check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &wanted, &settings);
-    let told_settings = written_facts::settings(&description, &settings);
+    let settings_json = written_facts::settings(&description, &settings);
     Ok(Shelved {
         id: id.into(),
         digest,
@@ -101,7 +101,7 @@ where
         wanted,
         settings,
         on_fault,
-        told_settings,
+        settings_json,
         table,
         pace: Pace::default(),
     })
@@ -229,7 +229,7 @@ fn tabulate(sandbox: &Sandbox, guest: &Guest, wanted: &Wanted, settings: &[Value
     let decide = |status| {
         let facts = Facts::of(contract_status(status));
         let decision = sandbox.decide(guest, &facts, settings).ok()?;
-        Some(Tabled { decision, told_facts: WrittenFacts::of(&facts, wanted).json() })
+        Some(Tabled { decision, facts_json: WrittenFacts::of(&facts, wanted).json() })
     };
     wanted.is_nothing().then(|| KeyStatus::ALL.into_iter().map(decide).collect())
 }

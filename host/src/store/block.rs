@@ -12,7 +12,7 @@ use crate::case::{Carried, KeyStatus, WrittenCase};
 
 /// Rows of a block.
 pub(super) const ROWS: i64 = 256;
-/// The version of what [`Block::told`] writes.
+/// The version of what [`Block::summary`] writes.
 const VERSION: u8 = 1;
 /// Octets of a filter: two fill a page of SQLite's.
 const NAMES: usize = 1_980;
@@ -112,7 +112,7 @@ impl Tally {
 
 /// A row, as far as its block tells of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told<'a> {
+pub(super) struct BlockRow<'a> {
     pub(super) id: i64,
     pub(super) at: i64,
     pub(super) octets: u64,
@@ -143,7 +143,7 @@ pub(super) struct Block {
 
 impl Block {
     /// Takes a row in.
-    pub(super) fn add(&mut self, row: Told<'_>) {
+    pub(super) fn add(&mut self, row: BlockRow<'_>) {
         self.oldest = if self.rows == 0 { row.at } else { self.oldest.min(row.at) };
         self.newest = if self.rows == 0 { row.at } else { self.newest.max(row.at) };
         self.rows += 1;
@@ -216,7 +216,7 @@ impl Block {
     }
 
     /// All but the filter and the columns, in octets.
-    pub(super) fn told(&self) -> Vec<u8> {
+    pub(super) fn summary(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1_024);
         out.push(VERSION);
         for words in [&self.results, &self.verdicts, &self.policies] {
@@ -236,26 +236,26 @@ impl Block {
         out
     }
 
-    /// What [`Block::told`] wrote. Absent where it is of another version.
-    pub(super) fn read(told: &[u8]) -> Option<Block> {
-        let (mut block, mut left) = Block::words_in(told)?;
+    /// What [`Block::summary`] wrote. Absent where it is of another version.
+    pub(super) fn read(summary: &[u8]) -> Option<Block> {
+        let (mut block, mut left) = Block::words_in(summary)?;
         block.tally = Tally::read(&mut left)?;
         Some(block)
     }
 
     /// The same without what is counted: a search does not ask for that.
-    pub(super) fn read_words(told: &[u8]) -> Option<Block> {
-        Block::words_in(told).map(|(block, _)| block)
+    pub(super) fn read_words(summary: &[u8]) -> Option<Block> {
+        Block::words_in(summary).map(|(block, _)| block)
     }
 
     /// What is counted, and nothing else.
-    pub(super) fn read_tally(told: &[u8]) -> Option<Tally> {
-        let (_, mut left) = Block::words_in(told)?;
+    pub(super) fn read_tally(summary: &[u8]) -> Option<Tally> {
+        let (_, mut left) = Block::words_in(summary)?;
         Tally::read(&mut left)
     }
 
-    fn words_in(told: &[u8]) -> Option<(Block, Octets<'_>)> {
-        let mut left = Octets::new(told);
+    fn words_in(summary: &[u8]) -> Option<(Block, Octets<'_>)> {
+        let mut left = Octets::new(summary);
         if left.octet()? != VERSION {
             return None;
         }

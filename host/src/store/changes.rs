@@ -33,7 +33,7 @@ pub enum Changed {
 }
 
 /// Addresses that one look tells of: to read more takes longer than to begin with an empty memory.
-pub(super) const TOLD: usize = 1_000;
+pub(super) const CHANGES_MOST: usize = 1_000;
 
 /// The verbs about the log of changes, which a table writes by itself in the transaction of each change of a key.
 #[async_trait]

@@ -2,7 +2,7 @@
 
 mod clear;
 mod look;
-mod pen;
+mod write;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,8 +17,8 @@ use super::{Error, Ledger, time};
 
 use look::Sought;
 pub(super) use look::{names_address, octets};
-use pen::Pen;
-pub(super) use pen::{annotate, insert, repacked, survey};
+use write::RowWriter;
+pub(super) use write::{annotate, insert, repacked, survey};
 
 /// Rows that are read at once where many are looked through.
 const PAGE: u32 = 256;
@@ -134,11 +134,11 @@ impl Ledger {
     pub async fn append(&self, rows: Vec<Arc<(SystemTime, Entry)>>) -> Result<(), Error> {
         self.0.in_place()?;
         let written = self.0.write(move |work| {
-            let mut pen = Pen::new(work);
+            let mut writer = RowWriter::new(work);
             for row in rows {
-                pen.write(&row.1, row.0)?;
+                writer.write(&row.1, row.0)?;
             }
-            pen.close()
+            writer.close()
         });
         written.await?;
         // The caller forgets the rows then.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::pen::survey;
+use super::write::survey;
 use crate::store::block::{ROWS, of_row};
 use crate::store::sqlite::{Fault, Statements as _};
 use crate::store::{Error, Ledger, seconds};

@@ -59,7 +59,7 @@ impl Sought {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let names = if self.names.is_empty() { ("NULL", "") } else { ("names", "JOIN block_names USING (block)") };
         let blocks = format!(
-            "SELECT block, newest, told, {} FROM block JOIN block_told USING (block) {} WHERE block <= ?
+            "SELECT block, newest, summary, {} FROM block JOIN block_summary USING (block) {} WHERE block <= ?
              ORDER BY block DESC",
             names.0, names.1
         );
@@ -99,8 +99,8 @@ impl Sought {
         if result.is_none() && verdict.is_none() && decision.is_none() && policy.is_none() {
             return Ok(Some(None));
         }
-        let told = row.get_ref(2)?.as_blob().unwrap_or_default();
-        let Some(block) = Block::read_words(told) else { return Ok(Some(None)) };
+        let summary = row.get_ref(2)?.as_blob().unwrap_or_default();
+        let Some(block) = Block::read_words(summary) else { return Ok(Some(None)) };
         let may_fit = result.as_ref().is_none_or(|result| block.has_result(result))
             && verdict.as_ref().is_none_or(|verdict| block.has_verdict(verdict))
             && block.has_words(block.bits(decision.as_deref(), policy.as_deref()));
@@ -190,7 +190,7 @@ fn contains(octets: &[u8], some: &[u8]) -> bool {
 pub(super) fn tallies(work: &Connection, below: i64, since: i64) -> Result<(Vec<Tally>, Option<i64>), Fault> {
     let (mut all, mut upto, mut count) = (Vec::new(), below, 0);
     let mut blocks = work.prepare_cached(
-        "SELECT block, oldest, newest, told FROM block JOIN block_told USING (block) WHERE block <= ?
+        "SELECT block, oldest, newest, summary FROM block JOIN block_summary USING (block) WHERE block <= ?
          ORDER BY block DESC LIMIT 4096",
     )?;
     let mut blocks = blocks.query([block::of_row(below.saturating_sub(1))])?;
@@ -205,8 +205,8 @@ pub(super) fn tallies(work: &Connection, below: i64, since: i64) -> Result<(Vec<
         let (oldest, newest): (i64, i64) = (row.get(1)?, row.get(2)?);
         // Not of a block of which a part was counted row by row already.
         let is_whole = oldest >= since && end <= upto;
-        let told = row.get_ref(3)?.as_blob().unwrap_or_default();
-        match Block::read_tally(told).filter(|_| is_whole) {
+        let summary = row.get_ref(3)?.as_blob().unwrap_or_default();
+        match Block::read_tally(summary).filter(|_| is_whole) {
             _ if newest < since => {}
             Some(tally) => all.push(tally),
             // A block has no more rows than are counted in one go.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{MemoryKeys, Table};
-use crate::store::changes::TOLD;
+use crate::store::changes::CHANGES_MOST;
 use crate::store::{Changed, Changes, Error, LogPlace, Look};
 
 #[async_trait]
@@ -36,7 +36,7 @@ impl Table {
     pub(super) fn note(&mut self, address: &str) {
         self.last_change = self.last_change.saturating_add(1);
         self.changes.push_back((self.last_change, address.to_owned()));
-        if self.changes.len() > TOLD {
+        if self.changes.len() > CHANGES_MOST {
             self.changes.pop_front();
         }
     }

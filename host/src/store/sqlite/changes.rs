@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::{Fault, SqliteKeys, Statements as _};
-use crate::store::changes::TOLD;
+use crate::store::changes::CHANGES_MOST;
 use crate::store::{Changed, Changes, Error, LogPlace, Look};
 
 /// Two more than are told of: the row before them, and one that shows that there are too many. A bound LIMIT would have SQLite
@@ -48,7 +48,7 @@ impl Changes for SqliteKeys {
 fn after(work: &Connection, since: &LogPlace) -> Result<Look, Fault> {
     let rows = work.all(LATER, [since.newest.0], |row| Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?)))?;
     match rows.split_first() {
-        Some(((first, _), later)) if *first == since.newest && later.len() <= TOLD => {
+        Some(((first, _), later)) if *first == since.newest && later.len() <= CHANGES_MOST => {
             let newest = later.last().map_or(since.newest, |(newest, _)| *newest);
             let changed = Changed::Of(later.iter().map(|(_, address)| address.clone()).collect());
             Ok(Look { place: LogPlace { newest, commits: None }, changed })
@@ -81,6 +81,6 @@ mod tests {
             assert_eq!(after(&work, &place).unwrap(), Look { place, changed: Changed::Of(Vec::new()) }, "{turn}");
         }
         assert_eq!(work.prepare_cached(LATER).unwrap().get_status(StatementStatus::RePrepare), 0);
-        assert!(LATER.ends_with(&format!("LIMIT {}", TOLD + 2)));
+        assert!(LATER.ends_with(&format!("LIMIT {}", CHANGES_MOST + 2)));
     }
 }

@@ -168,7 +168,8 @@ async fn counts_are_those_of_the_rows(ledger: &Ledger) {
 
 /// What is known of each block is what is found out about its rows anew, but for names that only may be there.
 async fn blocks_are_true(ledger: &Ledger) {
-    let known = "SELECT block.block, oldest, newest, rows, told FROM block JOIN block_told USING (block) ORDER BY 1";
+    let known =
+        "SELECT block.block, oldest, newest, rows, summary FROM block JOIN block_summary USING (block) ORDER BY 1";
     let read = move |work: &rusqlite::Connection| {
         work.all(known, (), |row| {
             let told: Vec<u8> = row.get(4)?;

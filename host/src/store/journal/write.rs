@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{COLUMNS, Entry, JournalRow, read};
 use crate::case::WrittenCase;
-use crate::store::block::{Block, Name, Names, ROWS, Told, names_of, of_row};
+use crate::store::block::{Block, BlockRow, Name, Names, ROWS, names_of, of_row};
 use crate::store::packed::{Beside, pack};
 use crate::store::scrub::without_any;
 use crate::store::seconds;
@@ -17,17 +17,17 @@ use crate::store::sqlite::{Fault, Statements as _};
 const FRAME: u64 = 24;
 
 /// Writes rows one after the other; the block that they fall into is written once.
-pub(in crate::store) struct Pen<'a> {
+pub(in crate::store) struct RowWriter<'a> {
     work: &'a Connection,
     open: Option<(i64, Block)>,
 }
 
-impl<'a> Pen<'a> {
-    pub(in crate::store) fn new(work: &'a Connection) -> Pen<'a> {
-        Pen { work, open: None }
+impl<'a> RowWriter<'a> {
+    pub(in crate::store) fn new(work: &'a Connection) -> RowWriter<'a> {
+        RowWriter { work, open: None }
     }
 
-    /// Writes one row; its number. [`Pen::close`] has to follow the last one.
+    /// Writes one row; its number. [`RowWriter::close`] has to follow the last one.
     pub(in crate::store) fn write(&mut self, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
         let at = seconds(now);
         let Entry { queue_id, sender, result, verdict, json, note } = entry;
@@ -42,7 +42,7 @@ impl<'a> Pen<'a> {
         if let Some((_, block)) = &mut self.open {
             let case = WrittenCase::read(json).ok();
             let stored = story.as_ref().map_or(json.len(), Vec::len);
-            block.add(told(id, at, entry, stored, case.as_ref()));
+            block.add(block_row(id, at, entry, stored, case.as_ref()));
         }
         Ok(id)
     }
@@ -80,9 +80,9 @@ impl<'a> Pen<'a> {
 
 /// Writes one row; its number.
 pub(in crate::store) fn insert(work: &Connection, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
-    let mut pen = Pen::new(work);
-    let id = pen.write(entry, now)?;
-    pen.close()?;
+    let mut writer = RowWriter::new(work);
+    let id = writer.write(entry, now)?;
+    writer.close()?;
     Ok(id)
 }
 
@@ -91,11 +91,11 @@ pub(in crate::store) fn repacked(entry: &Entry, at: i64) -> Option<Vec<u8>> {
     pack(&entry.json, Beside { at, queue_id: entry.queue_id.as_deref(), sender: entry.sender.as_deref() })
 }
 
-fn told<'a>(id: i64, at: i64, entry: &'a Entry, stored: usize, story: Option<&'a WrittenCase>) -> Told<'a> {
+fn block_row<'a>(id: i64, at: i64, entry: &'a Entry, stored: usize, story: Option<&'a WrittenCase>) -> BlockRow<'a> {
     let Entry { queue_id, sender, result, verdict, note, .. } = entry;
     let texts = [queue_id.as_deref(), sender.as_deref(), Some(result.word()), Some(verdict.word()), Some(note)];
     let octets = texts.into_iter().flatten().map(str::len).sum::<usize>() + stored;
-    Told { id, at, octets: FRAME + octets as u64, queue_id: queue_id.as_deref(), result, verdict, story }
+    BlockRow { id, at, octets: FRAME + octets as u64, queue_id: queue_id.as_deref(), result, verdict, story }
 }
 
 /// Makes a block anew from its rows. What stands in them as JSON is packed.
@@ -103,7 +103,7 @@ pub(in crate::store) fn survey(work: &Connection, number: i64) -> Result<(), Fau
     let rows = format!("SELECT {COLUMNS}, story IS NULL FROM journal WHERE id >= ?1 AND id < ?1 + 256 ORDER BY id");
     let rows = work.all(&rows, [number * ROWS], |row| Ok((read(row)?, row.get::<_, bool>(9)?)))?;
     if rows.is_empty() {
-        for table in ["block", "block_told", "block_names"] {
+        for table in ["block", "block_summary", "block_names"] {
             work.run(&format!("DELETE FROM {table} WHERE block = ?"), [number])?;
         }
         return Ok(());
@@ -117,7 +117,7 @@ pub(in crate::store) fn survey(work: &Connection, number: i64) -> Result<(), Fau
             work.run("UPDATE journal SET entry = '', story = ? WHERE id = ?", params![story, id])?;
         }
         let stored = story.as_ref().map_or(entry.json.len(), Vec::len);
-        block.add(told(*id, at, entry, stored, case.as_ref()));
+        block.add(block_row(*id, at, entry, stored, case.as_ref()));
         names_of(entry.queue_id.as_deref(), case.as_ref(), |name| names.push(name));
     }
     names.sort_unstable();
@@ -136,8 +136,8 @@ fn keep(work: &Connection, number: i64, block: &Block) -> Result<(), Fault> {
         params![number, oldest, newest, count(rows), count(octets)],
     )?;
     work.run(
-        "INSERT INTO block_told (block, told) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET told = excluded.told",
-        params![number, block.told()],
+        "INSERT INTO block_summary (block, summary) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET summary = excluded.summary",
+        params![number, block.summary()],
     )?;
     work.run(
         "INSERT INTO block_names (block, names) VALUES (?, ?) ON CONFLICT (block) DO UPDATE SET names = excluded.names",
@@ -149,8 +149,8 @@ fn keep(work: &Connection, number: i64, block: &Block) -> Result<(), Fault> {
 /// The block as it was written; absent where there is none, or it is of another version.
 fn load(work: &Connection, number: i64) -> Result<Option<Block>, Fault> {
     let loaded = work.first(
-        "SELECT oldest, newest, rows, octets, told, names
-         FROM block JOIN block_told USING (block) JOIN block_names USING (block) WHERE block = ?",
+        "SELECT oldest, newest, rows, octets, summary, names
+         FROM block JOIN block_summary USING (block) JOIN block_names USING (block) WHERE block = ?",
         [number],
         |row| {
             let count = |at: usize| row.get::<_, i64>(at).map(i64::unsigned_abs);
