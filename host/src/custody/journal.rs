@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::case::{Case, Finding, NewKey, NotStamped, Stamp, Submitted, WrittenCase};
 use crate::config::{self as settings, Limits};
-use crate::store::{self, Entry, Ledger, RowResult, RowVerdict};
+use crate::store::{self, Columns, Ledger, NewRow, RowResult, RowVerdict};
 
 /// Rows that are committed together.
 const BATCH: usize = 256;
@@ -54,7 +54,7 @@ struct Waiting {
 #[derive(Clone, Debug)]
 struct Row {
     since: Instant,
-    row: Arc<(SystemTime, Entry)>,
+    row: Arc<NewRow>,
 }
 
 impl Journal {
@@ -79,18 +79,18 @@ impl Journal {
     ///
     /// # Errors
     /// In words why the row was not taken: its message must not be taken either.
-    pub(super) async fn note(&self, entry: Entry) -> Result<(), String> {
-        let row = Row { since: Instant::now(), row: Arc::new((SystemTime::now(), entry)) };
+    pub(super) async fn note(&self, row: NewRow) -> Result<(), String> {
+        let row = Row { since: Instant::now(), row: Arc::new(row) };
         let keep = self.queue.limits.custody.keep;
         let taken = tokio::time::timeout(keep, self.queue.push(&row)).await;
         taken.map_err(|_| format!("the journal has taken no row for {keep:?}"))
     }
 
     /// Hands over a row without waiting. Where it is not taken it is given up: its message comes again.
-    pub(super) fn note_now(&self, entry: Entry) {
-        let row = Row { since: Instant::now(), row: Arc::new((SystemTime::now(), entry)) };
+    pub(super) fn note_now(&self, row: NewRow) {
+        let row = Row { since: Instant::now(), row: Arc::new(row) };
         if !self.queue.try_push(&row) {
-            let queue_id = row.row.1.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
+            let queue_id = row.row.queue_id().unwrap_or_default().escape_default().to_string();
             warn!(queue_id, "the journal takes no more rows: this message, which is deferred, has none");
         }
     }
@@ -121,7 +121,7 @@ impl Queue {
     }
 
     fn try_push(&self, row: &Row) -> bool {
-        let (custody, size) = (&self.limits.custody, row.row.1.json.len());
+        let (custody, size) = (&self.limits.custody, row.row.memory());
         let mut waiting = self.lock();
         if let Some(first) = waiting.rows.front() {
             let is_full = waiting.rows.len() >= custody.journal_waiting
@@ -165,7 +165,7 @@ impl Queue {
             self.ledger.append(batch).await?;
             let mut waiting = self.lock();
             waiting.rows.drain(..rows);
-            waiting.octets = waiting.rows.iter().map(|row| row.row.1.json.len()).sum();
+            waiting.octets = waiting.rows.iter().map(|row| row.row.memory()).sum();
             waiting.written = waiting.written.saturating_add(rows);
             drop(waiting);
             debug!(rows, "journalled");
@@ -265,7 +265,7 @@ pub(super) fn may_wait(case: &Case) -> bool {
 }
 
 /// The row of this case; absent where the message was not ours to judge, and where one that only goes out is as it should be.
-pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
+pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<NewRow> {
     let told = match &case.finding {
         Finding::Found(_) | Finding::Postponed(_) | Finding::Unclear => true,
         Finding::Submitted(submitted) if submitted.inside.is_some() => true,
@@ -279,8 +279,8 @@ pub(super) fn judged(case: &Case, room: usize, note: &str) -> Option<Entry> {
     told.then(|| entry(case, room, note.to_owned()))
 }
 
-/// The row of this case; its facts are left out where it would take more than `room` octets.
-pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
+/// The row of this case; its facts are left out where its story would take more than `room` octets.
+pub(super) fn entry(case: &Case, room: usize, note: String) -> NewRow {
     let result = match &case.finding {
         Finding::Found(found) => RowResult::Judged(found.status),
         Finding::Submitted(Submitted { inside: Some(found), .. }) => RowResult::Judged(found.status),
@@ -293,26 +293,14 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> Entry {
     let clean = |text: String| redactor.cut_text(&text).into_owned();
     let mut notes = case.finding.notes();
     notes.extend((!note.is_empty()).then_some(note));
-    let mut story = WrittenCase::of(case);
-    let mut json = written(&story);
-    if json.len() > room {
-        for decision in &mut story.decisions {
-            decision.facts = serde_json::Value::Null;
-        }
-        story.shortened = true;
-        json = written(&story);
-    }
-    Entry {
+    let columns = Columns {
         queue_id: case.mail.queue_id.clone(),
         sender: case.finding.sender().map(|sender| clean(sender.to_string())),
         result,
         verdict: RowVerdict::from(&case.reply.verdict),
-        json,
         note: clean(notes.join("; ")),
-    }
-}
-
-/// Plain data with string keys: it always serialises; were it otherwise, the columns still tell the story.
-fn written(story: &WrittenCase) -> String {
-    serde_json::to_string(story).unwrap_or_else(|e| format!("{{\"version\":0,\"error\":\"{e}\"}}"))
+    };
+    let now = SystemTime::now();
+    let row = NewRow::of(WrittenCase::of(case), columns, now);
+    if row.octets() <= room { row } else { row.without_facts(now) }
 }

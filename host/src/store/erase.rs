@@ -3,10 +3,10 @@
 use rusqlite::{Connection, params};
 
 use super::block::of_row;
-use super::journal::{COLUMNS, Entry, JournalRow, names_address, octets, read, repacked, survey};
+use super::journal::{COLUMNS, Columns, Entry, JournalRow, NewRow, names_address, octets, read, survey};
 use super::scrub::{remarked, without, without_in_json};
 use super::sqlite::{Fault, Statements as _};
-use super::{Error, Ledger, seconds};
+use super::{Error, Ledger};
 use crate::proto::address::Mailbox;
 
 /// What taking an address out came to.
@@ -136,12 +136,11 @@ fn erase_row(work: &Connection, id: i64, target: &str) -> Result<bool, Fault> {
         return Ok(false);
     }
     // Whatever of the row held it: a later note must not bring it back.
-    let new = Entry { sender, json: remarked(&json), note, ..old };
-    let story = repacked(&new, seconds(at));
-    let text = if story.is_some() { "" } else { new.json.as_str() };
+    let new = NewRow::again(Entry { sender, json: remarked(&json), note, ..old }, at);
+    let ((text, story), Columns { sender, note, .. }) = (new.stored.columns(), &new.columns);
     work.run(
         "UPDATE journal SET sender = ?, entry = ?, story = ?, note = ? WHERE id = ?",
-        params![new.sender, text, story, new.note, id],
+        params![sender, text, story, note, id],
     )?;
     Ok(true)
 }

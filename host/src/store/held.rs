@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, Row, params};
 
-use super::journal::{Entry, annotate, insert};
+use super::journal::{Entry, NewRow, annotate, insert};
 use super::ledger::capped_as;
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
@@ -241,7 +241,7 @@ pub(super) fn journal_of(work: &Connection, id: i64, now: SystemTime) -> Result<
     let (result, verdict) = (RowResult::Quarantined, RowVerdict::Discard);
     let json = "{\"version\":1}".to_owned();
     let entry = Entry { queue_id, sender, result, verdict, json, note: String::new() };
-    let journal = insert(work, &entry, now)?;
+    let journal = insert(work, &NewRow::again(entry, now))?;
     work.run("UPDATE quarantine SET journal = ? WHERE id = ?", [journal, id])?;
     Ok(journal)
 }

@@ -2,6 +2,7 @@
 
 mod clear;
 mod look;
+mod row;
 mod write;
 
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use super::{Error, Ledger, time};
 
 use look::Sought;
 pub(super) use look::{names_address, octets};
+pub use row::{Columns, NewRow};
 use write::RowWriter;
-pub(super) use write::{annotate, insert, repacked, survey};
+pub(super) use write::{annotate, insert, survey};
 
 /// Rows that are read at once where many are looked through.
 const PAGE: u32 = 256;
@@ -26,7 +28,7 @@ const PAGE: u32 = 256;
 /// What a row is read from.
 pub(super) const COLUMNS: &str = "id, at, queue_id, sender, result, verdict, entry, note, story";
 
-/// A journal row to be written.
+/// What a journal row says.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The MTA's name for the message.
@@ -131,12 +133,12 @@ pub struct HeldTrace {
 
 impl Ledger {
     /// Writes rows, all of them or none, in one transaction. Durable when it returns.
-    pub async fn append(&self, rows: Vec<Arc<(SystemTime, Entry)>>) -> Result<(), Error> {
+    pub async fn append(&self, rows: Vec<Arc<NewRow>>) -> Result<(), Error> {
         self.0.in_place()?;
         let written = self.0.write(move |work| {
             let mut writer = RowWriter::new(work);
             for row in rows {
-                writer.write(&row.1, row.0)?;
+                writer.write(&row)?;
             }
             writer.close()
         });

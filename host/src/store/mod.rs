@@ -48,7 +48,7 @@ pub use choices::{UserRow, wanted};
 pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
 pub use held::{Held, HeldFor, Kept, UnderWay};
-pub use journal::{Entry, HeldTrace, JournalRow, Search, SentTrace, Traces};
+pub use journal::{Columns, Entry, HeldTrace, JournalRow, NewRow, Search, SentTrace, Traces};
 pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::Ledger;

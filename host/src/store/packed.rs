@@ -1,25 +1,26 @@
-//! A story in few octets: the JSON of a case, written so that what each row repeats takes one octet or none.
+//! A story in few octets: what the JSON of a case tells, written so that what each row repeats takes one octet or none.
 //!
 //! It is packed and read back alike, number by number and text by text: the tables below only make what is usual short.
 //! Nothing is shared between rows, so a row is understood, erased and deleted by itself. A text stands in the row literally, at
 //! the first place where it occurs, in the columns or here: so an address is found by looking for its octets. Not so the names,
 //! words and digests of the tables below, which hold no address.
 
+mod packer;
 mod tables;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use humantime_serde::re::humantime::parse_rfc3339;
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::Serialize;
+use serde_transcode::transcode;
 
-use super::octets::{Octets, put, put_signed};
+use super::octets::Octets;
 use crate::case::stamp;
 
+use packer::Packer;
 use tables::{SHAPES, WORDS};
 
 /// Texts of a row that later ones are compared with: a message to a thousand recipients is packed in linear time.
@@ -81,234 +82,36 @@ pub(super) struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    fn texts(&self) -> Vec<&'a str> {
-        vec![self.queue_id.unwrap_or_default(), self.sender.unwrap_or_default()]
+    fn texts(&self) -> [&'a str; 2] {
+        [self.queue_id.unwrap_or_default(), self.sender.unwrap_or_default()]
     }
 }
 
-/// The JSON in few octets. Absent where it is none, or has a number below zero or with a fraction: that stays as it is written.
-pub(super) fn pack(json: &str, beside: Beside<'_>) -> Option<Vec<u8>> {
-    let mut packer = Packer { out: Vec::with_capacity(256), beside: beside.texts(), seen: Vec::new(), at: beside.at };
-    let mut json = serde_json::Deserializer::from_str(json);
-    packer.deserialize(&mut json).ok()?;
+/// What serde tells of a value, in few octets. Absent where it has a number below zero or with a fraction: that stays as JSON.
+pub(super) fn pack(value: &impl Serialize, beside: Beside<'_>) -> Option<Vec<u8>> {
+    let mut packer = Packer::new(beside);
+    value.serialize(&mut packer).ok()?;
+    Some(packer.out)
+}
+
+/// The same of a value that is written as JSON; absent also where it is none.
+pub(super) fn pack_json(json: &str, beside: Beside<'_>) -> Option<Vec<u8>> {
+    let (mut packer, mut json) = (Packer::new(beside), serde_json::Deserializer::from_str(json));
+    transcode(&mut json, &mut packer).ok()?;
     json.end().ok()?;
     Some(packer.out)
 }
 
-/// What [`pack`] was given, as JSON without blanks. Absent where the octets are not its own.
+/// What was packed, as JSON without blanks. Absent where the octets are not its own.
 pub(super) fn unpack(octets: &[u8], beside: Beside<'_>) -> Option<String> {
-    let mut unpacker =
-        Unpacker { left: Octets::new(octets), seen: beside.texts(), at: beside.at, json: String::with_capacity(1024) };
+    let mut unpacker = Unpacker {
+        left: Octets::new(octets),
+        seen: beside.texts().into(),
+        at: beside.at,
+        json: String::with_capacity(1024),
+    };
     unpacker.value(DEPTH)?;
     unpacker.left.is_over().then_some(unpacker.json)
-}
-
-struct Packer<'a> {
-    out: Vec<u8>,
-    beside: Vec<&'a str>,
-    /// Where the texts stand that were written.
-    seen: Vec<Range<usize>>,
-    at: i64,
-}
-
-impl Packer<'_> {
-    fn text(&mut self, text: &str) {
-        if let Some(word) = word_of(text) {
-            self.out.push(word);
-        } else if let Some((kind, number)) = self.again(text) {
-            self.out.push(kind);
-            put(&mut self.out, number as u64);
-        } else if !self.special(text) {
-            self.out.push(TEXT);
-            put(&mut self.out, text.len() as u64);
-            let begin = self.out.len();
-            self.out.extend_from_slice(text.as_bytes());
-            if text.len() >= SHORTEST && self.seen.len() < REMEMBERED {
-                self.seen.push(begin..self.out.len());
-            }
-        }
-    }
-
-    /// Which earlier text this one repeats, and in which form.
-    fn again(&self, text: &str) -> Option<(u8, usize)> {
-        if text.len() < SHORTEST {
-            return None;
-        }
-        let (text, inner) = (text.as_bytes(), bare(text).map(str::as_bytes));
-        let written = self.seen.iter().map(|range| self.out.get(range.clone()).unwrap_or_default());
-        let mut earlier = self.beside.iter().map(|text| text.as_bytes()).chain(written).enumerate();
-        earlier.find_map(|(number, earlier)| {
-            if earlier == text {
-                Some((AGAIN, number))
-            } else if inner == Some(earlier) {
-                Some((AGAIN_AS_PATH, number))
-            } else if str::from_utf8(earlier).ok().and_then(bare).map(str::as_bytes) == Some(text) {
-                Some((AGAIN_BARE, number))
-            } else {
-                None
-            }
-        })
-    }
-
-    /// Writes a text that is really an IP address, a digest or a time; whether it is.
-    fn special(&mut self, text: &str) -> bool {
-        match text.len() {
-            64 => {
-                let octets = digits(text);
-                if let Some(octets) = &octets {
-                    self.out.push(DIGEST);
-                    self.out.extend_from_slice(octets);
-                }
-                octets.is_some()
-            }
-            24 if text.ends_with('Z') => {
-                let Some(millis) = millis(text) else { return false };
-                self.out.push(TIME);
-                put_signed(&mut self.out, millis.saturating_sub(self.at.saturating_mul(1_000)));
-                true
-            }
-            3..40 if text.bytes().all(|octet| octet.is_ascii_hexdigit() || matches!(octet, b'.' | b':')) => {
-                match text.parse().ok().filter(|ip: &IpAddr| ip.to_string() == text) {
-                    Some(IpAddr::V4(ip)) => {
-                        self.out.push(IPV4);
-                        self.out.extend_from_slice(&ip.octets());
-                        true
-                    }
-                    Some(IpAddr::V6(ip)) => {
-                        self.out.push(IPV6);
-                        self.out.extend_from_slice(&ip.octets());
-                        true
-                    }
-                    None => false,
-                }
-            }
-            _ => false,
-        }
-    }
-
-    /// The octet that stands at this place until it is known what to write there.
-    fn begin(&mut self) -> usize {
-        self.out.push(NULL);
-        self.out.len() - 1
-    }
-
-    fn put_at(&mut self, place: usize, kind: u8) {
-        if let Some(octet) = self.out.get_mut(place) {
-            *octet = kind;
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Packer<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Packer<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.out.push(NULL);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, is: bool) -> Result<(), E> {
-        self.out.push(if is { TRUE } else { FALSE });
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        match u8::try_from(number).ok().and_then(|number| SMALL.start.checked_add(number)) {
-            Some(small) if SMALL.contains(&small) => self.out.push(small),
-            _ => {
-                self.out.push(NUMBER);
-                put(&mut self.out, number);
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.text(text);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let (place, mut count) = (self.begin(), 0_usize);
-        while list.next_element_seed(&mut *self)?.is_some() {
-            count += 1;
-        }
-        match count {
-            0 => self.put_at(place, EMPTY_LIST),
-            1 => self.put_at(place, LIST_OF_ONE),
-            _ => {
-                self.put_at(place, LIST);
-                self.out.push(END);
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let (place, mut names) = (self.begin(), Vec::<Name>::with_capacity(16));
-        while let Some(name) = members.next_key_seed(AName)? {
-            names.push(name);
-            members.next_value_seed(&mut *self)?;
-        }
-        let octets = || names.iter().map(|name| if let Name::Word(octet) = name { Some(*octet) } else { None });
-        let shape = SHAPES_OF.iter().position(|shape| !names.is_empty() && octets().eq(shape.iter().copied()));
-        match shape.and_then(|at| SHAPE.start.checked_add(u8::try_from(at).ok()?)) {
-            Some(shape) if SHAPE.contains(&shape) => self.put_at(place, shape),
-            Some(_) => return Err(A::Error::custom("more shapes than octets")),
-            None => {
-                self.put_at(place, OBJECT);
-                self.out.push(END);
-                for name in names {
-                    match name {
-                        Name::Word(octet) => self.out.push(octet),
-                        Name::Text(text) => self.text(&text),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The name of a member: a word of the table, or another text.
-enum Name {
-    Word(u8),
-    Text(String),
-}
-
-/// Reads a [`Name`]; one of the table is not copied.
-struct AName;
-
-impl<'de> DeserializeSeed<'de> for AName {
-    type Value = Name;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Name, D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AName {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a member")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-        Ok(word_of(text).map_or_else(|| Name::Text(text.to_owned()), Name::Word))
-    }
 }
 
 struct Unpacker<'a> {

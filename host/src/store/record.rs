@@ -6,7 +6,9 @@ use rusqlite::{Connection, params};
 
 use super::block::of_row;
 use super::held::{self, Kept};
-use super::journal::{Entry, annotate, insert, survey};
+#[cfg(test)]
+use super::journal::Entry;
+use super::journal::{NewRow, annotate, insert, survey};
 use super::outbox::{self, Caps, Draft, Withheld};
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Kind, RowVerdict};
@@ -26,31 +28,32 @@ pub struct Recorded {
 }
 
 impl Ledger {
-    /// Writes a journal row, and the mails that the caps allow, in one transaction. Durable when it returns. Notices that
-    /// they do not allow are told of in the row's note; another mail that they do not allow is an error, and nothing is
-    /// written.
-    pub async fn record(
+    /// The same without messages that are kept.
+    #[cfg(test)]
+    pub(super) async fn record(
         &self,
         entry: &Entry,
         drafts: &[Draft],
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
-        self.record_and_keep(entry.clone(), drafts.to_vec(), (Vec::new(), 0), caps, now).await
+        let row = NewRow::again(entry.clone(), now);
+        self.record_and_keep(row, drafts.to_vec(), (Vec::new(), 0), caps, now).await
     }
 
-    /// The same, and keeps these messages with it; all of them together may be so many octets with what is kept already,
-    /// or nothing is written ([`Error::QuarantineFull`]).
+    /// Writes a journal row, and the mails that the caps allow, in one transaction. Durable when it returns. Notices that
+    /// they do not allow are told of in the row's note; another mail that they do not allow is an error, and nothing is
+    /// written. It keeps these messages with them; all of them together may be so many octets with what is kept already,
     pub async fn record_and_keep(
         &self,
-        entry: Entry,
+        row: NewRow,
         drafts: Vec<Draft>,
         (kept, most): (Vec<Kept>, u64),
         caps: Caps,
         now: SystemTime,
     ) -> Result<Recorded, Error> {
         self.0.in_place()?;
-        let recorded = self.0.write(move |work| write(work, &entry, &drafts, (&kept, most), caps, now)).await?;
+        let recorded = self.0.write(move |work| write(work, &row, &drafts, (&kept, most), caps, now)).await?;
         self.0.in_place()?;
         Ok(recorded)
     }
@@ -72,7 +75,7 @@ impl Ledger {
 
 fn write(
     work: &Connection,
-    entry: &Entry,
+    row: &NewRow,
     drafts: &[Draft],
     (kept, most): (&[Kept], u64),
     caps: Caps,
@@ -81,7 +84,7 @@ fn write(
     if !held::has_room(work, kept, most)? {
         return Err(Error::QuarantineFull { most }.into());
     }
-    let journal = insert(work, entry, now)?;
+    let journal = insert(work, row)?;
     let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new(), kept: Vec::new() };
     for message in kept {
         recorded.kept.push(held::keep(work, journal, message, now)?);

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::super::Opening;
+use super::super::{Entry, NewRow, Opening};
 use super::*;
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
@@ -240,7 +240,7 @@ async fn what_is_remembered_is_what_is_written_after_any_changes() {
             1 => _ = other.unchoose(&user, None).await.unwrap(),
             2 => _ = other.allow(&user, sender, 9).await.unwrap(),
             3 => _ = other.disallow(&user, sender).await.unwrap(),
-            _ => other.append(vec![Arc::new((SystemTime::now(), crate::store::Entry::default()))]).await.unwrap(),
+            _ => other.append(vec![Arc::new(NewRow::again(Entry::default(), SystemTime::now()))]).await.unwrap(),
         }
         // Not always of those whose choice was changed: what is remembered of the others must go as well.
         let asked = &asked[next(4) as usize..][..1];
@@ -258,7 +258,7 @@ async fn journal_rows_empty_no_memory_and_without_any_commit_nothing_is_asked_of
     ledger.wishes(&bob, None).await.unwrap();
     let now = ledger.0.commits().unwrap();
     assert!(ledger.1.all(now, &bob).is_some() && ledger.1.all(now, &carol).is_none());
-    ledger.append(vec![Arc::new((SystemTime::now(), crate::store::Entry::default()))]).await.unwrap();
+    ledger.append(vec![Arc::new(NewRow::again(Entry::default(), SystemTime::now()))]).await.unwrap();
     let later = ledger.0.commits().unwrap();
     assert!(ledger.1.all(later, &bob).is_none(), "it might have been a choice");
     ledger.wishes(&carol, None).await.unwrap();

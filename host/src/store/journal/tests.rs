@@ -40,8 +40,12 @@ fn entry(queue_id: &str, result: RowResult, story: &str) -> Entry {
     }
 }
 
-fn written_at(rows: impl IntoIterator<Item = Entry>, at: SystemTime) -> Vec<Arc<(SystemTime, Entry)>> {
-    rows.into_iter().map(|row| Arc::new((at, row))).collect()
+fn written(rows: impl IntoIterator<Item = (SystemTime, Entry)>) -> Vec<Arc<NewRow>> {
+    rows.into_iter().map(|(at, row)| Arc::new(NewRow::again(row, at))).collect()
+}
+
+fn written_at(rows: impl IntoIterator<Item = Entry>, at: SystemTime) -> Vec<Arc<NewRow>> {
+    written(rows.into_iter().map(|row| (at, row)))
 }
 
 fn draft(recipient: &str, sender: &str) -> Draft {
@@ -82,10 +86,7 @@ async fn rows_are_found_by_number_queue_id_result_and_time() {
         entry("B", INVALID, r#"{"to":"<carol@100%_.example>"}"#),
         entry("A", INVALID, r#"{"to":"<Bob@EXAMPLE.com>"}"#),
     ];
-    ledger
-        .append(rows.into_iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| Arc::new((time(at), row))).collect())
-        .await
-        .unwrap();
+    ledger.append(written(rows.into_iter().zip([1_000, 2_000, 3_000]).map(|(row, at)| (time(at), row)))).await.unwrap();
     assert_eq!(ids(&ledger.journal_of("A").await.unwrap()), [1, 3]);
     assert_eq!(ledger.journal_row(2).await.unwrap().unwrap().entry.queue_id.as_deref(), Some("B"));
     assert!(ledger.journal_row(9).await.unwrap().is_none());
@@ -129,7 +130,7 @@ async fn the_oldest_rows_go_and_those_with_something_unsent_stay() {
 async fn many_rows_go_at_once_and_the_newest_stay() {
     let (_dir, ledger) = ledger().await;
     let rows: Vec<Entry> = (0..1_200).map(|n| entry(&n.to_string(), NONE, "{}")).collect();
-    ledger.append(rows.into_iter().zip(1_000..).map(|(row, at)| Arc::new((time(at), row))).collect()).await.unwrap();
+    ledger.append(written(rows.into_iter().zip(1_000..).map(|(row, at)| (time(at), row)))).await.unwrap();
     assert_eq!(ledger.sweep(time(1_600)).await.unwrap(), 600);
     assert_eq!(ledger.trim(10, u64::MAX).await.unwrap(), 590);
     assert_eq!(ids(&ledger.journal(99).await.unwrap()), (1_191..=1_200).rev().collect::<Vec<_>>());
@@ -210,7 +211,7 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     };
     let messages = [kept.clone(), Kept { recipients: vec!["dora@forget.example".into()], ..kept }];
     let row = entry("A", INVALID, r#"{"recipients":["<Bob+x@forget.example>"]}"#);
-    ledger.record_and_keep(row, Vec::new(), (messages.to_vec(), 10_000), CAPS, now).await.unwrap();
+    ledger.record_and_keep(NewRow::again(row, now), Vec::new(), (messages.to_vec(), 10_000), CAPS, now).await.unwrap();
     // The address stands nowhere but in this one's note.
     let noted = Entry { note: "no notice to bob@forget.example: x".into(), ..entry("B", NONE, "{}") };
     ledger.append(written_at([noted], now)).await.unwrap();

@@ -1,16 +1,12 @@
 //! Rows written, and the blocks that tell of them kept true in the same transaction.
 
-use std::time::SystemTime;
-
 use rusqlite::{Connection, params};
 use serde::Deserialize;
 
-use super::{COLUMNS, Entry, JournalRow, read};
-use crate::case::WrittenCase;
+use super::row::{Columns, NewRow};
+use super::{COLUMNS, JournalRow, read};
 use crate::store::block::{Block, BlockRow, Name, Names, ROWS, names_of, of_row};
-use crate::store::packed::{Beside, pack};
 use crate::store::scrub::without_any;
-use crate::store::seconds;
 use crate::store::sqlite::{Fault, Statements as _};
 
 /// Octets that SQLite needs for a row beside its columns.
@@ -28,21 +24,17 @@ impl<'a> RowWriter<'a> {
     }
 
     /// Writes one row; its number. [`RowWriter::close`] has to follow the last one.
-    pub(in crate::store) fn write(&mut self, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
-        let at = seconds(now);
-        let Entry { queue_id, sender, result, verdict, json, note } = entry;
-        let story = repacked(entry, at);
-        let text = if story.is_some() { "" } else { json.as_str() };
+    pub(in crate::store) fn write(&mut self, row: &NewRow) -> Result<i64, Fault> {
+        let Columns { queue_id, sender, result, verdict, note } = &row.columns;
+        let (text, story) = row.stored.columns();
         let id: i64 = self.work.one(
             "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note, story)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-            params![at, queue_id, sender, result.word(), verdict.word(), text, note, story],
+            params![row.at, queue_id, sender, result.word(), verdict.word(), text, note, story],
         )?;
         self.turn_to(id)?;
         if let Some((_, block)) = &mut self.open {
-            let case = WrittenCase::read(json).ok();
-            let stored = story.as_ref().map_or(json.len(), Vec::len);
-            block.add(block_row(id, at, entry, stored, case.as_ref()));
+            block.add(block_row(id, row));
         }
         Ok(id)
     }
@@ -79,23 +71,18 @@ impl<'a> RowWriter<'a> {
 }
 
 /// Writes one row; its number.
-pub(in crate::store) fn insert(work: &Connection, entry: &Entry, now: SystemTime) -> Result<i64, Fault> {
+pub(in crate::store) fn insert(work: &Connection, row: &NewRow) -> Result<i64, Fault> {
     let mut writer = RowWriter::new(work);
-    let id = writer.write(entry, now)?;
+    let id = writer.write(row)?;
     writer.close()?;
     Ok(id)
 }
 
-/// The story as it is stored, where it can be packed.
-pub(in crate::store) fn repacked(entry: &Entry, at: i64) -> Option<Vec<u8>> {
-    pack(&entry.json, Beside { at, queue_id: entry.queue_id.as_deref(), sender: entry.sender.as_deref() })
-}
-
-fn block_row<'a>(id: i64, at: i64, entry: &'a Entry, stored: usize, story: Option<&'a WrittenCase>) -> BlockRow<'a> {
-    let Entry { queue_id, sender, result, verdict, note, .. } = entry;
+fn block_row(id: i64, row: &NewRow) -> BlockRow<'_> {
+    let NewRow { at, columns: Columns { queue_id, sender, result, verdict, note }, stored, case } = row;
     let texts = [queue_id.as_deref(), sender.as_deref(), Some(result.word()), Some(verdict.word()), Some(note)];
-    let octets = texts.into_iter().flatten().map(str::len).sum::<usize>() + stored;
-    BlockRow { id, at, octets: FRAME + octets as u64, queue_id: queue_id.as_deref(), result, verdict, story }
+    let octets = FRAME + (texts.into_iter().flatten().map(str::len).sum::<usize>() + stored.len()) as u64;
+    BlockRow { id, at: *at, octets, queue_id: queue_id.as_deref(), result, verdict, story: case.as_ref() }
 }
 
 /// Makes a block anew from its rows. What stands in them as JSON is packed.
@@ -109,16 +96,13 @@ pub(in crate::store) fn survey(work: &Connection, number: i64) -> Result<(), Fau
         return Ok(());
     }
     let (mut block, mut names) = (Block::default(), Vec::<Name>::new());
-    for (row, is_text) in &rows {
-        let JournalRow { id, at, entry } = row;
-        let (at, case) = (seconds(*at), WrittenCase::read(&entry.json).ok());
-        let story = repacked(entry, at);
-        if let (true, Some(story)) = (*is_text, &story) {
+    for (JournalRow { id, at, entry }, is_text) in rows {
+        let row = NewRow::again(entry, at);
+        if let (true, ("", Some(story))) = (is_text, row.stored.columns()) {
             work.run("UPDATE journal SET entry = '', story = ? WHERE id = ?", params![story, id])?;
         }
-        let stored = story.as_ref().map_or(entry.json.len(), Vec::len);
-        block.add(block_row(*id, at, entry, stored, case.as_ref()));
-        names_of(entry.queue_id.as_deref(), case.as_ref(), |name| names.push(name));
+        block.add(block_row(id, &row));
+        names_of(row.queue_id(), row.case.as_ref(), |name| names.push(name));
     }
     names.sort_unstable();
     names.dedup();

@@ -8,7 +8,7 @@ const BESIDE: Beside<'_> =
     Beside { at: 1_795_966_860, queue_id: Some("4ZbX2k1mQz"), sender: Some("alice@sender.example") };
 
 fn back(json: &str, beside: Beside<'_>) -> Option<String> {
-    unpack(&pack(json, beside)?, beside)
+    unpack(&pack_json(json, beside)?, beside)
 }
 
 /// The story of ordinary mail, as the filter writes it.
@@ -32,7 +32,7 @@ fn ordinary() -> Value {
 fn ordinary_mail_takes_less_than_a_fifth_of_its_json_and_is_read_back_alike() {
     // The members in the order in which the filter writes them.
     let json = serde_json::to_string(&WrittenCase::read(&ordinary().to_string()).unwrap()).unwrap();
-    let packed = pack(&json, BESIDE).unwrap();
+    let packed = pack_json(&json, BESIDE).unwrap();
     let told: Value = serde_json::from_str(&unpack(&packed, BESIDE).unwrap()).unwrap();
     assert_eq!(told, ordinary());
     assert!(packed.len() * 5 < json.len(), "{} of {}", packed.len(), json.len());
@@ -40,7 +40,7 @@ fn ordinary_mail_takes_less_than_a_fifth_of_its_json_and_is_read_back_alike() {
 
 #[test]
 fn an_address_stands_literally_in_the_row() {
-    let packed = pack(&ordinary().to_string(), BESIDE).unwrap();
+    let packed = pack_json(&ordinary().to_string(), BESIDE).unwrap();
     let holds = |needle: &str| packed.windows(needle.len()).any(|some| some == needle.as_bytes());
     assert!(holds("<bob@example.com>") && !holds("alice@"), "the sender's is in the column");
     for word in WORDS.into_iter().chain(SHAPES.into_iter().flatten().copied()) {
@@ -87,9 +87,9 @@ fn texts_that_only_look_like_another_kind_stay_as_they_are() {
 #[test]
 fn no_json_is_not_packed_and_no_octets_are_read_as_what_they_are_not() {
     for text in ["", "{", "[1,]", "{} {}", "nul", "1e999", "0.5", "-1", "bob@example.com"] {
-        assert_eq!(pack(text, BESIDE), None, "{text}");
+        assert_eq!(pack_json(text, BESIDE), None, "{text}");
     }
-    let packed = pack(&ordinary().to_string(), BESIDE).unwrap();
+    let packed = pack_json(&ordinary().to_string(), BESIDE).unwrap();
     for end in 0..packed.len() {
         assert_eq!(unpack(&packed[..end], BESIDE), None, "cut at {end}");
     }
@@ -105,6 +105,40 @@ fn a_message_to_a_thousand_recipients_is_packed_alike_too() {
     story["reply"]["removed"] = (0..1_000).rev().collect();
     let json = story.to_string();
     assert_eq!(back(&json, BESIDE).as_deref(), Some(json.as_str()));
+}
+
+/// What a case itself is packed to is what its JSON is packed to: members that stand within the name of a variant, and those that
+/// are left out, too.
+#[test]
+fn a_case_is_packed_as_its_json_is() {
+    let found = json!({ "status": "invalid", "why": "wrong", "sender": "alice@sender.example", "claim": "all", "authority": null,
+        "cached": false, "mail_auth": null, "own_key": true, "elsewhere": [1, 2] });
+    let proven = json!({ "proven": { "address": "bob@example.com", "fingerprint": "0a1b", "ends": "2026-12-29T15:41:00.000Z",
+        "authority": "as.sender.example:4050", "learned": null } });
+    let mut with_key = found.clone();
+    with_key["new_key"] = proven;
+    for finding in [
+        json!({ "passing": "outbound" }),
+        json!({ "found": found }),
+        json!({ "found": with_key }),
+        json!({ "submitted": { "sender": null, "stamp": { "newest": "0a1b" }, "inside": found } }),
+        json!({ "submitted": { "sender": null, "stamp": "client" } }),
+        json!({ "postponed": { "limited": { "domain": "sender.example", "by": "here" } } }),
+        json!({ "postponed": { "owners": "no file" } }),
+        json!("unclear"),
+    ] {
+        let mut story = ordinary();
+        story["finding"] = finding.clone();
+        story["reply"]["verdict"] = json!({ "reject": { "code": 550, "status": "5.7.1", "text": "no" } });
+        story["decisions"][0]["settings"] = json!({ "days": -1, "words": ["a", "b"] });
+        for days in [-1, 7] {
+            story["decisions"][0]["settings"]["days"] = json!(days);
+            let case = WrittenCase::read(&story.to_string()).unwrap_or_else(|e| panic!("{finding}: {e}"));
+            let packed = pack(&case, BESIDE);
+            assert_eq!(packed, pack_json(&serde_json::to_string(&case).unwrap(), BESIDE), "{finding}");
+            assert_eq!(packed.is_some(), days > 0, "{finding}");
+        }
+    }
 }
 
 /// JSON of numbers from 0 on, with texts that the tables know among the others.
@@ -136,6 +170,7 @@ proptest! {
     #[test]
     fn any_story_is_read_back_alike(value in any_json(), at in any::<i64>()) {
         let (json, beside) = (value.to_string(), Beside { at, ..BESIDE });
+        prop_assert_eq!(pack(&value, beside), pack_json(&json, beside));
         prop_assert_eq!(back(&json, beside), Some(json));
     }
 

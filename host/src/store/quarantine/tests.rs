@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{Caps, Draft, Due, Kept, Opening, Sending, UnderWay, time};
+use crate::store::{Caps, Draft, Due, Entry, Kept, NewRow, Opening, Sending, UnderWay, time};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 const CAPS: Caps = Caps {
@@ -47,8 +47,8 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
 }
 
 async fn keep_one(ledger: &Ledger, kept: Kept) -> i64 {
-    let entry = crate::store::Entry::default();
-    ledger.record_and_keep(entry, Vec::new(), (vec![kept], 10_000), CAPS, now()).await.unwrap().kept[0]
+    let row = NewRow::again(Entry::default(), now());
+    ledger.record_and_keep(row, Vec::new(), (vec![kept], 10_000), CAPS, now()).await.unwrap().kept[0]
 }
 
 async fn take(ledger: &Ledger, at: SystemTime) -> Option<Due> {
@@ -80,10 +80,10 @@ async fn what_is_kept_is_listed_for_each_spelling_of_its_recipient_and_nobody_el
 #[tokio::test]
 async fn a_full_quarantine_writes_nothing_at_all() {
     let (_dir, ledger) = ledger().await;
-    let entry = crate::store::Entry::default();
     let record = |most| {
-        let (ledger, entry, kept) = (ledger.clone(), entry.clone(), [kept(&[BOB])]);
-        async move { ledger.record_and_keep(entry, Vec::new(), (kept.to_vec(), most), CAPS, now()).await }
+        let (ledger, kept) = (ledger.clone(), [kept(&[BOB])]);
+        let row = NewRow::again(Entry::default(), now());
+        async move { ledger.record_and_keep(row, Vec::new(), (kept.to_vec(), most), CAPS, now()).await }
     };
     record(24).await.unwrap();
     let error = record(47).await.unwrap_err();
@@ -91,7 +91,7 @@ async fn a_full_quarantine_writes_nothing_at_all() {
     assert!(error.to_string().contains("quarantine_mib"));
     assert_eq!((ledger.journal(9).await.unwrap().len(), ledger.held(None, 9).await.unwrap().len()), (1, 1));
     record(48).await.unwrap();
-    ledger.record(&entry, &[], CAPS, now()).await.expect("what keeps nothing needs no room");
+    ledger.record(&Entry::default(), &[], CAPS, now()).await.expect("what keeps nothing needs no room");
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn messages_from_quarantine_go_before_notices_and_count_for_none_of_their_
     };
     let id = keep_one(&ledger, kept(&[BOB])).await;
     ledger.release(id, None, None, now()).await.unwrap();
-    let entry = crate::store::Entry::default();
+    let entry = Entry::default();
     assert_eq!(ledger.record(&entry, &[draft(1)], CAPS, now()).await.unwrap().owed, 1, "no cap is reached");
     let later = keep_one(&ledger, kept(&[CAROL])).await;
     ledger.release(later, None, None, now() + Duration::from_secs(5)).await.unwrap();

@@ -61,9 +61,9 @@ fn story(row: &JournalRow) -> Option<WrittenCase> {
     WrittenCase::read(&row.entry.json).ok()
 }
 
-fn mails(seed: u64, count: u64) -> Vec<Arc<(SystemTime, Entry)>> {
+fn mails(seed: u64, count: u64) -> Vec<(SystemTime, Entry)> {
     let mut dice = Dice(seed);
-    (0..count).map(|n| Arc::new((time(1_000_000 + i64::try_from(n).unwrap()), mail(&mut dice, n)))).collect()
+    (0..count).map(|n| (time(1_000_000 + i64::try_from(n).unwrap()), mail(&mut dice, n))).collect()
 }
 
 /// Whether the row is from or to this one, as `addrauth journal list` reads it.
@@ -189,7 +189,7 @@ async fn blocks_are_true(ledger: &Ledger) {
 async fn searches_and_counts_by_blocks_are_those_of_the_rows() {
     let (_dir, ledger) = ledger().await;
     for part in mails(7, 1_300).chunks(77) {
-        ledger.append(part.to_vec()).await.unwrap();
+        ledger.append(written(part.to_vec())).await.unwrap();
     }
     searches_find_what_is_there(&ledger).await;
     counts_are_those_of_the_rows(&ledger).await;
@@ -199,7 +199,7 @@ async fn searches_and_counts_by_blocks_are_those_of_the_rows() {
 #[tokio::test]
 async fn blocks_stay_true_when_rows_are_swept_trimmed_erased_and_taken_back() {
     let (_dir, ledger) = ledger().await;
-    ledger.append(mails(11, 1_300)).await.unwrap();
+    ledger.append(written(mails(11, 1_300))).await.unwrap();
     ledger.record(&Entry::default(), &[draft("bob@example.com", "a@x.example")], CAPS, time(1_000_000)).await.unwrap();
     assert_eq!(ledger.sweep(time(1_000_300)).await.unwrap(), 300);
     blocks_are_true(&ledger).await;
@@ -227,7 +227,7 @@ async fn blocks_stay_true_when_rows_are_swept_trimmed_erased_and_taken_back() {
 #[tokio::test]
 async fn octets_bound_the_journal_and_the_newest_rows_stay() {
     let (_dir, ledger) = ledger().await;
-    ledger.append(mails(13, 2_000)).await.unwrap();
+    ledger.append(written(mails(13, 2_000))).await.unwrap();
     assert_eq!(ledger.trim(u64::MAX, 100_000_000).await.unwrap(), 0);
     let before = ledger.journal(u32::MAX).await.unwrap();
     let gone = ledger.trim(u64::MAX, 250_000).await.unwrap();
@@ -238,7 +238,7 @@ async fn octets_bound_the_journal_and_the_newest_rows_stay() {
     assert_eq!(ledger.trim(u64::MAX, 0).await.unwrap(), left.len() as u64);
     assert_eq!(ledger.journal(9).await.unwrap().len(), 0);
     // The numbers begin anew, and so do the blocks.
-    ledger.append(mails(13, 300)).await.unwrap();
+    ledger.append(written(mails(13, 300))).await.unwrap();
     searches_find_what_is_there(&ledger).await;
     blocks_are_true(&ledger).await;
 }
@@ -252,9 +252,9 @@ async fn many_recipients_make_a_filter_grow_and_not_crowded() {
         let mut story: Value = serde_json::from_str(&row.json).unwrap();
         story["recipients"] = (0..1_000).map(|to| Value::from(format!("<r{to}x{n}@h{n}.example>"))).collect();
         row.json = story.to_string();
-        Arc::new((time(1_000), row))
+        (time(1_000), row)
     });
-    ledger.append(rows.collect()).await.unwrap();
+    ledger.append(written(rows)).await.unwrap();
     let read = |work: &rusqlite::Connection| work.one::<Vec<u8>>("SELECT names FROM block_names", ());
     let names = ledger.0.scan(read).await.unwrap();
     let set: u32 = names.iter().map(|octet| octet.count_ones()).sum();
@@ -264,13 +264,13 @@ async fn many_recipients_make_a_filter_grow_and_not_crowded() {
 }
 
 /// A journal as the version before wrote it.
-async fn old(dir: &std::path::Path, rows: &[Arc<(SystemTime, Entry)>]) {
+async fn old(dir: &std::path::Path, rows: &[(SystemTime, Entry)]) {
     let plan = plan::Plan { of: plan::FILTER.of, steps: &plan::FILTER.steps[..2] };
     let database = Database::open(dir, plan, OPENING).await.unwrap();
     let rows = rows.to_vec();
     let written = database.write(move |work| {
         for row in &rows {
-            let (at, Entry { queue_id, sender, result, verdict, json, note }) = &**row;
+            let (at, Entry { queue_id, sender, result, verdict, json, note }) = row;
             work.run(
                 "INSERT INTO journal (at, queue_id, sender, result, verdict, entry, note) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rusqlite::params![
@@ -303,7 +303,7 @@ async fn rows_of_the_version_before_are_read_as_before_until_they_are_packed_and
     let dir = tempfile::tempdir().unwrap();
     let mut rows = mails(17, 700);
     let noted = Entry { note: "kept in quarantine as 1".into(), json: "no JSON".into(), ..Entry::default() };
-    rows.push(Arc::new((time(1_000_700), noted)));
+    rows.push((time(1_000_700), noted));
     old(dir.path(), &rows).await;
     let ledger = Ledger::open(dir.path(), OPENING).await.unwrap();
     let before = ledger.journal(u32::MAX).await.unwrap();
@@ -314,7 +314,7 @@ async fn rows_of_the_version_before_are_read_as_before_until_they_are_packed_and
     searches_find_what_is_there(&ledger).await;
     counts_are_those_of_the_rows(&ledger).await;
     // New rows come beside them, in a block that has old ones too.
-    ledger.append(mails(19, 10)).await.unwrap();
+    ledger.append(written(mails(19, 10))).await.unwrap();
     blocks_are_true(&ledger).await;
     searches_find_what_is_there(&ledger).await;
     counts_are_those_of_the_rows(&ledger).await;
@@ -360,9 +360,9 @@ async fn an_address_is_erased_in_every_spelling_from_a_packed_row_and_no_other_g
         ["bob@forget.example", "<BOB+a@forget.example>", &far, "see bob+b@Forget.Example.", "\"bob\"@forget.example"];
     let rows = spelt.iter().enumerate().map(|(n, text)| {
         let json = json!({ "version": 2, "facts": [{ "deep": [text, "notbob@forget.example"] }] }).to_string();
-        Arc::new((time(1_000), entry(&n.to_string(), NONE, &json)))
+        (time(1_000), entry(&n.to_string(), NONE, &json))
     });
-    ledger.append(rows.collect()).await.unwrap();
+    ledger.append(written(rows)).await.unwrap();
     assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap().rows, 4);
     assert_eq!(ledger.erase(&mailbox("bob@forget.example")).await.unwrap().rows, 0);
     let rows = ledger.journal(9).await.unwrap();
