@@ -86,7 +86,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 fn by_the_program() -> Trial {
-    Trial::by(binary(), [TRIAL_VERB])
+    Trial::by(binary(), [TRIAL_VERB]).with("MIMALLOC_ARENA_RESERVE", "0")
 }
 
 /// Loads these octets as the policy `x`.

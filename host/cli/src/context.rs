@@ -19,9 +19,10 @@ pub(crate) struct Context {
 /// The verb that tries a component, for this program alone: see [`trial()`].
 pub(crate) const TRIAL_VERB: &str = "try-component";
 
-/// How this program tries a component: it runs itself, also where its file was replaced since it started.
+/// How this program tries a component: it runs itself, also where its file was replaced since it started. The allocator reserves no
+/// room beforehand there: what the child may have counts by what is reserved.
 pub(crate) fn trial() -> Trial {
-    Trial::by("/proc/self/exe", [TRIAL_VERB])
+    Trial::by("/proc/self/exe", [TRIAL_VERB]).with("MIMALLOC_ARENA_RESERVE", "0")
 }
 
 /// Where the configuration is looked for when nobody names one.

@@ -57,6 +57,11 @@ use daemon::log;
 use daemon::signals::Signals;
 use exit::fail;
 
+/// A message makes hundreds of small allocations; with glibc's allocator they took a quarter of the processor time that the filter
+/// needs beyond the least milter.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Address Authentication for e-mail: vouches for a single address, and lets a policy decide about mail that fails.
 ///
 /// Try it first: `addrauth demo` shows every case on loopback, with nothing to set up.

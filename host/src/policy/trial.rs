@@ -42,18 +42,31 @@ pub struct Trial {
     passed: Arc<Mutex<BTreeSet<String>>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tester {
     program: PathBuf,
     arguments: Vec<OsString>,
+    /// All of its environment.
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Trial {
     /// By this program with these arguments; it has to call [`answer`] with the same [`Limits`], and nothing else. It gets the
-    /// component on its standard input, and no environment.
+    /// component on its standard input, and of the environment what [`Trial::with`] says.
     pub fn by<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>) -> Trial {
         let arguments = arguments.into_iter().map(Into::into).collect();
-        Trial { child: Some(Arc::new(Tester { program: program.into(), arguments })), passed: Arc::default() }
+        let tester = Tester { program: program.into(), arguments, environment: Vec::new() };
+        Trial { child: Some(Arc::new(tester)), passed: Arc::default() }
+    }
+
+    /// The same with this variable in the environment: an allocator that reserves address space beforehand, which counts against
+    /// `policy_trial_memory`, may have to be told not to.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Trial {
+        if let Some(tester) = &mut self.child {
+            Arc::make_mut(tester).environment.push((name.into(), value.into()));
+        }
+        self
     }
 
     /// Not at all: for programs that load only components of their own making. A hostile component can take all memory and a
@@ -130,7 +143,7 @@ impl Tester {
         file.write_all(octets)?;
         file.rewind()?;
         let mut command = Command::new(&self.program);
-        command.arg0("addrauth").args(&self.arguments).env_clear().current_dir("/");
+        command.arg0("addrauth").args(&self.arguments).env_clear().envs(self.environment.iter().cloned()).current_dir("/");
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
     }
 }

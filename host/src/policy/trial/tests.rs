@@ -73,14 +73,18 @@ fn where_there_is_no_proc_the_way_out_is_told() {
 }
 
 #[test]
-fn a_child_gets_the_component_and_no_environment() {
+fn a_child_gets_the_component_and_no_environment_but_what_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     // A shell makes these three by itself.
     let trial =
         scripted(dir.path(), "cat > \"$1/got\"; env | grep -vE '^(PWD|SHLVL|_)=' > \"$1/env\"; printf 'passes 00ff'");
     run(&trial, &Limits::default()).unwrap();
     assert_eq!(std::fs::read(dir.path().join("got")).unwrap(), EMPTY);
-    assert_eq!(std::fs::read_to_string(dir.path().join("env")).unwrap(), "");
+    let environment = || std::fs::read_to_string(dir.path().join("env")).unwrap();
+    assert_eq!(environment(), "");
+    let other = scripted(dir.path(), "env | grep -vE '^(PWD|SHLVL|_)=' > \"$1/env\"; printf 'passes 00ff'");
+    run(&other.with("A", "b"), &Limits::default()).unwrap();
+    assert_eq!(environment(), "A=b\n");
 }
 
 #[test]
