@@ -30,8 +30,14 @@ const KEEP_RESIDENT: usize = 128 * 1024;
 /// Core instances and tables in one component. A policy has one module; a component without imports has one
 /// table, one with adapters two.
 const PARTS: u32 = 4;
-/// Memories in one component: each takes 4 GiB of address space. Together they have the room of one.
+/// Memories in one component. Together they have the room of one.
 const MEMORIES: u32 = 2;
+/// Places for memories, and as many for tables. Far fewer are in use at a time, but from 128 on the library shares the places out
+/// among the processors, and each thread takes those of its own share. Below that, two threads hand each other the memory that
+/// they have just cleared, and together they decide no more than one alone.
+const PLACES: u32 = 128;
+/// Address space behind each memory that is never mapped: what a constant offset can reach needs no bounds check.
+const GUARD: u64 = 32 << 20;
 /// The compiler's stack in the process that decides.
 const STACK: usize = 4 * 1024 * 1024;
 /// The compiler's stack in a trial: what passes there has room here.
@@ -140,7 +146,7 @@ impl Sandbox {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
         let engine = Engine::new(&settings(pool(limits), limits))
             .map_err(|e| Refused::AddressSpace { text: one_line(&e), gib: address_space(limits).div_ceil(1 << 30) })?;
-        let ticker = Ticker::start(engine.clone()).map_err(|e| setup(&e))?;
+        let ticker = Ticker::start(engine.clone(), limits.policy.time).map_err(|e| setup(&e))?;
         Ok(Sandbox { engine, ticker, limits: Arc::clone(limits) })
     }
 
@@ -179,7 +185,6 @@ impl Sandbox {
         R: ComponentNamedList + Lift + 'static,
     {
         let fault = |e: wasmtime::Error| self.fault(&e);
-        let _running = self.ticker.running();
         let (mut store, instance) = self.instance(guest, time).map_err(fault)?;
         let function = instance.get_typed_func::<P, R>(&mut store, function).map_err(fault)?;
         function.call(&mut store, params).map_err(fault)
@@ -191,6 +196,8 @@ impl Sandbox {
         // Armed before the instance exists: a start function may loop too. One tick more, since the first is cut short.
         let ticks = time.as_millis().div_ceil(TICK.as_millis());
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1);
+        // Only then: from here on the clock turns until that deadline has passed, even where this thread has to wait meanwhile.
+        self.ticker.called();
         let instance = guest.pre.instantiate(&mut store)?;
         Ok((store, instance))
     }
@@ -223,7 +230,7 @@ impl Sandbox {
     }
 }
 
-/// Does all that loading a component does but for running it, without a pool: its 26 GB of address space and a bound on that
+/// Does all that loading a component does but for running it, without a pool: its 6 GiB of address space and a bound on that
 /// do not go together. Leaves everything to the process's own limits.
 pub(super) fn rehearse(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
     let engine = Engine::new(&settings(InstanceAllocationStrategy::OnDemand, limits));
@@ -311,23 +318,36 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
     Err(Refused::Version { speaks: super::printable(&exports.join(", "), text) })
 }
 
-/// Octets of address space that the pool reserves, nearly all of it never touched: 4 GiB for each memory (the library's default,
-/// by which compiled code needs no bounds checks), and the guard behind it.
+/// Octets of address space that the pool reserves, nearly all of it never touched.
 fn address_space(limits: &Limits) -> u64 {
-    const MEMORY: u64 = (4 << 30) + (32 << 20);
-    let instances = u64::try_from(limits.policy.threads).unwrap_or(u64::MAX).saturating_add(1);
-    instances.saturating_mul(MEMORIES.into()).saturating_mul(MEMORY)
+    u64::from(places(limits)).saturating_mul(reservation(limits).saturating_add(GUARD))
 }
 
-/// Instances for each of our threads, and one for the thread that loads.
+/// Octets of address space for one memory: all that it may grow to. Compiled code checks each access against its size; the
+/// library's default of 4 GiB spares the check, and takes half a TiB for as many places.
+fn reservation(limits: &Limits) -> u64 {
+    u64::try_from(limits.policy.memory).unwrap_or(u64::MAX)
+}
+
+/// Instances at a time: one for each of our threads, and one for the thread that loads.
+fn instances(limits: &Limits) -> u32 {
+    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Places for memories, and as many for tables.
+fn places(limits: &Limits) -> u32 {
+    PLACES.max(instances(limits).saturating_mul(PARTS.max(MEMORIES)))
+}
+
+/// The instances that may be there at a time are few; the places that they are put in are many, and one that was used stays warm
+/// for the same policy on the same thread: at most [`KEEP_RESIDENT`] of memory in each.
 fn pool(limits: &Limits) -> InstanceAllocationStrategy {
-    let instances = u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(1);
-    let parts = instances.saturating_mul(PARTS);
+    let (instances, places) = (instances(limits), places(limits));
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(instances)
-        .total_core_instances(parts)
-        .total_memories(instances.saturating_mul(MEMORIES))
-        .total_tables(parts)
+        .total_core_instances(instances.saturating_mul(PARTS))
+        .total_memories(places)
+        .total_tables(places)
         .max_core_instances_per_component(PARTS)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(PARTS)
@@ -335,7 +355,7 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .table_elements(limits.policy.outline.elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
-        .max_unused_warm_slots(parts);
+        .max_unused_warm_slots(places);
     InstanceAllocationStrategy::Pooling(pool)
 }
 
@@ -348,6 +368,8 @@ fn settings(allocation: InstanceAllocationStrategy, limits: &Limits) -> Config {
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .epoch_interruption(true)
+        .memory_reservation(reservation(limits))
+        .memory_guard_size(GUARD)
         .max_wasm_stack(limits.policy.stack)
         .wasm_backtrace_max_frames(None);
     config

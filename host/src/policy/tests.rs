@@ -10,6 +10,7 @@ use super::*;
 use crate::case::{Client, Envelope, Field, Head, Recipient, ReversePath};
 use crate::config::{self, Module};
 
+mod fresh;
 mod memories;
 mod older;
 mod sealed;

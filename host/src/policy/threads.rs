@@ -1,6 +1,8 @@
 //! Where decisions are made: at once where the message is, or on threads apart from the daemon's own, behind a bounded queue, so
 //! that a slow policy holds up no connection.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -101,16 +103,14 @@ fn work(sandbox: &Sandbox, receiver: &Mutex<Receiver<Job>>, places: &Places) {
     }
 }
 
-/// The instances of the sandbox that decide at the same time.
+/// The instances of the sandbox that decide at the same time. Taking a free one and giving it back is an addition each.
 struct Places {
-    free: Mutex<Free>,
-    freed: Condvar,
-}
-
-struct Free {
-    places: usize,
+    free: AtomicUsize,
     /// Threads that wait for one. Where none does, giving one back is no system call.
-    waiting: usize,
+    waiting: AtomicUsize,
+    /// Held by a thread that waits while it looks, and by one that wakes another: so no wake-up is lost in between.
+    looking: Mutex<()>,
+    freed: Condvar,
 }
 
 /// An instance's place, until it is dropped.
@@ -118,41 +118,45 @@ struct Place<'a>(&'a Places);
 
 impl Places {
     fn new(places: usize) -> Places {
-        Places { free: Mutex::new(Free { places, waiting: 0 }), freed: Condvar::new() }
+        let (free, waiting) = (AtomicUsize::new(places), AtomicUsize::new(0));
+        Places { free, waiting, looking: Mutex::new(()), freed: Condvar::new() }
     }
 
-    fn free(&self) -> MutexGuard<'_, Free> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn looking(&self) -> MutexGuard<'_, ()> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that is free now; none while a thread waits for one.
     fn try_take(&self) -> Option<Place<'_>> {
-        let mut free = self.free();
-        if free.waiting > 0 {
-            return None;
-        }
-        free.places = free.places.checked_sub(1)?;
-        Some(Place(self))
+        if self.waiting.load(SeqCst) > 0 { None } else { self.take_free() }
+    }
+
+    fn take_free(&self) -> Option<Place<'_>> {
+        self.free.fetch_update(SeqCst, SeqCst, |free| free.checked_sub(1)).ok().map(|_| Place(self))
     }
 
     /// One as soon as it is free.
     fn take(&self) -> Place<'_> {
-        let mut free = self.free();
-        free.waiting = free.waiting.saturating_add(1);
-        free = self.freed.wait_while(free, |free| free.places == 0).unwrap_or_else(PoisonError::into_inner);
-        free.waiting = free.waiting.saturating_sub(1);
-        free.places = free.places.saturating_sub(1);
-        Place(self)
+        self.waiting.fetch_add(1, SeqCst);
+        let mut looking = self.looking();
+        let place = loop {
+            if let Some(place) = self.take_free() {
+                break place;
+            }
+            looking = self.freed.wait(looking).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(looking);
+        self.waiting.fetch_sub(1, SeqCst);
+        place
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut free = self.0.free();
-        free.places = free.places.saturating_add(1);
-        let waited_for = free.waiting > 0;
-        drop(free);
-        if waited_for {
+        self.0.free.fetch_add(1, SeqCst);
+        // Who began to wait before this sees the place; who did so after it is seen here.
+        if self.0.waiting.load(SeqCst) > 0 {
+            drop(self.0.looking());
             self.0.freed.notify_one();
         }
     }

@@ -173,7 +173,7 @@ fn the_want_of_address_space_is_named_with_the_way_out() {
     let bed = Bed::new();
     for (verb, code) in [("filter", 2), ("config check", 1)] {
         let mut command = Command::new("sh");
-        let script = format!("ulimit -v 6291456; exec \"$0\" --config \"$1\" {verb}");
+        let script = format!("ulimit -v 4194304; exec \"$0\" --config \"$1\" {verb}");
         command.args(["-c", &script]).arg(binary()).arg(bed.file());
         let (ended_with, out, err) = ended(command);
         assert_eq!(ended_with, Some(code), "{out}{err}");

@@ -73,12 +73,12 @@ fn reloads_reserve_no_more_address_space() {
     let filter = bed.filter();
     bed.until_it_listens();
     let before = filter.address_space();
-    assert!(before > 20 << 30, "{before}: the sandbox has its memories");
+    assert!(before > 5 << 30, "{before}: the sandbox has its memories");
     for number in 1..=4 {
         filter.signal("HUP");
         bed.until_said("reloaded: the next message", number);
         let now = filter.address_space();
-        assert!(now < before + (4 << 30), "{before} {now}");
+        assert!(now < before + (2 << 30), "{before} {now}");
     }
 }
 

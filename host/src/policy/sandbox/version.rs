@@ -123,7 +123,6 @@ impl Sandbox {
     /// Holds the three functions against the types of the guest's version; without a call, so that nothing of the component's
     /// own code matters but its start function, which runs under the limits.
     pub(super) fn check_types(&self, guest: &Guest) -> Result<(), Refused> {
-        let _running = self.ticker.running();
         let (mut store, instance) =
             self.instance(guest, self.limits.policy.time).map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
         let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: one_line(&e) };
