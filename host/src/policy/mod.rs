@@ -106,20 +106,44 @@ impl Policies {
         self.bound.open(status).map(|policy| policy.id.as_str()).collect()
     }
 
+    /// The same by this wish, as it counts for what was found.
+    fn chosen(&self, recipient: &Recipient, found: &Found, wish: &Wish) -> Choice {
+        // Whose domain says that all its mail has a key is not helped by a list: a forger need only leave the key out.
+        let denied = found.status == KeyStatus::Missing && found.claim == Some(Claim::All);
+        if wish.allows && denied {
+            let wish = Wish { allows: false, ..wish.clone() };
+            self.choose(recipient, found.status, found.why, &wish)
+        } else {
+            self.choose(recipient, found.status, found.why, wish)
+        }
+    }
+
     /// Decides for every recipient of a message whose mail ends here ([`Found::concerns`]); `wishes` holds one for each of all
     /// of them. Total: what goes wrong is a decision too. A policy is asked once for all recipients that it cannot tell apart.
     pub async fn decide(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
+        match self.looked_up(mail, found, wishes) {
+            Some(decision) => vec![decision],
+            None => self.worked_out(mail, found, wishes).await,
+        }
+    }
+
+    /// The decision for a message's only recipient by a policy that sees the result alone, as nearly all mail has it.
+    fn looked_up(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Option<Decision> {
+        let [recipient] = mail.recipients.as_slice() else { return None };
+        if !found.concerns(0) {
+            return None;
+        }
+        let nothing = Wish::default();
+        let choice = self.chosen(recipient, found, wishes.first().unwrap_or(&nothing));
+        let tabled = choice.policy.tabled(found.status)?;
+        let decision = self.settled(&choice.policy, found, tabled.facts_json.clone(), &tabled.decision, vec![0]);
+        Some(Decision { by: choice.by, mark: choice.mark, ..decision })
+    }
+
+    async fn worked_out(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         let nothing = Wish::default();
         let wish = |index| wishes.get(index).unwrap_or(&nothing);
-        // Whose domain says that all its mail has a key is not helped by a list: a forger need only leave the key out.
-        let denied = found.status == KeyStatus::Missing && found.claim == Some(Claim::All);
-        let choose = |(index, recipient)| match wish(index) {
-            wish if wish.allows && denied => {
-                let wish = Wish { allows: false, ..wish.clone() };
-                self.choose(recipient, found.status, found.why, &wish)
-            }
-            wish => self.choose(recipient, found.status, found.why, wish),
-        };
+        let choose = |(index, recipient)| self.chosen(recipient, found, wish(index));
         let choices: Vec<Choice> = mail.recipients.iter().enumerate().map(choose).collect();
         let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
         for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {

@@ -48,6 +48,10 @@ pub fn text(words: &str) -> String {
 /// Words that somebody else chose, a policy or its author, as they may stand in a reply, a log or a list: one line of printable
 /// ASCII without `%`, at most `room` octets. A line's end and a tab turn into a space, anything else into `?`.
 pub fn words(text: &str, room: usize) -> String {
+    let plain = |octet: u8| matches!(octet, b' '..=b'~') && octet != b'%';
+    if text.len() <= room && text.bytes().all(plain) {
+        return text.trim().to_owned();
+    }
     ascii(&text.replace(['\t', '\r', '\n'], " "), room).replace('%', "?").trim().to_owned()
 }
 
