@@ -52,7 +52,10 @@ async fn database(cluster: &Postgres) -> (String, String) {
 
 impl Server {
     async fn start(config: &Config) -> Server {
-        let authority = opened(config).await;
+        Server::serving(opened(config).await).await
+    }
+
+    async fn serving(authority: Arc<Authority>) -> Server {
         let sockets = authority.bind().unwrap();
         let place = sockets[0].local_addr().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -233,4 +236,36 @@ async fn an_answer_comes_from_the_address_that_was_asked_on_a_wildcard_too() {
         }
         server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_questions_than_may_wait_stay_in_the_sockets_buffer_and_are_answered_in_their_order_no_sooner_than_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits::default().with(|limits| {
+        limits.authority.invalid_answers = u32::MAX;
+        (limits.authority.answers_together, limits.authority.answers_at_once) = (2, 1);
+        limits.authority.answers_waiting = 3;
+    });
+    let authority = Authority::open(&config(dir.path(), ""), &Arc::new(limits)).await.unwrap();
+    let server = Server::serving(Arc::new(authority)).await;
+    let stranger = AuthKey::parse(&[b'x'; 64]).unwrap();
+    let proof = |seq: &str, address: &str| stranger.verify_key().prove(seq.as_bytes(), address.as_bytes(), b"v=1");
+    for round in 1..=3_u128 {
+        let (begin, mut room) = (Instant::now(), [0; 600]);
+        for number in 0..60 {
+            let (seq, address) = (format!("{:032x}", round << 64 | number), format!("nobody{number}@example.com"));
+            let line = format!("VERIFY {seq} {address} {} v=1\r\n", proof(&seq, &address));
+            server.client.send_to(line.as_bytes(), server.place).await.unwrap();
+        }
+        for number in 0..60 {
+            let received = tokio::time::timeout(Duration::from_secs(60), server.client.recv(&mut room)).await;
+            let reply = String::from_utf8_lossy(&room[..received.unwrap().unwrap()]).into_owned();
+            let (seq, address) = (format!("{:032x}", round << 64 | number), format!("nobody{number}@example.com"));
+            assert_eq!(reply, format!("VERIFY_REPLY {seq} {address} INVALIDKEY\r\n"));
+            // Three at most leave when a step of 2 ms begins; none before it had three eighths of one for its work.
+            let least = Duration::from_micros(750) + Duration::from_millis(2) * (u32::try_from(number).unwrap() / 3);
+            assert!(begin.elapsed() >= least, "{number} after {:?}", begin.elapsed());
+        }
+    }
+    server.stop().await;
 }

@@ -60,7 +60,7 @@ impl Authority {
 
     /// The answers to these lines, in their order; what is not in memory of their addresses is looked up by one question.
     pub(super) async fn answers(&self, lines: &[Line<'_>]) -> Vec<Option<Vec<u8>>> {
-        let wanted: Vec<String> = lines.iter().filter_map(|line| line.own.clone()).collect();
+        let wanted: Vec<&str> = lines.iter().filter_map(|line| line.own.as_deref()).collect();
         let mut found = match wanted.is_empty() {
             true => Vec::new(),
             false => self.look_up(&wanted).await.keys,
@@ -86,24 +86,29 @@ impl Authority {
 
     /// The keys of these addresses (folded), in their order; absent where the table cannot be read. Where it has a log of
     /// changes, this is done when it is first polled.
-    pub(super) async fn look_up(&self, wanted: &[String]) -> Found {
+    pub(super) async fn look_up(&self, wanted: &[&str]) -> Found {
         let found = self.look_up_or_fail(wanted).await;
         self.tell_trouble(found.as_ref().err());
         found.unwrap_or_else(|_| Found::nothing(wanted.len()))
     }
 
-    async fn look_up_or_fail(&self, wanted: &[String]) -> Result<Found, store::Error> {
+    async fn look_up_or_fail(&self, wanted: &[&str]) -> Result<Found, store::Error> {
         self.follow_log().await?;
         let (mut keys, ticket) = self.asked.recall(wanted);
         let missing = wanted.iter().zip(&keys).filter(|(_, keys)| keys.is_none());
-        let missing: Vec<String> = missing.map(|(address, _)| address.clone()).collect();
+        let mut missing: Vec<String> = missing.map(|(address, _)| (*address).to_owned()).collect();
+        missing.sort_unstable();
+        missing.dedup();
         if missing.is_empty() {
             return Ok(Found { keys, from_memory: true });
         }
-        let rows = self.keys.of_all(&missing).await?;
+        let mut rows = Vec::new();
+        for some in missing.chunks(self.limits.authority.answers_together.max(1)) {
+            rows.append(&mut self.keys.of_all(some).await?);
+        }
         let by_address = || rows.chunk_by(|one, other| one.address == other.address);
         for (address, keys) in wanted.iter().zip(&mut keys).filter(|(_, keys)| keys.is_none()) {
-            let is_its = |rows: &&[KeyRow]| rows.first().is_some_and(|row| row.address == *address);
+            let is_its = |rows: &&[KeyRow]| rows.first().is_some_and(|row| row.address == **address);
             *keys = Some(self.asked.hold(ticket, address, by_address().find(is_its).unwrap_or_default()));
         }
         Ok(Found { keys, from_memory: false })

@@ -143,11 +143,11 @@ impl Asked {
     }
 
     /// What is held of these addresses (folded), and when that was looked at.
-    pub(super) fn recall(&self, addresses: &[String]) -> (Vec<Option<Arc<Keys>>>, Ticket) {
+    pub(super) fn recall(&self, addresses: &[&str]) -> (Vec<Option<Arc<Keys>>>, Ticket) {
         let held = self.held();
-        let one = |address: &String| {
+        let one = |address: &&str| {
             // Both are looked into, whatever the first says.
-            let (known, unknown) = (held.known.get(address.as_str()), held.unknown.get(address.as_str()));
+            let (known, unknown) = (held.known.get(*address), held.unknown.get(*address));
             known.cloned().or(unknown.map(|()| Arc::clone(&self.nobody)))
         };
         (addresses.iter().map(one).collect(), Ticket(held.taken_out))
@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn has(asked: &Asked, address: &str) -> bool {
-        asked.recall(&[address.to_owned()]).0[0].is_some()
+        asked.recall(&[address]).0[0].is_some()
     }
 
     fn hold(asked: &Asked, address: &str, count: u8) {

@@ -73,8 +73,8 @@ pub(super) fn deadline(
 /// How long reading keys took lately, in steps. An answer from memory waits as long as one of these readings took, drawn by lot:
 /// so its time does not tell that its address was asked about before.
 #[derive(Debug)]
-pub(super) struct Pace {
-    lately: [AtomicU32; READINGS],
+pub(super) struct Lately {
+    steps: [AtomicU32; READINGS],
     next: AtomicUsize,
 }
 
@@ -83,24 +83,23 @@ const READINGS: usize = 64;
 /// The most that an answer from memory waits for, in steps: a table that stalls once does not hold it up for long.
 const STEPS_MOST: u32 = 5;
 
-impl Pace {
-    pub(super) fn new() -> Pace {
-        Pace { lately: [const { AtomicU32::new(1) }; READINGS], next: AtomicUsize::new(0) }
+impl Lately {
+    pub(super) fn new() -> Lately {
+        Lately { steps: [const { AtomicU32::new(1) }; READINGS], next: AtomicUsize::new(0) }
     }
 
-    /// Keys were read, which took so long.
-    pub(super) fn note(&self, took: Duration, step: Duration) {
-        let steps = took.as_nanos().checked_div(step.as_nanos()).map_or(1, |steps| steps + 1);
+    /// Keys were read, which took so many steps.
+    pub(super) fn note(&self, steps: u32) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % READINGS;
-        if let Some(place) = self.lately.get(at) {
-            place.store(u32::try_from(steps).unwrap_or(u32::MAX).min(STEPS_MOST), Ordering::Relaxed);
+        if let Some(place) = self.steps.get(at) {
+            place.store(steps.clamp(1, STEPS_MOST), Ordering::Relaxed);
         }
     }
 
     /// How many steps an answer from memory waits at least.
     pub(super) fn draw(&self) -> u32 {
         let at = usize::from(rand::random::<u8>()) % READINGS;
-        self.lately.get(at).map_or(1, |steps| steps.load(Ordering::Relaxed))
+        self.steps.get(at).map_or(1, |steps| steps.load(Ordering::Relaxed))
     }
 }
 
@@ -146,21 +145,21 @@ mod tests {
 
     #[test]
     fn h_an_answer_from_memory_waits_as_long_as_the_readings_lately() {
-        let pace = Pace::new();
+        let lately = Lately::new();
         let drawn = || {
             let mut all = [0; 6];
-            (0..1_000).for_each(|_| all[pace.draw() as usize] += 1);
+            (0..1_000).for_each(|_| all[lately.draw() as usize] += 1);
             all
         };
         assert_eq!(drawn(), [0, 1_000, 0, 0, 0, 0]);
-        for took in [0, 1_999, 2_000, 5_000].repeat(16) {
-            pace.note(Duration::from_micros(took), STEP);
+        for steps in [1, 1, 2, 3].repeat(16) {
+            lately.note(steps);
         }
         let [_, one, two, three, more @ ..] = drawn();
         assert!(one > 400 && two > 150 && three > 150 && more == [0, 0], "{one} {two} {three} {more:?}");
-        pace.note(Duration::from_secs(60), STEP);
-        pace.note(Duration::from_secs(60), Duration::ZERO);
-        assert!((0..10_000).map(|_| pace.draw()).all(|steps| steps <= 5));
+        lately.note(30_000);
+        lately.note(0);
+        assert!((0..10_000).map(|_| lately.draw()).all(|steps| (1..=5).contains(&steps)));
     }
 
     #[tokio::test]

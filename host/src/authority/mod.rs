@@ -27,7 +27,9 @@ mod refusals;
 pub mod schedule;
 mod seats;
 mod stream;
+mod ticks;
 mod udp;
+mod waiting;
 mod weigh;
 
 use std::fmt;
@@ -54,7 +56,7 @@ use crate::store::{self, KeyTable, Opening};
 use crate::tls;
 use asked::Asked;
 use forged::Counts;
-use hold::Pace;
+use hold::Lately;
 use rate::InvalidAnswers;
 
 /// The wall clock, as a seam: keys end by it.
@@ -265,7 +267,8 @@ pub struct Authority {
     dummy: Checker,
     /// The keys of addresses that were asked about lately.
     asked: Asked,
-    pace: Pace,
+    /// How long readings of keys took of questions that a socket's thread received as a step began, and of others.
+    readings: Arc<[Lately; 2]>,
     /// One for each of `listen`, answered by the thread that waits for questions on its UDP socket.
     pulses: Vec<Arc<Pulse>>,
 }
@@ -325,7 +328,7 @@ impl Authority {
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy).checker(),
             asked,
-            pace: Pace::new(),
+            readings: Arc::new([Lately::new(), Lately::new()]),
             pulses: config.authority.listen.iter().map(|_| Arc::default()).collect(),
         };
         authority.warn_of_short_avt();

@@ -1,10 +1,8 @@
-//! Listening for VERIFY on UDP: a thread for each socket, which waits for questions and for the time of their answers.
+//! Listening for VERIFY on UDP: a thread for each socket, which receives questions and sends answers at its own pace.
 //!
-//! Every answer waits for its time (see `hold`), and questions are taken meanwhile. While several answers wait, questions are
-//! gathered for a quarter of that time: then one look at the table serves many. The thread looks keys up by itself where
-//! that is a short read; else the runtime does, and the answers wait for their time like all others.
+//! The pace is that of `ticks`: neither questions nor work set it. The thread looks keys up by itself where that is a short
+//! read; else the runtime does, and does not wake the thread: that finds the answers when a step begins.
 
-use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +20,8 @@ use tracing::{debug, error, warn};
 
 use super::answer::{Found, Over};
 use super::datagrams::{Asker, Datagrams, Doorbell};
-use super::hold::deadline;
+use super::ticks::{Received, Ticks};
+use super::waiting::{Number, Waiting};
 use super::{Authority, Error, datagrams};
 use crate::pulse::Pulse;
 
@@ -141,23 +140,11 @@ impl Drop for StopWhenDropped {
     }
 }
 
-/// An answer that waits for its time.
-struct Due {
-    at: Instant,
-    reply: Vec<u8>,
-    to: Asker,
-}
-
-/// Questions that came together, and when.
-struct Together {
-    begin: Instant,
-    count: usize,
-}
-
-/// What the runtime has answered.
+/// What came of questions, and when that was ready.
 struct Answered {
-    together: Together,
-    replies: Vec<(Option<Vec<u8>>, Asker)>,
+    received: Received,
+    done: Instant,
+    replies: Vec<(Number, Vec<u8>, Asker)>,
 }
 
 /// A socket, and what is under way on it.
@@ -166,11 +153,9 @@ struct Answering {
     datagrams: Datagrams,
     calls: Arc<Calls>,
     runtime: Handle,
-    /// By their time.
-    due: VecDeque<Due>,
-    /// Until then questions are gathered.
-    gathers: Option<Instant>,
-    /// Batches that the runtime works on.
+    ticks: Ticks,
+    waiting: Waiting,
+    /// Lookups that the runtime works on.
     under_way: usize,
     answered: mpsc::Receiver<Answered>,
     answers: mpsc::Sender<Answered>,
@@ -178,10 +163,12 @@ struct Answering {
 
 impl Answering {
     fn new(authority: Arc<Authority>, socket: UdpSocket, calls: Arc<Calls>, runtime: Handle) -> io::Result<Answering> {
-        let datagrams = Datagrams::new(socket, authority.limits.authority.answers_together)?;
+        let limits = &authority.limits.authority;
+        let datagrams = Datagrams::new(socket, limits.answers_together.saturating_mul(limits.answers_at_once))?;
+        let ticks = Ticks::new(limits.answer_after, authority.readings.clone());
         let (answers, answered) = mpsc::channel();
-        let (due, gathers, under_way) = (VecDeque::new(), None, 0);
-        Ok(Answering { authority, datagrams, calls, runtime, due, gathers, under_way, answered, answers })
+        let (waiting, under_way) = (Waiting::default(), 0);
+        Ok(Answering { authority, datagrams, calls, runtime, ticks, waiting, under_way, answered, answers })
     }
 
     fn run(mut self) {
@@ -190,149 +177,149 @@ impl Answering {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(true) => {}
                 Ok(false) => return,
-                // The hook has told of it. Questions of one batch are lost, as datagrams may be.
+                // The hook has told of it. Questions of one look are lost, as datagrams may be.
                 Err(_) => thread::sleep(BREATH),
             }
         }
     }
 
-    /// Sends what is due, and waits for the next thing to do; whether there is any.
+    /// Receives and sends what is due, answers what was received, and waits for the next thing to do; whether there is any.
     fn turn(&mut self) -> bool {
         self.calls.answer_pulse();
-        while let Ok(Answered { together, replies }) = self.answered.try_recv() {
-            self.under_way -= 1;
-            self.keep(&together, false, replies);
-        }
-        let now = Instant::now();
-        self.send_due(now);
         let stops = self.calls.stops.load(Ordering::SeqCst);
-        if stops && self.due.is_empty() && self.under_way == 0 {
-            return false;
+        let now = Instant::now();
+        // At rest it is a question that woke the thread, or the bell.
+        let looks = self.ticks.advance(now) || self.ticks.next().is_none();
+        self.collect();
+        // Before anything is sent, and so before who waits for that asks again: that comes in the middle of the step.
+        let came = if looks && !stops { self.receive() } else { 0 };
+        let sent = self.send(now);
+        if came > 0 {
+            self.ticks.start(now);
+            self.answer(self.ticks.received(now));
         }
-        let has_room = !stops
-            && self.due.len() < self.authority.limits.authority.answers_waiting.max(1)
-            && self.under_way < self.authority.limits.authority.answers_at_once.max(1);
-        let gathers = self.gathers.filter(|until| has_room && now < *until);
-        if has_room && gathers.is_none() && self.gathers.take().is_some() && self.take() {
-            return true;
+        if self.waiting.len() == 0 && self.under_way == 0 && came + sent < 2 {
+            if stops {
+                return false;
+            }
+            self.ticks.rest();
+        } else if came + sent > 1 {
+            self.ticks.expect(now);
         }
-        let until = self.due.front().map(|due| due.at).into_iter().chain(gathers).min();
-        let wait = until.map(|until| until.saturating_duration_since(now));
-        match self.datagrams.wait(&self.calls.bell, has_room && gathers.is_none(), wait) {
-            Ok(true) => drop(self.take()),
-            Ok(false) => {}
+        self.wait(stops);
+        true
+    }
+
+    /// Waits for the time to go on, or to be called; where nothing waits, for a question, or where another one would be received in
+    /// this step.
+    fn wait(&mut self, stops: bool) {
+        let next = self.ticks.next();
+        let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
+        match self.datagrams.wait(&self.calls.bell, !stops && self.ticks.listens(), wait) {
+            Ok(true) if next.is_some() => self.ticks.expect(Instant::now()),
+            Ok(_) => {}
             Err(e) => {
                 warn!("cannot wait for questions: {e}");
                 thread::sleep(BREATH);
             }
         }
-        true
     }
 
-    fn send_due(&mut self, now: Instant) {
-        while self.due.front().is_some_and(|due| due.at <= now)
-            && let Some(Due { reply, to, .. }) = self.due.pop_front()
-        {
-            if let Err(e) = self.datagrams.send(&reply, &to) {
-                debug!(peer = %to.peer, "the answer cannot be sent: {e}");
-            }
+    /// Takes what the runtime has answered.
+    fn collect(&mut self) {
+        while let Ok(Answered { received, done, replies }) = self.answered.try_recv() {
+            self.under_way -= 1;
+            self.waiting.keep(self.ticks.leave(received, done, false), replies);
         }
     }
 
-    /// Takes the questions that have come, and answers those whose keys are at hand; whether there were any.
-    fn take(&mut self) -> bool {
-        let begin = Instant::now();
-        let count = match self.datagrams.receive() {
-            Ok(0) => return false,
-            Ok(count) => count,
-            Err(e) => {
-                report(&e);
-                return false;
-            }
-        };
-        let NowAndLater { now, from_memory, later } = answered_now(&self.authority, self.datagrams.came());
-        let together = Together { begin, count };
-        self.keep(&together, from_memory, now);
-        if !later.is_empty() {
-            self.answer_later(together, later);
+    /// Receives as many questions as there is room for; how many.
+    fn receive(&mut self) -> usize {
+        let limits = &self.authority.limits.authority;
+        let room = limits.answers_waiting.max(1).saturating_sub(self.waiting.len());
+        let lookups = limits.answers_at_once.max(1).saturating_sub(self.under_way);
+        let most = room.min(lookups.saturating_mul(limits.answers_together.max(1)));
+        if most == 0 {
+            return 0;
         }
-        let gather = self.authority.limits.authority.answer_after / 4;
-        self.gathers = (self.due.len() > 1 && !self.datagrams.is_full()).then(|| begin + gather);
-        true
+        self.datagrams.receive(most).unwrap_or_else(|e| {
+            report(&e);
+            0
+        })
     }
 
-    /// Keeps answers until their time.
-    fn keep(
-        &mut self,
-        Together { begin, count }: &Together,
-        from_memory: bool,
-        replies: impl IntoIterator<Item = (Option<Vec<u8>>, Asker)>,
-    ) {
-        let (now, step) = (Instant::now(), self.authority.limits.authority.answer_after);
-        let done = match from_memory {
-            true => now.max(*begin + step * self.authority.pace.draw().saturating_sub(1)),
-            false => {
-                self.authority.pace.note(now.saturating_duration_since(*begin), step);
-                now
+    /// Sends the answers whose time has come; how many.
+    fn send(&mut self, now: Instant) -> usize {
+        let mut sent = 0;
+        while let Some(replies) = self.waiting.take(now) {
+            sent += replies.len();
+            for reply in &replies {
+                if let Err(e) = self.datagrams.send(&reply.octets, &reply.to) {
+                    debug!(peer = %reply.to.peer, "the answer cannot be sent: {e}");
+                }
             }
-        };
-        let at = deadline(step, *begin, *count, done).unwrap_or(now);
-        let place = self.due.partition_point(|due| due.at <= at);
-        let replies = replies.into_iter().filter_map(|(reply, to)| Some(Due { at, reply: reply?, to }));
-        if place == self.due.len() {
-            self.due.extend(replies);
-        } else {
-            let later = self.due.split_off(place);
-            self.due.extend(replies.chain(later));
+        }
+        sent
+    }
+
+    /// Answers what was received: at once where keys are at hand, else later.
+    fn answer(&mut self, received: Received) {
+        let Self { authority, datagrams, waiting, .. } = self;
+        let NowAndLater { now, from_memory, later } =
+            answered_now(authority, datagrams.came().map(|(octets, to)| (waiting.number(), octets, to)));
+        self.waiting.keep(self.ticks.leave(received, Instant::now(), from_memory), now);
+        let together = self.authority.limits.authority.answers_together.max(1);
+        let mut later = later.into_iter().peekable();
+        while later.peek().is_some() {
+            self.answer_later(received, later.by_ref().take(together).collect());
         }
     }
 
     /// Has the runtime answer these.
-    fn answer_later(&mut self, together: Together, lines: Vec<(Vec<u8>, Asker)>) {
+    fn answer_later(&mut self, received: Received, lines: Vec<(Number, Vec<u8>, Asker)>) {
         self.under_way += 1;
-        let (authority, calls, answers) = (self.authority.clone(), self.calls.clone(), self.answers.clone());
+        let (authority, answers) = (self.authority.clone(), self.answers.clone());
         self.runtime.spawn(async move {
             // Whatever becomes of it, the socket's thread must not wait for it for ever.
-            let mut back = Back { answered: Some(Answered { together, replies: Vec::new() }), answers, calls };
-            let mut read = Vec::with_capacity(lines.len());
-            for (line, to) in &lines {
-                read.push(authority.read(Over::Udp, line, to.peer));
-            }
+            let mut back = Back { received, replies: Vec::new(), answers };
+            let read = lines.iter().map(|(_, line, to)| authority.read(Over::Udp, line, to.peer)).collect::<Vec<_>>();
             let replies = authority.answers(&read).await;
-            if let Some(answered) = &mut back.answered {
-                answered.replies = iter::zip(replies, lines.into_iter().map(|(_, to)| to)).collect();
-            }
+            back.replies = iter::zip(replies, &lines)
+                .filter_map(|(reply, (number, _, to))| Some((*number, reply?, *to)))
+                .collect();
         });
     }
 }
 
 /// Brings to a socket's thread what the runtime has answered, and nothing where that broke off.
 struct Back {
-    answered: Option<Answered>,
+    received: Received,
+    replies: Vec<(Number, Vec<u8>, Asker)>,
     answers: mpsc::Sender<Answered>,
-    calls: Arc<Calls>,
 }
 
 impl Drop for Back {
     fn drop(&mut self) {
-        if let Some(answered) = self.answered.take() {
-            let _ = self.answers.send(answered);
-            self.calls.bell.ring();
-        }
+        let (received, done, replies) = (self.received, Instant::now(), std::mem::take(&mut self.replies));
+        let _ = self.answers.send(Answered { received, done, replies });
     }
 }
 
 /// Replies to questions whose keys are at hand, and the others.
 struct NowAndLater {
-    now: Vec<(Option<Vec<u8>>, Asker)>,
+    now: Vec<(Number, Vec<u8>, Asker)>,
     /// Whether nothing was read for these replies.
     from_memory: bool,
-    later: Vec<(Vec<u8>, Asker)>,
+    later: Vec<(Number, Vec<u8>, Asker)>,
 }
 
-fn answered_now<'a>(authority: &Authority, came: impl Iterator<Item = (&'a [u8], Asker)>) -> NowAndLater {
-    let lines: Vec<_> = came.map(|(octets, to)| (authority.read(Over::Udp, octets, to.peer), octets, to)).collect();
-    let wanted: Vec<String> = lines.iter().filter_map(|(line, ..)| line.own.clone()).collect();
+fn answered_now<'a>(
+    authority: &Authority,
+    came: impl ExactSizeIterator<Item = (Number, &'a [u8], Asker)>,
+) -> NowAndLater {
+    let mut lines = Vec::with_capacity(came.len());
+    lines.extend(came.map(|(number, octets, to)| (authority.read(Over::Udp, octets, to.peer), number, octets, to)));
+    let wanted: Vec<&str> = lines.iter().filter_map(|(line, ..)| line.own.as_deref()).collect();
     let at_once = authority.keys.log().is_some();
     let Found { keys, from_memory } = match at_once {
         _ if wanted.is_empty() => Found { keys: Vec::new(), from_memory: true },
@@ -341,10 +328,13 @@ fn answered_now<'a>(authority: &Authority, came: impl Iterator<Item = (&'a [u8],
         false => Found { keys: vec![None; wanted.len()], from_memory: true },
     };
     let (mut keys, mut now, mut later) = (keys.into_iter(), Vec::with_capacity(lines.len()), Vec::new());
-    for (line, octets, to) in lines {
+    for (line, number, octets, to) in &lines {
         match line.own.as_ref().and_then(|_| keys.next()) {
-            Some(None) if !at_once => later.push((octets.to_vec(), to)),
-            keys => now.push((authority.answer_one(&line, keys.flatten().as_deref()), to)),
+            Some(None) if !at_once => later.push((*number, octets.to_vec(), *to)),
+            keys => {
+                let reply = authority.answer_one(line, keys.flatten().as_deref());
+                now.extend(reply.map(|reply| (*number, reply, *to)));
+            }
         }
     }
     NowAndLater { now, from_memory, later }

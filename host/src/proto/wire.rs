@@ -274,14 +274,27 @@ pub fn reply(
     reason: Option<Reason>,
     room: usize,
 ) -> Option<Vec<u8>> {
-    let bare = [b"VERIFY_REPLY ".as_slice(), seq, b" ", address, b" ", status.word().as_bytes()].concat();
-    let seconds = valid_for.filter(|_| status == Status::Valid).map(|t| format!(" t={}", t.min(VALID_FOR_MAX)));
-    let reason = reason.and_then(Reason::word).map(|word| format!(" e={word}"));
-    let (seconds, reason) = (seconds.unwrap_or_default(), reason.unwrap_or_default());
-    [[seconds.as_str(), reason.as_str()], ["", reason.as_str()], ["", ""]]
-        .into_iter()
-        .map(|[t, e]| [bare.as_slice(), t.as_bytes(), e.as_bytes(), b"\r\n"].concat())
-        .find(|line| line.len() <= room)
+    let valid_for = valid_for.filter(|_| status == Status::Valid).map(|t| t.min(VALID_FOR_MAX));
+    let reason = reason.and_then(Reason::word);
+    let mut line = Vec::with_capacity(room.min(DATAGRAM_MAX));
+    for part in [b"VERIFY_REPLY ".as_slice(), seq, b" ", address, b" ", status.word().as_bytes()] {
+        line.extend_from_slice(part);
+    }
+    let has_room = |line: &[u8], octets: usize| line.len() + octets + b"\r\n".len() <= room;
+    let with_reason = reason.map_or(0, |word| " e=".len() + word.len());
+    if let Some(valid_for) = valid_for {
+        let digits = valid_for.to_string();
+        if has_room(&line, " t=".len() + digits.len() + with_reason) {
+            line.extend_from_slice(b" t=");
+            line.extend_from_slice(digits.as_bytes());
+        }
+    }
+    if let Some(word) = reason.filter(|_| has_room(&line, with_reason)) {
+        line.extend_from_slice(b" e=");
+        line.extend_from_slice(word.as_bytes());
+    }
+    line.extend_from_slice(b"\r\n");
+    (line.len() <= room).then_some(line)
 }
 
 /// The credential and the tags of a request, given what follows its address; absent where these are outside the grammar.
