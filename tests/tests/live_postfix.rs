@@ -227,7 +227,15 @@ fn keep(rig: &Rig, kept: addrauth::store::Kept) {
         let caps =
             Caps { per_hour: 5, pair: day, waiting: 9, report_pair: hour, digest_after: hour, digest_senders: 20 };
         let (result, verdict) = (RowResult::Judged(addrauth::case::KeyStatus::Invalid), RowVerdict::Discard);
-        let entry = Entry { queue_id: None, sender: None, result, verdict, json: String::new(), note: String::new() };
+        let entry = Entry {
+            queue_id: None,
+            sender: None,
+            result,
+            verdict,
+            json: String::new(),
+            note: String::new(),
+            known: None,
+        };
         ledger.record_and_keep(entry, Vec::new(), (vec![kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
         ledger.close().await;
         Ok::<(), addrauth::store::Error>(())

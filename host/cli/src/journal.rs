@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{Context, database, exit, fail, ledger};
 use addrauth::case::{WrittenCase, stamp};
 use addrauth::config::{self, Config, Limits};
+use addrauth::custody;
 use addrauth::proto::address::Address;
 use addrauth::proto::text::shown;
 use addrauth::store::{self, Erased, JournalRow, Ledger};
@@ -52,12 +53,12 @@ enum Verb {
         #[arg(value_name = "ID|QUEUE-ID")]
         id: String,
     },
-    /// Take an address out of all rows, and out of notices that were sent or given up
+    /// Take an address out of all rows, and out of notices that were sent or given up; forget it as a known sender
     ///
     /// erased@erased.invalid takes its place, whether it stands there as sender, recipient, in a fact that a policy saw or in
     /// a note; a +tag and letter case do not matter. The rows stay, and so does all else in them; no later note brings an
-    /// address back into such a row. What the user chose, and messages in quarantine, stay: it says what holds the address
-    /// still.
+    /// address back into such a row. That the address was valid here, which a policy may want to know, is forgotten too, until it
+    /// is valid on another day. What the user chose, and messages in quarantine, stay: it says what holds the address still.
     ///
     /// Exit code: 0 done, or it stands elsewhere still; 1 it was nowhere, 2 it could not be done.
     Erase {
@@ -73,6 +74,8 @@ pub(crate) enum Unread {
     Config(#[from] config::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Custody(#[from] custody::Error),
     #[error(
         "there is no journal {0}: no filter ran with this state_dir yet; name its configuration with --config FILE"
     )]
@@ -186,10 +189,20 @@ fn shown_lines(text: &str) -> String {
 
 async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
     let whom = Address::parse(address.as_bytes(), true).map_err(|_| Unread::Address(address.to_owned()))?;
-    let ledger = open(&context.read_config()?).await?;
-    let erased = ledger.erase(&whom.mailbox()).await;
+    let config = context.read_config()?;
+    let ledger = open(&config).await?;
+    // Before anything is erased: without the secret it cannot be told whether the address is known.
+    let sender = custody::read_mark(&config.state_dir.0)?.map(|mark| mark.pseudonym(&whom.mailbox()));
+    let erasing = async {
+        let forgotten = match sender {
+            Some(sender) => ledger.forget(sender).await?,
+            None => false,
+        };
+        Ok::<_, store::Error>((forgotten, ledger.erase(&whom.mailbox()).await?))
+    };
+    let erased = erasing.await;
     ledger.close().await;
-    let erased = erased?;
+    let (forgotten, erased) = erased?;
     match context.json {
         true => {
             let remains = erased.still_named;
@@ -197,18 +210,26 @@ async fn erase(address: &str, context: &Context) -> Result<ExitCode, Unread> {
                 "quarantined": remains.quarantined });
             println!(
                 "{}",
-                json!({ "rows": erased.rows, "notices": erased.ended, "unsent": erased.unsent, "remains": remains })
+                json!({ "rows": erased.rows, "notices": erased.ended, "unsent": erased.unsent, "forgotten": forgotten,
+                    "remains": remains })
             );
         }
-        false => erased_words(&whom.to_string(), &erased).iter().for_each(|line| println!("{}", shown(line))),
+        false => {
+            erased_words(&whom.to_string(), forgotten, &erased).iter().for_each(|line| println!("{}", shown(line)))
+        }
     }
-    Ok(if erased == Erased::default() { exit::no() } else { exit::YES })
+    Ok(if erased == Erased::default() && !forgotten { exit::no() } else { exit::YES })
 }
 
 /// What was done, and what holds the address still: a line each.
-fn erased_words(whom: &str, erased: &Erased) -> Vec<String> {
+fn erased_words(whom: &str, forgotten: bool, erased: &Erased) -> Vec<String> {
     let Erased { rows, ended, unsent, still_named } = *erased;
     let mut lines = vec![format!("{rows} journal rows and {ended} ended notices held it, and hold it no more")];
+    if forgotten {
+        lines.push(
+            "it was a known sender, and is none any more: when its mail last had a right key is forgotten".into(),
+        );
+    }
     let mut still = |count: u64, words: String| {
         if count > 0 {
             lines.push(words);

@@ -116,6 +116,10 @@ pub struct Found {
     /// a report is wanted.
     #[serde(skip)]
     pub owns_path: bool,
+    /// Days since the sender address was last found valid here; absent where it never was, or nobody remembers. Looked up only
+    /// where a policy wants it.
+    #[serde(skip)]
+    pub last_valid: Option<u32>,
     /// The budget for questions that was spent. The message is judged all the same, since `observe = true`.
     #[serde(skip)]
     pub limited: Option<Limited>,
@@ -137,6 +141,7 @@ impl Found {
             own_key: false,
             elsewhere: Vec::new(),
             owns_path: false,
+            last_valid: None,
             limited: None,
         }
     }

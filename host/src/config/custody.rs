@@ -13,6 +13,9 @@ pub struct Custody {
     pub journal_mib: u64,
     /// Journal rows kept at most, in the same way.
     pub journal_rows: u64,
+    /// How long a sender stays known whose mail had a right key here; counted in whole days.
+    #[serde(with = "span")]
+    pub known_kept: Duration,
     /// How long a quarantined message is kept.
     #[serde(with = "span")]
     pub quarantine_kept: Duration,
@@ -28,6 +31,7 @@ impl Default for Custody {
             journal_mib: 8_192,
             // The room comes to its end before.
             journal_rows: 1_000_000_000,
+            known_kept: Duration::from_secs(365 * 86_400),
             quarantine_kept: Duration::from_secs(30 * 86_400),
             quarantine_mib: 2_048,
         }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::known;
 use crate::case::{Case, Finding, NewKey, NotStamped, Stamp, Submitted, WrittenCase};
 use crate::config::{self as settings, Limits};
 use crate::store::{self, Columns, Ledger, NewRow, RowResult, RowVerdict};
@@ -202,6 +203,7 @@ impl Queue {
             }
             Err(e) => warn!("journal rows beyond custody.journal_mib and custody.journal_rows are not deleted: {e}"),
         }
+        known::forget_old(&self.ledger, &self.settings, &self.limits).await;
     }
 
     /// Packs rows of an older version; whether there may be more.

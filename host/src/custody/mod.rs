@@ -1,6 +1,7 @@
 //! What we took responsibility for, durable before the MTA hears of it.
 
 mod journal;
+mod known;
 mod quarantine;
 
 use std::io::ErrorKind;
@@ -47,6 +48,7 @@ pub struct Custody {
     mark: MarkKey,
     limits: Arc<Limits>,
     settings: quarantine::Settings,
+    known_days: u32,
     /// Where it was opened: what has to come to an end whatever becomes of a message runs there.
     runtime: Handle,
     /// What is being written there, and taken back where it comes too late.
@@ -71,6 +73,7 @@ impl Custody {
             mark,
             limits: limits.clone(),
             settings,
+            known_days: known::days(&config.custody),
             runtime: Handle::current(),
             writing: TaskTracker::new(),
         })
@@ -99,7 +102,8 @@ impl Custody {
     /// what it owes go out although the message comes again.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         if journal::may_wait(&case) {
-            let Some(entry) = journal::judged(&case, self.limits.custody.journal_row, "") else { return case };
+            let Some(mut entry) = journal::judged(&case, self.limits.custody.journal_row, "") else { return case };
+            entry.known = self.newly_known(&case);
             return match self.journal.note(entry).await {
                 Ok(()) => case,
                 Err(failure) => self.deferred(case, &failure),
@@ -153,7 +157,8 @@ impl Custody {
             }
         }
         notes.extend(case.reply.unreported.map(Unreported::note));
-        let entry = journal::entry(case, self.limits.custody.journal_row, notes.join("; "));
+        let mut entry = journal::entry(case, self.limits.custody.journal_row, notes.join("; "));
+        entry.known = self.newly_known(case);
         let copies = kept.iter().any(|message| message.copy);
         let (ledger, caps, most) = (self.ledger.clone(), self.outbox.caps(), self.settings.most());
         let writing = async move { ledger.record_and_keep(entry, drafts, (kept, most), caps, now).await };
@@ -275,9 +280,17 @@ impl Custody {
 
 /// Whether what lies in the state directory can be used; makes and opens nothing.
 pub fn check(dir: &Path) -> Result<(), Error> {
+    read_mark(dir).map(|_| ())
+}
+
+/// The secret of this installation's marks; absent where none was made yet. It makes and opens nothing.
+///
+/// # Errors
+/// It is there, and cannot be read.
+pub fn read_mark(dir: &Path) -> Result<Option<MarkKey>, Error> {
     match mark_key_of(&dir.join("mark.key"), store::read_secret) {
-        Err(Error::Store(store::Error::SecretFile { source, .. })) if source.kind() == ErrorKind::NotFound => Ok(()),
-        read => read.map(|_| ()),
+        Err(Error::Store(store::Error::SecretFile { source, .. })) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
 }
 

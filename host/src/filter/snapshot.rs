@@ -112,7 +112,7 @@ impl Filter {
     pub async fn examine(&self, mail: Mail) -> Case {
         let (mail, rules) = self.by_name(mail);
         let mut finding = self.find(&mail).await;
-        let mut decisions = self.decide(&mail, &finding).await;
+        let mut decisions = self.decide(&mail, &mut finding).await;
         let vanishes = self.would_vanish(&mail, &decisions);
         if let (Some(found), Some(verifier), true) = (finding.found_mut(), &self.verifier, vanishes) {
             match verifier.confirm(&mail, found).await {
@@ -120,7 +120,7 @@ impl Filter {
                 Ok(again) => {
                     let Found { mail_auth, new_key, own_fields, elsewhere, .. } = found.clone();
                     *found = Found { mail_auth, new_key, own_fields, elsewhere, ..again };
-                    decisions = self.decide(&mail, &finding).await;
+                    decisions = self.decide(&mail, &mut finding).await;
                 }
                 Err(later) => (finding, decisions) = (Finding::Postponed(later.postponed()), Vec::new()),
             }
@@ -246,18 +246,30 @@ impl Filter {
         Ok(found)
     }
 
-    async fn decide(&self, mail: &Mail, finding: &Finding) -> Vec<Decision> {
-        match finding.found() {
+    async fn decide(&self, mail: &Mail, finding: &mut Finding) -> Vec<Decision> {
+        match finding.found_mut() {
             None | Some(Found { new_key: Some(NewKey::Proven(_)), .. }) => Vec::new(),
             Some(found) => {
                 let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
-                // Without the users' wishes there is no decision, and no decision is a deferral.
-                match self.wishes(&recipients, found.sender.as_ref()).await {
-                    Ok(wishes) => self.policies.decide(mail, found, &wishes).await,
-                    Err(_) => Vec::new(),
+                // Without the users' wishes, or a fact that a policy wants, there is no decision, and no decision is a deferral.
+                let Ok(wishes) = self.wishes(&recipients, found.sender.as_ref()).await else { return Vec::new() };
+                if self.policies.want_last_valid(mail, found, &wishes) {
+                    let Ok(last_valid) = self.last_valid(mail, found).await else { return Vec::new() };
+                    found.last_valid = last_valid;
                 }
+                self.policies.decide(mail, found, &wishes).await
             }
         }
+    }
+
+    /// Days since the sender was last found valid here. One whose domain has no AS is not looked for. An error is logged here.
+    async fn last_valid(&self, mail: &Mail, found: &Found) -> Result<Option<u32>, ()> {
+        let (Some(custody), Some(sender)) = (&self.custody, &found.sender) else { return Ok(None) };
+        if found.status == KeyStatus::None {
+            return Ok(None);
+        }
+        let last_valid = custody.last_valid(sender, mail.received).await;
+        last_valid.map_err(|error| tracing::warn!("when a sender was last valid is not to be had: {error}"))
     }
 
     /// What the recipients chose for themselves. An error is logged here.

@@ -56,8 +56,7 @@ fn common(mail: &Mail, found: &Found, wanted: &Wanted) -> Facts {
         size: if_wanted(Wants::SIZE).and(mail.size),
         trail: if_wanted(Wants::TRAIL).map(|()| trail(case::trail::Trail::of(mail, found.own_fields))),
         mail_auth: if_wanted(Wants::MAIL_AUTH).and(found.mail_auth).map(contract_auth),
-        // Nobody remembers yet.
-        last_valid: None,
+        last_valid: if_wanted(Wants::LAST_VALID).and(found.last_valid),
         claim: if_wanted(Wants::CLAIM).and(found.claim).map(contract_claim),
         headers: wanted
             .headers

@@ -141,10 +141,7 @@ impl Policies {
     }
 
     async fn worked_out(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
-        let nothing = Wish::default();
-        let wish = |index| wishes.get(index).unwrap_or(&nothing);
-        let choose = |(index, recipient)| self.chosen(recipient, found, wish(index));
-        let choices: Vec<Choice> = mail.recipients.iter().enumerate().map(choose).collect();
+        let choices = self.choices(mail, found, wishes);
         let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
         for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
             match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
@@ -160,6 +157,22 @@ impl Policies {
             }
         }
         decisions
+    }
+
+    /// Whether a policy that will be asked about this message wants to see [`Found::last_valid`]: then that is to be looked up.
+    pub fn want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
+        let wants = |policy: &Shelved| policy.wanted.has(contract::Wants::LAST_VALID);
+        // Nearly always none does, and nobody need be asked for.
+        self.all.iter().any(|policy| wants(policy))
+            && (self.choices(mail, found, wishes).iter().enumerate())
+                .any(|(index, choice)| found.concerns(index) && wants(&choice.policy))
+    }
+
+    /// What treats each recipient of the message.
+    fn choices(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Choice> {
+        let nothing = Wish::default();
+        let choose = |(index, recipient)| self.chosen(recipient, found, wishes.get(index).unwrap_or(&nothing));
+        mail.recipients.iter().enumerate().map(choose).collect()
     }
 
     async fn decide_by(

@@ -14,7 +14,7 @@ use super::block::Tally;
 use super::packed::{Beside, unpack};
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Ending, Kind, RowResult, RowVerdict, Sending};
-use super::{Error, Ledger, time};
+use super::{Error, KnownSender, Ledger, known, time};
 
 use look::Sought;
 pub(super) use look::{names_address, octets};
@@ -135,16 +135,21 @@ impl Ledger {
     /// Writes rows, all of them or none, in one transaction. Durable when it returns.
     pub async fn append(&self, rows: Vec<Arc<NewRow>>) -> Result<(), Error> {
         self.0.in_place()?;
+        let senders: Vec<KnownSender> = rows.iter().filter_map(|row| row.known).collect();
+        let noted = senders.clone();
         let written = self.0.write(move |work| {
             let mut writer = RowWriter::new(work);
             for row in rows {
                 writer.write(&row)?;
             }
+            known::note(work, noted)?;
             writer.close()
         });
         written.await?;
         // The caller forgets the rows then.
-        self.0.in_place()
+        self.0.in_place()?;
+        self.2.learn(self.0.commits(), senders);
+        Ok(())
     }
 
     /// The newest journal rows, newest first.
@@ -246,7 +251,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<JournalRow, Fault> {
     let result = RowResult::of_word(&row.get::<_, String>("result")?);
     let verdict = RowVerdict::of_word(&row.get::<_, String>("verdict")?);
     let note = row.get("note")?;
-    Ok(JournalRow { id: row.get("id")?, at: time(at), entry: Entry { queue_id, sender, result, verdict, json, note } })
+    let entry = Entry { queue_id, sender, result, verdict, json, note };
+    Ok(JournalRow { id: row.get("id")?, at: time(at), entry })
 }
 
 fn read_sent(row: &Row<'_>) -> Result<SentTrace, Fault> {

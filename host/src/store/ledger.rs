@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::noted::Noted;
 use super::remembered::Remembered;
 use super::sqlite::Database;
 use super::{Error, Opening, folded, plan};
@@ -14,12 +15,12 @@ pub(super) const AHEAD: Duration = Duration::from_secs(86_400);
 
 /// Journal and outbox, `filter.db`.
 #[derive(Clone, Debug)]
-pub struct Ledger(pub(super) Database, pub(super) Arc<Remembered>);
+pub struct Ledger(pub(super) Database, pub(super) Arc<Remembered>, pub(super) Arc<Noted>);
 
 impl Ledger {
     /// Opens journal and outbox in this directory, and makes them where there are none.
     pub async fn open(dir: &Path, opening: Opening) -> Result<Ledger, Error> {
-        Ok(Ledger(Database::open(dir, plan::FILTER, opening).await?, Arc::default()))
+        Ok(Ledger(Database::open(dir, plan::FILTER, opening).await?, Arc::default(), Arc::default()))
     }
 
     /// Closes the file; every later verb fails.

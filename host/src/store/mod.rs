@@ -17,8 +17,10 @@ mod held;
 mod journal;
 mod keyring;
 mod keys;
+mod known;
 mod ledger;
 mod memory;
+mod noted;
 mod octets;
 mod outbox;
 mod packed;
@@ -53,6 +55,7 @@ pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::Ledger;
 pub use memory::{MemoryKeyring, MemoryKeys};
+pub use noted::KnownSender;
 pub use outbox::{Caps, Collected, Draft, Due, OutboxRow, Withheld};
 #[cfg(feature = "postgres")]
 pub use postgres::{Copied, CopiedTable, Migrated, PostgresKeyring, PostgresKeys, copy, migrate};

@@ -14,7 +14,7 @@ pub(super) struct Plan {
     pub(super) steps: &'static [&'static str],
 }
 
-/// Journal, quarantine, outbox and the choices of users.
+/// Journal, quarantine, outbox, the choices of users, and known senders.
 pub(super) const FILTER: Plan = Plan {
     of: "filter.db",
     steps: &[
@@ -22,6 +22,7 @@ pub(super) const FILTER: Plan = Plan {
         include_str!("schema/filter.2.sql"),
         include_str!("schema/filter.3.sql"),
         include_str!("schema/filter.4.sql"),
+        include_str!("schema/filter.5.sql"),
     ],
 };
 

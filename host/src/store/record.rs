@@ -12,7 +12,7 @@ use super::journal::{NewRow, annotate, insert, survey};
 use super::outbox::{self, Caps, Draft, Withheld};
 use super::sqlite::{Fault, Statements as _};
 use super::words::{Kind, RowVerdict};
-use super::{Error, Ledger};
+use super::{Error, Ledger, known};
 
 /// What became of an entry and its drafts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,7 @@ fn write(
         return Err(Error::QuarantineFull { most }.into());
     }
     let journal = insert(work, row)?;
+    known::note(work, row.known)?;
     let mut recorded = Recorded { journal, owed: 0, withheld: Vec::new(), kept: Vec::new() };
     for message in kept {
         recorded.kept.push(held::keep(work, journal, message, now)?);

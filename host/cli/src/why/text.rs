@@ -188,6 +188,9 @@ fn basis(page: &mut Page, decision: &Decision) {
     if table && decision.fault.is_none() {
         page.line(4, "It asks for nothing but the result, so its answer stood in a table made when it was loaded.");
     }
+    if let Some(days) = decision.facts.get("last-valid").and_then(Value::as_u64) {
+        page.line(4, &format!("The sender's mail had its last right key here {}.", words::ago(days)));
+    }
     let settings = pairs(&decision.settings);
     if !settings.is_empty() {
         page.line(4, &format!("Its settings: {settings}."));

@@ -98,6 +98,15 @@ pub(super) fn by(decision: &Decision, status: Option<KeyStatus>) -> String {
     }
 }
 
+/// How long ago a day was.
+pub(super) fn ago(days: u64) -> String {
+    match days {
+        0 => "on the same day".into(),
+        1 => "a day before".into(),
+        days => format!("{days} days before"),
+    }
+}
+
 /// A decision as something that is done.
 pub(super) fn wish(disposition: Disposition, notify: Notify) -> String {
     let told = match (notify.sender, notify.recipient) {

@@ -23,6 +23,9 @@ pub struct Custody {
     /// How long one may wait beyond that where nothing can be written; then messages are deferred until one is. A lock that
     /// another process holds, or a slow disk, is over by then.
     pub journal_overdue: Duration,
+    /// Known senders: those of a very large site's year, some 25 octets of disk each. Beyond it those go first who were valid
+    /// longest ago.
+    pub known_senders: u64,
     /// Characters of a kept message's subject that lists show: a line of a wide screen.
     pub subject_shown: usize,
     /// Kept messages that one list shows, the newest first. A longer list is looked through by recipient.
@@ -44,6 +47,7 @@ impl Default for Custody {
             journal_row: 1024 * 1024,
             journal_batch: Duration::from_millis(500),
             journal_overdue: Duration::from_secs(15),
+            known_senders: 20_000_000,
             subject_shown: 200,
             quarantine_listed: 10_000,
             release_wait: Duration::from_secs(20),

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::Entry;
 use crate::case::WrittenCase;
 use crate::store::packed::{Beside, pack, pack_json};
-use crate::store::seconds;
 use crate::store::words::{RowResult, RowVerdict};
+use crate::store::{KnownSender, seconds};
 
 /// A journal row to be written, all but its number.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct NewRow {
     pub(super) at: i64,
     pub(in crate::store) columns: Columns,
     pub(in crate::store) stored: Stored,
+    /// The sender, where the message shows that it is a known one; it stands in a table of its own, and is not read back.
+    pub known: Option<KnownSender>,
     /// What the block of the row counts. Absent where nobody can read it.
     pub(super) case: Option<WrittenCase>,
 }
@@ -76,7 +78,7 @@ impl NewRow {
                 serde_json::to_string(&case).unwrap_or_else(|e| format!("{{\"version\":0,\"error\":\"{e}\"}}")),
             ),
         };
-        NewRow { at, columns, stored, case: Some(case) }
+        NewRow { at, columns, stored, known: None, case: Some(case) }
     }
 
     /// The same row without the facts that its decisions were made of.
@@ -98,7 +100,7 @@ impl NewRow {
             Some(octets) => Stored::Packed(octets),
             None => Stored::Json(json),
         };
-        NewRow { at, columns, stored, case }
+        NewRow { at, columns, stored, known: None, case }
     }
 
     /// The MTA's name for the message.

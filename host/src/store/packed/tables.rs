@@ -1,7 +1,7 @@
 //! What stories say again and again, and the octets for it.
 
 /// Words that take one octet. What is written stays: a new word comes to the end, and none is moved or taken out.
-pub(super) const WORDS: [&str; 122] = [
+pub(super) const WORDS: [&str; 125] = [
     "",
     "none",
     "valid",
@@ -124,6 +124,9 @@ pub(super) const WORDS: [&str; 122] = [
     "reject-notify-sender",
     "reject-notify-recipient",
     "reject-notify-both",
+    "trail",
+    "last-valid",
+    "missing-known",
 ];
 
 /// Names of members that often stand together in this order. As with [`WORDS`], only the end is open.
