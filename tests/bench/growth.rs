@@ -1,5 +1,6 @@
-//! How cost grows with the size of what there is: headers, recipients, connections, the cache, domains and the journal.
-//! `tests/run --only growth`, or `cargo bench --bench growth -- ROWS MESSAGES`; below ten minutes with the defaults.
+//! How cost grows with the size of what there is: headers, recipients, connections, the cache, domains, the journal and known
+//! senders. `tests/run --only growth`, or `cargo bench --bench growth -- ROWS MESSAGES SENDERS`; below ten minutes with the
+//! defaults. With 0 rows the senders alone are looked at.
 //!
 //! Figures of one machine and one run; nothing passes or fails by them. The README beside says what they mean.
 
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use addrauth::authority::Clock;
 use addrauth::case::{KeyStatus, WrittenCase};
-use addrauth::store::{Entry, Ledger, Opening, RowResult, RowVerdict};
+use addrauth::proto::address::Mailbox;
+use addrauth::proto::mark::{MarkKey, Pseudonym};
+use addrauth::store::{Entry, KnownSender, Ledger, Opening, RowResult, RowVerdict};
 use addrauth_lab::mta::{Envelope, Mta};
 use addrauth_tests::bench::cost::{Look, Machine, family};
 use addrauth_tests::bench::figures::{keep, machine, print};
@@ -31,8 +34,13 @@ fn main() {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let rows = numbers.first().copied().unwrap_or(1_000_000);
     let messages = numbers.get(1).copied().unwrap_or(400);
-    println!("{rows} rows, {messages} messages, daemon {}", binary().display());
+    let senders = numbers.get(2).copied().unwrap_or(1_000_000);
+    println!("{rows} rows, {messages} messages, {senders} senders, daemon {}", binary().display());
     let (runtime, begin) = (Runtime::new().unwrap(), Machine::look());
+    if rows == 0 {
+        runtime.block_on(known(senders));
+        return;
+    }
     let found = json!({
         "machine": machine(),
         "journal": runtime.block_on(journal(rows)),
@@ -41,6 +49,7 @@ fn main() {
         "connections": connections(&runtime, messages),
         "domains": domains(&runtime, messages),
         "cache": cache(&runtime, messages),
+        "known": runtime.block_on(known(senders)),
         "busy": begin.elsewhere(Duration::ZERO),
     });
     keep("growth", &found);
@@ -84,7 +93,7 @@ fn row(n: u64, rows: u64) -> (SystemTime, Entry) {
     let story = WrittenCase::read(&story.to_string()).unwrap();
     let json = serde_json::to_string(&story).unwrap();
     let (queue_id, sender) = (Some(queue_id), Some(sender));
-    (at, Entry { queue_id, sender, result: RowResult::Judged(result), verdict, json, note: String::new() })
+    (at, Entry { queue_id, sender, result: RowResult::Judged(result), verdict, json, note: String::new(), known: None })
 }
 
 /// Octets of the database, its log included.
@@ -195,6 +204,123 @@ fn best(dir: &Path, words: &[&str], times: u32) -> Value {
         at.elapsed().as_secs_f64() * 1e3
     };
     json!((0..times).map(|_| one()).fold(f64::INFINITY, f64::min))
+}
+
+// --- known senders -------------------------------------------------------------------------------------------------
+
+/// Batches of rows that are written with senders, and as many without.
+const BATCHES: u64 = 40;
+/// Look-ups.
+const LOOKS: u64 = 20_000;
+
+fn sender(n: u64) -> Pseudonym {
+    let address = format!("first.last{}@company{}.example", n / 10_000, n % 10_000);
+    MarkKey::from_octets([7; 32]).pseudonym(&Mailbox::parse(&address).unwrap())
+}
+
+/// Writes down so many senders, in no order, as valid on days of the last year. Octets that each takes.
+fn fill(dir: &Path, size: u64, today: u64) -> f64 {
+    let mut file = rusqlite::Connection::open(dir.join("filter.db")).unwrap();
+    file.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -262144").unwrap();
+    let before = fs::metadata(dir.join("filter.db")).unwrap().len();
+    for begin in (0..size).step_by(100_000) {
+        let work = file.transaction().unwrap();
+        let mut insert = work.prepare("INSERT OR IGNORE INTO known VALUES (?, ?)").unwrap();
+        for n in begin..size.min(begin + 100_000) {
+            insert.execute((sender(n).number(), (today - n % 365) as i64)).unwrap();
+        }
+        drop(insert);
+        work.commit().unwrap();
+    }
+    let _: (i64, i64, i64) = (file)
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    (fs::metadata(dir.join("filter.db")).unwrap().len() - before) as f64 / size as f64
+}
+
+/// Known senders by their number: what one takes, a look-up, a row that notes one beside a row that does not, and the hourly look
+/// for those whose time is over.
+async fn known(most: u64) -> Value {
+    let now = SystemTime::now();
+    let today = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let (mut found, mut table) = (Vec::new(), Vec::new());
+    for size in [10_000, 1_000_000].into_iter().filter(|size| *size < most).chain([most]) {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).await.close().await;
+        let room = fill(dir.path(), size, today);
+        let ledger = open(dir.path()).await;
+        let looked = async |of: &dyn Fn(u64) -> u64| {
+            let before = spent();
+            for n in 0..LOOKS {
+                ledger.last_valid(sender(of(n)), now).await.unwrap();
+            }
+            microseconds(before.until(&spent()).ran, LOOKS)
+        };
+        let (there, absent) = (looked(&|n| n.wrapping_mul(7_919_317) % size).await, looked(&|n| size + n).await);
+        let before = spent();
+        for n in 0..LOOKS {
+            std::hint::black_box(sender(n));
+        }
+        let named = microseconds(before.until(&spent()).ran, LOOKS);
+        let mut costs = [(Duration::ZERO, Duration::ZERO); 3];
+        for batch in 0..BATCHES {
+            // Rows without a sender, with one that is new for the day, and with one that is written down already.
+            for (lane, (took, ran)) in costs.iter_mut().enumerate() {
+                let rows = (0..BATCH).map(|n| {
+                    let (at, mut entry) = row(batch * BATCH + n, 1_000_000);
+                    let n = (batch * BATCH + n).wrapping_mul(7_919_317) % size;
+                    entry.known = (lane > 0).then(|| KnownSender::new(sender(n), now));
+                    Arc::new((at, entry))
+                });
+                let rows = rows.collect();
+                let (before, at) = (spent(), Instant::now());
+                ledger.append(rows).await.unwrap();
+                *took += at.elapsed();
+                *ran += before.until(&spent()).ran;
+            }
+        }
+        let [bare, new, again] =
+            costs.map(|(took, ran)| (microseconds(took, BATCHES * BATCH), microseconds(ran, BATCHES * BATCH)));
+        let at = Instant::now();
+        assert_eq!(ledger.forget_old(now, 365, u64::MAX).await.unwrap(), 0);
+        let idle = at.elapsed().as_secs_f64() * 1e3;
+        let (before, at) = (spent(), Instant::now());
+        let gone = ledger.forget_old(now, 363, u64::MAX).await.unwrap();
+        let (sweep, swept) = (at.elapsed().as_secs_f64() * 1e3, before.until(&spent()).ran.as_secs_f64() * 1e3);
+        ledger.close().await;
+        table.push(vec![
+            size.to_string(),
+            format!("{room:.1}"),
+            format!("{there:.1}"),
+            format!("{absent:.1}"),
+            format!("{named:.1}"),
+            format!("{:.1}", bare.1),
+            format!("{:.1}", new.1),
+            format!("{:.1}", again.1),
+            format!("{idle:.1}"),
+            format!("{gone}: {sweep:.0} ({swept:.0})"),
+        ]);
+        found.push(
+            json!({ "senders": size, "octets": room, "look_us": there, "look_absent_us": absent, "pseudonym_us": named,
+            "append_us": [bare.0, new.0, again.0], "append_cpu_us": [bare.1, new.1, again.1], "sweep_idle_ms": idle,
+            "sweep_ms": sweep, "swept": gone }),
+        );
+    }
+    println!("\nKnown senders by their number; µs of CPU");
+    let head = [
+        "senders",
+        "octets",
+        "look-up",
+        "of nobody",
+        "its number",
+        "a row",
+        "new that day",
+        "again",
+        "sweep of none, ms",
+        "of some, ms (CPU)",
+    ];
+    print(&head, &table);
+    json!(found)
 }
 
 // --- the filter ----------------------------------------------------------------------------------------------------
