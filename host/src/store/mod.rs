@@ -80,7 +80,8 @@ pub use crate::proto::address::folded;
 pub trait KeyTable: Keys + Addresses + Forgeries + Posts + std::fmt::Debug + Send + Sync {
     /// The log of changes of a table whose short reads ([`Keys::of_all`], [`Changes::changes`]) are calls on the caller's own thread,
     /// done when they are first polled. There is none where a table is asked over a connection: what is remembered of it could be
-    /// told by its time from what has to be asked for.
+    /// told by its time from what has to be asked for, although both leave at the same time by the server's clock. Whoever asks
+    /// from the same machine feels that another process ran meanwhile, or did not (`tests/bench/told.c`).
     fn log(&self) -> Option<&dyn Changes>;
 }
 
