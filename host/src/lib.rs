@@ -41,7 +41,7 @@
 //! | `filter` | `filter::Filter`, `custody`, `keyring`: mail examined, what is owed kept, keys learned and stamped |
 //! | `milter` | `mta`: the door that Postfix and Sendmail know |
 //! | `authority` | `authority`: keys issued, posted, answered and expired |
-//! | `shipped` | the eight policies that ship, as components inside the library |
+//! | `shipped` | the policies that ship, as components inside the library |
 //!
 //! # What stays
 //!

@@ -10,7 +10,7 @@ macro_rules! shipped {
 #[cfg(feature = "shipped")]
 shipped! {
     "accept" "mark" "quarantine" "reject-silently" "reject-notify-sender" "reject-notify-recipient"
-    "reject-notify-both" "missing-direct"
+    "reject-notify-both" "missing-direct" "rules"
 }
 /// None: a program that takes the library without them names its own files.
 #[cfg(not(feature = "shipped"))]

@@ -12,6 +12,7 @@ use crate::config::{self, Module};
 
 mod memories;
 mod older;
+mod rules;
 mod sealed;
 mod written;
 

@@ -189,7 +189,10 @@ fn basis(page: &mut Page, decision: &Decision) {
         page.line(4, "It asks for nothing but the result, so its answer stood in a table made when it was loaded.");
     }
     let settings = pairs(&decision.settings);
-    if !settings.is_empty() {
+    if let Some(digest) = decision.settings.as_str() {
+        let short = digest.get(..12).unwrap_or(digest);
+        page.line(4, &format!("Its settings are too long to be kept: SHA-256 {short}…."));
+    } else if !settings.is_empty() {
         page.line(4, &format!("Its settings: {settings}."));
     }
 }

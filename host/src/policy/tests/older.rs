@@ -57,7 +57,7 @@ fn grid() -> impl Iterator<Item = Facts> {
 #[test]
 fn the_components_of_the_first_version_load_and_decide_as_those_of_today() {
     let sandbox = Sandbox::new(&limits()).unwrap();
-    for id in shipped::ids().filter(|id| *id != "missing-direct") {
+    for id in shipped::ids().filter(|id| !["missing-direct", "rules"].contains(id)) {
         let [old, new] = guests(&sandbox, id);
         for guest in [&old, &new] {
             assert!(sandbox.check_settings(guest, &[]).unwrap().unwrap().is_nothing(), "{id}");
