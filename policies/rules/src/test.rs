@@ -1,10 +1,8 @@
 //! What a line may ask of one fact, and the answer.
 
-use core::net::IpAddr;
-
 use addrauth_policy::{Address, AuthResult, Claim, Facts, KeyStatus, Trail, Wants, Why};
 
-use crate::network::Network;
+use crate::network::{self, Network};
 
 /// A fact that may be absent, by the words that name it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,7 +157,7 @@ impl Test<'_> {
                 Method::Dmarc => auth.dmarc == AuthResult::Pass,
             }),
             Test::Ip(network) => {
-                let ip = client.and_then(|client| client.ip.parse::<IpAddr>().ok());
+                let ip = client.and_then(|client| network::Address::parse(client.ip.as_bytes()));
                 return ip.map(|ip| network.holds(ip));
             }
             Test::Name(host) => client.and_then(|client| client.name.as_deref()).is_some_and(|name| host.names(name)),
