@@ -111,7 +111,7 @@ pub struct Decision {
     pub clamped: Option<String>,
     /// The facts that the policy saw, as the contract's JSON: what recomputing the decision needs.
     pub facts: serde_json::Value,
-    /// The policy's settings, by name.
+    /// The policy's settings, by name; where they are long, their SHA-256 as hexadecimal digits.
     pub settings: serde_json::Value,
 }
 

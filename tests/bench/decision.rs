@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use addrauth::case::{Decision, Disposition, Envelope, Found, Head, KeyStatus, Mail, Recipient, ReversePath};
 use addrauth::config::{Limits, Policy as Bindings};
 use addrauth::policy::{Policies, Trial};
+use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
 use addrauth_policy::{Claim as Told, Facts, KeyStatus as Status, Policy, Settings, Trail};
 use addrauth_tests::bench::cost;
@@ -45,7 +46,7 @@ fn found(status: KeyStatus) -> Found {
 }
 
 /// A thing compared: what it is called, and one call of it.
-type Lane<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+type Lane<'a> = (String, Box<dyn FnMut() + 'a>);
 
 /// What a future has when it is first looked at, as a connection's task looks at it on its lane.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
@@ -55,35 +56,63 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn lanes<'a>(policies: &'a Policies, mail: &'a Mail, facts: &'a Facts) -> [Lane<'a>; 4] {
+/// A text of so many lines that leaves all mail to the last one. Each line is read to its second test, or left after the first.
+fn rules(lines: usize, left: bool) -> Policies {
+    let result = if left { "invalid" } else { "missing" };
+    let line = |n| format!("\"when result is {result} and sender is user{n}@bank.example: mark 'not from the bank'\"");
+    let mut text: Vec<String> = (1..lines).map(line).collect();
+    text.push("\"otherwise accept\"".into());
+    let module = format!("[ours]\nmodule = \"rules\"\nsettings.rules = [{}]", text.join(", "));
+    let bindings = Bindings { missing: "ours".into(), ..Bindings::default() };
+    let modules = toml::from_str(&module).unwrap();
+    Policies::load(&bindings, &modules, &Arc::new(Limits::default()), &Trial::waived()).unwrap()
+}
+
+/// The lanes of texts, all in the sandbox on a fresh instance.
+fn texts<'a>(mail: &'a Mail) -> impl Iterator<Item = Lane<'a>> {
+    let found = Found { sender: Address::parse(b"alice@shop.example", false).ok(), ..found(KeyStatus::Missing) };
+    [(2, false), (10, false), (50, false), (200, false), (200, true)].into_iter().map(move |(lines, left)| {
+        let (policies, found) = (rules(lines, left), found.clone());
+        let decided = policies.decide_here(mail, &found);
+        assert_eq!((decided[0].disposition, &decided[0].fault), (Disposition::Accept, &None));
+        let name = format!("rules, {lines} lines{}", if left { ", left early" } else { "" });
+        let call = move || {
+            black_box(policies.decide_here(black_box(mail), &found));
+        };
+        (name, Box::new(call) as Box<dyn FnMut() + 'a>)
+    })
+}
+
+fn lanes<'a>(policies: &'a Policies, mail: &'a Mail, facts: &'a Facts) -> Vec<Lane<'a>> {
     let (missing, none) = (found(KeyStatus::Missing), found(KeyStatus::None));
     let (here, settings) = (missing.clone(), Settings::defaults(&MissingDirect::describe()));
-    [
+    let own: [Lane<'a>; 4] = [
         (
-            "native",
+            "native".into(),
             Box::new(move || {
                 black_box(MissingDirect::decide(black_box(facts), &settings));
             }),
         ),
         (
-            "finite table",
+            "finite table".into(),
             Box::new(move || {
                 black_box(at_once(policies.decide(black_box(mail), &none, &[])));
             }),
         ),
         (
-            "sandbox, fresh instance",
+            "sandbox, fresh instance".into(),
             Box::new(move || {
                 black_box(policies.decide_here(black_box(mail), &here));
             }),
         ),
         (
-            "sandbox, as the filter asks",
+            "sandbox, as the filter asks".into(),
             Box::new(move || {
                 black_box(policies_asked(policies, black_box(mail), &missing));
             }),
         ),
-    ]
+    ];
+    own.into_iter().chain(texts(mail)).collect()
 }
 
 /// As the filter asks. A machine that takes the time of a policy has the decision made on a thread apart.
@@ -137,7 +166,7 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     for (name, call) in &mut lanes {
-        criterion.bench_function(name, |bencher| bencher.iter(&mut *call));
+        criterion.bench_function(name.as_str(), |bencher| bencher.iter(&mut *call));
     }
     let times = compare(&mut lanes);
     let here = || {

@@ -14,7 +14,7 @@ pub struct KeptDecision<'a> {
     pub digest: &'a str,
     /// The facts that it saw.
     pub facts: &'a serde_json::Value,
-    /// Its settings.
+    /// Its settings, or the SHA-256 of long ones.
     pub settings: &'a serde_json::Value,
 }
 
@@ -31,6 +31,9 @@ pub enum Unproved {
         /// The digest of the one in force.
         digest: String,
     },
+    /// The settings were changed since, and were too long to be kept.
+    #[error("its settings were changed since, and of settings as long as those the journal keeps the SHA-256 alone")]
+    OtherSettings,
     /// What was kept cannot be read by the loaded policy.
     #[error("what was kept does not fit the policy: {0}")]
     Unreadable(String),
@@ -49,9 +52,15 @@ impl Policies {
         }
         let odd = |text: String| Unproved::Unreadable(text);
         let told: WrittenFacts = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
-        let given: BTreeMap<String, toml::Value> =
-            serde_json::from_value(kept.settings.clone()).map_err(|e| odd(e.to_string()))?;
-        let settings = shelf::fit(&policy.description, &given).map_err(odd)?;
+        let settings = match kept.settings {
+            of_now if *of_now == policy.settings_json => policy.settings.clone(),
+            serde_json::Value::String(_) => return Err(Unproved::OtherSettings),
+            others => {
+                let given: BTreeMap<String, toml::Value> =
+                    serde_json::from_value(others.clone()).map_err(|e| odd(e.to_string()))?;
+                shelf::fit(&policy.description, &given).map_err(odd)?
+            }
+        };
         // The settings of then may have wanted other facts than those of now.
         let said = self.sandbox.check_settings(&policy.guest, &settings).map_err(Unproved::Fault)?;
         let wanted = said.map_err(|text| odd(printable(&text, self.limits.policy.text)))?;

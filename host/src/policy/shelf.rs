@@ -20,6 +20,9 @@ use crate::proto::header::KEY_FIELDS;
 /// Tries of a call while a policy is loaded: a component that never ends costs this often `policy_time`, and no mail waits.
 const LOAD_TRIES: usize = 5;
 
+/// Octets of settings, as JSON, that a decision tells whole: every row of the journal would repeat longer ones.
+const SETTINGS: usize = 256;
+
 /// A policy that is ready to decide.
 pub(crate) struct Shelved {
     pub(crate) id: String,
@@ -91,7 +94,7 @@ where
     check_wanted(id, &wanted, limits)?;
     let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
     let table = tabulate(sandbox, &guest, &wanted, &settings);
-    let settings_json = written_facts::settings(&description, &settings);
+    let settings_json = told_settings(written_facts::settings(&description, &settings));
     Ok(Shelved {
         id: id.into(),
         digest,
@@ -137,6 +140,9 @@ fn find(
     limits: &Limits,
 ) -> Result<(Vec<u8>, Origin), Error> {
     let file = module.and_then(|module| module.module.as_ref());
+    // `module = "rules"` means the component that `rules` is, under an id and with settings of its own.
+    let shipped = file.and_then(|file| SHIPPED.iter().find(|(known, _)| file == Path::new(known)));
+    let (id, file) = shipped.map_or((id, file), |(known, _)| (*known, None));
     if let Some(module) = file.filter(|file| file.is_relative() && dir.as_os_str().is_empty()) {
         return Err(Error::Relative { id: id.into(), module: module.clone() });
     }
@@ -222,6 +228,12 @@ fn typed(kind: &Kind, value: &toml::Value) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// What a decision tells of settings: themselves, or of long ones their SHA-256.
+fn told_settings(settings: serde_json::Value) -> serde_json::Value {
+    let text = settings.to_string();
+    if text.len() > SETTINGS { hex(&Sha256::digest(text)).into() } else { settings }
 }
 
 /// The decisions of a policy that sees the result alone.

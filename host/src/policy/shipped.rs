@@ -11,7 +11,7 @@ macro_rules! shipped {
 shipped! {
     "accept" "mark" "quarantine" "reject-silently" "reject-notify-sender" "reject-notify-recipient"
     "reject-notify-both" "missing-direct"
-    "missing-known"
+    "missing-known" "rules"
 }
 /// None: a program that takes the library without them names its own files.
 #[cfg(not(feature = "shipped"))]

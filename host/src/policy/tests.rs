@@ -13,6 +13,7 @@ use crate::config::{self, Module};
 mod fresh;
 mod memories;
 mod older;
+mod rules;
 mod sealed;
 mod written;
 

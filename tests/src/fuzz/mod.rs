@@ -8,21 +8,24 @@ use addrauth::proto::wire::{self, Answer, DATAGRAM_MAX, Reason, Request, Status}
 
 mod answer;
 mod milter;
+mod rules;
 
 pub use answer::answer;
 pub use milter::milter;
+pub use rules::rules;
 
 /// A fuzz target: it panics where something does not hold.
 type Target = fn(&[u8]);
 
 /// Every target by the name of its file and of its corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("address", address),
     ("answer", answer),
     ("header", header),
     ("milter", milter),
     ("record", record),
     ("results", results),
+    ("rules", rules),
     ("wire", wire),
 ];
 

@@ -192,7 +192,10 @@ fn basis(page: &mut Page, decision: &Decision) {
         page.line(4, &format!("The sender's mail had its last right key here {}.", words::ago(days)));
     }
     let settings = pairs(&decision.settings);
-    if !settings.is_empty() {
+    if let Some(digest) = decision.settings.as_str() {
+        let short = digest.get(..12).unwrap_or(digest);
+        page.line(4, &format!("Its settings are too long to be kept: SHA-256 {short}…."));
+    } else if !settings.is_empty() {
         page.line(4, &format!("Its settings: {settings}."));
     }
 }
