@@ -79,7 +79,7 @@ pub(in crate::store) fn insert(work: &Connection, row: &NewRow) -> Result<i64, F
 }
 
 fn block_row(id: i64, row: &NewRow) -> BlockRow<'_> {
-    let NewRow { at, columns: Columns { queue_id, sender, result, verdict, note }, stored, case } = row;
+    let NewRow { at, columns: Columns { queue_id, sender, result, verdict, note }, stored, case, .. } = row;
     let texts = [queue_id.as_deref(), sender.as_deref(), Some(result.word()), Some(verdict.word()), Some(note)];
     let octets = FRAME + (texts.into_iter().flatten().map(str::len).sum::<usize>() + stored.len()) as u64;
     BlockRow { id, at: *at, octets, queue_id: queue_id.as_deref(), result, verdict, story: case.as_ref() }
