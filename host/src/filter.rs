@@ -1,6 +1,6 @@
 //! Examine a message, keep what is owed.
 
-use crate::case::{Case, Finding, Found, Mail, Unreported};
+use crate::case::{Case, Decision, Finding, Found, Mail, Unreported};
 use crate::config::{Config, QuarantineIn};
 use crate::policy::Policies;
 use crate::settle::{Permits, Rules, settle};
@@ -31,6 +31,24 @@ pub async fn decide(policies: &Policies, rules: &Rules, mail: Mail, found: Found
     let finding = Finding::Found(found);
     let reply = settle(&mail, &finding, &decisions, rules, &permits);
     Case { mail, finding, decisions, reply }
+}
+
+/// Settles decisions that somebody made on a message into the reply that a mail server would get, as far as that can be told
+/// beforehand: the rules are in force even under `observe`, and reports are permitted.
+pub fn answered(mail: Mail, found: Found, decisions: Vec<Decision>, rules: &Rules) -> Case {
+    let rules = Rules { observe: false, ..rules.clone() };
+    let permits = Permits { report: Ok(()), refuse: true };
+    let finding = Finding::Found(found);
+    let reply = settle(&mail, &finding, &decisions, &rules, &permits);
+    Case { mail, finding, decisions, reply }
+}
+
+/// What was found, with what stands in the message itself: which of its fields our own servers wrote, and what trusted servers
+/// found out by other methods.
+#[cfg(feature = "filter")]
+pub fn read_in(mail: &Mail, found: Found, config: &Config) -> Found {
+    let mail_auth = auth::mail_auth(mail, found.sender.as_ref(), config);
+    Found { own_fields: trust::own_fields(config, mail), mail_auth, ..found }
 }
 
 /// The rules by which decisions become a reply under this configuration.

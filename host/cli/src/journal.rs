@@ -115,7 +115,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 /// A time as `--since` takes it: an age before now, or the beginning of a day in UTC.
-fn since(text: &str) -> Result<SystemTime, String> {
+pub(crate) fn since(text: &str) -> Result<SystemTime, String> {
     let day = || parse_rfc3339_weak(&format!("{text} 00:00:00")).or_else(|_| parse_rfc3339_weak(text));
     match parse_duration(text) {
         Ok(age) => Ok(before_now(age)),

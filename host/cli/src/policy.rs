@@ -1,20 +1,38 @@
 //! `addrauth policy`: the workshop of policy authors.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use addrauth::policy::rehearse::Unfit;
+use addrauth::case::{KeyStatus, Why};
+use addrauth::policy::rehearse::{BadCases, Change, Lost, Malformed, TooWide, Unfit};
+use addrauth::proto::record::Claim;
 use clap::Subcommand;
 
 use super::{Context, exit, trial};
 
+mod bench;
 mod build;
 mod cases;
 mod check;
+mod diff;
 mod lock;
+mod mail;
+mod named;
+mod prove;
+mod replay;
+mod run;
+mod table;
+mod test;
 mod toolchain;
 
-/// Build, check and test delivery policies.
+/// Build, check, try and compare delivery policies.
+///
+/// A POLICY is a directory that holds NAME.wasm, a component file, the id of a policy that ships or that the configuration names,
+/// or how the SHA-256 of one of these begins (6 digits at least).
+///
+/// Exit codes: 0 good, 1 a finding (a case fails, a property does not hold, something changes), 2 could not tell.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -38,31 +56,177 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Say what a component is: its facts, its settings, and what is odd about it.
+    /// Say what a component is: its facts, its settings, what is odd about it.
+    ///
+    /// What is odd has an id, such as P012: `addrauth policy explain P012` says more. Exit code 1: something is to be put right.
     Check {
-        /// Component files, or directories that hold NAME.wasm.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
+        /// Policies.
+        #[arg(required = true, value_name = "POLICY")]
+        policies: Vec<String>,
+        #[command(flatten)]
+        set: Set,
     },
+    /// Explain a finding of `policy check`: its cause, an example, the way out.
+    Explain {
+        /// The id, such as P012; none: all, each in a line.
+        id: Option<String>,
+    },
+    /// Decide a message in a file, and say what the mail server would be told. Nothing is sent and nothing is kept.
+    ///
+    /// From, trail, header fields and what trusted servers found stand in the message; the rest is said by options.
+    Run(run::Options),
     /// Run a policy's cases (cases.toml beside it) in the sandbox.
-    Test {
-        /// Directories that hold NAME.wasm and cases.toml, or such component files; none: every one in ./policies.
-        paths: Vec<PathBuf>,
+    ///
+    /// A failure shows expected and actual side by side with file and line. A case that gives a fact which the policy does not see
+    /// fails, since it tests nothing.
+    Test(test::Options),
+    /// Print all that a policy decides, as few rows as it takes.
+    Table {
+        /// The policy.
+        #[arg(required_unless_present = "bindings")]
+        policy: Option<String>,
+        /// All that the configuration binds, instead of one policy; for mail to this recipient where one is named.
+        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", conflicts_with = "policy")]
+        bindings: Option<String>,
+        /// As Markdown.
+        #[arg(long, conflicts_with = "csv")]
+        markdown: bool,
+        /// As comma-separated values.
+        #[arg(long)]
+        csv: bool,
+        #[command(flatten)]
+        set: Set,
     },
+    /// Prove properties of a policy over all facts, or print a counterexample as a case.
+    ///
+    /// Properties: never-errors; never "DECISION [when FACT=VALUE and …]"; only "DECISION when …"; always "DECISION [when …]";
+    /// monotone (a worse result is never treated less strictly); and `prove equivalent A B`, `prove implies A B` (B lets through all
+    /// that A lets through). DECISION: accept, mark, quarantine, reject, defer or error, joined by `or`, with `, tell nobody`,
+    /// `, tell the sender`, `, tell the recipient` or `, tell both`. FACT: result, why, claim, trail, spf, dkim, dmarc, last-valid,
+    /// sender, recipient, envelope-sender, client, client-name, helo, tls, size, or a field such as Subject: with its colon. Without
+    /// properties: those that are asked of every policy.
+    #[command(
+        after_help = "Examples:\n  addrauth policy prove missing-direct never \"reject when result=valid\"\n  addrauth policy \
+                            prove ./mine only \"defer when result=unverified\" monotone\n  addrauth policy prove --bindings -- \
+                            never \"reject, tell nobody when why!=wrong\""
+    )]
+    Prove {
+        /// The policy and its properties.
+        #[arg(value_name = "POLICY PROPERTY")]
+        words: Vec<String>,
+        /// All that the configuration binds, instead of one policy; for mail to this recipient where one is named.
+        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "")]
+        bindings: Option<String>,
+        #[command(flatten)]
+        set: Set,
+    },
+    /// Say what changes where one policy takes the place of another: stricter, looser or sideways.
+    ///
+    /// accept < mark < quarantine < reject. A deferral is beside all of them, and so is telling others. Exit code 1: there is a
+    /// change, or with --fail-on one of that kind.
+    Diff {
+        /// The policy of before.
+        old: String,
+        /// The policy that takes its place.
+        new: String,
+        /// Only such a change is a finding.
+        #[arg(long, value_name = "CHANGE", value_parser = change)]
+        fail_on: Vec<Change>,
+        #[command(flatten)]
+        set: Set,
+    },
+    /// Decide recorded mail of the journal again by a candidate: what would have become of it.
+    ///
+    /// The worst changes come first. A decision whose row lacks a fact that the candidate wants could not be told; the rows keep
+    /// what the policy of then asked for. Exit code 1: something changes, 2: more than --may-lack could not be told.
+    Replay(replay::Options),
+    /// Time a policy's decisions, each on a fresh instance, beside its limits.
+    Bench {
+        /// The policy.
+        policy: String,
+        /// How many decisions.
+        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        decisions: usize,
+        #[command(flatten)]
+        set: Set,
+    },
+}
+
+/// Settings above those of the configuration.
+#[derive(Debug, clap::Args)]
+struct Set {
+    /// A setting: a TOML value, or a text as it stands.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<Setting>,
+}
+
+/// A setting on the command line.
+#[derive(Clone, Debug)]
+struct Setting(String, toml::Value);
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Setting, String> {
+        let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+        let read = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+        let value = read.and_then(|mut table| table.remove("value"));
+        let text = || toml::Value::String(text.split_once('=').map(|(_, value)| value).unwrap_or_default().to_owned());
+        Ok(Setting(name.trim().to_owned(), value.unwrap_or_else(text)))
+    }
+}
+
+/// A word of a kind of change.
+fn change(word: &str) -> Result<Change, String> {
+    let known = Change::ALL.into_iter().find(|change| change.word() == word);
+    known.ok_or_else(|| format!("write {}", Change::ALL.map(Change::word).join(", ")))
+}
+
+/// A result with its reason: `invalid:expired`.
+fn result(text: &str) -> Result<(KeyStatus, Option<Why>), String> {
+    let (status, why) = text.split_once(':').map_or((text, None), |(status, why)| (status, Some(why)));
+    let known = KeyStatus::ALL.into_iter().find(|known| known.word() == status);
+    let known = known.ok_or_else(|| format!("write {}", KeyStatus::ALL.map(KeyStatus::word).join(", ")))?;
+    let why = why.map(|why| serde_json::from_value::<Why>(why.into()).map_err(|e| e.to_string())).transpose()?;
+    Ok((known, why))
+}
+
+/// A claim by its word.
+fn claim(text: &str) -> Result<Claim, String> {
+    serde_json::from_value(text.into()).map_err(|e| e.to_string())
+}
+
+/// An address of a client.
+fn client(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| "write an IP address".to_owned())
 }
 
 /// Does what the arguments say. Exit code 0: all is well, 1: it is not, 2: that could not be found out.
 pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
-    let json = context.json;
+    let context = context.clone();
     // Compiling and running components blocks for seconds: not on the runtime's own threads.
-    let done = tokio::task::spawn_blocking(move || match args.verb {
-        Verb::Build { dirs, check } => build::run(&dirs, check, json, &trial()),
-        Verb::Check { files } => check::run(&files, json, &trial()),
-        Verb::Test { paths } => cases::run(&paths, json, &trial()),
+    let done = tokio::task::spawn_blocking(move || {
+        let (json, workshop) = (context.json, named::Workshop::new(&context));
+        match args.verb {
+            Verb::Build { dirs, check } => build::run(&dirs, check, json, &trial()).map(Told::is),
+            Verb::Check { policies, set } => check::run(&workshop, &policies, &set.set, json).map(Told::is),
+            Verb::Explain { id } => check::explain(id.as_deref(), json).map(Told::is),
+            Verb::Run(options) => run::run(&workshop, &options, json).map(Told::is),
+            Verb::Test(options) => test::run(&workshop, &options, json),
+            Verb::Table { policy, bindings, markdown, csv, set } => {
+                let form = table::Form::of(json, markdown, csv);
+                table::run(&workshop, policy.as_deref(), bindings.as_deref(), form, &set.set)
+            }
+            Verb::Prove { words, bindings, set } => prove::run(&workshop, &words, bindings.as_deref(), &set.set, json),
+            Verb::Replay(options) => replay::run(&workshop, &options, json),
+            Verb::Bench { policy, decisions, set } => bench::run(&workshop, &policy, decisions, &set.set, json),
+            Verb::Diff { old, new, fail_on, set } => diff::run(&workshop, [&old, &new], &fail_on, &set.set, json),
+        }
     });
     match done.await {
-        Ok(Ok(true)) => exit::YES,
-        Ok(Ok(false)) => exit::no(),
+        Ok(Ok(Told::Good)) => exit::YES,
+        Ok(Ok(Told::Finding)) => exit::no(),
+        Ok(Ok(Told::Unknown)) => exit::unknown(),
         Ok(Err(e)) => {
             eprintln!("addrauth: {e}");
             exit::unknown()
@@ -71,6 +235,21 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             eprintln!("addrauth: {e}");
             exit::unknown()
         }
+    }
+}
+
+/// How a verb came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Good,
+    Unknown,
+    /// A finding is one, whatever else could not be told.
+    Finding,
+}
+
+impl Told {
+    fn is(good: bool) -> Told {
+        if good { Told::Good } else { Told::Finding }
     }
 }
 
@@ -92,8 +271,6 @@ enum Error {
          edition = \"2024\", addrauth-policy = {{ path = \"…/guest\" }}, and an empty [workspace]). cargo says: {text}"
     )]
     NoWorkspace { dir: PathBuf, text: String },
-    #[error("there is no component {path}: `addrauth policy build` makes it")]
-    NotBuilt { path: PathBuf },
     #[error("cannot run {program}: {source}")]
     Run { program: String, source: std::io::Error },
     #[error("{program} failed: {text}")]
@@ -107,6 +284,28 @@ enum Error {
     NoToolchain,
     #[error("{0}")]
     Policy(#[from] addrauth::policy::Error),
+    #[error("{0}")]
+    Lost(#[from] Lost),
+    #[error("{0}")]
+    Config(#[from] addrauth::config::Error),
+    #[error("{0}")]
+    Cases(#[from] BadCases),
+    #[error("{0}")]
+    Property(#[from] Malformed),
+    #[error("{0}")]
+    Wide(#[from] TooWide),
+    #[error("{name} does not take its settings: {text}. Set them with --set NAME=VALUE")]
+    Settings { name: String, text: String },
+    #[error(
+        "there are no cases beside {0}: write cases.toml; `addrauth policy test --coverage` prints some to begin with"
+    )]
+    NoCases(String),
+    #[error("no finding has the id {0}: `addrauth policy explain` lists them")]
+    NoFinding(String),
+    #[error("{0}")]
+    Journal(#[from] crate::journal::Unread),
+    #[error("{0}")]
+    Mail(String),
     #[error("{path} {why}")]
     Unfit { path: PathBuf, why: Unfit },
     #[error("{0}")]

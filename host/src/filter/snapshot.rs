@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{auth, rules, trust};
+use super::{read_in, rules, trust};
 use crate::case::Wish;
 use crate::case::{
     Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
@@ -240,10 +240,8 @@ impl Filter {
         };
         found.new_key = new_key?;
         found.own_key = self.is_own_key(mail, &found, by_owner);
-        found.own_fields = trust::own_fields(&self.config, mail);
-        found.mail_auth = auth::mail_auth(mail, found.sender.as_ref(), &self.config);
         found.elsewhere = elsewhere;
-        Ok(found)
+        Ok(read_in(mail, found, &self.config))
     }
 
     async fn decide(&self, mail: &Mail, finding: &mut Finding) -> Vec<Decision> {

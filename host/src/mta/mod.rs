@@ -10,12 +10,14 @@ use crate::filter::Filter;
 
 mod changes;
 pub mod intake;
+mod letter;
 pub mod listen;
 pub mod milter;
 pub mod reception;
 mod refused;
 
 pub use changes::{Changes, Insertion};
+pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
 pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
 

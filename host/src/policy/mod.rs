@@ -48,6 +48,9 @@ use shelf::Shelved;
 use threads::Threads;
 use written_facts::WrittenFacts;
 
+/// What a policy wanted whose sender is told against its will.
+const HELD_BACK: &str = "wanted to drop it silently, which is for wrong keys alone";
+
 /// A policy as `list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Listed {
@@ -269,8 +272,7 @@ impl Policies {
     ) -> Decision {
         let (disposition, wished) = (disposition(decided), notify(decided));
         let notify = restrained(found.status, found.why, disposition, wished);
-        let clamped =
-            (notify != wished).then(|| "wanted to drop it silently, which is for wrong keys alone".to_owned());
+        let clamped = (notify != wished).then(|| HELD_BACK.to_owned());
         Decision {
             disposition,
             notify,
@@ -282,7 +284,7 @@ impl Policies {
 }
 
 /// What a component decides, its words made safe. The host's own restraint (see [`Decision::clamped`]) is not in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
     /// What happens.
     pub disposition: Disposition,
@@ -299,6 +301,14 @@ impl Proposal {
             notify: notify(decided),
             reason: printable(&decided.reason, limits.policy.text),
         }
+    }
+}
+
+impl std::fmt::Display for Proposal {
+    /// In an administrator's words, such as `reject, tell the sender: no key, no mail`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let colon = if self.reason.is_empty() { "" } else { ": " };
+        write!(f, "{}{colon}{}", Effect { disposition: self.disposition, notify: self.notify }, self.reason)
     }
 }
 

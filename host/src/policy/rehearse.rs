@@ -5,12 +5,58 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::sandbox::contract::{self, Description, Value};
+use super::sandbox::contract::{self, Description, Value, Wants};
 use super::sandbox::{Guest, Sandbox};
 pub use super::written_facts::WrittenFacts;
-use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf};
-use crate::case::KeyStatus;
+use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf, written_facts};
+use crate::case::{By, Decision, Found, KeyStatus, Mail, MarkAs, Why, restrained};
 use crate::config::Limits;
+
+mod answers;
+mod axis;
+mod case_text;
+mod cases;
+mod clause;
+mod compare;
+mod coverage;
+mod findings;
+mod locate;
+mod merged;
+mod nearest;
+mod order;
+mod probe;
+mod property;
+mod replay;
+mod samples;
+mod space;
+mod speed;
+mod subject;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use answers::Answers;
+pub use case_text::CaseText;
+pub use cases::{BadCases, Case, Expected, Given, Messages, Ran, Suite};
+pub use clause::{Clause, Malformed};
+pub use compare::{Changed, Comparison, compare};
+pub use coverage::{Covered, Uncovered, coverage};
+pub use findings::{Finding, Odd, odd};
+pub use locate::{Located, Lost, locate, locate_path};
+pub use nearest::{Flip, Reasons, reasons};
+pub use order::{Change, badness, strictness};
+pub use property::{Counterexample, Outcome, Proof, Property, Relation, prove, relate};
+pub use replay::{Moved, Replay, Report};
+pub use samples::Samples;
+pub use space::{Extent, TooWide};
+pub use speed::{Speed, speed};
+pub use subject::{Answer, Subject};
+pub use table::{Row, Table};
+
+/// Facts that nobody names.
+fn nothing() -> contract::Wanted {
+    contract::Wanted { facts: Wants::empty(), headers: Vec::new() }
+}
 
 /// Reads a component file, and no more of it than a component may have.
 ///
@@ -18,6 +64,49 @@ use crate::config::Limits;
 /// It cannot be read, is no plain file, or is larger than `limits.policy.file`.
 pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, super::Error> {
     shelf::read(path, limits)
+}
+
+impl WrittenFacts {
+    /// The result and its reason.
+    pub fn result(&self) -> (KeyStatus, Option<Why>) {
+        let (status, why) = self.status();
+        (subject::result(status), why.map(subject::reason))
+    }
+}
+
+/// The facts that a policy is told of a message, for each group of its recipients that cannot be told apart: all facts, and the header
+/// fields of these names.
+pub fn facts_of(mail: &Mail, found: &Found, headers: &[String]) -> Vec<(WrittenFacts, Vec<usize>)> {
+    let wanted = contract::Wanted { facts: Wants::all(), headers: headers.to_vec() };
+    let all = (0..mail.recipients.len()).collect();
+    let told = facts::gather(mail, found, &wanted, all);
+    told.map(|(facts, recipients)| (WrittenFacts::of(&facts, &wanted), recipients)).collect()
+}
+
+/// The decision that the filter would make of a proposal, its own restraint included, as if the policy were bound for these
+/// recipients. `policy` is its id and digest; then the facts and the settings.
+pub fn decision(
+    proposal: &Proposal,
+    policy: (&str, &str),
+    found: &Found,
+    (facts, settings): (serde_json::Value, serde_json::Value),
+    recipients: Vec<usize>,
+) -> Decision {
+    let notify = restrained(found.status, found.why, proposal.disposition, proposal.notify);
+    Decision {
+        recipients,
+        by: By::Site,
+        mark: MarkAs::Header,
+        policy: policy.0.to_owned(),
+        digest: policy.1.to_owned(),
+        disposition: proposal.disposition,
+        notify,
+        reason: proposal.reason.clone(),
+        fault: None,
+        clamped: (notify != proposal.notify).then(|| super::HELD_BACK.to_owned()),
+        facts,
+        settings,
+    }
 }
 
 /// Where components are rehearsed: one sandbox for as many as are looked at.
@@ -137,6 +226,11 @@ impl Component {
         self.guest.interface()
     }
 
+    /// The newest contract, where it speaks an older one.
+    pub fn is_older(&self) -> Option<&'static str> {
+        self.guest.newer()
+    }
+
     /// What it calls itself.
     pub fn name(&self) -> String {
         self.line(&self.description.name)
@@ -199,6 +293,20 @@ impl Component {
     /// The component fails.
     pub fn decide_bare(&self, status: KeyStatus, settings: &Settings) -> Result<Proposal, Undecided> {
         self.proposal(&contract::Facts::of(facts::contract_status(status)), settings)
+    }
+
+    /// Settings by name.
+    pub fn settings_json(&self, settings: &Settings) -> serde_json::Value {
+        written_facts::settings(&self.description, &settings.0)
+    }
+
+    /// The settings that differ from their defaults, as a case names them.
+    pub fn changed(&self, settings: &Settings) -> toml::Table {
+        let pairs = self.description.settings.iter().zip(&settings.0);
+        let changed = pairs.filter(|(setting, value)| setting.kind.default_value().as_ref() != Some(*value));
+        changed
+            .filter_map(|(setting, value)| Some((setting.name.clone(), toml::Value::try_from(value.json()).ok()?)))
+            .collect()
     }
 
     fn proposal(&self, facts: &contract::Facts, settings: &Settings) -> Result<Proposal, Undecided> {

@@ -138,6 +138,11 @@ impl Guest {
     pub(crate) fn interface(&self) -> &'static str {
         self.version.interface()
     }
+
+    /// The newest interface, where it is spoken to by an older one.
+    pub(crate) fn newer(&self) -> Option<&'static str> {
+        (self.version != Version::NEWEST).then(|| Version::NEWEST.interface())
+    }
 }
 
 impl Sandbox {

@@ -132,7 +132,7 @@ fn check_id(id: &str) -> Result<(), Error> {
     if (1..=64).contains(&id.len()) && id.bytes().all(good) { Ok(()) } else { Err(Error::Id(id.into())) }
 }
 
-fn find(
+pub(super) fn find(
     id: &str,
     dir: &Path,
     module: Option<&Module>,

@@ -70,6 +70,72 @@ fn no_result() -> AuthResult {
 }
 
 impl WrittenFacts {
+    /// The result and its reason, in the contract's words.
+    pub(crate) fn status(&self) -> (KeyStatus, Option<Why>) {
+        (self.status, self.why)
+    }
+
+    /// The recipient, where there is one.
+    pub fn recipient(&self) -> Option<&str> {
+        self.recipient.as_deref()
+    }
+
+    /// The reverse-path, where there is one.
+    pub fn envelope_sender(&self) -> Option<&str> {
+        self.envelope_sender.as_deref()
+    }
+
+    /// The same with so many days since the sender was last valid.
+    #[must_use]
+    pub fn last_valid(self, days: Option<u32>) -> WrittenFacts {
+        WrittenFacts { last_valid: days, ..self }
+    }
+
+    /// Whether its addresses and marks can be read.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.facts(&Wanted { facts: Wants::all(), headers: Vec::new() }).map(drop)
+    }
+
+    /// A fact that is written here and that a policy which wants these never sees.
+    pub(crate) fn beyond(&self, wanted: &Wanted) -> Option<String> {
+        let told = [
+            (Wants::WHY, self.why.is_some()),
+            (Wants::SENDER, self.sender.is_some()),
+            (Wants::RECIPIENT, self.recipient.is_some()),
+            (Wants::ENVELOPE_SENDER, self.envelope_sender.is_some()),
+            (Wants::CLIENT, self.client.is_some()),
+            (Wants::SIZE, self.size.is_some()),
+            (Wants::TRAIL, self.trail.is_some()),
+            (Wants::MAIL_AUTH, self.mail_auth.is_some()),
+            (Wants::CLAIM, self.claim.is_some()),
+            (Wants::LAST_VALID, self.last_valid.is_some()),
+        ];
+        let fact = told.iter().find(|(fact, told)| *told && !wanted.has(*fact)).map(|(fact, _)| fact.words().join(" "));
+        let known = |name: &String| wanted.headers.iter().any(|known| known.eq_ignore_ascii_case(name));
+        fact.or_else(|| self.headers.keys().find(|name| !known(name)).map(|name| format!("headers.{name}")))
+    }
+
+    /// These facts, and those of `others` that are not written here. The result and its reason are these.
+    #[must_use]
+    pub fn over(self, others: WrittenFacts) -> WrittenFacts {
+        let mut headers = others.headers;
+        headers.extend(self.headers);
+        WrittenFacts {
+            status: self.status,
+            why: self.why,
+            sender: self.sender.or(others.sender),
+            recipient: self.recipient.or(others.recipient),
+            envelope_sender: self.envelope_sender.or(others.envelope_sender),
+            client: self.client.or(others.client),
+            size: self.size.or(others.size),
+            trail: self.trail.or(others.trail),
+            mail_auth: self.mail_auth.or(others.mail_auth),
+            claim: self.claim.or(others.claim),
+            last_valid: self.last_valid.or(others.last_valid),
+            headers,
+        }
+    }
+
     /// The facts that the policy wants; the error says what is no fact.
     pub(crate) fn facts(&self, wanted: &Wanted) -> Result<Facts, String> {
         let wants = |fact| wanted.has(fact);
@@ -121,7 +187,7 @@ impl WrittenFacts {
     }
 
     /// The same as JSON.
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         // Plain data with string keys always serialises.
         serde_json::to_value(self).unwrap_or_default()
     }

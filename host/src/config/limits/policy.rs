@@ -42,6 +42,14 @@ pub struct Policy {
     pub trials_known: usize,
     /// Octets of a policy's test cases, and of the other files of its workshop.
     pub cases_octets: u64,
+    /// Combinations of facts that a policy is tried on: a decision takes some 5 microseconds, so a million takes seconds.
+    pub rows: usize,
+    /// Samples of a fact that has no end of values.
+    pub samples: usize,
+    /// How long a policy may be tried on all of them.
+    pub rehearsal: Duration,
+    /// Merged rows of a table that are told.
+    pub merged: usize,
 }
 
 impl Default for Policy {
@@ -63,6 +71,10 @@ impl Default for Policy {
             trial_answer: 1_024,
             trials_known: 1_024,
             cases_octets: 4 * 1024 * 1024,
+            rows: 1_000_000,
+            samples: 24,
+            rehearsal: Duration::from_secs(120),
+            merged: 2_000,
         }
     }
 }

@@ -1,0 +1,71 @@
+//! `addrauth policy bench`: what a decision takes, beside its limits.
+
+use std::time::{Duration, Instant};
+
+use addrauth::policy::rehearse::speed;
+use serde_json::json;
+
+use super::named::Workshop;
+use super::{Error, Setting, Told};
+
+/// What a policy may take of the thread of a message's connection, before it is asked on a thread apart.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+/// Times decisions; a finding where 1 of 100 takes longer than a message's connection waits for.
+pub(super) fn run(
+    workshop: &Workshop,
+    word: &str,
+    decisions: usize,
+    set: &[Setting],
+    json: bool,
+) -> Result<Told, Error> {
+    let begin = Instant::now();
+    let named = workshop.load(word, set)?;
+    let loaded = begin.elapsed();
+    let subject = named.subject()?;
+    let speed = speed(&subject, &named.samples(workshop)?, decisions, &workshop.limits)?;
+    let tabled = subject.facts().is_empty() && subject.headers().is_empty();
+    let limits = &workshop.limits.policy;
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    if json {
+        println!(
+            "{:#}",
+            json!({
+                "policy": subject.name, "decisions": speed.decisions, "median_us": us(speed.median), "p99_us": us(speed.p99),
+                "longest_us": us(speed.longest), "failed": speed.failed, "tabled": tabled,
+                "load_ms": loaded.as_secs_f64() * 1e3, "octets": named.located.octets.len(),
+                "limit_us": us(limits.time), "limit_octets": limits.memory,
+            })
+        );
+    } else {
+        println!(
+            "{}: {} octets, found, tried and compiled in {:.0} ms",
+            subject.name,
+            named.located.octets.len(),
+            loaded.as_secs_f64() * 1e3
+        );
+        println!(
+            "  fresh     p50 {:.1} us, p99 {:.1} us, longest {:.1} us, of {} decisions",
+            us(speed.median),
+            us(speed.p99),
+            us(speed.longest),
+            speed.decisions
+        );
+        match tabled {
+            true => println!(
+                "  tabled    the filter looks the decision up: it asks once for each result, when it loads the policy"
+            ),
+            false => println!("  tabled    no: it wants more than the result"),
+        }
+        println!(
+            "  limits    {:.0} us at once, then {:.0} us on a thread apart; {} MiB of memory",
+            us(AT_ONCE),
+            us(limits.time),
+            limits.memory >> 20
+        );
+        if speed.failed > 0 {
+            println!("  FAILED    {} decisions: `addrauth policy check` shows one", speed.failed);
+        }
+    }
+    Ok(Told::is(speed.failed == 0 && speed.p99 < AT_ONCE))
+}

@@ -1,0 +1,129 @@
+//! Policies by the names that are given on the command line, loaded to be looked at.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Error, Setting};
+use crate::{Context, named, trial};
+use addrauth::config::{Config, Limits};
+use addrauth::policy::rehearse::{self, Component, Located, Samples, Stage, Subject, Suite, WrittenFacts};
+use addrauth::policy::{Origin, Policies, Trial};
+
+/// What the verbs of the workshop share: a sandbox, the configuration where somebody asks for it, and the bounds.
+pub(super) struct Workshop {
+    context: Context,
+    config: OnceCell<Config>,
+    stage: OnceCell<Stage>,
+    trial: Trial,
+    pub(super) limits: Arc<Limits>,
+}
+
+/// A policy that was found by its name and loaded.
+pub(super) struct Named {
+    pub(super) located: Located,
+    pub(super) component: Arc<Component>,
+    /// The settings of the configuration and of the command line.
+    pub(super) given: BTreeMap<String, toml::Value>,
+}
+
+impl Workshop {
+    pub(super) fn new(context: &Context) -> Workshop {
+        let limits = Arc::new(Limits::default());
+        Workshop { context: context.clone(), config: OnceCell::new(), stage: OnceCell::new(), trial: trial(), limits }
+    }
+
+    /// The configuration; read once.
+    pub(super) fn config(&self) -> Result<&Config, Error> {
+        if self.config.get().is_none() {
+            let config = self.context.read_config().map(named)?;
+            // Nobody else sets it.
+            let _ = self.config.set(config);
+        }
+        self.config.get().ok_or(Error::Nothing)
+    }
+
+    fn stage(&self) -> Result<&Stage, Error> {
+        if self.stage.get().is_none() {
+            let stage = Stage::new(&self.limits).map_err(Error::Setup)?;
+            let _ = self.stage.set(stage);
+        }
+        self.stage.get().ok_or(Error::Nothing)
+    }
+
+    /// Finds a policy; the configuration is read only where the word names no place.
+    pub(super) fn locate(&self, word: &str) -> Result<Located, Error> {
+        if let Some(located) = rehearse::locate_path(Path::new(word), &self.limits)? {
+            return Ok(located);
+        }
+        let config = self.config()?;
+        Ok(rehearse::locate(word, &config.policy, &config.policies, &self.limits)?)
+    }
+
+    /// Finds and loads a policy, with these settings above those of the configuration.
+    pub(super) fn load(&self, word: &str, set: &[Setting]) -> Result<Named, Error> {
+        let located = self.locate(word)?;
+        // What ships is part of this program.
+        let waived = Trial::waived();
+        let trial = if located.origin == Origin::Shipped { &waived } else { &self.trial };
+        let component = self.stage()?.load(&located.octets, trial);
+        let component = component.map_err(|why| Error::Unfit { path: place(&located), why })?;
+        let mut given = located.settings.clone();
+        given.extend(set.iter().map(|Setting(name, value)| (name.clone(), value.clone())));
+        Ok(Named { located, component: Arc::new(component), given })
+    }
+
+    /// All that the configuration binds, for mail to this recipient; none: for recipients without lines of their own.
+    pub(super) fn site(&self, recipient: Option<&str>) -> Result<Subject, Error> {
+        let config = self.config()?;
+        let policies = Policies::load(&config.policy, &config.policies, &self.limits, &self.trial)?;
+        let name = recipient.unwrap_or("the bindings");
+        let recipient = format!("<{}>", recipient.unwrap_or("nobody@nowhere.invalid"));
+        let recipient = addrauth::case::Recipient::new(recipient.as_bytes());
+        Ok(Subject::site(name, &Arc::new(policies), recipient, Default::default()))
+    }
+
+    /// Takes the facts of a case from a message.
+    pub(super) fn message(&self, path: &Path, given: &WrittenFacts) -> Result<WrittenFacts, String> {
+        let config = self.config().map_err(|e| e.to_string())?;
+        super::mail::facts(path, given, config, &self.limits)
+    }
+}
+
+/// Where a component comes from, for a text.
+fn place(located: &Located) -> PathBuf {
+    match &located.origin {
+        Origin::File(path) => path.clone(),
+        _ => PathBuf::from(&located.name),
+    }
+}
+
+impl Named {
+    /// The component under its settings.
+    pub(super) fn subject(&self) -> Result<Subject, Error> {
+        let name = &self.located.name;
+        let settings = self.component.fit(&self.given).map_err(|text| Error::Settings { name: name.clone(), text })?;
+        let subject = self.component.under(name, settings);
+        subject.map_err(|why| Error::Settings { name: name.clone(), text: why.to_string() })
+    }
+
+    /// The cases beside it, where there are any.
+    pub(super) fn suite(&self, limits: &Limits) -> Result<Option<Suite>, Error> {
+        self.located.cases.as_deref().map(|path| suite(path, limits)).transpose()
+    }
+
+    /// The constants that the cases beside it name.
+    pub(super) fn samples(&self, workshop: &Workshop) -> Result<Samples, Error> {
+        let messages = |path: &Path, facts: &WrittenFacts| workshop.message(path, facts);
+        let suite = self.suite(&workshop.limits)?;
+        Ok(suite.map(|suite| suite.samples(&self.component, &self.given, &messages)).unwrap_or_default())
+    }
+}
+
+/// Reads a file of cases.
+pub(super) fn suite(path: &Path, limits: &Limits) -> Result<Suite, Error> {
+    let text = addrauth::files::read_text(path, limits.policy.cases_octets)
+        .map_err(|e| Error::Read { path: path.to_owned(), source: e.into() })?;
+    Ok(Suite::read(&text, path)?)
+}

@@ -1,0 +1,196 @@
+//! A space too wide to be gone through: values of a fact between which a probe finds no difference count as one.
+//!
+//! A probe proves nothing, and what rests on it says so. It asks about chance rows, keeps some for each answer, and tries all values
+//! of each fact in them. Then it holds the answers to chance rows against those to the rows that stand for them; where these differ,
+//! the value that makes the difference gets a class of its own.
+
+use std::collections::HashMap;
+
+use super::super::sandbox::contract::{Trail, Wanted};
+use super::axis::{Aspect, Axis};
+use super::samples::Samples;
+use super::space::{Space, TooWide};
+use super::subject::{Answer, Subject};
+use crate::config::Limits;
+
+/// Chance rows among which those are chosen in which each value of a fact is tried, and how many are chosen: the answers that are
+/// rare have as many as the others.
+const DRAWN: usize = 4_000;
+const CONTEXTS: usize = 48;
+/// Chance rows that are held against those that stand for them.
+const CHECKS: usize = 3_000;
+
+/// The space of these subjects, with values that are probed alike as one where it would be too wide otherwise.
+///
+/// # Errors
+/// It is too wide even so.
+pub(super) fn fitted(subjects: &[&Subject], more: &Samples, named: &Wanted, limits: &Limits) -> Result<Space, TooWide> {
+    match Space::over(subjects, more, named, limits) {
+        Ok(space) => Ok(space),
+        Err(_) => {
+            let (axes, wanted) = Space::wide(subjects, more, named, limits);
+            let mut probe = Probe { subjects, axes, wanted, chance: Chance(0x9e37_79b9_7f4a_7c15) };
+            probe.classify(named);
+            probe.check();
+            Space::of_axes(probe.axes, probe.wanted, limits.policy.rows)
+        }
+    }
+}
+
+struct Probe<'a> {
+    subjects: &'a [&'a Subject],
+    axes: Vec<Axis>,
+    wanted: Wanted,
+    chance: Chance,
+}
+
+/// Numbers that are the same each time, so that a report can be had again (xorshift64*).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(drawn).unwrap_or(0) % most.max(1)
+    }
+}
+
+/// What rules other facts out is never taken for what does not.
+fn bearing(aspect: &Aspect) -> (u8, bool) {
+    match aspect {
+        Aspect::Claim(claim) => (1, claim.is_some()),
+        Aspect::Sender(sender) => (2, sender.is_some()),
+        Aspect::EnvelopeSender(path) => (3, path.is_some()),
+        Aspect::Ip(ip) => (4, ip.is_some()),
+        Aspect::Trail(trail) => (5, trail.contains(Trail::BOUNCE)),
+        Aspect::Spf(Some((_, aligned))) | Aspect::Dkim(Some((_, aligned))) => (6, *aligned),
+        Aspect::Spf(None) | Aspect::Dkim(None) | Aspect::Dmarc(None) => (7, false),
+        Aspect::ClientName(name) => (8, name.is_some()),
+        Aspect::Helo(helo) => (9, helo.is_empty()),
+        Aspect::Tls(tls) => (10, *tls),
+        _ => (0, false),
+    }
+}
+
+impl Probe<'_> {
+    /// A chance row of points that the filter can find. The first value of a fact, such as a trail without a mark, is the one that
+    /// policies ask about most.
+    fn row(&mut self) -> Vec<usize> {
+        let mut drawn = Vec::with_capacity(self.axes.len());
+        for axis in 0..self.axes.len() {
+            let count = self.axes.get(axis).map_or(1, |axis| axis.points.len());
+            let first = axis > 0 && self.chance.below(2) == 0;
+            drawn.push(if first { 0 } else { self.chance.below(count) });
+        }
+        // Each result goes with some value of each fact, so that there is such a row.
+        self.mended(drawn).unwrap_or_else(|| vec![0; self.axes.len()])
+    }
+
+    /// Rows of every answer that is met, the rare ones before the frequent ones in turn.
+    fn contexts(&mut self) -> Vec<Vec<usize>> {
+        let mut met: HashMap<Vec<Answer>, Vec<Vec<usize>>> = HashMap::new();
+        for _ in 0..DRAWN {
+            let row = self.row();
+            let answers = self.answers(&row);
+            met.entry(answers).or_default().push(row);
+        }
+        let mut groups: Vec<Vec<Vec<usize>>> = met.into_values().collect();
+        groups.sort_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+        let most = groups.iter().map(Vec::len).max().unwrap_or(0);
+        let turns = (0..most).flat_map(|turn| groups.iter().filter_map(move |group| group.get(turn)));
+        turns.take(CONTEXTS).cloned().collect()
+    }
+
+    /// The row with each value that cannot stand beside those before it replaced by the next that can.
+    fn mended(&self, mut row: Vec<usize>) -> Option<Vec<usize>> {
+        let plain = Space::plain(&self.axes);
+        for axis in 0..row.len() {
+            let count = self.axes.get(axis)?.points.len();
+            let drawn = *row.get(axis)?;
+            let fits = (0..count).map(|step| (drawn + step) % count).find(|point| {
+                let mut begin: Vec<usize> = row.iter().take(axis).copied().collect();
+                begin.push(*point);
+                plain.allows(&begin)
+            })?;
+            *row.get_mut(axis)? = fits;
+        }
+        Some(row)
+    }
+
+    fn answers(&self, row: &[usize]) -> Vec<Answer> {
+        let facts = Space::facts_of(&self.axes, &self.wanted, row);
+        self.subjects.iter().map(|subject| subject.answer(&facts, &self.wanted.headers)).collect()
+    }
+
+    /// Puts values of each fact into classes: alike are those that no probe tells apart. The result keeps all of its values, and so
+    /// do the facts that a property names.
+    fn classify(&mut self, named: &Wanted) {
+        let contexts = self.contexts();
+        for axis in 1..self.axes.len() {
+            let Some(current) = self.axes.get(axis) else { continue };
+            if super::space::sees(named, &current.kind) {
+                continue;
+            }
+            let count = current.points.len();
+            let mut seen: Vec<Vec<Option<Vec<Answer>>>> = vec![Vec::new(); count];
+            for context in &contexts {
+                let mut row = context.clone();
+                for (point, seen) in seen.iter_mut().enumerate() {
+                    if let Some(place) = row.get_mut(axis) {
+                        *place = point;
+                    }
+                    let can = Space::plain(&self.axes).allows(&row);
+                    seen.push(can.then(|| self.answers(&row)));
+                }
+            }
+            let Some(current) = self.axes.get_mut(axis) else { continue };
+            let alike = |one: usize, other: usize| {
+                let bears = |point: usize| current.points.get(point).map(|point| bearing(&point.aspect));
+                let told = |point: usize| seen.get(point).into_iter().flatten();
+                bears(one) == bears(other)
+                    && told(one).zip(told(other)).all(|(one, other)| one.is_none() || other.is_none() || one == other)
+            };
+            let mut classes: Vec<Vec<usize>> = Vec::new();
+            for point in 0..count {
+                match classes.iter_mut().find(|class| class.iter().all(|known| alike(*known, point))) {
+                    Some(class) => class.push(point),
+                    None => classes.push(vec![point]),
+                }
+            }
+            current.classes = classes;
+        }
+    }
+
+    /// Holds chance rows against those that stand for them, and gives the value that makes a difference a class of its own.
+    fn check(&mut self) {
+        for _ in 0..CHECKS {
+            let row = self.row();
+            let mut now = row.clone();
+            let mut before = self.answers(&row);
+            for axis in 0..row.len() {
+                let Some(point) = row.get(axis).copied() else { continue };
+                let Some(stands) = self.axes.get(axis).and_then(|axis| stands_for(axis, point)) else { continue };
+                if stands == point {
+                    continue;
+                }
+                if let Some(place) = now.get_mut(axis) {
+                    *place = stands;
+                }
+                let after = self.answers(&now);
+                if after != before
+                    && let Some(axis) = self.axes.get_mut(axis)
+                {
+                    axis.classes.iter_mut().for_each(|class| class.retain(|known| *known != point));
+                    axis.classes.push(vec![point]);
+                }
+                before = after;
+            }
+        }
+    }
+}
+
+fn stands_for(axis: &Axis, point: usize) -> Option<usize> {
+    axis.classes.iter().find(|class| class.contains(&point))?.first().copied()
+}

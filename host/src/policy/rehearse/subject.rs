@@ -1,0 +1,237 @@
+//! What is rehearsed: one component under its settings, or all that a site binds for one recipient.
+
+use std::sync::Arc;
+
+use super::super::sandbox::contract::{Facts, KeyStatus, Value, Wanted, Wants, Why};
+use super::super::{Policies, Proposal, disposition, drops_silently, notify};
+use super::{Component, Settings, Undecided, WrittenFacts};
+use crate::case::{self, Disposition, Notify, Recipient, Wish, restrained};
+use crate::config::OnFault;
+
+/// What is rehearsed.
+pub struct Subject {
+    /// How it is called in what is printed.
+    pub name: String,
+    wanted: Wanted,
+    kind: Kind,
+}
+
+enum Kind {
+    One { component: Arc<Component>, settings: Settings },
+    Site { policies: Arc<Policies>, recipient: Recipient, wish: Wish },
+}
+
+/// What a subject answers to one set of facts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Answer {
+    /// What is decided; of a site, its failure decision where the component failed. Absent where a component fails by itself.
+    pub decision: Option<Proposal>,
+    /// How the component failed.
+    pub fault: Option<String>,
+}
+
+impl Answer {
+    /// The answer in words, such as `reject, tell the sender: no key, no mail`.
+    pub fn words(&self) -> String {
+        match (&self.decision, &self.fault) {
+            (Some(decision), None) => decision.to_string(),
+            (Some(decision), Some(fault)) => format!("{decision} (it failed: {fault})"),
+            (None, fault) => format!("fault: {}", fault.as_deref().unwrap_or("no answer")),
+        }
+    }
+}
+
+impl Component {
+    /// This component under these settings.
+    ///
+    /// # Errors
+    /// As [`Component::check`].
+    pub fn under(self: &Arc<Self>, name: &str, settings: Settings) -> Result<Subject, Undecided> {
+        let wanted = self.check(&settings)?.0;
+        Ok(Subject { name: name.into(), wanted, kind: Kind::One { component: Arc::clone(self), settings } })
+    }
+}
+
+impl Subject {
+    /// All that treats the mail of this recipient who wishes this: for each result the policy that is bound to it, the host's own
+    /// restraint and the failure decision included.
+    pub fn site(name: &str, policies: &Arc<Policies>, recipient: Recipient, wish: Wish) -> Subject {
+        let mut wanted = Wanted { facts: Wants::WHY, headers: Vec::new() };
+        for (status, why) in bindable() {
+            let choice = policies.choose(&recipient, status, why, &wish);
+            wanted = both(&wanted, &choice.policy.wanted);
+        }
+        Subject { name: name.into(), wanted, kind: Kind::Site { policies: Arc::clone(policies), recipient, wish } }
+    }
+
+    /// What it wants to see.
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// The facts besides the result that it asks for, by their words.
+    pub fn facts(&self) -> Vec<&'static str> {
+        self.wanted.facts.words()
+    }
+
+    /// The names of the header fields that it asks for.
+    pub fn headers(&self) -> &[String] {
+        &self.wanted.headers
+    }
+
+    /// The values of its settings: where the constants of a policy are found.
+    pub(super) fn settings(&self) -> Vec<&Value> {
+        match &self.kind {
+            Kind::One { settings, .. } => settings.0.iter().collect(),
+            Kind::Site { policies, .. } => policies.all.iter().flat_map(|policy| &policy.settings).collect(),
+        }
+    }
+
+    /// Its settings by name; of a site none.
+    pub fn settings_json(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::One { component, settings } => component.settings_json(settings),
+            Kind::Site { .. } => serde_json::Value::Null,
+        }
+    }
+
+    /// The settings that differ from their defaults, as a case names them.
+    pub fn settings_changed(&self) -> toml::Table {
+        match &self.kind {
+            Kind::One { component, settings } => component.changed(settings),
+            Kind::Site { .. } => toml::Table::new(),
+        }
+    }
+
+    /// What it answers to facts that somebody wrote down.
+    ///
+    /// # Errors
+    /// What was written is no fact.
+    pub fn decide(&self, written: &WrittenFacts) -> Result<Answer, Undecided> {
+        let facts = written.facts(&self.wanted).map_err(Undecided::Facts)?;
+        Ok(self.answer(&facts, &self.wanted.headers))
+    }
+
+    /// What it answers; it sees those of the facts that it asked for. `headers` names those of the facts.
+    pub(super) fn answer(&self, facts: &Facts, headers: &[String]) -> Answer {
+        match &self.kind {
+            Kind::One { component, settings } => {
+                match component.proposal(&seen(facts, headers, &self.wanted), settings) {
+                    Ok(decision) => Answer { decision: Some(decision), fault: None },
+                    Err(fault) => Answer { decision: None, fault: Some(without_prefix(&fault)) },
+                }
+            }
+            Kind::Site { policies, recipient, wish } => answer_of_site(policies, recipient, wish, facts, headers),
+        }
+    }
+}
+
+fn without_prefix(fault: &Undecided) -> String {
+    let text = fault.to_string();
+    text.strip_prefix("fault: ").map(str::to_owned).unwrap_or(text)
+}
+
+fn answer_of_site(
+    policies: &Policies,
+    recipient: &Recipient,
+    wish: &Wish,
+    facts: &Facts,
+    headers: &[String],
+) -> Answer {
+    let (status, why) = (result(facts.status), facts.why.map(reason));
+    let policy = policies.choose(recipient, status, why, wish).policy;
+    let decided = policies.sandbox.decide(&policy.guest, &seen(facts, headers, &policy.wanted), &policy.settings);
+    match decided {
+        Ok(decided) => {
+            let (disposition, wished) = (disposition(&decided), notify(&decided));
+            let held_back = drops_silently(&decided);
+            let notify = if held_back { restrained(status, why, disposition, wished) } else { wished };
+            Answer {
+                decision: Some(Proposal { disposition, notify, ..Proposal::of(&decided, &policies.limits) }),
+                fault: None,
+            }
+        }
+        Err(fault) => {
+            let (disposition, sender) = match policy.on_fault {
+                OnFault::Defer => (Disposition::Defer, false),
+                OnFault::Quarantine => (Disposition::Quarantine, false),
+                OnFault::Reject => (Disposition::Reject, true),
+            };
+            let notify = Notify { sender, recipient: false };
+            let reason = "the delivery policy failed".into();
+            let decision = Some(Proposal { disposition, notify, reason });
+            Answer { decision, fault: Some(format!("{} {fault}", policy.id)) }
+        }
+    }
+}
+
+/// What one of several wants of the facts that all of them are told.
+fn seen(facts: &Facts, headers: &[String], wanted: &Wanted) -> Facts {
+    let wants = |fact| wanted.has(fact);
+    let field = |name: &String| {
+        let place = headers.iter().position(|known| known.eq_ignore_ascii_case(name));
+        place.and_then(|place| facts.headers.get(place)).cloned().unwrap_or_default()
+    };
+    Facts {
+        status: facts.status,
+        why: facts.why.filter(|_| wants(Wants::WHY)),
+        sender: facts.sender.clone().filter(|_| wants(Wants::SENDER)),
+        recipient: facts.recipient.clone().filter(|_| wants(Wants::RECIPIENT)),
+        envelope_sender: facts.envelope_sender.clone().filter(|_| wants(Wants::ENVELOPE_SENDER)),
+        client: facts.client.clone().filter(|_| wants(Wants::CLIENT)),
+        size: facts.size.filter(|_| wants(Wants::SIZE)),
+        trail: facts.trail.filter(|_| wants(Wants::TRAIL)),
+        mail_auth: facts.mail_auth.filter(|_| wants(Wants::MAIL_AUTH)),
+        claim: facts.claim.filter(|_| wants(Wants::CLAIM)),
+        last_valid: facts.last_valid.filter(|_| wants(Wants::LAST_VALID)),
+        headers: wanted.headers.iter().map(field).collect(),
+    }
+}
+
+/// What either wants.
+pub(super) fn both(one: &Wanted, other: &Wanted) -> Wanted {
+    let mut headers = one.headers.clone();
+    for name in &other.headers {
+        if !headers.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            headers.push(name.clone());
+        }
+    }
+    Wanted { facts: one.facts | other.facts, headers }
+}
+
+/// Each result that has a binding of its own.
+fn bindable() -> impl Iterator<Item = (case::KeyStatus, Option<case::Why>)> {
+    let bounce = (case::KeyStatus::Unusable, Some(case::Why::NoAddress));
+    case::KeyStatus::ALL.into_iter().map(|status| (status, None)).chain([bounce])
+}
+
+/// The host's word for a result of the contract.
+pub(super) fn result(status: KeyStatus) -> case::KeyStatus {
+    match status {
+        KeyStatus::Valid => case::KeyStatus::Valid,
+        KeyStatus::Invalid => case::KeyStatus::Invalid,
+        KeyStatus::Missing => case::KeyStatus::Missing,
+        KeyStatus::None => case::KeyStatus::None,
+        KeyStatus::Unverified => case::KeyStatus::Unverified,
+        KeyStatus::Unusable => case::KeyStatus::Unusable,
+    }
+}
+
+/// The host's word for a reason of the contract; `other` is the one that the contract has no word for.
+pub(super) fn reason(why: Why) -> case::Why {
+    match why {
+        Why::Wrong => case::Why::Wrong,
+        Why::Expired => case::Why::Expired,
+        Why::NoFrom => case::Why::NoFrom,
+        Why::SeveralFrom => case::Why::SeveralFrom,
+        Why::BadAddress => case::Why::BadAddress,
+        Why::SeveralKeys => case::Why::SeveralKeys,
+        Why::BadKey => case::Why::BadKey,
+        Why::MalformedHeader => case::Why::MalformedHeader,
+        Why::Dns => case::Why::Dns,
+        Why::Timeout => case::Why::Timeout,
+        Why::Limit => case::Why::Limit,
+        Why::NoProof => case::Why::NoProof,
+        Why::Other => case::Why::NoAddress,
+    }
+}
