@@ -15,7 +15,7 @@ use addrauth::authority::Clock;
 use addrauth::case::{KeyStatus, WrittenCase};
 use addrauth::proto::address::Mailbox;
 use addrauth::proto::mark::{MarkKey, Pseudonym};
-use addrauth::store::{Entry, KnownSender, Ledger, Opening, RowResult, RowVerdict};
+use addrauth::store::{Columns, KnownSender, Ledger, NewRow, Opening, RowResult, RowVerdict};
 use addrauth_lab::mta::{Envelope, Mta};
 use addrauth_tests::bench::cost::{Look, Machine, family};
 use addrauth_tests::bench::figures::{keep, machine, print};
@@ -57,9 +57,9 @@ fn main() {
 
 // --- the journal ---------------------------------------------------------------------------------------------------
 
-/// The row of the nth message. Nine in ten are ordinary mail; of a hundred thousand senders in ten thousand domains; one in ten
+/// The story of the nth message, and what stands beside it. Nine in ten are ordinary mail; of a hundred thousand senders in ten thousand domains; one in ten
 /// thousand is quarantined.
-fn row(n: u64, rows: u64) -> (SystemTime, Entry) {
+fn story(n: u64, rows: u64) -> (WrittenCase, Columns, SystemTime) {
     let dice = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let (status, result) = match dice % 100 {
         0..75 => ("none", KeyStatus::None),
@@ -89,11 +89,13 @@ fn row(n: u64, rows: u64) -> (SystemTime, Entry) {
             "facts": { "status": status }, "settings": {} }],
         "reply": { "verdict": verdict.word(), "added": ["X-Auth-Key-Status"], "removed": [], "redirected": [], "owed": [] }
     });
-    // In the order in which the filter writes it.
-    let story = WrittenCase::read(&story.to_string()).unwrap();
-    let json = serde_json::to_string(&story).unwrap();
     let (queue_id, sender) = (Some(queue_id), Some(sender));
-    (at, Entry { queue_id, sender, result: RowResult::Judged(result), verdict, json, note: String::new(), known: None })
+    let columns = Columns { queue_id, sender, result: RowResult::Judged(result), verdict, note: String::new() };
+    (WrittenCase::read(&story.to_string()).unwrap(), columns, at)
+}
+
+fn row((story, columns, at): (WrittenCase, Columns, SystemTime)) -> NewRow {
+    NewRow::of(story, columns, at)
 }
 
 /// Octets of the database, its log included.
@@ -125,8 +127,9 @@ async fn journal(most: u64) -> Value {
         let ledger = open(dir.path()).await;
         let (mut took, mut ran) = (Duration::ZERO, Duration::ZERO);
         for begin in (0..size).step_by(BATCH as usize) {
-            let batch: Vec<_> = (begin..size.min(begin + BATCH)).map(|n| Arc::new(row(n, size))).collect();
+            let batch: Vec<_> = (begin..size.min(begin + BATCH)).map(|n| story(n, size)).collect();
             let (before, at) = (spent(), Instant::now());
+            let batch = batch.into_iter().map(|story| Arc::new(row(story))).collect();
             ledger.append(batch).await.unwrap();
             took += at.elapsed();
             ran += before.until(&spent()).ran;
@@ -166,7 +169,7 @@ async fn journal(most: u64) -> Value {
 
 /// The commands, each as often as its best of three needs, by the program itself.
 fn commands(dir: &Path) -> Vec<(String, Value)> {
-    let middle = row(500, 1_000).1;
+    let middle = story(500, 1_000).1;
     let common = middle.sender.clone().unwrap();
     let lines: [&[&str]; 16] = [
         &["journal", "list"],
@@ -267,10 +270,10 @@ async fn known(most: u64) -> Value {
             // Rows without a sender, with one that is new for the day, and with one that is written down already.
             for (lane, (took, ran)) in costs.iter_mut().enumerate() {
                 let rows = (0..BATCH).map(|n| {
-                    let (at, mut entry) = row(batch * BATCH + n, 1_000_000);
+                    let mut row = row(story(batch * BATCH + n, 1_000_000));
                     let n = (batch * BATCH + n).wrapping_mul(7_919_317) % size;
-                    entry.known = (lane > 0).then(|| KnownSender::new(sender(n), now));
-                    Arc::new((at, entry))
+                    row.known = (lane > 0).then(|| KnownSender::new(sender(n), now));
+                    Arc::new(row)
                 });
                 let rows = rows.collect();
                 let (before, at) = (spent(), Instant::now());

@@ -143,7 +143,12 @@ impl Tester {
         file.write_all(octets)?;
         file.rewind()?;
         let mut command = Command::new(&self.program);
-        command.arg0("addrauth").args(&self.arguments).env_clear().envs(self.environment.iter().cloned()).current_dir("/");
+        command
+            .arg0("addrauth")
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.environment.iter().cloned())
+            .current_dir("/");
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
     }
 }

@@ -7,7 +7,7 @@ use crate::proto::address::Mailbox;
 use crate::proto::mark::MarkKey;
 use crate::store::plan::{self, Plan};
 use crate::store::sqlite::Database;
-use crate::store::{Entry, Opening, time};
+use crate::store::{Entry, NewRow, Opening, time};
 
 const OPENING: Opening = Opening { busy: Duration::from_secs(2), readers: 2 };
 /// Noon of a day.
@@ -32,8 +32,10 @@ async fn ledger() -> (tempfile::TempDir, Ledger) {
 }
 
 /// A row of a message that shows this sender to be a known one.
-fn row(known: KnownSender) -> Arc<(SystemTime, Entry)> {
-    Arc::new((noon(known.day), Entry { known: Some(known), ..Entry::default() }))
+fn row(known: KnownSender) -> Arc<NewRow> {
+    let mut row = NewRow::again(Entry::default(), noon(known.day));
+    row.known = Some(known);
+    Arc::new(row)
 }
 
 /// Writes down that these senders were valid on these days.
@@ -121,11 +123,11 @@ async fn what_was_noted_in_another_file_is_noted_again() {
     valid(&ledger, [(nth(1), TODAY)]).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let restored = Ledger::open(elsewhere.path(), OPENING).await.unwrap();
-    restored.append(vec![Arc::new((noon(TODAY), Entry::default()))]).await.unwrap();
+    restored.append(vec![Arc::new(NewRow::again(Entry::default(), noon(TODAY)))]).await.unwrap();
     restored.close().await;
     std::fs::rename(elsewhere.path().join("filter.db"), dir.path().join("filter.db")).unwrap();
     let begin = std::time::Instant::now();
-    while let Err(e) = ledger.append(vec![Arc::new((noon(TODAY), Entry::default()))]).await {
+    while let Err(e) = ledger.append(vec![Arc::new(NewRow::again(Entry::default(), noon(TODAY)))]).await {
         assert!(begin.elapsed() < Duration::from_secs(60), "{e}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -54,7 +54,7 @@ fn mail(dice: &mut Dice, n: u64) -> Entry {
     let json = if dice.below(50) == 0 { "{\"version\":9}".to_owned() } else { story.to_string() };
     let sender = (result != "submitted").then_some(sender);
     let result = RowResult::of_word(result);
-    Entry { queue_id: Some(format!("Q{n}")), sender, result, verdict, json, note: String::new(), known: None }
+    Entry { queue_id: Some(format!("Q{n}")), sender, result, verdict, json, note: String::new() }
 }
 
 fn story(row: &JournalRow) -> Option<WrittenCase> {
