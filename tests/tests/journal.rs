@@ -386,7 +386,7 @@ async fn an_erased_address_is_found_no_more() {
     let dir = dir.path();
     let (code, out, err) = addrauth(dir, &["--json", "journal", "erase", "CAROL@example.com"]);
     let none = r#"{"allowed":0,"choices":0,"listed":0,"quarantined":0}"#;
-    let want = format!(r#"{{"notices":0,"remains":{none},"rows":1,"unsent":0}}"#);
+    let want = format!(r#"{{"forgotten":false,"notices":0,"remains":{none},"rows":1,"unsent":0}}"#);
     assert_eq!((code, out.trim(), err.as_str()), (0, want.as_str(), ""));
     assert_eq!(listed(dir, &["--recipient", "carol@example.com"]), (1, vec![]));
     let (code, out, _) = addrauth(dir, &["why", "4BBB"]);

@@ -127,7 +127,7 @@ async fn mail_without_a_key_is_treated_by_when_its_sender_last_had_one() {
     stage.valid(ALICE).await;
     assert_eq!(stage.without(ALICE, 0).await, (Disposition::Mark, Some(0)));
     assert_eq!(stage.without("Alice+x@Example.COM", 0).await, (Disposition::Mark, Some(0)), "the same mailbox");
-    for other in ["malice@example.com", "bob@example.com", "\"alice+x\"@example.com"] {
+    for other in ["malice@example.com", "bob@example.com", "alic@example.com"] {
         assert_eq!(stage.without(other, 0).await, (Disposition::Accept, None), "{other}");
     }
     assert_eq!(stage.without(ALICE, 3).await, (Disposition::Mark, Some(3)));

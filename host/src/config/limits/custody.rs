@@ -23,7 +23,7 @@ pub struct Custody {
     /// How long one may wait beyond that where nothing can be written; then messages are deferred until one is. A lock that
     /// another process holds, or a slow disk, is over by then.
     pub journal_overdue: Duration,
-    /// Known senders: those of a very large site's year, some 25 octets of disk each. Beyond it those go first who were valid
+    /// Known senders: those of a very large site's year, some 20 octets of disk each. Beyond it those go first who were valid
     /// longest ago.
     pub known_senders: u64,
     /// Characters of a kept message's subject that lists show: a line of a wide screen.
