@@ -219,7 +219,7 @@ fn a_message_released_from_our_own_store_passes_our_own_door_and_arrives_as_it_w
 
 /// Puts a message into the rig's quarantine.
 fn keep(rig: &Rig, kept: addrauth::store::Kept) {
-    use addrauth::store::{Caps, Entry, Ledger, Opening, RowResult, RowVerdict};
+    use addrauth::store::{Caps, Entry, Ledger, NewRow, Opening, RowResult, RowVerdict};
     let (day, path) = (Duration::from_secs(86_400), rig.path("filter"));
     let keep = async {
         let ledger = Ledger::open(&path, Opening { busy: Duration::from_secs(2), readers: 1 }).await?;
@@ -227,16 +227,9 @@ fn keep(rig: &Rig, kept: addrauth::store::Kept) {
         let caps =
             Caps { per_hour: 5, pair: day, waiting: 9, report_pair: hour, digest_after: hour, digest_senders: 20 };
         let (result, verdict) = (RowResult::Judged(addrauth::case::KeyStatus::Invalid), RowVerdict::Discard);
-        let entry = Entry {
-            queue_id: None,
-            sender: None,
-            result,
-            verdict,
-            json: String::new(),
-            note: String::new(),
-            known: None,
-        };
-        ledger.record_and_keep(entry, Vec::new(), (vec![kept], 1 << 20), caps, std::time::SystemTime::now()).await?;
+        let entry = Entry { queue_id: None, sender: None, result, verdict, json: String::new(), note: String::new() };
+        let now = std::time::SystemTime::now();
+        ledger.record_and_keep(NewRow::again(entry, now), Vec::new(), (vec![kept], 1 << 20), caps, now).await?;
         ledger.close().await;
         Ok::<(), addrauth::store::Error>(())
     };

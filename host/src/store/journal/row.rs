@@ -91,8 +91,8 @@ impl NewRow {
         NewRow::of(case, self.columns, now)
     }
 
-    /// A row as it was read.
-    pub(in crate::store) fn again(entry: Entry, now: SystemTime) -> NewRow {
+    /// A row as it was read, or one whose story is JSON for another reason.
+    pub fn again(entry: Entry, now: SystemTime) -> NewRow {
         let (at, case) = (seconds(now), WrittenCase::read(&entry.json).ok());
         let Entry { queue_id, sender, result, verdict, json, note } = entry;
         let columns = Columns { queue_id, sender, result, verdict, note };
