@@ -2,8 +2,9 @@
 
 use addrauth_policy::{Disposition, KeyStatus, Notify, Wants, Why};
 
+use crate::decision::Said;
 use crate::fault::{place, push_number};
-use crate::grammar::{self, Joint, Rule, Said, Sense, Worth};
+use crate::grammar::{self, Joint, Rule, Sense, Worth};
 use crate::line::Line;
 use crate::test::{Fact, Test};
 

@@ -7,11 +7,13 @@
 use addrauth_policy::{Decision, Description, Facts, Policy, Settings, Wanted};
 
 mod check;
+mod decision;
 mod fault;
 mod grammar;
 mod line;
 mod network;
 mod test;
+mod value;
 mod weigh;
 
 /// The policy.

@@ -104,6 +104,15 @@ impl<'a> Line<'a> {
         taken
     }
 
+    /// Takes this word, which alone can stand here.
+    pub(crate) fn expect(&mut self, word: &str, possible: &'static [&'static str]) -> Result<(), Failed> {
+        let at = self.start();
+        match self.token()? {
+            Token::Word(found) if found == word => Ok(()),
+            other => self.unknown(at, other, "word that can stand here", possible),
+        }
+    }
+
     /// Takes the mark, if it is the next token.
     pub(crate) fn takes_mark(&mut self, mark: u8) -> bool {
         let start = self.start();

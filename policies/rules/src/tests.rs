@@ -7,6 +7,7 @@ use addrauth_policy::{
 
 use super::*;
 
+mod documents;
 mod errors;
 mod generated;
 mod hostile;

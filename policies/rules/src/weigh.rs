@@ -2,8 +2,9 @@
 
 use addrauth_policy::{Decision, Disposition, Facts, Notify, accept, defer, mark, quarantine, reject};
 
+use crate::decision::Said;
 use crate::fault::push_number;
-use crate::grammar::{self, Joint, Rule, Said, Sense, Worth};
+use crate::grammar::{self, Joint, Rule, Sense, Worth};
 use crate::test::Test;
 
 /// What a condition comes to. The order is that of `and` (the least) and `or` (the greatest).

@@ -8,7 +8,7 @@ module = "rules"
 settings.rules = [
   "when result is invalid and sender is @bank.example: reject, tell both 'not from the bank'",
   "when result is invalid: mark",
-  "when result is missing and not spf aligned: quarantine",
+  "when result is missing and claim is all and not (spf aligned or dkim aligned): quarantine 'this domain signs all its mail'",
   "otherwise accept",
 ]
 [plain]
@@ -83,7 +83,7 @@ async fn long_settings_are_told_by_their_digest_and_decide_again_while_they_are_
         KeptDecision { policy: "ours", digest: &decided.digest, facts: &decided.facts, settings: &decided.settings };
     let again = policies.recompute(&kept).unwrap();
     assert_eq!((again.disposition, again.reason), (Disposition::Reject, decided.reason.clone()));
-    let changed = load(&ours(), &TEXT.replace("alice", "bob").replace("not from", "nothing of")).unwrap();
+    let changed = load(&ours(), &TEXT.replace("not from", "nothing of")).unwrap();
     assert_eq!(changed.recompute(&kept), Err(Unproved::OtherSettings));
     let short = KeptDecision { policy: "plain", settings: &serde_json::json!({ "rules": ["otherwise mark"] }), ..kept };
     let facts = serde_json::json!({ "status": "none" });
