@@ -171,8 +171,10 @@ fn print(mail: &Mail, found: &Found, groups: &[Group], case: Option<&Case>, obse
                 .filter(|flip| flip.decision == first.decision)
                 .map(|flip| flip.would_be.as_str())
                 .collect();
-            let more = if same.len() > 3 { format!(" or {} others", same.len() - 3) } else { String::new() };
-            let shown: Vec<&str> = same.into_iter().take(3).collect();
+            // One more takes no more room than the words for it.
+            let named = if same.len() == 4 { 4 } else { 3 };
+            let more = if same.len() > named { format!(" or {} others", same.len() - named) } else { String::new() };
+            let shown: Vec<&str> = same.into_iter().take(named).collect();
             println!("flips if  {fact} were {}{more} instead of {}: {}", shown.join(" or "), first.is, first.decision);
         }
     }

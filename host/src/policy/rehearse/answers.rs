@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::super::sandbox::contract::Facts;
 use super::space::{Space, sees};
 use super::subject::{Answer, Subject};
 use crate::config::Limits;
@@ -160,24 +161,9 @@ impl Work<'_> {
         }
     }
 
-    /// A decision's time goes by the clock, and on a busy machine others may have had all of it. So one whose time was up is tried
-    /// again until its thread has worked that long: a true fault comes back.
     fn answer(&self, row: usize) -> Answer {
         let facts = self.space.facts(self.space.row(row));
-        let headers = &self.space.wanted().headers;
-        let first = self.subject.answer(&facts, headers);
-        if !is_late(&first) {
-            return first;
-        }
-        let (begin, mut tries) = (worked(), 1);
-        loop {
-            let answer = self.subject.answer(&facts, headers);
-            tries += 1;
-            let enough = worked().saturating_sub(begin) >= self.time.saturating_mul(WORKED);
-            if !is_late(&answer) || enough || tries >= TRIES || Instant::now() >= self.until {
-                return answer;
-            }
-        }
+        patiently(self.subject, &facts, &self.space.wanted().headers, (self.time, self.until))
     }
 
     fn number(&self, answer: &Answer) -> u32 {
@@ -189,6 +175,29 @@ impl Work<'_> {
         shared.numbers.insert(answer.clone(), next);
         shared.distinct.push(answer.clone());
         next
+    }
+}
+
+/// What a subject answers, however busy the machine is. A decision's time goes by the clock, and others may have had all of it: one
+/// whose time was up is tried again, until this thread has worked so long or that moment has come. A true fault comes back.
+pub(super) fn patiently(
+    subject: &Subject,
+    facts: &Facts,
+    headers: &[String],
+    (time, until): (Duration, Instant),
+) -> Answer {
+    let first = subject.answer(facts, headers);
+    if !is_late(&first) {
+        return first;
+    }
+    let (begin, mut tries) = (worked(), 1);
+    loop {
+        let answer = subject.answer(facts, headers);
+        tries += 1;
+        let enough = worked().saturating_sub(begin) >= time.saturating_mul(WORKED);
+        if !is_late(&answer) || enough || tries >= TRIES || Instant::now() >= until {
+            return answer;
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Which facts of a message count for a decision, and which single change of one would flip it.
 
+use super::super::sandbox::contract::Facts;
+use super::axis::{Aspect, Axis};
 use super::samples::Samples;
 use super::space::Space;
 use super::subject::{Answer, Subject};
-use super::{Undecided, WrittenFacts, axis::Aspect};
+use super::{Undecided, WrittenFacts};
 use crate::config::Limits;
 
 /// A change of one fact that changes the decision.
@@ -48,26 +50,21 @@ pub fn reasons(
     let told = axes
         .first()
         .is_some_and(|axis| axis.points.iter().any(|point| matches!(point.aspect, Aspect::Result(_, Some(_)))));
-    let row: Vec<Option<usize>> = (axes.iter())
-        .map(|axis| {
-            let value = Aspect::read(&axis.kind, &facts, told);
+    // The points of facts; none where one of them is no point.
+    let row = |facts: &Facts| -> Option<Vec<usize>> {
+        let place = |axis: &Axis| {
+            let value = Aspect::read(&axis.kind, facts, told);
             axis.points.iter().position(|point| point.aspect == value)
-        })
-        .collect();
+        };
+        axes.iter().map(place).collect()
+    };
     let now = subject.answer(&facts, &wanted.headers);
     let kind = |answer: &Answer| answer.decision.as_ref().map(|decision| (decision.disposition, decision.notify));
     let (mut flips, mut idle) = (Vec::new(), Vec::new());
-    for (place, axis) in axes.iter().enumerate() {
+    for axis in &axes {
         let is = Aspect::read(&axis.kind, &facts, told);
         let before = flips.len();
         for point in axis.points.iter().filter(|point| point.aspect != is) {
-            let at = axis.points.iter().position(|known| known.aspect == point.aspect);
-            let changed: Option<Vec<usize>> =
-                row.iter().enumerate().map(|(axis, known)| if axis == place { at } else { *known }).collect();
-            // Facts that the filter never finds are tried all the same where those of the message are such.
-            if changed.as_ref().is_some_and(|changed| !Space::plain(&axes).allows(changed)) {
-                continue;
-            }
             let mut other = facts.clone();
             point.aspect.write(&mut other);
             if let (Aspect::Spf(_), Some(was), Some(auth)) = (&point.aspect, facts.mail_auth, other.mail_auth.as_mut())
@@ -76,6 +73,10 @@ pub fn reasons(
             }
             if let (Aspect::Ip(_), Some(was), Some(client)) = (&point.aspect, &facts.client, other.client.as_mut()) {
                 (client.tls, client.name, client.helo) = (was.tls, was.name.clone(), was.helo.clone());
+            }
+            // What the filter never finds is no change of this message.
+            if row(&other).is_none_or(|row| !Space::plain(&axes).allows(&row)) {
+                continue;
             }
             let answer = subject.answer(&other, &wanted.headers);
             if answer != now {

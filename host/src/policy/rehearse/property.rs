@@ -228,13 +228,18 @@ fn monotone(subject: &Subject, space: &Space, answers: &Answers) -> Outcome {
         pairs.extend(found.filter(|(better, worse)| breaks(*better, *worse)).min());
     }
     let Some((better, worse)) = pairs.into_iter().min() else { return Outcome::Holds };
-    let words = |row: usize| {
+    let word = |row: usize| {
         let word = space.axes.first().zip(space.row(row).first()).and_then(|(axis, class)| axis.value(*class));
-        let decided = answers.of_row(row).map(Answer::words).unwrap_or_default();
-        format!("{} leads to {decided}", word.map(Aspect::word).unwrap_or_default())
+        word.map(Aspect::word).unwrap_or_default()
     };
-    let text =
-        format!("{}, and {}, which is worse, only to less: {}", words(better), words(worse), "all else is equal");
+    let decided = |row: usize| answers.of_row(row).map(Answer::words).unwrap_or_default();
+    let text = format!(
+        "{} leads to {}; {}, a worse result, leads to {}, all else being equal",
+        word(better),
+        decided(better),
+        word(worse),
+        decided(worse)
+    );
     let case = |row: usize| Some(case_text(subject, &space.written(row, subject), answers.of_row(row)?));
     Outcome::Fails(Box::new(Counterexample { text, cases: [better, worse].into_iter().filter_map(case).collect() }))
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::answers::patiently;
 use super::probe::fitted;
 use super::samples::Samples;
 use super::space::TooWide;
@@ -38,7 +39,12 @@ pub fn speed(subject: &Subject, more: &Samples, decisions: usize, limits: &Limit
         let begin = Instant::now();
         let answer = subject.answer(&facts, &space.wanted().headers);
         times.push(begin.elapsed());
-        failed += usize::from(answer.fault.is_some());
+        if answer.fault.is_some() {
+            // What others took of its time is no fault of its own.
+            let until = Instant::now() + limits.policy.rehearsal;
+            let again = patiently(subject, &facts, &space.wanted().headers, (limits.policy.time, until));
+            failed += usize::from(again.fault.is_some());
+        }
     }
     times.sort_unstable();
     let at = |hundredth: usize| times.get(times.len() * hundredth / 100).or(times.last()).copied().unwrap_or_default();

@@ -330,3 +330,63 @@ fn the_orders_are_those_that_are_written_down() {
         assert_eq!(Change::between(&answer(*one, "a"), &answer(*one, "b")), Some(Change::Reworded));
     }
 }
+
+/// A row of a message with this result, on which `policy` decided by these facts.
+fn recorded(policy: &str, status: KeyStatus, facts: &str, disposition: Disposition) -> crate::case::WrittenCase {
+    use crate::case::{Case as Whole, Envelope, Finding as FoundOf, Head, Recipient, Reply, Verdict};
+    let sender = crate::proto::address::Address::parse(b"alice@sender.example", true).ok();
+    let found = Found { claim: Some(crate::proto::record::Claim::All), ..Found::bare(status, None, sender) };
+    let recipients = vec![Recipient::new("<bob@home.example>"), Recipient::new("<eve@home.example>")];
+    let mail = Mail::new(Envelope { recipients, ..Envelope::default() }, Head::default());
+    let proposal = Proposal { disposition, notify: Default::default(), reason: "then".into() };
+    let told = (serde_json::from_str(facts).unwrap(), serde_json::json!({}));
+    let decisions = vec![decision(&proposal, (policy, "digest"), &found, told, vec![0, 1])];
+    let finding = FoundOf::Found(found);
+    crate::case::WrittenCase::of(&Whole { mail, finding, decisions, reply: Reply::bare(Verdict::Accept) })
+}
+
+#[test]
+fn recorded_mail_is_decided_again_and_a_fact_that_a_row_lacks_is_named() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    let component = shipped(&stage, "missing-direct");
+    let candidate = subject(&component, "then = \"reject\"");
+    let mut replay = Replay::of(&candidate);
+    let told = r#"{"status":"missing","claim":"all","trail":[]}"#;
+    replay.see(7, &recorded("accept", KeyStatus::Missing, told, Disposition::Accept));
+    replay.see(
+        8,
+        &recorded("accept", KeyStatus::Missing, r#"{"status":"missing","trail":["bounce"]}"#, Disposition::Accept),
+    );
+    replay.see(9, &recorded("accept", KeyStatus::Missing, r#"{"status":"missing"}"#, Disposition::Accept));
+    replay.see(
+        10,
+        &recorded("mark", KeyStatus::Missing, r#"{"status":"missing","trail":["bounce"]}"#, Disposition::Mark),
+    );
+    replay.unreadable();
+    let report = replay.report();
+    assert_eq!((report.messages, report.decisions, report.same, report.unknown()), (4, 4, 1, 2), "{report:?}");
+    assert_eq!(report.lacking.get("trail"), Some(&1), "the claim stands in the finding, and the trail nowhere");
+    let moved = report.moved();
+    assert_eq!(moved.len(), 2, "{moved:?}");
+    assert_eq!(
+        (moved[0].change, moved[0].new.as_str()),
+        (Change::Stricter, "reject, tell the sender"),
+        "the worst first"
+    );
+    assert_eq!((moved[0].recipients, moved[0].domains), (2, 1));
+    assert_eq!(moved[0].examples, [(7, "alice@sender.example".to_owned())]);
+    assert_eq!((moved[1].change, moved[1].old.as_str(), moved[1].new.as_str()), (Change::Looser, "mark", "accept"));
+}
+
+#[test]
+fn a_fact_that_was_asked_for_and_was_not_there_is_known() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    let component = shipped(&stage, "missing-direct");
+    let candidate = subject(&component, "");
+    let mut replay = Replay::of(&candidate);
+    replay.knows("digest", &component);
+    replay.see(1, &recorded("missing-direct", KeyStatus::Missing, r#"{"status":"missing"}"#, Disposition::Accept));
+    assert_eq!((replay.report().same, replay.report().unknown()), (1, 0), "{:?}", replay.report());
+}
