@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use addrauth::proto::header::SPAM_FIELD;
-use addrauth::store::{Entry, Ledger, Opening, RowResult, RowVerdict};
+use addrauth::store::{Entry, Ledger, NewRow, Opening, RowResult, RowVerdict};
 
 use super::*;
 
@@ -37,7 +37,7 @@ async fn summed(rows: Vec<Entry>) -> Summary {
     let dir = tempfile::tempdir().unwrap();
     let opening = Opening { busy: std::time::Duration::from_secs(2), readers: 1 };
     let ledger = Ledger::open(dir.path(), opening).await.unwrap();
-    ledger.append(rows.into_iter().map(|row| Arc::new((SystemTime::now(), row))).collect()).await.unwrap();
+    ledger.append(rows.into_iter().map(|row| Arc::new(NewRow::again(row, SystemTime::now()))).collect()).await.unwrap();
     let mut summary = Summary::default();
     ledger.tally(None, |tally| summary.add(tally)).await.unwrap();
     summary
