@@ -117,6 +117,10 @@ fn the_cases_of_each_shipped_policy_reach_every_row_of_its_table() {
     let mut tried = 0;
     for entry in std::fs::read_dir(root().join("policies")).unwrap() {
         let dir = entry.unwrap().path();
+        // The table of rules is that of the text which somebody writes.
+        if dir.ends_with("rules") {
+            continue;
+        }
         let cases = dir.join("cases.toml");
         let Ok(text) = std::fs::read_to_string(&cases) else { continue };
         let component = shipped(&stage, &dir.file_name().unwrap().to_string_lossy());
@@ -126,7 +130,7 @@ fn the_cases_of_each_shipped_policy_reach_every_row_of_its_table() {
         }
         tried += 1;
     }
-    assert!(tried >= 8);
+    assert!(tried >= 9);
 }
 
 #[test]
