@@ -203,21 +203,30 @@ fn operand<'a>(line: &mut Line<'a>, sense: &mut dyn Sense, mut negated: bool, de
 fn values<'a>(line: &mut Line<'a>, sense: &mut dyn Sense, mut negated: bool, fact: Fact) -> Result<Worth, Failed> {
     let possible = if matches!(fact, Fact::Auth(_)) { &["is", "aligned"][..] } else { &["is"] };
     line.expect("is", possible)?;
-    negated ^= line.takes("not");
-    line.takes("in");
-    if !line.takes_mark(b'[') {
-        return Ok(sense.test(value(line, fact)?, negated));
+    // Each token is read once: this is where nearly all of a text is.
+    let (mut at, mut found) = next(line)?;
+    if found == Token::Word("not") {
+        negated = !negated;
+        (at, found) = next(line)?;
+    }
+    if found == Token::Word("in") {
+        (at, found) = next(line)?;
+    }
+    if found != Token::Mark(b'[') {
+        return Ok(sense.test(value(line, fact, at, found)?, negated));
     }
     let joint = under(Joint::Or, negated);
-    let test = value(line, fact)?;
+    let (at, found) = next(line)?;
+    let test = value(line, fact, at, found)?;
     let mut all = sense.test(test, negated);
     loop {
         let at = line.start();
         match line.token()? {
             Token::Mark(b',') => {
-                let test = value(line, fact)?;
-                let next = sense.test(test, negated);
-                all = sense.join(joint, all, next);
+                let (at, found) = next(line)?;
+                let test = value(line, fact, at, found)?;
+                let worth = sense.test(test, negated);
+                all = sense.join(joint, all, worth);
             }
             Token::Mark(b']') => return Ok(all),
             other => return line.unknown(at, other, "end of the list", &[",", "]"]),
@@ -247,4 +256,9 @@ fn size<'a>(line: &mut Line<'a>, sense: &mut dyn Sense, mut negated: bool) -> Re
     };
     let Some(octets) = octets else { return line.unknown(at, found, "size", &["500000", "500K", "10M", "1G"]) };
     Ok(sense.test(if over { Test::Over(octets) } else { Test::Under(octets) }, negated))
+}
+
+/// The next token and where it begins.
+fn next<'a>(line: &mut Line<'a>) -> Result<(usize, Token<'a>), Failed> {
+    Ok((line.start(), line.token()?))
 }

@@ -29,10 +29,8 @@ const TRAILS: &[&str] = &["none", "mailing-list", "forwarded", "resent", "automa
 const AUTHS: &[&str] =
     &["pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror", "none", "aligned", "unknown"];
 
-/// One value of a fact.
-pub(crate) fn value<'a>(line: &mut Line<'a>, fact: Fact) -> Result<Test<'a>, Failed> {
-    let at = line.start();
-    let found = line.token()?;
+/// One value of a fact: the token that was found at this place.
+pub(crate) fn value<'a>(line: &mut Line<'a>, fact: Fact, at: usize, found: Token<'a>) -> Result<Test<'a>, Failed> {
     if let (Token::Word("unknown"), false) = (found, matches!(fact, Fact::Result | Fact::EnvelopeSender)) {
         return Ok(Test::Unknown(fact));
     }
