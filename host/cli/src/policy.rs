@@ -20,6 +20,7 @@ mod diff;
 mod lock;
 mod mail;
 mod named;
+mod new;
 mod prove;
 mod replay;
 mod run;
@@ -27,9 +28,9 @@ mod table;
 mod test;
 mod toolchain;
 
-/// Build, check, try and compare delivery policies.
+/// Begin, build, check, try and compare delivery policies.
 ///
-/// A POLICY is a directory that holds NAME.wasm, a component file, the id of a policy that ships or that the configuration names,
+/// A POLICY is a directory that holds NAME.wasm, or rules as text in NAME.toml; a component file, the id of a policy that ships or that the configuration names,
 /// or how the SHA-256 of one of these begins (6 digits at least).
 ///
 /// Exit codes: 0 good, 1 a finding (a case fails, a property does not hold, something changes), 2 could not tell.
@@ -41,6 +42,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Begin a policy of your own: a folder with the policy, its cases and a page that explains it.
+    ///
+    /// It needs nothing of addrauth's sources. What it writes passes its cases at once; the next three commands are printed. A folder that
+    /// is there already is left alone.
+    New(new::Options),
     /// Build policies written in Rust into components.
     ///
     /// Writes DIR/NAME.wasm, and beside the directories components.lock: for each component the hash of its sources,
@@ -208,6 +214,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     let done = tokio::task::spawn_blocking(move || {
         let (json, workshop) = (context.json, named::Workshop::new(&context));
         match args.verb {
+            Verb::New(options) => new::run(&options, json).map(Told::is),
             Verb::Build { dirs, check } => build::run(&dirs, check, json, &trial()).map(Told::is),
             Verb::Check { policies, set } => check::run(&workshop, &policies, &set.set, json).map(Told::is),
             Verb::Explain { id } => check::explain(id.as_deref(), json).map(Told::is),
@@ -282,6 +289,8 @@ enum Error {
          `apt-get install --no-install-recommends rustc-web cargo-web rust-web-src rust-web-llvm lld-22`"
     )]
     NoToolchain,
+    #[error("{0}")]
+    New(#[from] new::Error),
     #[error("{0}")]
     Policy(#[from] addrauth::policy::Error),
     #[error("{0}")]

@@ -42,7 +42,7 @@ pub use clause::{Clause, Malformed};
 pub use compare::{Changed, Comparison, compare};
 pub use coverage::{Covered, Uncovered, coverage};
 pub use findings::{Finding, Odd, odd};
-pub use locate::{Located, Lost, locate, locate_path};
+pub use locate::{Located, Lost, locate, locate_path, locate_shipped};
 pub use nearest::{Flip, Reasons, reasons};
 pub use order::{Change, badness, strictness};
 pub use property::{Counterexample, Outcome, Proof, Property, Relation, prove, relate};
@@ -64,6 +64,14 @@ fn nothing() -> contract::Wanted {
 /// It cannot be read, is no plain file, or is larger than `limits.policy.file`.
 pub fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, super::Error> {
     shelf::read(path, limits)
+}
+
+/// Whether a word may be the id of a policy.
+///
+/// # Errors
+/// It may not.
+pub fn check_id(id: &str) -> Result<(), super::Error> {
+    shelf::check_id(id)
 }
 
 impl WrittenFacts {

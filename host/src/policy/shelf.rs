@@ -127,7 +127,7 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> 
 }
 
 /// An id becomes a file name, a log word and a field of the journal.
-fn check_id(id: &str) -> Result<(), Error> {
+pub(super) fn check_id(id: &str) -> Result<(), Error> {
     let good = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
     if (1..=64).contains(&id.len()) && id.bytes().all(good) { Ok(()) } else { Err(Error::Id(id.into())) }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::lock::{self, Entry, LOCK_FILE, Lock};
+use super::new::text::{READER, Text};
 use super::toolchain::Toolchain;
 use super::{Error, cases};
 use addrauth::config::Limits;
@@ -15,10 +16,11 @@ use addrauth::files;
 use addrauth::policy::Trial;
 use addrauth::policy::rehearse::Lost;
 
-/// A policy's crate.
+/// A policy's crate, or its folder of C.
 struct Crate {
     dir: PathBuf,
     package: String,
+    /// The folder itself, where no workspace is around it.
     workspace: PathBuf,
     /// The SDK's crate, where it is part of the sources.
     sdk: Option<PathBuf>,
@@ -33,26 +35,29 @@ struct Checked {
     notes: Vec<String>,
 }
 
+/// What makes components.
+enum Maker {
+    Cargo(Toolchain),
+}
+
 /// Builds or checks; false where a component does not belong to its sources.
 pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool, trial: &Trial) -> Result<bool, Error> {
     let dirs = if dirs.is_empty() { in_policies()? } else { dirs.to_vec() };
-    let crates: Vec<Crate> = dirs.iter().map(|dir| Crate::read(dir)).collect::<Result<_, _>>()?;
-    if !check {
-        return build(&crates, &Toolchain::find()?, json).map(|()| true);
+    let mut crates = Vec::new();
+    for dir in &dirs {
+        match Text::read(dir)? {
+            Some(text) => nothing_to_build(dir, &text, json),
+            None => crates.push(Crate::read(dir)?),
+        }
     }
-    let checked: Vec<Checked> = match Toolchain::find() {
-        Ok(toolchain) => {
-            let built = components(&crates, &toolchain)?;
-            let pairs = crates.iter().zip(&built);
-            pairs.map(|(policy, octets)| policy.compare(octets, &toolchain.version, trial)).collect::<Result<_, _>>()?
-        }
-        Err(_) => {
-            eprintln!(
-                "addrauth: bytes not compared: no compiler for WebAssembly is installed; comparing hashes of sources"
-            );
-            crates.iter().map(Crate::recorded).collect::<Result<_, _>>()?
-        }
-    };
+    if crates.is_empty() {
+        return Ok(true);
+    }
+    let maker = Toolchain::find().map(Maker::Cargo);
+    if !check {
+        return build(&crates, &maker?, json).map(|()| true);
+    }
+    let checked = checked(&crates, maker, trial)?;
     for one in &checked {
         match json {
             true => println!("{}", serde_json::to_string(one).unwrap_or_default()),
@@ -62,18 +67,43 @@ pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool, trial: &Trial) -> R
     Ok(checked.iter().all(|one| one.good))
 }
 
+/// What `--check` finds out: by building again, or without a compiler by what the lock file tells.
+fn checked(crates: &[Crate], maker: Result<Maker, Error>, trial: &Trial) -> Result<Vec<Checked>, Error> {
+    let Ok(maker) = maker else {
+        eprintln!(
+            "addrauth: bytes not compared: no compiler for WebAssembly is installed; comparing hashes of sources"
+        );
+        return crates.iter().map(Crate::recorded).collect();
+    };
+    let built = maker.components(crates)?;
+    let pairs = crates.iter().zip(&built);
+    pairs.map(|(policy, octets)| policy.compare(octets, maker.version(), trial)).collect()
+}
+
+/// Lines of text are read as they are.
+fn nothing_to_build(dir: &Path, text: &Text, json: bool) {
+    match json {
+        true => println!("{}", serde_json::json!({ "policy": text.name, "file": text.file, "built": false })),
+        false => println!(
+            "{}: text for the shipped policy `{READER}`, nothing to build; `addrauth policy test {}` decides its cases",
+            text.file.display(),
+            dir.display()
+        ),
+    }
+}
+
 /// Every crate in ./policies.
 fn in_policies() -> Result<Vec<PathBuf>, Error> {
     let found = cases::directories_with("Cargo.toml")?;
     if found.is_empty() { Err(Error::Nothing) } else { Ok(found) }
 }
 
-fn build(crates: &[Crate], toolchain: &Toolchain, json: bool) -> Result<(), Error> {
-    let built = components(crates, toolchain)?;
+fn build(crates: &[Crate], maker: &Maker, json: bool) -> Result<(), Error> {
+    let built = maker.components(crates)?;
     for (policy, octets) in crates.iter().zip(built) {
         let (name, path) = (policy.name(), policy.component());
         std::fs::write(&path, &octets).map_err(|source| Error::Write { path: path.clone(), source })?;
-        let (digest, compiler) = (lock::hex(&Sha256::digest(&octets)), toolchain.version.clone());
+        let (digest, compiler) = (lock::hex(&Sha256::digest(&octets)), maker.version().to_owned());
         match json {
             true => println!(
                 "{}",
@@ -91,8 +121,24 @@ fn build(crates: &[Crate], toolchain: &Toolchain, json: bool) -> Result<(), Erro
     Ok(())
 }
 
+impl Maker {
+    /// What the compiler calls itself.
+    fn version(&self) -> &str {
+        match self {
+            Maker::Cargo(toolchain) => &toolchain.version,
+        }
+    }
+
+    /// The components of these policies, in their order.
+    fn components(&self, crates: &[Crate]) -> Result<Vec<Vec<u8>>, Error> {
+        match self {
+            Maker::Cargo(toolchain) => of_crates(crates, toolchain),
+        }
+    }
+}
+
 /// The components of these crates, in their order; one cargo call for each workspace.
-fn components(crates: &[Crate], toolchain: &Toolchain) -> Result<Vec<Vec<u8>>, Error> {
+fn of_crates(crates: &[Crate], toolchain: &Toolchain) -> Result<Vec<Vec<u8>>, Error> {
     let mut workspaces: BTreeMap<&Path, Vec<String>> = BTreeMap::new();
     for policy in crates {
         workspaces.entry(&policy.workspace).or_default().push(policy.package.clone());
@@ -160,7 +206,10 @@ impl Crate {
     }
 
     fn lock_file(&self) -> PathBuf {
-        self.dir.parent().unwrap_or(&self.dir).join(LOCK_FILE)
+        // Beside the policies of a workspace; in the folder of one that stands alone, which owns nothing around it.
+        let alone = self.workspace == self.dir;
+        let dir = if alone { &self.dir } else { self.dir.parent().unwrap_or(&self.dir) };
+        dir.join(LOCK_FILE)
     }
 
     fn source_hash(&self) -> Result<String, Error> {

@@ -10,7 +10,7 @@ use super::Error;
 use addrauth::config::Limits;
 use addrauth::files;
 
-/// The name of the file, beside the policies' directories.
+/// The name of the file: beside the policies' directories, or in that of a policy which stands alone.
 pub(super) const LOCK_FILE: &str = "components.lock";
 
 /// What is recorded of one component.

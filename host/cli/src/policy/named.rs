@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::new::text::Text;
 use super::{Error, Setting};
 use crate::{Context, named, trial};
 use addrauth::config::{Config, Limits};
@@ -54,6 +55,11 @@ impl Workshop {
 
     /// Finds a policy; the configuration is read only where the word names no place.
     pub(super) fn locate(&self, word: &str) -> Result<Located, Error> {
+        if let Some(text) = Text::read(Path::new(word))?
+            && let Some(located) = text.located()
+        {
+            return Ok(located);
+        }
         if let Some(located) = rehearse::locate_path(Path::new(word), &self.limits)? {
             return Ok(located);
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cases::{CASES_FILE, directories_with};
 use super::named::Workshop;
+use super::new::text;
 use super::{Error, Set, Told};
 
 /// Between two looks whether a file has changed.
@@ -247,6 +248,9 @@ fn times(workshop: &Workshop, policies: &[String]) -> Vec<Option<SystemTime>> {
         } else {
             times.push(None);
         }
+        // A text that cannot be read is looked at until it can.
+        let text = text::files(Path::new(word));
+        times.extend(text.into_iter().flatten().map(|path| changed(&path)));
     }
     times
 }

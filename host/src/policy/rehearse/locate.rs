@@ -133,6 +133,12 @@ pub fn locate(
     }
 }
 
+/// A policy that ships, under its id; none where none of this id ships.
+pub fn locate_shipped(id: &str) -> Option<Located> {
+    let (_, octets) = SHIPPED.iter().find(|(known, _)| *known == id)?;
+    Some(Located::new(id.to_owned(), octets.to_vec(), Origin::Shipped, BTreeMap::new()))
+}
+
 fn unknown(word: &str, modules: &BTreeMap<String, Module>) -> Lost {
     let shipped = SHIPPED.iter().map(|(id, _)| *id).collect::<Vec<_>>().join(", ");
     let own: Vec<&str> = modules.keys().map(String::as_str).collect();
