@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use addrauth_tests::daemon::binary;
 
 /// All that is written for each language, for a policy called ours; the SDK's sources are counted by their own test.
-const FILES: [(&str, &[&str]); 2] = [
+const FILES: [(&str, &[&str]); 3] = [
     ("rules", &["README.md", "cases.toml", "ours.toml"]),
     (
         "rust",
@@ -29,6 +29,7 @@ const FILES: [(&str, &[&str]); 2] = [
             "src/lib.rs",
         ],
     ),
+    ("c", &[".gitignore", "README.md", "cases.toml", "policy.c", "sdk/addrauth.c", "sdk/addrauth.h", "sdk/policy.wit"]),
 ];
 
 fn root() -> &'static Path {
@@ -187,6 +188,41 @@ fn a_policy_in_rust_is_built_and_passes_its_cases_outside_of_these_sources() {
 }
 
 #[test]
+fn a_policy_in_c_is_built_and_passes_the_cases_of_the_one_in_rust() {
+    let dir = tempfile::tempdir().unwrap();
+    new(dir.path(), "ours", "c");
+    let contract = std::fs::read(dir.path().join("ours/sdk/policy.wit")).unwrap();
+    assert!(contract == std::fs::read(root().join("wit/policy.wit")).unwrap());
+    if !built(dir.path(), "ours") {
+        return;
+    }
+    passes_its_cases(dir.path(), "ours", 11);
+    let (code, out, err) = addrauth(dir.path(), &["policy", "check", "ours"]);
+    assert!(code == 0 && out.contains("no imports") && out.contains("sender, trail"), "{out}{err}");
+    let octets = std::fs::read(dir.path().join("ours/ours.wasm")).unwrap();
+    assert!(octets.len() < 16_384, "{}", octets.len());
+    let (code, out, err) = addrauth(dir.path(), &["policy", "build", "--check", "ours"]);
+    assert!(code == 0 && out.contains("the same bytes"), "{out}{err}");
+    // A source that does not compile is an error, and the component stays.
+    std::fs::write(dir.path().join("ours/more.c"), "int x = ;").unwrap();
+    let (code, _, err) = addrauth(dir.path(), &["policy", "build", "ours"]);
+    assert!(code == 2 && err.contains("failed"), "{err}");
+    assert!(std::fs::read(dir.path().join("ours/ours.wasm")).unwrap() == octets);
+}
+
+#[test]
+fn without_a_compiler_the_ways_to_get_one_are_told_in_one_message() {
+    let dir = tempfile::tempdir().unwrap();
+    new(dir.path(), "ours", "c");
+    let mut command = Command::new(binary());
+    command.args(["policy", "build", "ours"]).current_dir(dir.path()).env("PATH", dir.path()).stdin(Stdio::null());
+    let said = command.output().unwrap();
+    let err = String::from_utf8(said.stderr).unwrap();
+    assert!(said.status.code() == Some(2) && err.contains("ours/.venv/bin/pip install ziglang"), "{err}");
+    assert!(err.contains("apt-get install clang lld") && err.lines().count() == 1, "{err}");
+}
+
+#[test]
 fn a_name_that_is_no_id_or_ships_is_refused_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let long = "x".repeat(65);
@@ -200,7 +236,7 @@ fn a_name_that_is_no_id_or_ships_is_refused_and_nothing_is_written() {
     let (_, _, err) = addrauth(dir.path(), &["policy", "new", "mark", "--lang", "rust"]);
     assert!(err.contains("choose another name"), "{err}");
     let (code, _, err) = addrauth(dir.path(), &["policy", "new", "ours", "--lang", "cobol"]);
-    assert!(code == 2 && err.contains("possible values: rules, rust"), "{err}");
+    assert!(code == 2 && err.contains("possible values: rules, rust, c"), "{err}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::lock::{self, Entry, LOCK_FILE, Lock};
+use super::new::c;
 use super::new::text::{READER, Text};
 use super::toolchain::Toolchain;
 use super::{Error, cases};
@@ -38,33 +39,46 @@ struct Checked {
 /// What makes components.
 enum Maker {
     Cargo(Toolchain),
+    C(c::Compiler),
 }
 
 /// Builds or checks; false where a component does not belong to its sources.
 pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool, trial: &Trial) -> Result<bool, Error> {
     let dirs = if dirs.is_empty() { in_policies()? } else { dirs.to_vec() };
+    let mut groups = Vec::new();
     let mut crates = Vec::new();
     for dir in &dirs {
-        match Text::read(dir)? {
-            Some(text) => nothing_to_build(dir, &text, json),
-            None => crates.push(Crate::read(dir)?),
+        if let Some(text) = Text::read(dir)? {
+            nothing_to_build(dir, &text, json);
+        } else if c::is_policy(dir) {
+            groups.push((vec![Crate::of_c(dir)?], c::Compiler::find(dir).map(Maker::C)));
+        } else {
+            crates.push(Crate::read(dir)?);
         }
     }
-    if crates.is_empty() {
-        return Ok(true);
+    if !crates.is_empty() {
+        groups.push((crates, Toolchain::find().map(Maker::Cargo)));
     }
-    let maker = Toolchain::find().map(Maker::Cargo);
-    if !check {
-        return build(&crates, &maker?, json).map(|()| true);
+    let mut good = true;
+    for (policies, maker) in groups {
+        if check {
+            good &= tell(&checked(&policies, maker, trial)?, json);
+        } else {
+            build(&policies, &maker?, json)?;
+        }
     }
-    let checked = checked(&crates, maker, trial)?;
-    for one in &checked {
+    Ok(good)
+}
+
+/// Says what was found out; whether all of it is good.
+fn tell(checked: &[Checked], json: bool) -> bool {
+    for one in checked {
         match json {
             true => println!("{}", serde_json::to_string(one).unwrap_or_default()),
             false => println!("{}: {}", one.policy, one.notes.join("; ")),
         }
     }
-    Ok(checked.iter().all(|one| one.good))
+    checked.iter().all(|one| one.good)
 }
 
 /// What `--check` finds out: by building again, or without a compiler by what the lock file tells.
@@ -126,6 +140,7 @@ impl Maker {
     fn version(&self) -> &str {
         match self {
             Maker::Cargo(toolchain) => &toolchain.version,
+            Maker::C(compiler) => &compiler.version,
         }
     }
 
@@ -133,6 +148,9 @@ impl Maker {
     fn components(&self, crates: &[Crate]) -> Result<Vec<Vec<u8>>, Error> {
         match self {
             Maker::Cargo(toolchain) => of_crates(crates, toolchain),
+            Maker::C(compiler) => {
+                crates.iter().map(|policy| encode(&policy.package, &compiler.module(&policy.dir)?)).collect()
+            }
         }
     }
 }
@@ -194,6 +212,13 @@ impl Crate {
             sdk: sdk.map(PathBuf::from),
             dir,
         })
+    }
+
+    /// A folder of C, which stands alone.
+    fn of_c(dir: &Path) -> Result<Crate, Error> {
+        let dir = dir.canonicalize().map_err(|source| Error::Read { path: dir.to_owned(), source })?;
+        let package = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Crate { package, workspace: dir.clone(), sdk: None, dir })
     }
 
     /// The component's name: the directory's.

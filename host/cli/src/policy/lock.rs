@@ -75,20 +75,25 @@ pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Rust sources, manifests and contracts, at most eight folders deep; not what a build leaves behind.
+/// Rust and C sources, manifests and contracts, at most eight folders deep; not what a build leaves behind or a compiler lies in.
 fn gather(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     let failed = |source| Error::Read { path: dir.to_owned(), source };
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.is_dir() {
-            if depth < 8 && path.file_name().is_some_and(|name| name != "target") {
+            if depth < 8 && path.file_name().is_some_and(is_source) {
                 gather(&path, depth + 1, files)?;
             }
         } else if path.file_name().is_some_and(|name| name == "Cargo.toml")
-            || path.extension().is_some_and(|end| end == "rs" || end == "wit")
+            || path.extension().and_then(|end| end.to_str()).is_some_and(|end| ["rs", "wit", "c", "h"].contains(&end))
         {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether a folder of this name holds sources.
+fn is_source(folder: &std::ffi::OsStr) -> bool {
+    folder != "target" && !folder.as_encoded_bytes().starts_with(b".")
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use addrauth::policy::rehearse;
 use clap::ValueEnum;
 
+pub(super) mod c;
 mod files;
 pub(super) mod text;
 
@@ -28,9 +29,11 @@ pub(super) enum Lang {
     Rules,
     /// Rust, with the SDK beside it.
     Rust,
+    /// C, with a header of the contract's types beside it and no C library.
+    C,
 }
 
-/// Why no policy is begun.
+/// Why no policy is begun, or one in C is not built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{0:?} is no name for a policy: write a-z, 0-9 and - alone, at most 64 of them")]
@@ -41,6 +44,11 @@ pub(super) enum Error {
     There(PathBuf),
     #[error("cannot make {path}: {source}. Nothing is left of it; choose a folder that can be written")]
     Write { path: PathBuf, source: io::Error },
+    #[error(
+        "no compiler for C that makes WebAssembly is installed (zig, python3 -m ziglang, clang with wasm-ld). Either \
+         `python3 -m venv {dir}/.venv && {dir}/.venv/bin/pip install ziglang`, or on Debian `apt-get install clang lld`"
+    )]
+    NoC { dir: String },
     #[error("cannot make {path}: {source}; what was written of it could not be removed: {left}")]
     Left { path: PathBuf, source: io::Error, left: io::Error },
 }
@@ -50,6 +58,7 @@ impl Lang {
         match self {
             Lang::Rules => "rules",
             Lang::Rust => "rust",
+            Lang::C => "c",
         }
     }
 
@@ -71,6 +80,11 @@ impl Lang {
                 (format!("cargo test --manifest-path {at}/Cargo.toml"), "its unit tests"),
                 (format!("addrauth policy build {at}"), "makes the component"),
                 test,
+            ],
+            Lang::C => vec![
+                (format!("addrauth policy build {at}"), "makes the component"),
+                test,
+                (format!("addrauth policy check {at}"), "says what it is, and that it imports nothing"),
             ],
         }
     }

@@ -74,6 +74,15 @@ pub(super) fn of(lang: Lang, name: &str) -> Vec<File> {
             files.extend(RUST_SDK.iter().map(|(path, text)| sdk(path, text)));
             files
         }
+        Lang::C => vec![
+            own("policy.c", template!("c/policy.c"), "the policy"),
+            own("cases.toml", &cases, WHAT_CASES),
+            own("README.md", template!("c/README.md"), WHAT_README),
+            own(".gitignore", "/target\n/.venv\n", "what a build leaves behind"),
+            sdk("sdk/addrauth.h", template!("c/addrauth.h")),
+            sdk("sdk/addrauth.c", template!("c/addrauth.c")),
+            sdk("sdk/policy.wit", CONTRACT),
+        ],
     }
 }
 
