@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
-use super::super::cases::CASES_FILE;
 use addrauth::config::{Config, Limits};
 use addrauth::policy::rehearse::{self, Located};
 
 /// The shipped policy that reads it.
 pub(in crate::policy) const READER: &str = "rules";
+
+/// The cases beside it.
+const CASES: &str = "cases.toml";
 
 /// A policy as text.
 pub(in crate::policy) struct Text {
@@ -27,7 +29,7 @@ pub(in crate::policy) fn files(dir: &Path) -> Option<[PathBuf; 2]> {
     let name = name.file_name()?.to_str()?;
     let built = [format!("{name}.wasm"), "Cargo.toml".into()].iter().any(|file| dir.join(file).exists());
     let text = dir.join(format!("{name}.toml"));
-    (!built && text.exists()).then(|| [text, dir.join(CASES_FILE)])
+    (!built && text.exists()).then(|| [text, dir.join(CASES)])
 }
 
 impl Text {
@@ -53,7 +55,7 @@ impl Text {
     /// The shipped policy that reads it, under its id and settings; none where this program has none.
     pub(in crate::policy) fn located(self) -> Option<Located> {
         let mut located = rehearse::locate_shipped(READER)?;
-        located.cases = Some(self.file.with_file_name(CASES_FILE)).filter(|cases| cases.is_file());
+        located.cases = Some(self.file.with_file_name(CASES)).filter(|cases| cases.is_file());
         (located.name, located.settings) = (self.name, self.settings);
         Some(located)
     }
