@@ -1,8 +1,8 @@
 //! Strict for the senders that a site names (its bank, its boss), and told to the recipient.
 //!
-//! A forger picks the names that recipients trust. So mail of a sender on the list counts with a right key alone: without one it is
-//! refused, and the recipient gets a notice. Only where the key cannot be checked yet, the sending server comes again. Mail of
-//! everybody else is marked where its key is wrong. Name senders alone whose domain gives all their mail keys.
+//! A forger picks the names that recipients trust. So mail of a sender on the list is taken only with a right key: without one it is
+//! refused, and the recipient gets a notice. Where the key cannot be checked yet, the sending server comes again. Mail of
+//! everybody else is marked where its key is wrong. Name senders whose domain gives all their mail keys.
 
 use addrauth_policy::{
     Address, Decision, Description, Facts, KeyStatus, Policy, Settings, Wanted, Wants, accept, defer, mark, quarantine,
@@ -45,7 +45,7 @@ impl Policy for NamedSenders {
             KeyStatus::Valid => accept(),
             KeyStatus::Unverified if named => defer("the key of this sender cannot be checked yet"),
             _ if named => {
-                let reason = "mail of this sender counts with a right key alone";
+                let reason = "mail of this sender is taken only with a right key";
                 if settings.text("then") == "quarantine" { quarantine(reason) } else { reject(reason) }.tell_recipient()
             }
             KeyStatus::Invalid | KeyStatus::Unusable => mark("nobody vouches for the sender of this message"),
