@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use addrauth_tests::daemon::binary;
 
 /// All that is written for each language, for a policy called ours; the SDK's sources are counted by their own test.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 5] = [
     ("rules", &["README.md", "cases.toml", "ours.toml"]),
     (
         "rust",
@@ -30,6 +30,8 @@ const FILES: [(&str, &[&str]); 3] = [
         ],
     ),
     ("c", &[".gitignore", "README.md", "cases.toml", "policy.c", "sdk/addrauth.c", "sdk/addrauth.h", "sdk/policy.wit"]),
+    ("js", &[".gitignore", "README.md", "cases.toml", "package.json", "policy.js", "sdk/policy.wit"]),
+    ("python", &[".gitignore", "README.md", "cases.toml", "policy.py", "requirements.txt", "sdk/policy.wit"]),
 ];
 
 fn root() -> &'static Path {
@@ -211,6 +213,24 @@ fn a_policy_in_c_is_built_and_passes_the_cases_of_the_one_in_rust() {
 }
 
 #[test]
+fn languages_that_the_filter_does_not_take_yet_say_so_and_how_their_tool_is_had() {
+    for (lang, install) in
+        [("js", "npm --prefix ours install"), ("python", "ours/.venv/bin/pip install -r ours/requirements.txt")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (code, out, _) = addrauth(dir.path(), &["policy", "new", "ours", "--lang", lang]);
+        assert!(code == 0 && out.contains("none runs it yet") && out.contains(install), "{out}");
+        let readme = std::fs::read_to_string(dir.path().join("ours/README.md")).unwrap();
+        assert!(readme.contains("**No filter runs it yet.**"), "{readme}");
+        let mut command = Command::new(binary());
+        command.args(["policy", "build", "ours"]).current_dir(dir.path()).env("PATH", dir.path()).stdin(Stdio::null());
+        let said = command.output().unwrap();
+        let err = String::from_utf8(said.stderr).unwrap();
+        assert!(said.status.code() == Some(2) && err.contains(install) && err.lines().count() == 1, "{err}");
+    }
+}
+
+#[test]
 fn without_a_compiler_the_ways_to_get_one_are_told_in_one_message() {
     let dir = tempfile::tempdir().unwrap();
     new(dir.path(), "ours", "c");
@@ -236,7 +256,7 @@ fn a_name_that_is_no_id_or_ships_is_refused_and_nothing_is_written() {
     let (_, _, err) = addrauth(dir.path(), &["policy", "new", "mark", "--lang", "rust"]);
     assert!(err.contains("choose another name"), "{err}");
     let (code, _, err) = addrauth(dir.path(), &["policy", "new", "ours", "--lang", "cobol"]);
-    assert!(code == 2 && err.contains("possible values: rules, rust, c"), "{err}");
+    assert!(code == 2 && err.contains("possible values: rules, rust, c, js, python"), "{err}");
 }
 
 #[test]

@@ -47,14 +47,15 @@ enum Verb {
     /// It needs nothing of addrauth's sources. What it writes passes its cases at once; the next three commands are printed. A folder that
     /// is there already is left alone.
     New(new::Options),
-    /// Build policies written in Rust or C into components.
+    /// Build policies into components.
     ///
     /// Writes DIR/NAME.wasm and components.lock: for each component the hash of its sources, its SHA-256 and the compiler. The lock file
     /// lies in the directory, or beside it where a workspace holds several. Needs a compiler for WebAssembly. Rust: `rustup target add
     /// wasm32-unknown-unknown`, or Debian's rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld-22. C: zig, also PyPI's ziglang, or clang
-    /// with wasm-ld.
+    /// with wasm-ld. JavaScript: npm's
+    /// @bytecodealliance/componentize-js; Python: PyPI's componentize-py.
     Build {
-        /// The policies' directories, each a crate or the folder of a policy in C; none: every crate in ./policies.
+        /// The policies' directories, each a crate or a folder of `policy new`; none: every crate in ./policies.
         dirs: Vec<PathBuf>,
         /// Change nothing: say whether the components belong to their sources.
         ///

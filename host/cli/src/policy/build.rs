@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::lock::{self, Entry, LOCK_FILE, Lock};
 use super::new::c;
 use super::new::text::{READER, Text};
+use super::new::tool::{self, Tool};
 use super::toolchain::Toolchain;
 use super::{Error, cases};
 use addrauth::config::Limits;
@@ -17,7 +18,7 @@ use addrauth::files;
 use addrauth::policy::Trial;
 use addrauth::policy::rehearse::Lost;
 
-/// A policy's crate, or its folder of C.
+/// A policy's crate, or its folder in another language.
 struct Crate {
     dir: PathBuf,
     package: String,
@@ -40,6 +41,7 @@ struct Checked {
 enum Maker {
     Cargo(Toolchain),
     C(c::Compiler),
+    Tool(Tool),
 }
 
 /// Builds or checks; false where a component does not belong to its sources.
@@ -51,7 +53,9 @@ pub(super) fn run(dirs: &[PathBuf], check: bool, json: bool, trial: &Trial) -> R
         if let Some(text) = Text::read(dir)? {
             nothing_to_build(dir, &text, json);
         } else if c::is_policy(dir) {
-            groups.push((vec![Crate::of_c(dir)?], c::Compiler::find(dir).map(Maker::C)));
+            groups.push((vec![Crate::alone(dir)?], c::Compiler::find(dir).map(Maker::C)));
+        } else if let Some(lang) = tool::lang(dir) {
+            groups.push((vec![Crate::alone(dir)?], Tool::find(lang, dir).map(Maker::Tool)));
         } else {
             crates.push(Crate::read(dir)?);
         }
@@ -127,6 +131,10 @@ fn build(crates: &[Crate], maker: &Maker, json: bool) -> Result<(), Error> {
             ),
             false => println!("{}: {} octets, SHA-256 {digest}", path.display(), octets.len()),
         }
+        let most = Limits::default().policy.file;
+        if octets.len() > most {
+            eprintln!("addrauth: {} is larger than {} MiB, so no filter takes it yet", path.display(), most >> 20);
+        }
         let entry = Entry { source: policy.source_hash()?, digest, compiler };
         let mut lock = lock::read(&policy.lock_file())?;
         lock.insert(name, entry);
@@ -141,6 +149,7 @@ impl Maker {
         match self {
             Maker::Cargo(toolchain) => &toolchain.version,
             Maker::C(compiler) => &compiler.version,
+            Maker::Tool(tool) => &tool.version,
         }
     }
 
@@ -151,6 +160,7 @@ impl Maker {
             Maker::C(compiler) => {
                 crates.iter().map(|policy| encode(&policy.package, &compiler.module(&policy.dir)?)).collect()
             }
+            Maker::Tool(tool) => crates.iter().map(|policy| tool.component(&policy.dir)).collect(),
         }
     }
 }
@@ -214,8 +224,8 @@ impl Crate {
         })
     }
 
-    /// A folder of C, which stands alone.
-    fn of_c(dir: &Path) -> Result<Crate, Error> {
+    /// A folder that is no crate, and stands alone.
+    fn alone(dir: &Path) -> Result<Crate, Error> {
         let dir = dir.canonicalize().map_err(|source| Error::Read { path: dir.to_owned(), source })?;
         let package = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Crate { package, workspace: dir.clone(), sdk: None, dir })

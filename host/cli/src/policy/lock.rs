@@ -75,7 +75,7 @@ pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// Rust and C sources, manifests and contracts, at most eight folders deep; not what a build leaves behind or a compiler lies in.
+/// Sources of each language, manifests and contracts, at most eight folders deep; not what a build leaves behind or a compiler lies in.
 fn gather(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     let failed = |source| Error::Read { path: dir.to_owned(), source };
     for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -85,7 +85,10 @@ fn gather(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Error>
                 gather(&path, depth + 1, files)?;
             }
         } else if path.file_name().is_some_and(|name| name == "Cargo.toml")
-            || path.extension().and_then(|end| end.to_str()).is_some_and(|end| ["rs", "wit", "c", "h"].contains(&end))
+            || path
+                .extension()
+                .and_then(|end| end.to_str())
+                .is_some_and(|end| ["rs", "wit", "c", "h", "js", "py"].contains(&end))
         {
             files.push(path);
         }
@@ -95,5 +98,5 @@ fn gather(dir: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Error>
 
 /// Whether a folder of this name holds sources.
 fn is_source(folder: &std::ffi::OsStr) -> bool {
-    folder != "target" && !folder.as_encoded_bytes().starts_with(b".")
+    folder != "target" && folder != "node_modules" && !folder.as_encoded_bytes().starts_with(b".")
 }

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 pub(super) mod c;
 mod files;
 pub(super) mod text;
+pub(super) mod tool;
 
 /// What is begun, and in what it is written.
 #[derive(Debug, clap::Args)]
@@ -31,9 +32,13 @@ pub(super) enum Lang {
     Rust,
     /// C, with a header of the contract's types beside it and no C library.
     C,
+    /// JavaScript; the component is larger than any that the filter takes yet.
+    Js,
+    /// Python; the component is larger than any that the filter takes yet.
+    Python,
 }
 
-/// Why no policy is begun, or one in C is not built.
+/// Why no policy is begun, or one is not built.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("{0:?} is no name for a policy: write a-z, 0-9 and - alone, at most 64 of them")]
@@ -49,6 +54,8 @@ pub(super) enum Error {
          `python3 -m venv {dir}/.venv && {dir}/.venv/bin/pip install ziglang`, or on Debian `apt-get install clang lld`"
     )]
     NoC { dir: String },
+    #[error("{name} is neither in {dir} nor in PATH, and it makes the component. To get it: `{install}`")]
+    NoTool { name: &'static str, dir: String, install: String },
     #[error("cannot make {path}: {source}; what was written of it could not be removed: {left}")]
     Left { path: PathBuf, source: io::Error, left: io::Error },
 }
@@ -59,7 +66,23 @@ impl Lang {
             Lang::Rules => "rules",
             Lang::Rust => "rust",
             Lang::C => "c",
+            Lang::Js => "js",
+            Lang::Python => "python",
         }
+    }
+
+    /// What has to be known of this language before it is chosen.
+    fn note(self) -> Option<&'static str> {
+        let large = match self {
+            Lang::Rules | Lang::Rust | Lang::C => return None,
+            Lang::Js => {
+                "a component in JavaScript has some 12 MB, and the filter takes at most 4 MiB: none runs it yet"
+            }
+            Lang::Python => {
+                "a component in Python has some 18 MB, and the filter takes at most 4 MiB: none runs it yet"
+            }
+        };
+        Some(large)
     }
 
     /// The commands that come next, and what each of them is for.
@@ -85,6 +108,11 @@ impl Lang {
                 (format!("addrauth policy build {at}"), "makes the component"),
                 test,
                 (format!("addrauth policy check {at}"), "says what it is, and that it imports nothing"),
+            ],
+            Lang::Js | Lang::Python => vec![
+                (tool::install(self, &at), "the tool that makes the component"),
+                (format!("addrauth policy build {at}"), "makes the component"),
+                (format!("addrauth policy check {at}"), "says how far it is from one that the filter takes"),
             ],
         }
     }
@@ -117,8 +145,7 @@ pub(super) fn run(options: &Options, json: bool) -> Result<bool, super::Error> {
     if json {
         let files: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         let next: Vec<&str> = next.iter().map(|(command, _)| command.as_str()).collect();
-        let told =
-            serde_json::json!({ "policy": name, "lang": lang.word(), "folder": dir, "files": files, "next": next });
+        let told = serde_json::json!({ "policy": name, "lang": lang.word(), "folder": dir, "files": files, "next": next, "note": lang.note() });
         println!("{told}");
         return Ok(true);
     }
@@ -128,6 +155,9 @@ pub(super) fn run(options: &Options, json: bool) -> Result<bool, super::Error> {
     }
     if files.iter().any(files::File::is_sdk) {
         println!("  {:<16} {}", "sdk/", files::SDK);
+    }
+    if let Some(note) = lang.note() {
+        println!("note: {note}");
     }
     println!("next:");
     let width = next.iter().map(|(command, _)| command.len()).max().unwrap_or_default();

@@ -132,7 +132,7 @@ fn with_contract(dir: &Path, module: &mut Vec<u8>) -> Result<(), Error> {
 }
 
 /// What a program says, where it runs and succeeds.
-fn ask(words: &[String]) -> Option<String> {
+pub(super) fn ask(words: &[String]) -> Option<String> {
     let (program, rest) = words.split_first()?;
     let said = Command::new(program).args(rest).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8(said.stdout).ok().filter(|_| said.status.success())?;

@@ -83,6 +83,22 @@ pub(super) fn of(lang: Lang, name: &str) -> Vec<File> {
             sdk("sdk/addrauth.c", template!("c/addrauth.c")),
             sdk("sdk/policy.wit", CONTRACT),
         ],
+        Lang::Js => vec![
+            own("policy.js", template!("js/policy.js"), "the policy"),
+            own("cases.toml", &cases, WHAT_CASES),
+            own("README.md", template!("js/README.md"), WHAT_README),
+            own("package.json", template!("js/package.json"), "the tool that makes the component"),
+            own(".gitignore", "/target\n/node_modules\n", "what a build leaves behind"),
+            sdk("sdk/policy.wit", CONTRACT),
+        ],
+        Lang::Python => vec![
+            own("policy.py", template!("python/policy.py"), "the policy"),
+            own("cases.toml", &cases, WHAT_CASES),
+            own("README.md", template!("python/README.md"), WHAT_README),
+            own("requirements.txt", template!("python/requirements.txt"), "the tool that makes the component"),
+            own(".gitignore", "/target\n/.venv\n__pycache__\n", "what a build leaves behind"),
+            sdk("sdk/policy.wit", CONTRACT),
+        ],
     }
 }
 
