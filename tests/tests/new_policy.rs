@@ -205,6 +205,10 @@ fn a_policy_in_c_is_built_and_passes_the_cases_of_the_one_in_rust() {
     assert!(octets.len() < 16_384, "{}", octets.len());
     let (code, out, err) = addrauth(dir.path(), &["policy", "build", "--check", "ours"]);
     assert!(code == 0 && out.contains("the same bytes"), "{out}{err}");
+    // What the same policy as text decides.
+    new(dir.path(), "text", "rules");
+    let (code, out, err) = addrauth(dir.path(), &["policy", "prove", "equivalent", "ours", "text"]);
+    assert!(code == 0 && out.contains("holds"), "{out}{err}");
     // A source that does not compile is an error, and the component stays.
     std::fs::write(dir.path().join("ours/more.c"), "int x = ;").unwrap();
     let (code, _, err) = addrauth(dir.path(), &["policy", "build", "ours"]);
