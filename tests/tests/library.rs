@@ -83,5 +83,5 @@ fn each_shipped_component_in_the_library_is_the_one_beside_its_source() {
         assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(beside).unwrap(), "{id}");
         count += 1;
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 10);
 }
