@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path, said: &Said, config: &Config, limits: &Arc<Limit
 
 /// Somebody here, where nobody says who the message is for.
 fn nobody(config: &Config) -> String {
-    let domain = config.final_domains.iter().next().map_or("localhost.localdomain".into(), ToString::to_string);
+    let domain = config.final_domains.first().map_or("localhost.localdomain".into(), ToString::to_string);
     format!("<someone@{domain}>")
 }
 

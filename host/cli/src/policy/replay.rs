@@ -111,7 +111,7 @@ fn scan(workshop: &Workshop, options: &Options, replay: &mut Replay<'_>) -> Resu
             }
             Err(_) => replay.unreadable(),
         }
-        if progress && rows % STEP == 0 {
+        if progress && rows.is_multiple_of(STEP) {
             eprintln!("{rows} rows");
         }
         true

@@ -293,7 +293,7 @@ fn what_the_filter_never_finds_is_in_no_row() {
         let status = facts.status;
         let text = format!("{facts:?}");
         use contract::{KeyStatus, Why};
-        assert_eq!(facts.claim.is_some() && status == KeyStatus::None, false, "{text}");
+        assert!(!(facts.claim.is_some() && status == KeyStatus::None), "{text}");
         assert!(facts.claim.is_some() || !matches!(status, KeyStatus::Missing | KeyStatus::Invalid), "{text}");
         assert!(facts.sender.is_some() || status == KeyStatus::Unusable, "{text}");
         assert_eq!(
