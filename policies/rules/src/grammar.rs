@@ -183,19 +183,20 @@ fn operand<'a>(line: &mut Line<'a>, sense: &mut dyn Sense, mut negated: bool, de
                 line.expect("sender", &["sender"])?;
                 Fact::EnvelopeSender
             }
-            Token::Word("client") => {
-                let at = line.start();
-                match line.token()? {
-                    Token::Word("ip") => Fact::ClientIp,
-                    Token::Word("name") => Fact::ClientName,
-                    other => {
-                        return line.unknown(at, other, "word about the client", &["ip", "name"]);
-                    }
-                }
-            }
+            Token::Word("client") => client(line)?,
             other => return line.unknown(at, other, "condition", CONDITIONS),
         };
         return values(line, sense, negated, fact);
+    }
+}
+
+/// What follows `client`.
+fn client(line: &mut Line<'_>) -> Result<Fact, Failed> {
+    let at = line.start();
+    match line.token()? {
+        Token::Word("ip") => Ok(Fact::ClientIp),
+        Token::Word("name") => Ok(Fact::ClientName),
+        other => line.unknown(at, other, "word about the client", &["ip", "name"]),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::Answers;
 use super::case_text::{CaseText, case_text};
 use super::merged::{Merged, merge};
 use super::order::Change;
@@ -52,6 +53,38 @@ pub struct Changed {
     pub example: CaseText,
 }
 
+/// What old and new answer, each pair of answers once.
+struct Pairs {
+    /// The pairs, with what changes; absent where an answer is.
+    told: Vec<Option<(Answer, Answer, Option<Change>)>>,
+    /// The pair of each row; absent where there was no time for it.
+    of_row: Vec<Option<u32>>,
+}
+
+impl Pairs {
+    fn of(before: &Answers, after: &Answers, rows: usize) -> Pairs {
+        let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        let mut of_row = Vec::with_capacity(rows);
+        for row in 0..rows {
+            of_row.push(before.number(row).zip(after.number(row)).map(|pair| {
+                let next = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+                *numbers.entry(pair).or_insert_with(|| {
+                    pairs.push(pair);
+                    next
+                })
+            }));
+        }
+        let answer = |answers: &Answers, number: u32| answers.distinct.get(usize::try_from(number).ok()?).cloned();
+        let told = pairs.into_iter().map(|(one, other)| {
+            let (one, other) = (answer(before, one)?, answer(after, other)?);
+            let change = Change::between(&one, &other);
+            Some((one, other, change))
+        });
+        Pairs { told: told.collect(), of_row }
+    }
+}
+
 /// Compares two subjects over all facts.
 ///
 /// # Errors
@@ -60,36 +93,15 @@ pub fn compare(old: &Subject, new: &Subject, more: &Samples, limits: &Limits) ->
     let begin = Instant::now();
     let space = fitted(&[old, new], more, &super::nothing(), limits)?;
     let (before, after) = (space.ask(old, limits), space.ask(new, limits));
-    let mut numbers: HashMap<(u32, u32), u32> = HashMap::new();
-    let mut pairs: Vec<(u32, u32)> = Vec::new();
-    let mut of_row = Vec::with_capacity(space.len());
-    for row in 0..space.len() {
-        of_row.push(before.number(row).zip(after.number(row)).map(|pair| {
-            let next = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
-            *numbers.entry(pair).or_insert_with(|| {
-                pairs.push(pair);
-                next
-            })
-        }));
-    }
-    let answer = |answers: &super::Answers, number: u32| -> Option<Answer> {
-        answers.distinct.get(usize::try_from(number).ok()?).cloned()
-    };
-    let told: Vec<Option<(Answer, Answer, Option<Change>)>> = (pairs.iter())
-        .map(|(one, other)| {
-            let (one, other) = (answer(&before, *one)?, answer(&after, *other)?);
-            let change = Change::between(&one, &other);
-            Some((one, other, change))
-        })
-        .collect();
+    let Pairs { told, of_row } = Pairs::of(&before, &after, space.len());
     // What does not change is one answer, whatever it is.
-    let same = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
+    let same = u32::try_from(told.len()).unwrap_or(u32::MAX);
     let change = |number: u32| usize::try_from(number).ok().and_then(|number| told.get(number)?.as_ref()?.2);
     let number = |row: usize| {
         let number = of_row.get(row).copied().flatten()?;
         Some(if change(number).is_some() { number } else { same })
     };
-    let (merged, cut) = merge(&space, &number, pairs.len() + 1, limits.policy.merged);
+    let (merged, cut) = merge(&space, &number, told.len() + 1, limits.policy.merged);
     let merged: Vec<Merged> = merged.into_iter().filter(|row| row.answer != same).collect();
     let mut counts: HashMap<Change, usize> = HashMap::new();
     for kind in (0..space.len()).filter_map(number).filter_map(change) {

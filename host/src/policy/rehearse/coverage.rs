@@ -1,12 +1,14 @@
 //! Which rows of a policy's table its cases reach.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Component;
 use super::case_text::{CaseText, case_text};
 use super::cases::{Case, Messages, Suite};
 use super::space::{Extent, TooWide};
+use super::subject::Subject;
 use super::table::{Table, sentence};
 use crate::config::Limits;
 
@@ -39,6 +41,30 @@ impl Covered {
     pub fn reached(&self) -> usize {
         self.rows.saturating_sub(self.missing.len())
     }
+}
+
+/// Which rows of the table these cases reach, and the names of those whose facts the filter never finds together.
+fn reached<'a>(
+    table: &Table,
+    subject: &Subject,
+    cases: impl Iterator<Item = &'a Case>,
+    path: &Path,
+    messages: &Messages<'_>,
+) -> (Vec<bool>, Vec<String>) {
+    let (mut reached, mut impossible) = (vec![false; table.merged.len()], Vec::new());
+    for case in cases {
+        let facts = case.facts(path, messages).ok().and_then(|facts| facts.facts(subject.wanted()).ok());
+        let place = facts.and_then(|facts| table.space.place(&facts)).filter(|row| table.space.is_possible(row));
+        match place {
+            Some(row) => {
+                for (reached, merged) in reached.iter_mut().zip(&table.merged) {
+                    *reached |= merged.holds(&row);
+                }
+            }
+            None => impossible.push(case.name.clone()),
+        }
+    }
+    (reached, impossible)
 }
 
 /// The coverage of the cases of a component: under `given`, and under each other choice of settings that a case makes and the
@@ -77,21 +103,8 @@ pub fn coverage(
             let fitted = component.fit(&case.settings(given)).ok();
             fitted.is_some_and(|fitted| component.settings_json(&fitted) == settings)
         };
-        let mut reached = vec![false; table.merged.len()];
-        let mut impossible = Vec::new();
-        for case in cases().filter(here) {
-            let facts = case.facts(suite.map_or("".as_ref(), |suite| &suite.path), messages).ok();
-            let facts = facts.and_then(|facts| facts.facts(subject.wanted()).ok());
-            let place = facts.and_then(|facts| table.space.place(&facts)).filter(|row| table.space.is_possible(row));
-            match place {
-                Some(row) => {
-                    for (reached, merged) in reached.iter_mut().zip(&table.merged) {
-                        *reached |= merged.holds(&row);
-                    }
-                }
-                None => impossible.push(case.name.clone()),
-            }
-        }
+        let path = suite.map_or("".as_ref(), |suite| suite.path.as_path());
+        let (reached, impossible) = reached(&table, &subject, cases().filter(here), path, messages);
         let missing = table.merged.iter().zip(&reached).filter(|(_, reached)| !**reached);
         let missing = missing.filter_map(|(merged, _)| {
             let row = (0..table.space.len()).find(|row| merged.holds(table.space.row(*row)))?;

@@ -229,6 +229,15 @@ macro_rules! refuse {
     };
 }
 
+/// Methods that write a number as a wider one is written.
+macro_rules! widen {
+    ($wide:ident: $($method:ident $type:ty),*) => {
+        $(fn $method(self, number: $type) -> Result<(), NotPacked> {
+            self.$wide(number.into())
+        })*
+    };
+}
+
 impl<'p, 'a> Serializer for &'p mut Packer<'a> {
     type Ok = ();
     type Error = NotPacked;
@@ -241,38 +250,16 @@ impl<'p, 'a> Serializer for &'p mut Packer<'a> {
     type SerializeStructVariant = Object<'p, 'a>;
 
     refuse!(serialize_f32: f32, serialize_f64: f64, serialize_bytes: &[u8]);
+    widen!(serialize_i64: serialize_i8 i8, serialize_i16 i16, serialize_i32 i32);
+    widen!(serialize_u64: serialize_u8 u8, serialize_u16 u16, serialize_u32 u32);
 
     fn serialize_bool(self, is: bool) -> Result<(), NotPacked> {
         self.out.push(if is { TRUE } else { FALSE });
         Ok(())
     }
 
-    fn serialize_i8(self, number: i8) -> Result<(), NotPacked> {
-        self.serialize_i64(number.into())
-    }
-
-    fn serialize_i16(self, number: i16) -> Result<(), NotPacked> {
-        self.serialize_i64(number.into())
-    }
-
-    fn serialize_i32(self, number: i32) -> Result<(), NotPacked> {
-        self.serialize_i64(number.into())
-    }
-
     fn serialize_i64(self, number: i64) -> Result<(), NotPacked> {
         self.serialize_u64(u64::try_from(number).map_err(|_| NotPacked)?)
-    }
-
-    fn serialize_u8(self, number: u8) -> Result<(), NotPacked> {
-        self.serialize_u64(number.into())
-    }
-
-    fn serialize_u16(self, number: u16) -> Result<(), NotPacked> {
-        self.serialize_u64(number.into())
-    }
-
-    fn serialize_u32(self, number: u32) -> Result<(), NotPacked> {
-        self.serialize_u64(number.into())
     }
 
     fn serialize_u64(self, number: u64) -> Result<(), NotPacked> {
@@ -375,47 +362,26 @@ impl<'p, 'a> Serializer for &'p mut Packer<'a> {
     }
 }
 
-impl ser::SerializeSeq for List<'_, '_> {
-    type Ok = ();
-    type Error = NotPacked;
+/// The traits of lists, which differ in the name of one method.
+macro_rules! lists {
+    ($($kind:ident: $method:ident),* $(,)?) => {
+        $(impl ser::$kind for List<'_, '_> {
+            type Ok = ();
+            type Error = NotPacked;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotPacked> {
-        self.add(value)
-    }
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotPacked> {
+                self.add(value)
+            }
 
-    fn end(self) -> Result<(), NotPacked> {
-        self.close();
-        Ok(())
-    }
+            fn end(self) -> Result<(), NotPacked> {
+                self.close();
+                Ok(())
+            }
+        })*
+    };
 }
 
-impl ser::SerializeTuple for List<'_, '_> {
-    type Ok = ();
-    type Error = NotPacked;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotPacked> {
-        self.add(value)
-    }
-
-    fn end(self) -> Result<(), NotPacked> {
-        self.close();
-        Ok(())
-    }
-}
-
-impl ser::SerializeTupleStruct for List<'_, '_> {
-    type Ok = ();
-    type Error = NotPacked;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotPacked> {
-        self.add(value)
-    }
-
-    fn end(self) -> Result<(), NotPacked> {
-        self.close();
-        Ok(())
-    }
-}
+lists!(SerializeSeq: serialize_element, SerializeTuple: serialize_element, SerializeTupleStruct: serialize_field);
 
 impl ser::SerializeMap for Object<'_, '_> {
     type Ok = ();
@@ -436,28 +402,22 @@ impl ser::SerializeMap for Object<'_, '_> {
     }
 }
 
-impl ser::SerializeStruct for Object<'_, '_> {
-    type Ok = ();
-    type Error = NotPacked;
+/// The traits of objects whose members are known.
+macro_rules! objects {
+    ($($kind:ident),*) => {
+        $(impl ser::$kind for Object<'_, '_> {
+            type Ok = ();
+            type Error = NotPacked;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), NotPacked> {
-        self.add(Name::of(name), value)
-    }
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), NotPacked> {
+                self.add(Name::of(name), value)
+            }
 
-    fn end(self) -> Result<(), NotPacked> {
-        self.close()
-    }
+            fn end(self) -> Result<(), NotPacked> {
+                self.close()
+            }
+        })*
+    };
 }
 
-impl ser::SerializeStructVariant for Object<'_, '_> {
-    type Ok = ();
-    type Error = NotPacked;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), NotPacked> {
-        self.add(Name::of(name), value)
-    }
-
-    fn end(self) -> Result<(), NotPacked> {
-        self.close()
-    }
-}
+objects!(SerializeStruct, SerializeStructVariant);
