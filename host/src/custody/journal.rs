@@ -221,6 +221,7 @@ impl Queue {
 /// Writes what arrives until `over`, and then what still waits.
 async fn work(queue: Arc<Queue>, over: CancellationToken) {
     let (mut swept, mut has_old) = (None, true);
+    let mut sweeping = tokio::spawn(async {});
     loop {
         tokio::select! {
             () = queue.arrived.notified() => {}
@@ -247,11 +248,16 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
             continue;
         }
         has_old = has_old && queue.take_over().await;
-        if queue.is_to_be_swept(swept) {
+        // Beside the writer: while millions of rows go, those that wait are written.
+        if sweeping.is_finished() && queue.is_to_be_swept(swept) {
             swept = Some(Instant::now());
-            queue.sweep().await;
+            let queue = Arc::clone(&queue);
+            sweeping = tokio::spawn(async move { queue.sweep().await });
         }
     }
+    sweeping.abort();
+    // What it was writing is done or not at all.
+    let _ = sweeping.await;
     if let Err(e) = queue.flush().await {
         let rows = queue.lock().rows.len();
         warn!(rows, "the last journal rows are lost: {e}");
@@ -302,7 +308,7 @@ pub(super) fn entry(case: &Case, room: usize, note: String) -> NewRow {
         verdict: RowVerdict::from(&case.reply.verdict),
         note: clean(notes.join("; ")),
     };
-    let now = SystemTime::now();
-    let row = NewRow::of(WrittenCase::of(case), columns, now);
-    if row.octets() <= room { row } else { row.without_facts(now) }
+    // Without facts it has no bound of its own: the recipients of one message, each with a decision and its reason, are below a MiB.
+    let row = NewRow::of(WrittenCase::of(case), columns, SystemTime::now());
+    if row.octets() <= room { row } else { row.without_facts() }
 }

@@ -1,6 +1,7 @@
 //! Known senders: on which day an address was last found valid here. A row has the number that stands for the address, and no
 //! address.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
@@ -14,6 +15,8 @@ use crate::proto::mark::Pseudonym;
 const PAGE: u32 = 50_000;
 /// Rows that one transaction deletes: what wants to write meanwhile gets its turn.
 const AT_ONCE: usize = 1_000;
+/// Where there are too many, one in so many goes besides.
+const SLACK: u64 = 50;
 
 impl Ledger {
     /// Whether this sender need not be written down: it was, by this process and for this day.
@@ -40,8 +43,8 @@ impl Ledger {
         Ok(forgotten.await? > 0)
     }
 
-    /// Forgets senders who were last valid more than `days` days before this time, and the oldest beyond so many; returns how many
-    /// went. Without days, and in a day that is still to come, all are forgotten.
+    /// Forgets senders who were last valid more than `days` days before this time, or that long after it, and the oldest beyond so
+    /// many; returns how many went. Without days all are forgotten.
     pub async fn forget_old(&self, now: SystemTime, days: u32, most: u64) -> Result<u64, Error> {
         let today = day_of(now);
         let Some(mut goes) = self.0.scan(move |work| Goes::now(work, today, days, most)).await? else { return Ok(0) };
@@ -60,51 +63,38 @@ impl Ledger {
     }
 }
 
-/// Which rows go.
-#[derive(Clone, Copy, Debug)]
-struct Goes {
-    /// Those of days before this one.
-    before: i64,
-    /// Those of days after this one.
-    after: i64,
-    /// So many of the first day that is not before.
-    more: u64,
-}
+/// How many rows of which days go.
+#[derive(Clone, Debug)]
+struct Goes(BTreeMap<i64, u64>);
 
 impl Goes {
-    /// What goes now; absent where nothing does.
+    /// What goes now; absent where nothing does. A day that is still to come is no reason to forget: the clock of today may be the
+    /// wrong one. Only beyond so many days it is one that nobody waits for. Where there are too many, it goes first.
     fn now(work: &Connection, today: i64, days: u32, most: u64) -> Result<Option<Goes>, Fault> {
-        let known_days = "SELECT day, senders FROM known_days WHERE senders > 0 ORDER BY day DESC";
-        let known_days = work.all(known_days, (), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let oldest = if days == 0 { i64::MAX } else { today.saturating_sub(i64::from(days)) };
-        let mut goes = Goes { before: oldest, after: today.saturating_add(1), more: 0 };
-        let mut left = most;
-        for (day, senders) in known_days.iter().filter(|(day, _)| goes.keeps(*day)).copied().collect::<Vec<_>>() {
-            let senders = senders.unsigned_abs();
-            match left.checked_sub(senders) {
-                Some(rest) => left = rest,
-                None => {
-                    (goes.before, goes.more) = (day, senders - left);
-                    break;
-                }
+        let of_days = "SELECT day, senders FROM known_days WHERE senders > 0 ORDER BY day > ?1 + 1, day DESC";
+        let of_days = work.all(of_days, [today], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+        let days = i64::from(days);
+        let times = today.saturating_sub(days)..=today.saturating_add(days.max(1));
+        let in_time = |day: &i64| days > 0 && times.contains(day);
+        let all: u64 = of_days.iter().filter(|(day, _)| in_time(day)).map(|(_, senders)| senders).sum();
+        // With room for the next ones: not each look goes through all rows for the sake of a few.
+        let mut room = if all > most { most - most / SLACK } else { most };
+        let mut goes = BTreeMap::new();
+        for (day, senders) in of_days {
+            let kept = if in_time(&day) { senders.min(room) } else { 0 };
+            room -= kept;
+            if kept < senders {
+                goes.insert(day, senders - kept);
             }
         }
-        let any = goes.more > 0 || known_days.iter().any(|(day, _)| !goes.keeps(*day));
-        Ok(any.then_some(goes))
+        Ok((!goes.is_empty()).then_some(Goes(goes)))
     }
 
-    fn keeps(&self, day: i64) -> bool {
-        (self.before..=self.after).contains(&day)
-    }
-
-    /// Whether a row of this day goes; one of those that are too many is counted.
+    /// Whether a row of this day goes; those that go are counted.
     fn takes(&mut self, day: i64) -> bool {
-        if !self.keeps(day) {
-            return true;
-        }
-        let too_many = day == self.before && self.more > 0;
-        self.more -= u64::from(too_many);
-        too_many
+        let Some(left) = self.0.get_mut(&day).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        true
     }
 }
 

@@ -73,6 +73,8 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     #[test]
@@ -110,6 +112,30 @@ mod tests {
                     assert!(!words.iter().any(|found| found == word), "{file}: {word}");
                 }
             }
+        }
+    }
+    /// A database that has taken a step never takes it again: what is changed in one reaches new databases alone. The newest steps may
+    /// still be on no server.
+    #[test]
+    fn no_step_is_edited_once_another_one_follows() {
+        let steps = [
+            ("filter.1.sql", "10e54dc43c044b52778973f4d9360e43e5062d7b94e3bd76cd8d68fd901fc708"),
+            ("filter.2.sql", "812da806406b91a4e513124dff7fb877c1543bc3e411cdc5ee601f7b11ec107d"),
+            ("filter.3.sql", "384648f011bcab57005b6b0db0f47a2097858bf48f54efc038c1809e3c8c9985"),
+            ("filter.4.sql", "ab50fc820c6f350c7a553de3be5376623a96190ca83949bd5c8863899b849532"),
+            ("authority.1.sql", "a385c9394b0bda249111563879a8f5400e5be32fdcd6aaddcbba14afe2fbb320"),
+            ("authority.2.sql", "adb5475e5d8c6eab1daf421814cf680fa4a6f6097be6e1af04a960a0f7512ee2"),
+            ("authority.3.sql", "830e8856c48904ca531bd8e80fc67d4ded893a654587dafa3712bd6460028cab"),
+        ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/schema");
+        for (file, digest) in steps {
+            let octets = std::fs::read(format!("{folder}/{file}")).unwrap();
+            let found: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
+            assert_eq!(found, digest, "{file}: write a new step instead");
+        }
+        for (name, plan) in [("filter", FILTER), ("authority", AUTHORITY)] {
+            let pinned = steps.iter().filter(|(file, _)| file.starts_with(name)).count();
+            assert_eq!(pinned + 1, plan.steps.len(), "{name}: every step but the newest is written down here");
         }
     }
 }

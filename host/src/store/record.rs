@@ -44,6 +44,7 @@ impl Ledger {
     /// Writes a journal row, and the mails that the caps allow, in one transaction. Durable when it returns. Notices that
     /// they do not allow are told of in the row's note; another mail that they do not allow is an error, and nothing is
     /// written. It keeps these messages with them; all of them together may be so many octets with what is kept already,
+    /// or nothing is written ([`Error::QuarantineFull`]).
     pub async fn record_and_keep(
         &self,
         row: NewRow,

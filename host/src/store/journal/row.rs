@@ -70,7 +70,10 @@ impl Stored {
 impl NewRow {
     /// The row of this case.
     pub fn of(case: WrittenCase, columns: Columns, now: SystemTime) -> NewRow {
-        let at = seconds(now);
+        NewRow::at(case, columns, seconds(now))
+    }
+
+    fn at(mut case: WrittenCase, columns: Columns, at: i64) -> NewRow {
         let stored = match pack(&case, columns.beside(at)) {
             Some(octets) => Stored::Packed(octets),
             // Plain data with string keys: it always serialises; were it otherwise, the columns still tell the story.
@@ -78,17 +81,17 @@ impl NewRow {
                 serde_json::to_string(&case).unwrap_or_else(|e| format!("{{\"version\":0,\"error\":\"{e}\"}}")),
             ),
         };
+        // The block counts none of them, and while the row waits they would take many times what is packed.
+        case.decisions.iter_mut().for_each(|decision| decision.facts = serde_json::Value::Null);
         NewRow { at, columns, stored, known: None, case: Some(case) }
     }
 
     /// The same row without the facts that its decisions were made of.
-    pub fn without_facts(self, now: SystemTime) -> NewRow {
+    pub fn without_facts(self) -> NewRow {
         let Some(mut case) = self.case else { return self };
-        for decision in &mut case.decisions {
-            decision.facts = serde_json::Value::Null;
-        }
+        case.decisions.iter_mut().for_each(|decision| decision.facts = serde_json::Value::Null);
         case.shortened = true;
-        NewRow::of(case, self.columns, now)
+        NewRow { known: self.known, ..NewRow::at(case, self.columns, self.at) }
     }
 
     /// A row as it was read, or one whose story is JSON for another reason.
@@ -113,8 +116,9 @@ impl NewRow {
         self.stored.len()
     }
 
-    /// Octets of memory that it takes, or fewer: the case repeats what is stored in texts of their own.
+    /// Octets of memory that it takes while it waits, reckoned from what is stored, rather too many than too few: each short text
+    /// and number of the case has a place of its own there.
     pub fn memory(&self) -> usize {
-        size_of::<NewRow>().saturating_add(self.stored.len().saturating_mul(4)).saturating_add(self.columns.note.len())
+        size_of::<NewRow>().saturating_add(self.stored.len().saturating_mul(6)).saturating_add(self.columns.note.len())
     }
 }

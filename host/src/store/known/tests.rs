@@ -88,6 +88,29 @@ async fn a_day_that_a_wrong_clock_wrote_counts_for_nothing_and_gives_way() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_behind_forgets_nobody_and_days_to_come_go_first_where_there_are_too_many() {
+    let (_dir, ledger) = ledger().await;
+    valid(&ledger, [(nth(1), TODAY - 300), (nth(2), TODAY - 2), (nth(3), TODAY), (nth(4), TODAY)]).await;
+    for behind in [1, 2, 5, 60] {
+        assert_eq!(ledger.forget_old(noon(TODAY - behind), 365, 100).await.unwrap(), 0, "{behind} days behind");
+    }
+    assert_eq!(ago(&ledger, nth(3), TODAY - 5).await, None, "it counts for nothing until its day");
+    assert_eq!(ago(&ledger, nth(3), TODAY).await, Some(0));
+    assert_eq!(ledger.forget_old(noon(TODAY - 60), 365, 2).await.unwrap(), 2);
+    let left = of_days(&ledger).await;
+    assert_eq!((left.get(&(TODAY - 300)), left.values().sum::<i64>()), (Some(&1), 2), "{left:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_much_by_one_makes_room_for_more_than_one() {
+    let (_dir, ledger) = ledger().await;
+    valid(&ledger, (0..201).map(|n| (nth(n), TODAY - n))).await;
+    assert_eq!(ledger.forget_old(noon(TODAY), 365, 200).await.unwrap(), 5);
+    assert_eq!(ledger.forget_old(noon(TODAY), 365, 200).await.unwrap(), 0);
+    assert_eq!(of_days(&ledger).await.keys().next(), Some(&(TODAY - 195)));
+}
+
+#[tokio::test]
 async fn a_row_and_what_it_shows_of_its_sender_are_written_together_or_not_at_all() {
     let (_dir, ledger) = ledger().await;
     let known = KnownSender::new(nth(1), noon(TODAY));

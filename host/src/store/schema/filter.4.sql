@@ -21,7 +21,7 @@ CREATE TABLE block (
 CREATE INDEX block_by_oldest ON block (oldest);
 
 -- What is counted of its rows, and which words stand in which of them (store/block.rs).
-CREATE TABLE block_summary (block INTEGER PRIMARY KEY, summary BLOB NOT NULL) STRICT;
+CREATE TABLE block_told (block INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;
 
 -- Which addresses and queue ids may be in its rows: a Bloom filter.
 CREATE TABLE block_names (block INTEGER PRIMARY KEY, names BLOB NOT NULL) STRICT;

@@ -1,3 +1,7 @@
+-- What is counted of the rows of a block, by a better name.
+ALTER TABLE block_told RENAME TO block_summary;
+ALTER TABLE block_summary RENAME COLUMN told TO summary;
+
 -- Known senders: `day` (since 1970, UTC) is the one on which an AS vouched last for the sender. `sender` is no address: it is the
 -- number that stands for one under mark.key.
 CREATE TABLE known (sender INTEGER PRIMARY KEY, day INTEGER NOT NULL) STRICT;
