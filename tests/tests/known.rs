@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use addrauth::case::{Case, Disposition, Field, Finding, Found, KeyStatus, Mail, Recipient, ReversePath, Verdict};
+use addrauth::case::{
+    Body, Case, Disposition, Field, Finding, Found, KeyStatus, Mail, Recipient, ReversePath, Verdict,
+};
 use addrauth::config::{Config, Verify};
 use addrauth::filter::Filter;
 use addrauth::policy::Trial;
@@ -224,6 +226,15 @@ async fn nobody_is_erased_where_it_cannot_be_told_who_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_that_is_kept_back_makes_its_sender_known_like_any_other() {
+    let stage = stage(&format!("{RULES}valid = \"quarantine\"\n")).await;
+    let case = stage.filter.examine(mail(ALICE, &[GOOD], later(0))).await;
+    let case = stage.filter.keep(case, Some(Body(b"Hello\r\n".to_vec()))).await;
+    assert!(!deferred(&case) && told(&case) == (KeyStatus::Valid, Disposition::Quarantine), "{}", case.line());
+    assert_eq!(stage.without(ALICE, 0).await, (Disposition::Mark, Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_knows_whom_the_first_one_knows() {
     let stage = stage(RULES).await;
     let other = open(&stage.config).await;
@@ -236,13 +247,13 @@ async fn a_second_process_knows_whom_the_first_one_knows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_look_up_that_fails_defers_the_mail_whose_policy_wants_it_and_no_other() {
-    let stage = stage(RULES).await;
+    let stage = stage(&format!("{RULES}none = \"missing-known\"\n")).await;
     stage.valid(ALICE).await;
     let file = rusqlite::Connection::open(stage.state.join("filter.db")).unwrap();
     file.execute_batch("ALTER TABLE known RENAME TO away").unwrap();
     let case = judged(&stage.filter, mail(ALICE, &[], later(0))).await;
     assert!(deferred(&case) && case.decisions.is_empty(), "{}", case.line());
-    // Its sender's domain takes no part, so another policy is asked.
+    // Its sender's domain takes no part: there is nothing to look up, whatever the policy wants.
     let case = judged(&stage.filter, mail("x@nowhere.example", &[], later(0))).await;
     assert!(!deferred(&case), "{}", case.line());
     file.execute_batch("ALTER TABLE away RENAME TO known").unwrap();

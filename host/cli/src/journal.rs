@@ -58,7 +58,7 @@ enum Verb {
     /// erased@erased.invalid takes its place, whether it stands there as sender, recipient, in a fact that a policy saw or in
     /// a note; a +tag and letter case do not matter. The rows stay, and so does all else in them; no later note brings an
     /// address back into such a row. That the address was valid here, which a policy may want to know, is forgotten too, until it
-    /// is valid on another day. What the user chose, and messages in quarantine, stay: it says what holds the address still.
+    /// is valid again; where the running filter saw it valid today, until another day. What the user chose, and messages in quarantine, stay: it says what holds the address still.
     ///
     /// Exit code: 0 done, or it stands elsewhere still; 1 it was nowhere, 2 it could not be done.
     Erase {

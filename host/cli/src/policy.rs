@@ -54,10 +54,13 @@ enum Verb {
     /// wasm32-unknown-unknown`, or Debian's rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld-22. C: zig, also PyPI's ziglang, or clang
     /// with wasm-ld. JavaScript: npm's
     /// @bytecodealliance/componentize-js; Python: PyPI's componentize-py.
+    ///
+    /// It runs what stands in the folder (cargo and its build scripts, .venv, node_modules) with your rights: build only what you would
+    /// run. `policy check` and `policy test` run nothing of a policy but its component, in the sandbox.
     Build {
         /// The policies' directories, each a crate or a folder of `policy new`; none: every crate in ./policies.
         dirs: Vec<PathBuf>,
-        /// Change nothing: say whether the components belong to their sources.
+        /// Leave component and lock file alone: say whether the components belong to their sources.
         ///
         /// With the compiler that components.lock names, the octets are compared; with another one, the cases are run
         /// against both; without any, the hashes of the sources are compared.

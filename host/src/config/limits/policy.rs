@@ -26,6 +26,8 @@ pub struct Policy {
     pub text: usize,
     /// Octets of a component file.
     pub file: usize,
+    /// Octets of a component that is only compared with what its sources make: in Python one takes 18 MB.
+    pub built: usize,
     /// What a component may be made of.
     pub outline: PolicyOutline,
     /// How long trying one component may take by the clock, and compiling it. A policy takes 25 ms; the rest is for a slow or
@@ -64,6 +66,7 @@ impl Default for Policy {
             result: 64 * 1024,
             text: 400,
             file: 4 * 1024 * 1024,
+            built: 64 * 1024 * 1024,
             outline: PolicyOutline::default(),
             compile: Duration::from_secs(20),
             trial_time: Duration::from_secs(2),

@@ -79,7 +79,8 @@ impl Compiler {
         for source in sources(dir)? {
             let object = made.join(source.replace('/', "-")).with_extension("o");
             let map = format!("-ffile-prefix-map={}=.", dir.display());
-            let output = ["-o".into(), object.display().to_string(), source];
+            // A name that begins with a dash would be an option.
+            let output = ["-o".into(), object.display().to_string(), format!("./{source}")];
             self.run(&self.compile, dir, COMPILE.iter().map(|word| (*word).to_owned()).chain([map]).chain(output))?;
             objects.push(object.display().to_string());
         }
