@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::*;
-use crate::case::KeyStatus;
+use crate::case::{KeyStatus, WrittenCase};
 use crate::proto::address::Mailbox;
 use crate::store::{Caps, Draft, ERASED, Erased, Kept, Opening, Reason, StillNamed};
 
@@ -240,4 +242,31 @@ async fn no_note_brings_an_erased_address_back_and_what_remains_is_counted() {
     let want = format!("released from quarantine to {ERASED}; deleted from quarantine for {ERASED}");
     assert!(note.ends_with(&want) && !note.contains("forget.example"), "{note}");
     assert!(rows.iter().all(|row| row.entry.json.contains("\"erased\":true")), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_waits_holds_no_facts_and_is_written_with_them() {
+    let (_dir, ledger) = ledger().await;
+    let seen = "x".repeat(36_000);
+    let decision = json!({ "recipients": [0], "by": "site", "mark": "header", "policy": "p", "digest": "", "disposition": "accept",
+        "notify": { "sender": false, "recipient": false }, "reason": "", "fault": null, "clamped": null,
+        "facts": { "Subject": [seen] }, "settings": {} });
+    let story = json!({ "version": 2, "received": "", "queue_id": null, "daemon": "", "login": null,
+        "client": { "ip": null, "name": null, "helo": "", "tls": false }, "reverse_path": null, "recipients": [], "size": null,
+        "keys": 0, "finding": "unclear", "decisions": vec![decision; 28],
+        "reply": { "verdict": "accept", "added": [], "removed": [], "redirected": [], "owed": [] } });
+    let case = WrittenCase::read(&story.to_string()).unwrap();
+    let columns = Columns {
+        queue_id: None,
+        sender: None,
+        result: RowResult::Unclear,
+        verdict: RowVerdict::Accept,
+        note: String::new(),
+    };
+    let row = NewRow::of(case.clone(), columns, time(1_000));
+    let waits = serde_json::to_string(&row.case).unwrap().len();
+    assert!(waits < 20_000 && row.memory() > waits + row.octets(), "{waits} of {}", row.memory());
+    ledger.append(vec![Arc::new(row)]).await.unwrap();
+    let rows = ledger.journal(1).await.unwrap();
+    assert_eq!(WrittenCase::read(&rows[0].entry.json).unwrap(), case);
 }
