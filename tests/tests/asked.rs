@@ -1,6 +1,7 @@
 //! Keys that the Authentication Server has in memory count no longer than they hold in its table, whoever changes that; and an
 //! answer comes from the address that was asked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,9 +57,17 @@ impl Server {
     }
 
     async fn serving(authority: Arc<Authority>) -> Server {
+        Server::serving_what_waits(authority, &[]).await
+    }
+
+    /// These questions are in the socket's buffer before the server begins.
+    async fn serving_what_waits(authority: Arc<Authority>, questions: &[String]) -> Server {
         let sockets = authority.bind().unwrap();
         let place = sockets[0].local_addr().unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for question in questions {
+            client.send_to(question.as_bytes(), place).await.unwrap();
+        }
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(authority.clone().serve(sockets, shutdown.clone()));
         Server { authority, place, client, shutdown, task }
@@ -78,6 +87,19 @@ impl Server {
         let received = tokio::time::timeout(Duration::from_secs(60), self.client.recv(&mut room)).await;
         let reply = String::from_utf8_lossy(&room[..received.unwrap().unwrap()]).into_owned();
         reply.trim_end().rsplit_once(&format!("{address} ")).unwrap().1.to_owned()
+    }
+
+    /// What follows the address in the next so many answers, by the address.
+    async fn hears(&self, count: usize) -> BTreeMap<String, String> {
+        let (mut heard, mut room) = (BTreeMap::new(), [0; 600]);
+        for _ in 0..count {
+            let received = tokio::time::timeout(Duration::from_secs(60), self.client.recv(&mut room)).await;
+            let reply = String::from_utf8_lossy(&room[..received.unwrap().unwrap()]).into_owned();
+            let (_, rest) = reply.trim_end().split_once(&format!("{SEQ} ")).unwrap();
+            let (address, said) = rest.split_once(' ').unwrap();
+            assert_eq!(heard.insert(address.to_owned(), said.to_owned()), None);
+        }
+        heard
     }
 
     async fn says_valid(&self, address: &str, key: &AuthKey) -> bool {
@@ -268,4 +290,54 @@ async fn more_questions_than_may_wait_stay_in_the_sockets_buffer_and_are_answere
         }
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_that_are_looked_up_in_several_parts_get_each_the_answer_of_its_own_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits::default().with(|limits| {
+        (limits.authority.answers_together, limits.authority.answers_at_once) = (2, 8);
+    });
+    let authority = Arc::new(Authority::open(&config(dir.path(), ""), &Arc::new(limits)).await.unwrap());
+    let (mut names, mut questions) = (Vec::new(), Vec::new());
+    for number in 0..16 {
+        let name = format!("user{number}@example.com");
+        let key = authority.issue(&address(&name)).await.unwrap().key;
+        let proof = key.verify_key().prove(SEQ.as_bytes(), name.as_bytes(), b"v=1 from=example.net");
+        questions.push(question(&name, &proof));
+        names.push(name);
+    }
+    // Nothing of them is in memory, and all are received by one look.
+    let server = Server::serving_what_waits(authority, &questions).await;
+    let heard = server.hears(16).await;
+    assert!(names.iter().all(|name| heard[name].starts_with("VALIDKEY ")), "{heard:?}");
+    server.authority.revoke(&address(&names[5]), None).await.unwrap();
+    for question in &questions {
+        server.client.send_to(question.as_bytes(), server.place).await.unwrap();
+    }
+    let heard = server.hears(16).await;
+    for name in &names {
+        assert_eq!(heard[name].starts_with("VALIDKEY "), name != &names[5], "{name}: {heard:?}");
+    }
+    assert_eq!(heard[&names[5]], "INVALIDKEY");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_that_came_before_the_server_is_to_stop_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = AuthKey::parse(&[b'x'; 64]).unwrap();
+    for _ in 0..10 {
+        let Server { authority, place, client, shutdown, task } = Server::start(&config(dir.path(), "")).await;
+        for number in 0..20 {
+            let line = question(&format!("nobody{number}@example.com"), key.expose());
+            client.send_to(line.as_bytes(), place).await.unwrap();
+        }
+        shutdown.cancel();
+        task.await.unwrap();
+        authority.close().await;
+        let mut room = [0; 600];
+        let came = (0..30).take_while(|_| client.try_recv(&mut room).is_ok()).count();
+        assert_eq!(came, 20);
+    }
 }

@@ -1,5 +1,6 @@
 //! Answering VERIFY (SPECIFICATION §2).
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -31,6 +32,13 @@ pub(super) struct Line<'a> {
     pub(super) own: Option<String>,
     octets: usize,
     peer: SocketAddr,
+}
+
+impl Line<'_> {
+    /// Whether it is no question at all: nothing is looked up for it, and nothing is said.
+    pub(super) fn is_junk(&self) -> bool {
+        matches!(self.request, Request::Silence)
+    }
 }
 
 /// The keys of several addresses, in their order.
@@ -106,10 +114,11 @@ impl Authority {
         for some in missing.chunks(self.limits.authority.answers_together.max(1)) {
             rows.append(&mut self.keys.of_all(some).await?);
         }
-        let by_address = || rows.chunk_by(|one, other| one.address == other.address);
+        let by_address: HashMap<&str, &[KeyRow]> = (rows.chunk_by(|one, other| one.address == other.address))
+            .filter_map(|rows| Some((rows.first()?.address.as_str(), rows)))
+            .collect();
         for (address, keys) in wanted.iter().zip(&mut keys).filter(|(_, keys)| keys.is_none()) {
-            let is_its = |rows: &&[KeyRow]| rows.first().is_some_and(|row| row.address == **address);
-            *keys = Some(self.asked.hold(ticket, address, by_address().find(is_its).unwrap_or_default()));
+            *keys = Some(self.asked.hold(ticket, address, by_address.get(address).copied().unwrap_or_default()));
         }
         Ok(Found { keys, from_memory: false })
     }

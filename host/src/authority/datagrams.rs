@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -11,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrLike,
-    recvmmsg, sendmsg, setsockopt, sockopt,
+    getsockopt, recvmmsg, sendmsg, setsockopt, sockopt,
 };
 use nix::sys::time::TimeSpec;
 
@@ -89,13 +90,24 @@ const BUFFER: usize = 2 << 20;
 /// Has the system keep what comes until it is received, and tell to which address a datagram was sent, where the socket is bound to
 /// all.
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
-    setsockopt(socket, sockopt::RcvBuf, &BUFFER)?;
+    raise_buffer(socket, BUFFER)?;
     match socket.local_addr()? {
         SocketAddr::V4(address) if address.ip().is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
         SocketAddr::V6(address) if address.ip().is_unspecified() => {
             setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// Asks for a buffer of so many octets where the socket would get less without. What the system allows is tried on another
+/// socket: it may be less than this one has by `net.core.rmem_default`, which could not be had back then.
+fn raise_buffer(socket: &UdpSocket, octets: usize) -> io::Result<()> {
+    let trial = UnixDatagram::unbound()?;
+    setsockopt(&trial, sockopt::RcvBuf, &octets)?;
+    if getsockopt(&trial, sockopt::RcvBuf)? > getsockopt(socket, sockopt::RcvBuf)? {
+        setsockopt(socket, sockopt::RcvBuf, &octets)?;
     }
     Ok(())
 }
@@ -109,6 +121,11 @@ impl Datagrams {
         let is_wildcard = address.ip().is_unspecified();
         let heads = Heads::new(&address, most);
         Ok(Datagrams { socket, is_wildcard, heads, rooms: vec![[0; DATAGRAM_MAX + 1]; most], came: Vec::new() })
+    }
+
+    /// How many are received by one call at most.
+    pub(super) fn most(&self) -> usize {
+        self.rooms.len()
     }
 
     /// Waits for a datagram where one is wanted, for the bell, and for so long at most; whether a datagram is there.
@@ -261,6 +278,18 @@ mod tests {
                     assert_eq!((&room[..length], from), (&b"who?"[..], place), "{bound}, round {round}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_raised_and_never_lowered() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let buffer = || getsockopt(&socket, sockopt::RcvBuf).unwrap();
+        // Below what any system allows; it tells the double.
+        setsockopt(&socket, sockopt::RcvBuf, &40_000).unwrap();
+        for (wanted, had) in [(30_000, 80_000), (50_000, 100_000), (49_999, 100_000), (60_000, 120_000)] {
+            raise_buffer(&socket, wanted).unwrap();
+            assert_eq!(buffer(), had, "{wanted}");
         }
     }
 

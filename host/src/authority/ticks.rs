@@ -2,7 +2,7 @@
 //!
 //! Time is cut into steps, from the question that comes while nothing waits. Answers leave when a step begins. Questions are
 //! received when a step begins, and in its middle where others came or left; meanwhile they gather in the socket's buffer. What was
-//! received leaves when the next step begins, so it has a whole step for its work or half a one, or later by whole steps where
+//! received leaves when the next step begins, three eighths of a step to one and a half after it came; or later by whole steps where
 //! the work takes longer. One waking thus serves all that came and all that leaves, whatever the rate.
 
 use std::sync::Arc;
@@ -22,6 +22,17 @@ pub(super) struct Ticks {
     middle: Middle,
     /// How long readings took of what was received when a step began, and of what was received later.
     lately: Arc<[Lately; 2]>,
+}
+
+/// What it is time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A step begins: questions are received, and answers leave. At rest too, where a question begins one.
+    Begin,
+    /// The middle of a step: questions are received, and nothing leaves.
+    Middle,
+    /// Neither.
+    Nothing,
 }
 
 /// Whether questions are received in the middle of the step.
@@ -55,24 +66,29 @@ impl Ticks {
         }
     }
 
-    /// Nothing waits.
-    pub(super) fn rest(&mut self) {
-        self.begin = None;
-    }
-
-    /// Goes on to this time; whether questions are to be received now.
-    pub(super) fn advance(&mut self, now: Instant) -> bool {
-        let Some(begin) = self.begin else { return false };
+    /// Goes on to this time; what it is time for.
+    pub(super) fn advance(&mut self, now: Instant) -> Turn {
+        let Some(begin) = self.begin else { return Turn::Begin };
         let steps = whole_steps(now.saturating_duration_since(begin), self.step);
         if steps > 0 {
             (self.begin, self.middle) = (Some(begin + self.step.saturating_mul(steps)), Middle::Open);
-            return true;
+            return Turn::Begin;
         }
-        let is_due = self.middle == Middle::Wanted && now >= begin + self.step / 2;
-        if is_due {
+        if self.middle == Middle::Wanted && now >= begin + self.step / 2 {
             self.middle = Middle::Over;
+            return Turn::Middle;
         }
-        is_due
+        Turn::Nothing
+    }
+
+    /// So many questions came and answers left at this time. With nothing that waits or is worked on (`is_idle`) the pace rests;
+    /// but several are followed by others.
+    pub(super) fn looked(&mut self, now: Instant, came_and_left: usize, is_idle: bool) {
+        if came_and_left > 1 {
+            self.expect(now);
+        } else if is_idle {
+            self.begin = None;
+        }
     }
 
     /// More are to be expected: they are received in the middle of this step, unless that is over.

@@ -20,7 +20,7 @@ use tracing::{debug, error, warn};
 
 use super::answer::{Found, Over};
 use super::datagrams::{Asker, Datagrams, Doorbell};
-use super::ticks::{Received, Ticks};
+use super::ticks::{Received, Ticks, Turn};
 use super::waiting::{Number, Waiting};
 use super::{Authority, Error, datagrams};
 use crate::pulse::Pulse;
@@ -124,6 +124,11 @@ impl Calls {
         self.bell.ring();
     }
 
+    /// Whether the thread has something to be told.
+    fn are_there(&self) -> bool {
+        self.stops.load(Ordering::SeqCst) || self.asked.load(Ordering::SeqCst) > 0
+    }
+
     fn answer_pulse(&self) {
         let number = self.asked.swap(0, Ordering::SeqCst);
         if number > 0 {
@@ -147,6 +152,14 @@ struct Answered {
     replies: Vec<(Number, Vec<u8>, Asker)>,
 }
 
+/// What one look at the socket gave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Came {
+    count: usize,
+    /// Whether there may be more.
+    is_full: bool,
+}
+
 /// A socket, and what is under way on it.
 struct Answering {
     authority: Arc<Authority>,
@@ -157,6 +170,8 @@ struct Answering {
     waiting: Waiting,
     /// Lookups that the runtime works on.
     under_way: usize,
+    /// Whether it is to stop, and has looked at what had gathered.
+    has_looked_last: bool,
     answered: mpsc::Receiver<Answered>,
     answers: mpsc::Sender<Answered>,
 }
@@ -167,8 +182,19 @@ impl Answering {
         let datagrams = Datagrams::new(socket, limits.answers_together.saturating_mul(limits.answers_at_once))?;
         let ticks = Ticks::new(limits.answer_after, authority.readings.clone());
         let (answers, answered) = mpsc::channel();
-        let (waiting, under_way) = (Waiting::default(), 0);
-        Ok(Answering { authority, datagrams, calls, runtime, ticks, waiting, under_way, answered, answers })
+        let (waiting, under_way, has_looked_last) = (Waiting::default(), 0, false);
+        Ok(Answering {
+            authority,
+            datagrams,
+            calls,
+            runtime,
+            ticks,
+            waiting,
+            under_way,
+            has_looked_last,
+            answered,
+            answers,
+        })
     }
 
     fn run(mut self) {
@@ -188,36 +214,49 @@ impl Answering {
         self.calls.answer_pulse();
         let stops = self.calls.stops.load(Ordering::SeqCst);
         let now = Instant::now();
-        // At rest it is a question that woke the thread, or the bell.
-        let looks = self.ticks.advance(now) || self.ticks.next().is_none();
+        let turn = self.ticks.advance(now);
         self.collect();
+        // Once it is to stop, one last look, whenever that is: what has gathered is answered.
+        let looks = if stops { !std::mem::replace(&mut self.has_looked_last, true) } else { turn != Turn::Nothing };
         // Before anything is sent, and so before who waits for that asks again: that comes in the middle of the step.
-        let came = if looks && !stops { self.receive() } else { 0 };
-        let sent = self.send(now);
-        if came > 0 {
-            self.ticks.start(now);
-            self.answer(self.ticks.received(now));
+        let came = if looks { self.receive() } else { Came::default() };
+        // What was due before, and was ready too late for that, waits for the next step: other wakings are askers' doing.
+        let sent = if turn == Turn::Begin { self.send(now) } else { 0 };
+        let is_flood = came.count > 0 && self.answer(now) && came.is_full;
+        self.ticks.looked(now, came.count + sent, self.is_idle());
+        if stops && self.is_idle() {
+            return false;
         }
-        if self.waiting.len() == 0 && self.under_way == 0 && came + sent < 2 {
-            if stops {
-                return false;
-            }
-            self.ticks.rest();
-        } else if came + sent > 1 {
-            self.ticks.expect(now);
+        if is_flood && !stops {
+            self.skip_junk();
         }
         self.wait(stops);
         true
     }
 
+    /// Whether nothing waits or is worked on.
+    fn is_idle(&self) -> bool {
+        self.waiting.len() == 0 && self.under_way == 0
+    }
+
+    /// A look found as much as it takes and no question in it: looks again, for as long as that is so and there is nothing else to do.
+    /// Meanwhile the socket's buffer would overflow. The time that junk takes is no secret.
+    fn skip_junk(&mut self) {
+        while self.ticks.next().is_some_and(|next| Instant::now() < next) && !self.calls.are_there() {
+            let (now, came) = (Instant::now(), self.receive());
+            if came.count == 0 || !self.answer(now) || !came.is_full {
+                return;
+            }
+        }
+    }
+
     /// Waits for the time to go on, or to be called; where nothing waits, for a question, or where another one would be received in
     /// this step.
     fn wait(&mut self, stops: bool) {
-        let next = self.ticks.next();
-        let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let wait = self.ticks.next().map(|next| next.saturating_duration_since(Instant::now()));
         match self.datagrams.wait(&self.calls.bell, !stops && self.ticks.listens(), wait) {
-            Ok(true) if next.is_some() => self.ticks.expect(Instant::now()),
-            Ok(_) => {}
+            Ok(true) => self.ticks.expect(Instant::now()),
+            Ok(false) => {}
             Err(e) => {
                 warn!("cannot wait for questions: {e}");
                 thread::sleep(BREATH);
@@ -233,19 +272,22 @@ impl Answering {
         }
     }
 
-    /// Receives as many questions as there is room for; how many.
-    fn receive(&mut self) -> usize {
+    /// Receives as many questions as there is room for.
+    fn receive(&mut self) -> Came {
         let limits = &self.authority.limits.authority;
         let room = limits.answers_waiting.max(1).saturating_sub(self.waiting.len());
         let lookups = limits.answers_at_once.max(1).saturating_sub(self.under_way);
         let most = room.min(lookups.saturating_mul(limits.answers_together.max(1)));
         if most == 0 {
-            return 0;
+            return Came::default();
         }
-        self.datagrams.receive(most).unwrap_or_else(|e| {
-            report(&e);
-            0
-        })
+        match self.datagrams.receive(most) {
+            Ok(count) => Came { count, is_full: count >= most.min(self.datagrams.most()) },
+            Err(e) => {
+                report(&e);
+                Came::default()
+            }
+        }
     }
 
     /// Sends the answers whose time has come; how many.
@@ -262,10 +304,12 @@ impl Answering {
         sent
     }
 
-    /// Answers what was received: at once where keys are at hand, else later.
-    fn answer(&mut self, received: Received) {
+    /// Answers what was received at this time: at once where keys are at hand, else later. Whether there was no question in it.
+    fn answer(&mut self, at: Instant) -> bool {
+        self.ticks.start(at);
+        let received = self.ticks.received(at);
         let Self { authority, datagrams, waiting, .. } = self;
-        let NowAndLater { now, from_memory, later } =
+        let NowAndLater { now, from_memory, later, is_junk } =
             answered_now(authority, datagrams.came().map(|(octets, to)| (waiting.number(), octets, to)));
         self.waiting.keep(self.ticks.leave(received, Instant::now(), from_memory), now);
         let together = self.authority.limits.authority.answers_together.max(1);
@@ -273,20 +317,20 @@ impl Answering {
         while later.peek().is_some() {
             self.answer_later(received, later.by_ref().take(together).collect());
         }
+        is_junk
     }
 
     /// Has the runtime answer these.
     fn answer_later(&mut self, received: Received, lines: Vec<(Number, Vec<u8>, Asker)>) {
         self.under_way += 1;
-        let (authority, answers) = (self.authority.clone(), self.answers.clone());
+        let authority = self.authority.clone();
+        // Whatever becomes of it, the socket's thread must not wait for it for ever: a runtime that ends drops it unpolled.
+        let back = Back { received, replies: Vec::new(), answers: self.answers.clone() };
         self.runtime.spawn(async move {
-            // Whatever becomes of it, the socket's thread must not wait for it for ever.
-            let mut back = Back { received, replies: Vec::new(), answers };
             let read = lines.iter().map(|(_, line, to)| authority.read(Over::Udp, line, to.peer)).collect::<Vec<_>>();
             let replies = authority.answers(&read).await;
-            back.replies = iter::zip(replies, &lines)
-                .filter_map(|(reply, (number, _, to))| Some((*number, reply?, *to)))
-                .collect();
+            let replies = iter::zip(replies, &lines);
+            back.bring(replies.filter_map(|(reply, (number, _, to))| Some((*number, reply?, *to))).collect());
         });
     }
 }
@@ -296,6 +340,12 @@ struct Back {
     received: Received,
     replies: Vec<(Number, Vec<u8>, Asker)>,
     answers: mpsc::Sender<Answered>,
+}
+
+impl Back {
+    fn bring(mut self, replies: Vec<(Number, Vec<u8>, Asker)>) {
+        self.replies = replies;
+    }
 }
 
 impl Drop for Back {
@@ -311,6 +361,8 @@ struct NowAndLater {
     /// Whether nothing was read for these replies.
     from_memory: bool,
     later: Vec<(Number, Vec<u8>, Asker)>,
+    /// Whether none of them is a question.
+    is_junk: bool,
 }
 
 fn answered_now<'a>(
@@ -337,7 +389,8 @@ fn answered_now<'a>(
             }
         }
     }
-    NowAndLater { now, from_memory, later }
+    let is_junk = lines.iter().all(|(line, ..)| line.is_junk());
+    NowAndLater { now, from_memory, later, is_junk }
 }
 
 /// ICMP errors of earlier answers surface where questions are received.
@@ -350,3 +403,7 @@ fn report(e: &io::Error) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "udp/tests.rs"]
+mod tests;

@@ -27,9 +27,13 @@ fn run(came: &[u64], work: impl Fn(usize) -> u64) -> Run {
     while left < came.len() {
         run.wakes += 1;
         let (begin, first) = (now, run.times.len());
-        let looks = ticks.advance(at(now)) || ticks.next().is_none();
-        let here = if looks { came[first..].iter().take_while(|came| **came <= now).count() } else { 0 };
-        let ready = waiting.extract_if(.., |(due, _)| *due <= now).map(|(_, question)| question).collect::<Vec<_>>();
+        let turn = ticks.advance(at(now));
+        let here = match turn {
+            Turn::Begin | Turn::Middle => came[first..].iter().take_while(|came| **came <= now).count(),
+            Turn::Nothing => 0,
+        };
+        let is_ready = |due: u64| turn == Turn::Begin && due <= now;
+        let ready = waiting.extract_if(.., |(due, _)| is_ready(*due)).map(|(_, question)| question).collect::<Vec<_>>();
         left += ready.len();
         for question in &ready {
             run.times[*question].1 = now;
@@ -42,11 +46,7 @@ fn run(came: &[u64], work: impl Fn(usize) -> u64) -> Run {
             let due = micros(ticks.leave(received, at(now), false));
             waiting.extend((first..first + here).map(|question| (due, question)));
         }
-        if waiting.is_empty() && here + ready.len() < 2 {
-            ticks.rest();
-        } else if here + ready.len() > 1 {
-            ticks.expect(at(begin));
-        }
+        ticks.looked(at(begin), here + ready.len(), waiting.is_empty());
         let timer = ticks.next().map(|next| micros(next).max(now) + LATE);
         let question = came.get(run.times.len()).filter(|_| ticks.listens()).map(|came| (*came).max(now));
         now = match (timer, question) {
@@ -148,5 +148,5 @@ fn a_step_of_nothing_does_not_keep_the_thread_running() {
     let mut ticks = Ticks::new(Duration::ZERO, lately());
     let now = Instant::now();
     ticks.start(now);
-    assert!(!ticks.advance(now) && ticks.next().unwrap() > now);
+    assert!(ticks.advance(now) == Turn::Nothing && ticks.next().unwrap() > now);
 }
