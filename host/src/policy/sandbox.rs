@@ -163,6 +163,13 @@ impl Sandbox {
         Ok(guest)
     }
 
+    /// Whether each place for a memory was used, and none is now.
+    #[cfg(test)]
+    pub(super) fn are_all_places_used(&self) -> bool {
+        let metrics = self.engine.pooling_allocator_metrics();
+        metrics.is_some_and(|metrics| metrics.unused_warm_memories() == places(&self.limits))
+    }
+
     /// What it keeps to.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits

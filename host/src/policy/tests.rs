@@ -11,6 +11,7 @@ use crate::case::{Client, Envelope, Field, Head, Recipient, ReversePath};
 use crate::config::{self, Module};
 
 mod fresh;
+mod looked;
 mod memories;
 mod older;
 mod rules;

@@ -23,21 +23,42 @@ fn tracing(times: usize) -> Written {
     }
 }
 
+/// More policies than the pool has places, so that each place goes from one policy to another. With fewer, each would keep its own.
+const POLICIES: usize = 139;
+
+/// Policies of which each looks for what others may have left, in one sandbox.
+fn many() -> Policies {
+    let (octets, dir) = (tracing(1).component(), tempfile::tempdir().unwrap());
+    let ids: Vec<String> = (0..POLICIES).map(|n| format!("x{n}")).collect();
+    for id in &ids {
+        std::fs::write(dir.path().join(format!("{id}.wasm")), &octets).unwrap();
+    }
+    let bindings = config::Policy { dir: dir.path().into(), user_may: ids, ..config::Policy::default() };
+    Policies::load(&bindings, &BTreeMap::new(), &limits(), &Trial::waived()).unwrap()
+}
+
 #[test]
-fn k13_threads_that_decide_at_once_find_nothing_of_each_other_in_their_places() {
-    let all = [load_written(&tracing(1)).unwrap(), load_written(&tracing(1)).unwrap()];
-    std::thread::scope(|scope| {
-        for first in 0..2 {
-            let all = &all;
-            scope.spawn(move || {
-                for n in 0..400 {
-                    let decided = all[(first + n / 7) % 2].decide_here(&mail(1), &wrong_key());
-                    assert_eq!((decided[0].disposition, &decided[0].fault), (Disposition::Accept, &None), "{n}");
-                }
-            });
-        }
-    });
+fn k13_policies_that_decide_at_once_find_nothing_of_each_other_in_their_places() {
+    let policies = many();
+    let all: Vec<&Arc<Shelved>> = policies.all.iter().filter(|policy| policy.id.starts_with('x')).collect();
+    assert_eq!(all.len(), POLICIES);
+    let (mail, found) = (mail(1), wrong_key());
+    let decide = |policy: &Shelved, n: usize| {
+        let (facts, _) = facts::gather(&mail, &found, &policy.wanted, vec![0]).next().unwrap();
+        let decided = policies.sandbox.decide(&policy.guest, &facts, &policy.settings);
+        assert_eq!(decided.map(|decided| decided.disposition), Ok(contract::Disposition::Accept), "{n}");
+    };
+    // A thread begins with the places of another processor than the one before it.
+    for n in (0..600).step_by(2) {
+        std::thread::scope(|scope| {
+            for n in [n, n + 1] {
+                let (decide, policy) = (&decide, all[n % POLICIES]);
+                scope.spawn(move || decide(policy, n));
+            }
+        });
+    }
+    assert!(policies.sandbox.are_all_places_used(), "fewer places than policies were used, and none by two of them");
     // It would be seen: the second look in one instance finds what the first one left.
-    let twice = load_written(&tracing(2)).unwrap().decide_here(&mail(1), &wrong_key());
+    let twice = load_written(&tracing(2)).unwrap().decide_here(&mail, &found);
     assert!(twice[0].fault.as_ref().is_some_and(|fault| fault.starts_with("trapped")), "{:?}", twice[0].fault);
 }
