@@ -57,8 +57,8 @@ fn main() {
 
 // --- the journal ---------------------------------------------------------------------------------------------------
 
-/// The story of the nth message, and what stands beside it. Nine in ten are ordinary mail; of a hundred thousand senders in ten thousand domains; one in ten
-/// thousand is quarantined.
+/// The story of the nth message, and what stands beside it. Nine in ten are ordinary mail; of a hundred thousand senders in ten
+/// thousand domains; one in ten thousand is quarantined.
 fn story(n: u64, rows: u64) -> (WrittenCase, Columns, SystemTime) {
     let dice = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
     let (status, result) = match dice % 100 {
@@ -241,6 +241,45 @@ fn fill(dir: &Path, size: u64, today: u64) -> f64 {
     (fs::metadata(dir.join("filter.db")).unwrap().len() - before) as f64 / size as f64
 }
 
+/// What look-ups of senders cost, of those that are noted and of others, and the number of one: CPU µs.
+async fn look_ups(ledger: &Ledger, size: u64, now: SystemTime) -> [f64; 3] {
+    let looked = async |of: &dyn Fn(u64) -> u64| {
+        let before = spent();
+        for n in 0..LOOKS {
+            ledger.last_valid(sender(of(n)), now).await.unwrap();
+        }
+        microseconds(before.until(&spent()).ran, LOOKS)
+    };
+    let (there, absent) = (looked(&|n| n.wrapping_mul(7_919_317) % size).await, looked(&|n| size + n).await);
+    let before = spent();
+    for n in 0..LOOKS {
+        std::hint::black_box(sender(n));
+    }
+    [there, absent, microseconds(before.until(&spent()).ran, LOOKS)]
+}
+
+/// What a row costs without a sender, with one that is new for the day, and with one that is noted already: µs by the clock, and
+/// of CPU.
+async fn noted(ledger: &Ledger, size: u64, now: SystemTime) -> [(f64, f64); 3] {
+    let mut costs = [(Duration::ZERO, Duration::ZERO); 3];
+    for batch in 0..BATCHES {
+        for (lane, (took, ran)) in costs.iter_mut().enumerate() {
+            let rows = (0..BATCH).map(|n| {
+                let mut row = row(story(batch * BATCH + n, 1_000_000));
+                let n = (batch * BATCH + n).wrapping_mul(7_919_317) % size;
+                row.known = (lane > 0).then(|| KnownSender::new(sender(n), now));
+                Arc::new(row)
+            });
+            let rows = rows.collect();
+            let (before, at) = (spent(), Instant::now());
+            ledger.append(rows).await.unwrap();
+            *took += at.elapsed();
+            *ran += before.until(&spent()).ran;
+        }
+    }
+    costs.map(|(took, ran)| (microseconds(took, BATCHES * BATCH), microseconds(ran, BATCHES * BATCH)))
+}
+
 /// Known senders by their number: what one takes, a look-up, a row that notes one beside a row that does not, and the hourly look
 /// for those whose time is over.
 async fn known(most: u64) -> Value {
@@ -252,38 +291,8 @@ async fn known(most: u64) -> Value {
         open(dir.path()).await.close().await;
         let room = fill(dir.path(), size, today);
         let ledger = open(dir.path()).await;
-        let looked = async |of: &dyn Fn(u64) -> u64| {
-            let before = spent();
-            for n in 0..LOOKS {
-                ledger.last_valid(sender(of(n)), now).await.unwrap();
-            }
-            microseconds(before.until(&spent()).ran, LOOKS)
-        };
-        let (there, absent) = (looked(&|n| n.wrapping_mul(7_919_317) % size).await, looked(&|n| size + n).await);
-        let before = spent();
-        for n in 0..LOOKS {
-            std::hint::black_box(sender(n));
-        }
-        let named = microseconds(before.until(&spent()).ran, LOOKS);
-        let mut costs = [(Duration::ZERO, Duration::ZERO); 3];
-        for batch in 0..BATCHES {
-            // Rows without a sender, with one that is new for the day, and with one that is written down already.
-            for (lane, (took, ran)) in costs.iter_mut().enumerate() {
-                let rows = (0..BATCH).map(|n| {
-                    let mut row = row(story(batch * BATCH + n, 1_000_000));
-                    let n = (batch * BATCH + n).wrapping_mul(7_919_317) % size;
-                    row.known = (lane > 0).then(|| KnownSender::new(sender(n), now));
-                    Arc::new(row)
-                });
-                let rows = rows.collect();
-                let (before, at) = (spent(), Instant::now());
-                ledger.append(rows).await.unwrap();
-                *took += at.elapsed();
-                *ran += before.until(&spent()).ran;
-            }
-        }
-        let [bare, new, again] =
-            costs.map(|(took, ran)| (microseconds(took, BATCHES * BATCH), microseconds(ran, BATCHES * BATCH)));
+        let [there, absent, named] = look_ups(&ledger, size, now).await;
+        let [bare, new, again] = noted(&ledger, size, now).await;
         let at = Instant::now();
         assert_eq!(ledger.forget_old(now, 365, u64::MAX).await.unwrap(), 0);
         let idle = at.elapsed().as_secs_f64() * 1e3;
@@ -291,39 +300,22 @@ async fn known(most: u64) -> Value {
         let gone = ledger.forget_old(now, 363, u64::MAX).await.unwrap();
         let (sweep, swept) = (at.elapsed().as_secs_f64() * 1e3, before.until(&spent()).ran.as_secs_f64() * 1e3);
         ledger.close().await;
-        table.push(vec![
-            size.to_string(),
-            format!("{room:.1}"),
-            format!("{there:.1}"),
-            format!("{absent:.1}"),
-            format!("{named:.1}"),
-            format!("{:.1}", bare.1),
-            format!("{:.1}", new.1),
-            format!("{:.1}", again.1),
-            format!("{idle:.1}"),
-            format!("{gone}: {sweep:.0} ({swept:.0})"),
-        ]);
-        found.push(
-            json!({ "senders": size, "octets": room, "look_us": there, "look_absent_us": absent, "pseudonym_us": named,
-            "append_us": [bare.0, new.0, again.0], "append_cpu_us": [bare.1, new.1, again.1], "sweep_idle_ms": idle,
-            "sweep_ms": sweep, "swept": gone }),
-        );
+        let costs = [room, there, absent, named, bare.1, new.1, again.1, idle].map(|cost| format!("{cost:.1}"));
+        let sweeps = format!("{gone}: {sweep:.0} ({swept:.0})");
+        table.push([size.to_string()].into_iter().chain(costs).chain([sweeps]).collect());
+        found.push(json!({ "senders": size, "octets": room, "look_us": there, "look_absent_us": absent,
+            "pseudonym_us": named, "append_us": [bare.0, new.0, again.0], "append_cpu_us": [bare.1, new.1, again.1],
+            "sweep_idle_ms": idle, "sweep_ms": sweep, "swept": gone }));
     }
-    println!("\nKnown senders by their number; µs of CPU");
-    let head = [
-        "senders",
-        "octets",
-        "look-up",
-        "of nobody",
-        "its number",
-        "a row",
-        "new that day",
-        "again",
-        "sweep of none, ms",
-        "of some, ms (CPU)",
-    ];
-    print(&head, &table);
+    tell_known(&table);
     json!(found)
+}
+
+fn tell_known(table: &[Vec<String>]) {
+    println!("\nKnown senders by their number; µs of CPU");
+    let head =
+        "senders|octets|look-up|of nobody|its number|a row|new that day|again|sweep of none, ms|of some, ms (CPU)";
+    print(&head.split('|').collect::<Vec<_>>(), table);
 }
 
 // --- the filter ----------------------------------------------------------------------------------------------------

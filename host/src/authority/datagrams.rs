@@ -87,8 +87,8 @@ pub(super) fn wake_on_time() {
 /// 2.3 kB. A system that allows less (`net.core.rmem_max`) gives what it allows.
 const BUFFER: usize = 2 << 20;
 
-/// Has the system keep what comes until it is received, and tell to which address a datagram was sent, where the socket is bound to
-/// all.
+/// Has the system keep what comes until it is received, and tell to which address a datagram was sent, where the socket is bound
+/// to all.
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     raise_buffer(socket, BUFFER)?;
     match socket.local_addr()? {

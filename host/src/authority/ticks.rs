@@ -1,9 +1,9 @@
 //! When a socket's thread looks for questions, and when answers leave: a pace that neither the questions nor the work set.
 //!
 //! Time is cut into steps, from the question that comes while nothing waits. Answers leave when a step begins. Questions are
-//! received when a step begins, and in its middle where others came or left; meanwhile they gather in the socket's buffer. What was
-//! received leaves when the next step begins, three eighths of a step to one and a half after it came; or later by whole steps where
-//! the work takes longer. One waking thus serves all that came and all that leaves, whatever the rate.
+//! received when a step begins, and in its middle where others came or left; meanwhile they gather in the socket's buffer. What
+//! was received leaves when the next step begins, three eighths of a step to one and a half after it came; or later by whole
+//! steps where the work takes longer. One waking thus serves all that came and all that leaves, whatever the rate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

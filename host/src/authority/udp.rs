@@ -239,8 +239,8 @@ impl Answering {
         self.waiting.len() == 0 && self.under_way == 0
     }
 
-    /// A look found as much as it takes and no question in it: looks again, for as long as that is so and there is nothing else to do.
-    /// Meanwhile the socket's buffer would overflow. The time that junk takes is no secret.
+    /// A look found as much as it takes and no question in it: looks again, for as long as that is so and there is nothing else
+    /// to do. Meanwhile the socket's buffer would overflow. The time that junk takes is no secret.
     fn skip_junk(&mut self) {
         while self.ticks.next().is_some_and(|next| Instant::now() < next) && !self.calls.are_there() {
             let (now, came) = (Instant::now(), self.receive());
@@ -250,8 +250,8 @@ impl Answering {
         }
     }
 
-    /// Waits for the time to go on, or to be called; where nothing waits, for a question, or where another one would be received in
-    /// this step.
+    /// Waits for the time to go on, or to be called; where nothing waits, for a question, or where another one would be received
+    /// in this step.
     fn wait(&mut self, stops: bool) {
         let wait = self.ticks.next().map(|next| next.saturating_duration_since(Instant::now()));
         match self.datagrams.wait(&self.calls.bell, !stops && self.ticks.listens(), wait) {

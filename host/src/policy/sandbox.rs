@@ -68,13 +68,13 @@ pub enum Refused {
     Setup(String),
     /// The engine could not be made: nearly always for want of address space.
     #[error(
-        "the sandbox cannot be set up: {text}. It reserves some {gib} GiB of address space, of which next to nothing becomes \
-         memory: allow them (no LimitAS= in the unit, `ulimit -v unlimited`; MemoryMax= does not count them)"
+        "the sandbox cannot be set up: {text}. The process needs some {gib} GiB of address space, of which next to nothing \
+         becomes memory: allow them (no LimitAS= in the unit, `ulimit -v unlimited`; MemoryMax= does not count them)"
     )]
     AddressSpace {
         /// The library's words.
         text: String,
-        /// What it reserves.
+        /// What the process needs.
         gib: u64,
     },
     /// It is no component, or uses what the sandbox does not allow.
@@ -149,8 +149,10 @@ impl Sandbox {
     /// A sandbox of this size: an instance for each of the threads, and one for the thread that loads.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
-        let engine = Engine::new(&settings(pool(limits), limits))
-            .map_err(|e| Refused::AddressSpace { text: one_line(&e), gib: address_space(limits).div_ceil(1 << 30) })?;
+        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
+            text: one_line(&e),
+            gib: address_space(limits).saturating_add(BESIDE).div_ceil(1 << 30),
+        })?;
         let ticker = Ticker::start(engine.clone(), limits.policy.time).map_err(|e| setup(&e))?;
         Ok(Sandbox { engine, ticker, limits: Arc::clone(limits) })
     }
@@ -329,6 +331,10 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
     }
     Err(Refused::Version { speaks: super::printable(&exports.join(", "), text) })
 }
+
+/// Octets of address space for all else in a process: its code, its threads' stacks, and what its allocator takes beforehand
+/// (1 GiB in the program `addrauth`).
+const BESIDE: u64 = 2 << 30;
 
 /// Octets of address space that the pool reserves, nearly all of it never touched.
 fn address_space(limits: &Limits) -> u64 {

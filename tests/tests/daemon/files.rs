@@ -180,6 +180,14 @@ fn the_want_of_address_space_is_named_with_the_way_out() {
         for words in ["address space", "GiB", "LimitAS", "ulimit -v"] {
             assert!(err.contains(words), "{words}: {err}");
         }
+        // What it says is enough.
+        let words = err.split_whitespace().collect::<Vec<_>>();
+        let gib = words.windows(2).find(|pair| pair[1] == "GiB").unwrap()[0].parse::<u64>().unwrap();
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -v {}; exec \"$0\" --config \"$1\" config check", gib << 20);
+        command.args(["-c", &script]).arg(binary()).arg(bed.file());
+        let (ended_with, out, err) = ended(command);
+        assert_eq!(ended_with, Some(0), "{gib} GiB: {out}{err}");
     }
 }
 

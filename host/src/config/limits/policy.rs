@@ -36,7 +36,8 @@ pub struct Policy {
     /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one of 1 MB some 1 s. By
     /// the clock it takes more where the machine is busy; `compile` bounds that.
     pub trial_time: Duration,
-    /// Address space of the process that tries a component, in octets: the program itself and its compiler take 150 MiB.
+    /// Address space of the process that tries a component, in octets: the program itself and its compiler take 220 MiB
+    /// in a build that is not optimised, whichever of our policies it is.
     pub trial_memory: usize,
     /// Octets of the answer of the process that tries a component; they fit into a pipe at once.
     pub trial_answer: u64,
