@@ -51,6 +51,7 @@ impl Bench {
 #[test]
 fn a_policy_is_named_by_directory_file_id_and_digest() {
     let bench = Bench::new();
+    fs::create_dir(bench.path("bare")).unwrap();
     let (code, check) = bench.says(&["check", "mine"]);
     assert_eq!(code, 0, "{check}");
     let digest = check.split("SHA-256").nth(1).unwrap().trim().get(..10).unwrap().to_owned();
@@ -63,6 +64,7 @@ fn a_policy_is_named_by_directory_file_id_and_digest() {
         ("./nothing.wasm", "No such file"),
         ("mail.eml", "refused"),
         ("0000000000", "digest"),
+        ("bare", "no component bare/bare.wasm"),
     ] {
         let (code, said) = bench.says(&["table", name]);
         assert!(code == 2 && said.contains(way), "{name}: {said}");
@@ -79,6 +81,10 @@ fn a_table_comes_for_people_and_for_programs() {
             .starts_with("| result | decision |\n| --- | --- |\n|  | accept |")
     );
     assert_eq!(bench.says(&["table", "accept", "--csv"]).1, "result,decision\nany,accept\n");
+    for words in [&["table", "accept", "--csv"][..], &["table", "accept", "--markdown"], &["test", "mine", "--tap"]] {
+        let (code, said) = bench.says(&[&["--json"], words].concat());
+        assert!(code == 2 && said.contains("--json is one form"), "{words:?}: {said}");
+    }
     let (_, said) = bench.says(&["--json", "table", "accept"]);
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&json["exact"], &json["rows"][0]["decision"]), (&true.into(), &"accept".into()));
@@ -115,6 +121,14 @@ fn a_counterexample_is_a_case_that_the_cases_take() {
         (&["prove", "mark", "ever"], 2, "no property"),
         (&["prove", "mark", "never", "reject when x=1"], 2, "no fact"),
         (&["prove"], 2, "--bindings"),
+        (&["prove", "mark", "never \"reject when result=valid\""], 0, "proved   never \"reject when result=valid\""),
+        (&["prove", "mark", "never", "mark when result=valid and why=wrong"], 2, "no combination of facts"),
+        (&["prove", "mark", "never", "mark when dmarc=aligned"], 2, "no value of that fact"),
+        (&["prove", "mark", "never", "mark when Subject:=URGENT"], 1, "URGENT"),
+        (&["prove", "--bindings", "monotone"], 2, "--bindings -- PROPERTY"),
+        (&["prove", "--bindings", "--set", "x=1", "--", "monotone"], 2, "cannot be used with"),
+        (&["table", "--bindings", "bob"], 2, "--bindings=LOCAL@DOMAIN"),
+        (&["table", "--bindings", "--set", "x=1"], 2, "cannot be used with"),
     ] {
         let (got, said) = bench.says(words);
         assert!(got == code && said.contains(way), "{words:?}: {got} {said}");
@@ -134,6 +148,40 @@ fn a_change_is_stricter_or_looser_and_fails_where_that_is_asked() {
         let (got, said) = bench.says(words);
         assert!(got == code && said.contains(word), "{words:?}: {got} {said}");
     }
+}
+
+/// Seven conditions in one line, which nobody meets by chance.
+const SEVEN: &str = "when sender is @a.example and recipient is @b.example and client ip is 10.0.0.0/8 and trail is none and claim is \
+                     all and spf aligned and size over 1M: defer";
+
+#[test]
+fn a_rule_of_many_conditions_is_a_change_and_what_is_not_found_is_not_told() {
+    let bench = Bench::new();
+    let text = |name: &str, line: &str| {
+        fs::create_dir(bench.path(name)).unwrap();
+        let text = format!("[policies.{name}]\nmodule = \"rules\"\nsettings.rules = [{line}\"otherwise accept\"]\n");
+        fs::write(bench.path(&format!("{name}/{name}.toml")), text).unwrap();
+    };
+    text("plain", "");
+    text("seven", &format!("\"{SEVEN}\", "));
+    let (code, said) = bench.says(&["diff", "plain", "seven"]);
+    assert!(code == 1 && said.contains("now defer"), "{said}");
+    let (code, said) = bench.says(&["diff", "plain", "seven", "--fail-on", "looser"]);
+    assert!(code == 2 && said.contains("UNKNOWN   whether there are others: values that a probe"), "{said}");
+    let (code, said) = bench.says(&["prove", "seven", "never", "reject"]);
+    assert!(code == 2 && said.contains("UNKNOWN  never \"reject\""), "{said}");
+    let (code, said) = bench.says(&["check", "seven"]);
+    assert!(code == 0 && said.contains("note P014"), "{said}");
+}
+
+#[test]
+fn coverage_of_nothing_is_no_coverage() {
+    let bench = Bench::new();
+    for words in [&["rules"][..], &["rules", "--threshold", "0"]] {
+        let (code, said) = bench.says(&[&["test", "--coverage"], words].concat());
+        assert!(code == 2 && said.contains("no settings are taken") && said.contains("--set"), "{said}");
+    }
+    assert_eq!(bench.says(&["test", "mine", "--coverage", "--threshold", "101"]).0, 2);
 }
 
 #[test]
@@ -169,7 +217,8 @@ fn a_message_in_a_file_is_decided_and_answered() {
         "from      alice@sender.example",
         "to        bob@home.example",
         "decides   reject, tell the sender: ",
-        "counted   nothing",
+        "counted   nothing by itself: no single change flips it",
+        "note      the filter never finds these facts together",
         "milter    550 5.7.1 Address Authentication: ",
         "note      `observe = true`",
     ] {
@@ -182,6 +231,25 @@ fn a_message_in_a_file_is_decided_and_answered() {
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(json["groups"][0]["recipients"][0], "a@home.example");
     assert_eq!(json["groups"][0]["decision"]["disposition"], "quarantine");
+    let (_, said) = bench.says(&["run", "accept", "mail.eml", "--result", "missing", "--claim", "some"]);
+    assert!(said.contains("milter    accepts") && !said.contains("never finds"), "{said}");
+    fs::write(bench.path("nofrom.eml"), "Subject: hello\r\n\r\nbody\r\n").unwrap();
+    for (words, code, word) in [
+        (&["nofrom.eml", "--result", "valid"][..], 2, "unusable by itself (no-from)"),
+        (&["nofrom.eml", "--result", "unusable:bad-key"], 2, "unusable by itself (no-from)"),
+        (&["nofrom.eml", "--result", "unusable"], 0, "unusable (no-from)"),
+        (&["nofrom.eml"], 0, "unusable (no-from)"),
+        (&["mail.eml", "--result", "unusable"], 2, "unusable:REASON"),
+        (&["mail.eml", "--result", "missing:wrong"], 2, "missing has no reason"),
+        (&["mail.eml", "--result", "invalid:dns"], 2, "invalid:wrong, invalid:expired"),
+        (&["mail.eml", "--result", "none", "--tls"], 2, "--client"),
+        (&["mail.eml", "--result", "none", "--helo", "x"], 2, "--client"),
+        (&["mail.eml", "--result", "none", "--to", "bob"], 2, "LOCAL@DOMAIN"),
+        (&["mail.eml", "--result", "none", "--client", "192.0.2.1", "--tls", "--helo", "x"], 0, "decides   accept"),
+    ] {
+        let (got, said) = bench.says(&[&["run", "accept"], words].concat());
+        assert!(got == code && said.contains(word), "{words:?}: {got} {said}");
+    }
     fs::write(bench.path("empty.eml"), "\r\n").unwrap();
     assert!(bench.says(&["run", "accept", "empty.eml", "--result", "none"]).1.contains("is it a message"));
 }
@@ -207,6 +275,14 @@ fn decisions_are_timed_and_a_journal_that_is_not_there_is_told() {
     let bench = Bench::new();
     let (code, said) = bench.says(&["bench", "mark", "--decisions", "50"]);
     assert!(code < 2 && said.contains("of 50 decisions") && said.contains("looks the decision up"), "{said}");
+    for number in ["0", "1000001", "18446744073709551615", "99999999999999999999"] {
+        let (code, said) = bench.says(&["bench", "mark", "--decisions", number]);
+        assert!(code == 2 && said.contains("from 1 to 1000000"), "{number}: {said}");
+    }
+    for words in [&["--fail-on", "reworded"][..], &["--may-lack", "101"]] {
+        assert_eq!(bench.says(&[&["replay", "mark"], words].concat()).0, 2, "{words:?}");
+    }
+    assert!(bench.says(&["replay", "mark", "--fail-on", "reworded"]).1.contains("compares no reasons"));
     let config = format!("state_dir = {:?}\n{CONFIG}", bench.path("state"));
     fs::write(bench.path("addrauth.toml"), config).unwrap();
     let (code, said) = bench.says(&["replay", "mark"]);

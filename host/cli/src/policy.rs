@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use addrauth::case::{KeyStatus, Why};
-use addrauth::policy::rehearse::{BadCases, Change, Lost, Malformed, TooWide, Unfit};
+use addrauth::config::Limits;
+use addrauth::policy::rehearse::{BadCases, Change, Lost, Malformed, TooWide, Uncountable, Unfit, reasons_of};
 use addrauth::proto::record::Claim;
 use clap::Subcommand;
 
@@ -97,7 +98,8 @@ enum Verb {
         #[arg(required_unless_present = "bindings")]
         policy: Option<String>,
         /// All that the configuration binds, instead of one policy; for mail to this recipient where one is named.
-        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", conflicts_with = "policy")]
+        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", value_parser = recipient,
+              conflicts_with_all = ["policy", "set"])]
         bindings: Option<String>,
         /// As Markdown.
         #[arg(long, conflicts_with = "csv")]
@@ -126,7 +128,8 @@ enum Verb {
         #[arg(value_name = "POLICY PROPERTY")]
         words: Vec<String>,
         /// All that the configuration binds, instead of one policy; for mail to this recipient where one is named.
-        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "")]
+        #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", value_parser = recipient,
+              conflicts_with = "set")]
         bindings: Option<String>,
         #[command(flatten)]
         set: Set,
@@ -155,8 +158,8 @@ enum Verb {
     Bench {
         /// The policy.
         policy: String,
-        /// How many decisions.
-        #[arg(long, value_name = "N", default_value_t = 20_000)]
+        /// How many decisions, 1000000 at most.
+        #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = decisions)]
         decisions: usize,
         #[command(flatten)]
         set: Set,
@@ -193,13 +196,47 @@ fn change(word: &str) -> Result<Change, String> {
     known.ok_or_else(|| format!("write {}", Change::ALL.map(Change::word).join(", ")))
 }
 
+/// An address: `local@domain`.
+fn address(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
+    match bare.rsplit_once('@') {
+        Some((local, domain)) if !local.is_empty() && !domain.is_empty() => Ok(bare.to_owned()),
+        _ => Err("it is no address: write LOCAL@DOMAIN".into()),
+    }
+}
+
+/// The recipient of `--bindings`; nothing stands for everybody.
+fn recipient(text: &str) -> Result<String, String> {
+    let way = "it is no address. Write --bindings=LOCAL@DOMAIN for a recipient, or --bindings -- PROPERTY where a property follows";
+    if text.is_empty() { Ok(String::new()) } else { address(text).map_err(|_| way.to_owned()) }
+}
+
+/// How many decisions are timed.
+fn decisions(text: &str) -> Result<usize, String> {
+    let most = Limits::default().policy.timed;
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("write a number from 1 to {most}"))
+}
+
 /// A result with its reason: `invalid:expired`.
 fn result(text: &str) -> Result<(KeyStatus, Option<Why>), String> {
     let (status, why) = text.split_once(':').map_or((text, None), |(status, why)| (status, Some(why)));
     let known = KeyStatus::ALL.into_iter().find(|known| known.word() == status);
     let known = known.ok_or_else(|| format!("write {}", KeyStatus::ALL.map(KeyStatus::word).join(", ")))?;
-    let why = why.map(|why| serde_json::from_value::<Why>(why.into()).map_err(|e| e.to_string())).transpose()?;
-    Ok((known, why))
+    let Some(why) = why else { return Ok((known, None)) };
+    let reasons = reasons_of(known);
+    let word = known.word();
+    match reasons.iter().flatten().find(|reason| reason.word() == why) {
+        Some(reason) => Ok((known, Some(*reason))),
+        None if reasons.iter().all(Option::is_none) => Err(format!("{word} has no reason: write {word} alone")),
+        None => {
+            let reasons = reasons.iter().flatten().map(|reason| format!("{word}:{}", reason.word()));
+            Err(format!(
+                "the filter never gives this reason with {word}: write {}",
+                reasons.collect::<Vec<_>>().join(", ")
+            ))
+        }
+    }
 }
 
 /// A claim by its word.
@@ -226,7 +263,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             Verb::Run(options) => run::run(&workshop, &options, json).map(Told::is),
             Verb::Test(options) => test::run(&workshop, &options, json),
             Verb::Table { policy, bindings, markdown, csv, set } => {
-                let form = table::Form::of(json, markdown, csv);
+                let form = table::Form::of(json, markdown, csv)?;
                 table::run(&workshop, policy.as_deref(), bindings.as_deref(), form, &set.set)
             }
             Verb::Prove { words, bindings, set } => prove::run(&workshop, &words, bindings.as_deref(), &set.set, json),
@@ -250,12 +287,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     }
 }
 
-/// How a verb came out.
+/// How a verb came out. Of several outcomes the last of these counts; `replay` alone lets what could not be told go before a
+/// finding, since a matrix that lacks rows is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Good,
     Unknown,
-    /// A finding is one, whatever else could not be told.
     Finding,
 }
 
@@ -308,6 +345,10 @@ enum Error {
     Property(#[from] Malformed),
     #[error("{0}")]
     Wide(#[from] TooWide),
+    #[error("{0}")]
+    Uncountable(#[from] Uncountable),
+    #[error("--json is one form and {0} is another: write one of them")]
+    TwoForms(&'static str),
     #[error("{name} does not take its settings: {text}. Set them with --set NAME=VALUE")]
     Settings { name: String, text: String },
     #[error(

@@ -42,9 +42,11 @@ pub fn opened(octets: &[u8]) -> (OnTop, &[u8]) {
     (top, octets.get(end..).unwrap_or_default())
 }
 
-/// The message below the line that parts messages in a mailbox file.
+/// The message below the line that parts messages in a mailbox file; a field From with a blank before its colon is none.
 fn without_separator(octets: &[u8]) -> &[u8] {
-    match octets.starts_with(b"From ") {
+    let behind = octets.strip_prefix(b"From ");
+    let first = behind.and_then(|behind| behind.iter().find(|octet| !matches!(octet, b' ' | b'\t')));
+    match behind.is_some() && first != Some(&b':') {
         true => {
             octets.iter().position(|octet| *octet == b'\n').and_then(|end| octets.get(end + 1..)).unwrap_or_default()
         }
@@ -53,7 +55,7 @@ fn without_separator(octets: &[u8]) -> &[u8] {
 }
 
 /// Reads a message: its envelope from what is given, its header from the octets, through the same [`Intake`] as a door's. Line
-/// endings are CRLF or LF; a line `From …` of a mailbox file is left out.
+/// endings are CRLF or LF. What a delivery agent wrote on top is parted off by [`opened`] before.
 ///
 /// # Errors
 /// As the intake's: a recipient's path or the fields are over the limits.
@@ -64,7 +66,6 @@ pub fn letter(
     recipients: &[String],
     limits: &Arc<Limits>,
 ) -> Result<Mail, Refused> {
-    let octets = without_separator(octets);
     let block = scan(octets, Bounds { fields: usize::MAX, octets: usize::MAX });
     let mut intake = Intake::new(client, String::new(), None, Arc::clone(limits));
     let size = format!("SIZE={}", octets.len());
@@ -107,7 +108,7 @@ mod tests {
             "Received: from a\r\n\tby b\r\nFrom: Alice <alice@example.com>\r\nX-Auth-Key: k\r\n\r\nbody\r\n",
             "From alice Mon Nov 30\nReceived: from a\n\tby b\nFrom: Alice <alice@example.com>\nX-Auth-Key: k\n\nbody\n",
         ] {
-            let mail = read(text.as_bytes());
+            let mail = read(opened(text.as_bytes()).1);
             assert_eq!(mail.sender().map(ToString::to_string).ok().as_deref(), Some("alice@example.com"));
             assert_eq!((mail.head().fields.len(), mail.head().keys.len()), (2, 1));
             assert_eq!(mail.head().fields[0].value, b" from a\n\tby b");
@@ -124,6 +125,19 @@ mod tests {
         assert_eq!(top.delivered_to.as_deref(), Some("<c@d.example>"));
         assert_eq!(rest, b"Received: x\nDelivered-To: e@f\n\n");
         assert_eq!(opened(b"From x\nSubject: y\n\n"), (OnTop::default(), &b"Subject: y\n\n"[..]));
+    }
+
+    #[test]
+    fn a_line_that_parts_messages_is_parted_off_once_and_a_field_is_none() {
+        let mail = read(opened(b"From : Alice <alice@example.com>\nSubject: y\n\n").1);
+        assert_eq!(mail.sender().map(ToString::to_string).ok().as_deref(), Some("alice@example.com"));
+        let twice = b"From x\nFrom y\nSubject: z\n\n";
+        let (_, rest) = opened(twice);
+        assert_eq!(rest, b"From y\nSubject: z\n\n");
+        assert!(
+            read(rest).head().malformed || read(rest).head().fields.is_empty(),
+            "a second line is a part of the message"
+        );
     }
 
     #[test]

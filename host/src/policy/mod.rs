@@ -39,6 +39,7 @@ pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
 pub use origin::Origin;
 pub use prove::{KeptDecision, Unproved};
 pub use sandbox::{Fault, Refused};
+pub use threads::AT_ONCE;
 pub use trial::Trial;
 
 use choose::Bound;
@@ -198,7 +199,7 @@ impl Policies {
                 // One that decides at once would not see it.
                 now if now >= deadline => late(),
                 now => {
-                    if now.duration_since(turn) >= threads::AT_ONCE {
+                    if now.duration_since(turn) >= AT_ONCE {
                         // Many recipients take their time: other messages on this thread get their turn meanwhile.
                         tokio::task::yield_now().await;
                         turn = Instant::now();

@@ -34,13 +34,14 @@ mod subject;
 mod table;
 #[cfg(test)]
 mod tests;
+mod wording;
 
 use answers::Answers;
 pub use case_text::CaseText;
 pub use cases::{BadCases, Case, Expected, Given, Messages, Ran, Suite};
 pub use clause::{Clause, Malformed};
 pub use compare::{Changed, Comparison, compare};
-pub use coverage::{Covered, Uncovered, coverage};
+pub use coverage::{Covered, Uncountable, Uncovered, coverage};
 pub use findings::{Finding, Odd, odd};
 pub use locate::{Located, Lost, locate, locate_path, locate_shipped};
 pub use nearest::{Flip, Reasons, reasons};
@@ -48,7 +49,7 @@ pub use order::{Change, badness, strictness};
 pub use property::{Counterexample, Outcome, Proof, Property, Relation, prove, relate};
 pub use replay::{Moved, Replay, Report};
 pub use samples::Samples;
-pub use space::{Extent, TooWide};
+pub use space::{Extent, TooWide, can_be, reasons_of};
 pub use speed::{Speed, speed};
 pub use subject::{Answer, Subject};
 pub use table::{Row, Table};

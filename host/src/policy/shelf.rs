@@ -231,7 +231,7 @@ fn typed(kind: &Kind, value: &toml::Value) -> Option<Value> {
 }
 
 /// What a decision tells of settings: themselves, or of long ones their SHA-256.
-fn told_settings(settings: serde_json::Value) -> serde_json::Value {
+pub(super) fn told_settings(settings: serde_json::Value) -> serde_json::Value {
     let text = settings.to_string();
     if text.len() > SETTINGS { hex(&Sha256::digest(text)).into() } else { settings }
 }

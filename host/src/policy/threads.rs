@@ -14,10 +14,10 @@ use super::sandbox::contract::{Decision, Facts};
 use super::sandbox::{Fault, Sandbox};
 use super::shelf::Shelved;
 
-/// How long a policy may hold up the connections of the thread that asks it, to within a tick of the clock. One that needs
-/// longer, or faults, is asked again on a thread apart, and where that is no exception ([`super::pace::Pace`]) from then on there
-/// alone: the same facts give the same decision.
-pub(super) const AT_ONCE: Duration = Duration::from_millis(1);
+/// How long a policy may hold up the connections of the thread that asks it, to within a tick of the clock. One that needs longer,
+/// or faults, is asked again on a thread apart, and where that is no exception (`Pace`) from then on there alone: the same facts
+/// give the same decision.
+pub const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// A decision to be made, and where it goes.
 struct Job {

@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use addrauth::policy::AT_ONCE;
 use addrauth::policy::rehearse::speed;
 use serde_json::json;
 
 use super::named::Workshop;
 use super::{Error, Setting, Told};
-
-/// What a policy may take of the thread of a message's connection, before it is asked on a thread apart.
-const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Times decisions; a finding where 1 of 100 takes longer than a message's connection waits for.
 pub(super) fn run(
@@ -51,6 +49,9 @@ pub(super) fn run(
             us(speed.longest),
             speed.decisions
         );
+        if speed.decisions < decisions {
+            println!("            there was no time for the other {}", decisions - speed.decisions);
+        }
         match tabled {
             true => println!(
                 "  tabled    the filter looks the decision up: it asks once for each result, when it loads the policy"

@@ -18,13 +18,17 @@ pub(super) fn run(
     samples.extend(&new.samples(workshop)?);
     let comparison = compare(&old.subject()?, &new.subject()?, &samples, &workshop.limits)?;
     match json {
-        true => println!("{:#}", serde_json::to_value(&comparison).unwrap_or_default()),
+        true => {
+            let mut told = serde_json::to_value(&comparison).unwrap_or_default();
+            told["doubt"] = comparison.doubt().into();
+            println!("{told:#}");
+        }
         false => print(&comparison),
     }
     let counts = |change: &Change| fail_on.is_empty() || fail_on.contains(change);
     Ok(match comparison.counts.iter().any(|(change, _)| counts(change)) {
         true => Told::Finding,
-        false if comparison.unasked > 0 => Told::Unknown,
+        false if comparison.doubt().is_some() => Told::Unknown,
         false => Told::Good,
     })
 }
@@ -40,7 +44,8 @@ fn print(comparison: &Comparison) {
     }
     let counts: Vec<String> =
         comparison.counts.iter().map(|(change, count)| format!("{count} {}", change.word())).collect();
-    let summary = if counts.is_empty() { "nothing changes".to_owned() } else { counts.join(", ") };
+    let nothing = if comparison.doubt().is_some() { "no change was found" } else { "nothing changes" };
+    let summary = if counts.is_empty() { nothing.to_owned() } else { counts.join(", ") };
     println!(
         "{summary}, of {} combinations in {:.0} ms; {}.",
         comparison.extent.rows,
@@ -50,7 +55,7 @@ fn print(comparison: &Comparison) {
     if comparison.cut {
         println!("There are more rows: they are left out.");
     }
-    if comparison.unasked > 0 {
-        println!("{} combinations were not asked about in time.", comparison.unasked);
+    if let Some(doubt) = comparison.doubt() {
+        println!("UNKNOWN   whether there are others: {doubt}.");
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Said {
     pub(super) tls: bool,
 }
 
-/// Reads a message; its size is that of the file.
+/// Reads a message; its size is that of the file without what a delivery agent wrote on top.
 pub(super) fn read(path: &Path, said: &Said, config: &Config, limits: &Arc<Limits>) -> Result<Mail, String> {
     let whole = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
     let octets = addrauth::files::read_given(path, limits.files.demo).map_err(|e| whole(&e))?;
@@ -62,7 +62,17 @@ fn nobody(config: &Config) -> String {
 /// What was found of the message: as the filter would, but for the question that nobody asks here.
 pub(super) fn found(mail: &Mail, said: &Said, config: &Config) -> Result<Found, String> {
     let by_itself = unasked(mail);
+    stays_unusable(&by_itself, said.result)?;
     let found = match said.result {
+        Some(_) if by_itself.status == KeyStatus::Unusable => Found { claim: said.claim, ..by_itself },
+        Some((KeyStatus::Unusable, None)) => {
+            let reasons: Vec<&str> =
+                rehearse::reasons_of(KeyStatus::Unusable).into_iter().flatten().map(Why::word).collect();
+            return Err(format!(
+                "the message is usable: say why it is not, --result unusable:REASON, of {}",
+                reasons.join(", ")
+            ));
+        }
         Some((status, why)) => {
             Found { status, why: why.or_else(|| only_reason(status)), claim: said.claim, ..by_itself }
         }
@@ -74,6 +84,16 @@ pub(super) fn found(mail: &Mail, said: &Said, config: &Config) -> Result<Found, 
         }
     };
     Ok(read_in(mail, found, config))
+}
+
+/// A message that is unusable by itself has no other result, whoever says so.
+fn stays_unusable(by_itself: &Found, said: Option<(KeyStatus, Option<Why>)>) -> Result<(), String> {
+    let Some((status, why)) = said.filter(|_| by_itself.status == KeyStatus::Unusable) else { return Ok(()) };
+    if status == KeyStatus::Unusable && (why.is_none() || why == by_itself.why) {
+        return Ok(());
+    }
+    let why = by_itself.why.map(|why| format!(" ({})", why.word())).unwrap_or_default();
+    Err(format!("the message is unusable by itself{why}, and no other result is found of it: leave the result out"))
 }
 
 /// The reason that a result most often has, where nobody names one.
@@ -100,6 +120,8 @@ pub(super) fn facts(
         ..Said::default()
     };
     let mail = read(path, &said, config, limits)?;
+    let by_itself = unasked(&mail);
+    stays_unusable(&by_itself, said.result).map_err(|text| format!("{}: {text}", path.display()))?;
     let found = read_in(&mail, Found { why, ..Found::bare(status, why, mail.sender().ok().cloned()) }, config);
     let names: Vec<String> = names(&mail);
     let told = rehearse::facts_of(&mail, &found, &names).into_iter().next();

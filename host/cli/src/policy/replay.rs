@@ -33,13 +33,21 @@ pub(super) struct Options {
     #[arg(long, value_name = "POLICY")]
     against: Option<String>,
     /// Only such a change is a finding.
-    #[arg(long, value_name = "CHANGE", value_parser = super::change)]
+    #[arg(long, value_name = "CHANGE", value_parser = change)]
     fail_on: Vec<Change>,
     /// Decisions of a hundred that may lack a fact without the answer being `could not tell`.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     may_lack: u8,
     #[command(flatten)]
     set: Set,
+}
+
+/// A word of a kind of change that is looked for here.
+fn change(word: &str) -> Result<Change, String> {
+    match super::change(word)? {
+        Change::Reworded => Err("a replay compares no reasons: write looser, stricter, sideways".into()),
+        change => Ok(change),
+    }
 }
 
 /// Replays the journal; a change is a finding, and a decision that lacks a fact is not told.
@@ -53,7 +61,7 @@ pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<
         replay = replay.against(former);
     }
     for named in &known {
-        replay.knows(&named.located.digest, &named.component);
+        replay.knows(&named.located.digest, &named.component, named.component.fit(&named.given).ok());
     }
     let begin = Instant::now();
     let rows = scan(workshop, options, &mut replay)?;
@@ -65,6 +73,7 @@ pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<
     let report = replay.report();
     let counts = |change: Change| options.fail_on.is_empty() || options.fail_on.contains(&change);
     Ok(match report.moved().iter().any(|moved| counts(moved.change)) {
+        _ if report.decisions == 0 => Told::Unknown,
         _ if report.unknown() * 100 > report.decisions * usize::from(options.may_lack) => Told::Unknown,
         true => Told::Finding,
         false => Told::Good,
@@ -137,6 +146,9 @@ fn print(replay: &Replay<'_>, subject: &Subject, rows: usize, seconds: f64) {
     }
     for (fact, count) in &report.lacking {
         println!("UNKNOWN   {count} decisions: their rows lack {fact}");
+    }
+    if report.decisions == 0 {
+        println!("UNKNOWN   nothing was replayed: no row of this time has a decision of this result and policy");
     }
     println!(
         "{}: {} of {} decisions the same, {} could not be told; {rows} rows in {seconds:.1} s",

@@ -23,14 +23,14 @@ pub(super) struct Options {
     /// The message (.eml), or - for standard input.
     message: PathBuf,
     /// The result, with its reason behind a colon where there is one: valid, invalid:wrong, invalid:expired, missing, none,
-    /// unverified:dns, unverified:timeout. Not needed where the message is unusable.
+    /// unverified:dns, unverified:timeout. Not needed where the message is unusable, which it stays.
     #[arg(long, value_parser = super::result)]
     result: Option<(KeyStatus, Option<Why>)>,
     /// What the sender's domain claims: testing, some or all.
     #[arg(long, value_parser = super::claim)]
     claim: Option<Claim>,
     /// Who it is for [default: Delivered-To].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     to: Vec<String>,
     /// The reverse-path; <> for none [default: Return-Path, else From].
     #[arg(long, value_name = "ADDRESS")]
@@ -42,10 +42,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME", requires = "client")]
     client_name: Option<String>,
     /// What the client calls itself.
-    #[arg(long, value_name = "NAME", default_value = "")]
-    helo: String,
+    #[arg(long, value_name = "NAME", requires = "client")]
+    helo: Option<String>,
     /// The connection is encrypted.
-    #[arg(long)]
+    #[arg(long, requires = "client")]
     tls: bool,
     /// Days since the sender was valid here last.
     #[arg(long, value_name = "DAYS")]
@@ -56,6 +56,10 @@ pub(super) struct Options {
     #[command(flatten)]
     set: Set,
 }
+
+/// Where the facts that were said do not go together.
+const NEVER: &str = "the filter never finds these facts together: mail whose key is missing or invalid has a claim (--claim some), and \
+                     mail of result none has no claim";
 
 /// What is decided for recipients that the policy cannot tell apart.
 struct Group {
@@ -78,7 +82,7 @@ pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<
         to: options.to.clone(),
         client: options.client,
         client_name: options.client_name.clone(),
-        helo: options.helo.clone(),
+        helo: options.helo.clone().unwrap_or_default(),
         tls: options.tls,
     };
     let mail = mail::read(&options.message, &said, config, &workshop.limits).map_err(Error::Mail)?;
@@ -158,7 +162,7 @@ fn print(mail: &Mail, found: &Found, groups: &[Group], case: Option<&Case>, obse
         }
         println!(
             "counted   {}",
-            if facts.is_empty() { "nothing: it always decides so".into() } else { facts.join(", ") }
+            if facts.is_empty() { "nothing by itself: no single change flips it".into() } else { facts.join(", ") }
         );
         if !reasons.idle.is_empty() {
             println!("idle      {}", reasons.idle.join(", "));
@@ -177,6 +181,9 @@ fn print(mail: &Mail, found: &Found, groups: &[Group], case: Option<&Case>, obse
             let shown: Vec<&str> = same.into_iter().take(named).collect();
             println!("flips if  {fact} were {}{more} instead of {}: {}", shown.join(" or "), first.is, first.decision);
         }
+    }
+    if groups.iter().any(|group| !rehearse::can_be(&group.facts)) {
+        println!("note      {NEVER}");
     }
     let Some(case) = case else { return };
     answer(case).iter().for_each(|line| println!("{line}"));
@@ -251,6 +258,7 @@ fn told(mail: &Mail, found: &Found, groups: &[Group], case: Option<&Case>) -> se
     json!({
         "result": found.status, "why": found.why, "from": found.sender.as_ref().map(ToString::to_string),
         "groups": groups.iter().map(group).collect::<Vec<_>>(),
+        "never_found": groups.iter().any(|group| !rehearse::can_be(&group.facts)),
         "verdict": case.map(|case| case.reply.verdict.word()), "answer": case.map(answer),
     })
 }

@@ -16,13 +16,15 @@ pub(super) enum Form {
 }
 
 impl Form {
-    pub(super) fn of(json: bool, markdown: bool, csv: bool) -> Form {
-        match (json, markdown, csv) {
+    pub(super) fn of(json: bool, markdown: bool, csv: bool) -> Result<Form, Error> {
+        Ok(match (json, markdown, csv) {
+            (true, true, _) => return Err(Error::TwoForms("--markdown")),
+            (true, _, true) => return Err(Error::TwoForms("--csv")),
             (true, ..) => Form::Json,
             (_, true, _) => Form::Markdown,
             (_, _, true) => Form::Csv,
             _ => Form::People,
-        }
+        })
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Options {
     #[arg(long)]
     coverage: bool,
     /// With --coverage: as good as so many of a hundred rows.
-    #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "coverage")]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "coverage", value_parser = clap::value_parser!(u8).range(0..=100))]
     threshold: u8,
     /// Write a JUnit report into this file.
     #[arg(long, value_name = "FILE")]
@@ -35,7 +35,7 @@ pub(super) struct Options {
     /// Print in the Test Anything Protocol.
     #[arg(long)]
     tap: bool,
-    /// Run again whenever a component or its cases change, until Ctrl-C.
+    /// Run again whenever a component or its cases change, until Ctrl-C. A message that a case names is not watched.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -53,6 +53,9 @@ struct Tried {
 
 /// Runs the cases; a failure is a finding, and with `--coverage` a row that no case reaches.
 pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<Told, Error> {
+    if json && options.tap {
+        return Err(Error::TwoForms("--tap"));
+    }
     let policies = match options.policies.is_empty() {
         true => directories_with(CASES_FILE)?.into_iter().map(|dir| dir.to_string_lossy().into_owned()).collect(),
         false => options.policies.clone(),
@@ -80,7 +83,11 @@ fn once(workshop: &Workshop, options: &Options, policies: &[String], json: bool)
     let reached = tried.iter().flat_map(|tried| tried.coverage.iter().flatten());
     let reached = reached.fold((0, 0), |(rows, reached), covered| (rows + covered.rows, reached + covered.reached()));
     let covered = reached.1 * 100 >= reached.0 * usize::from(options.threshold);
-    Ok(Told::is(passed && covered))
+    let whole = tried.iter().flat_map(|tried| tried.coverage.iter().flatten()).all(Covered::is_whole);
+    Ok(match passed && covered {
+        true if !whole => Told::Unknown,
+        good => Told::is(good),
+    })
 }
 
 fn one(workshop: &Workshop, options: &Options, word: &str) -> Result<Tried, Error> {
@@ -141,6 +148,17 @@ fn covered_text(policy: &str, covered: &Covered) {
     println!("rows {policy}{settings}: {} of {} reached; {}", covered.reached(), covered.rows, covered.extent.words());
     for name in &covered.impossible {
         println!("  the filter never finds the facts of {name:?} together, so it reaches no row");
+    }
+    for name in &covered.untold {
+        println!(
+            "  which row the case {name:?} reaches could not be told: its message cannot be read, or there are too many constants"
+        );
+    }
+    if covered.unasked > 0 {
+        println!("  UNKNOWN: {} combinations were not asked about in time", covered.unasked);
+    }
+    if covered.cut {
+        println!("  UNKNOWN: there are more rows, which are not counted");
     }
     for missing in &covered.missing {
         println!("\n# {}\n{}", missing.when, missing.case);

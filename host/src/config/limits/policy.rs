@@ -53,6 +53,8 @@ pub struct Policy {
     pub rehearsal: Duration,
     /// Merged rows of a table that are told.
     pub merged: usize,
+    /// Decisions that are timed: a million takes seconds, and their times 16 MiB.
+    pub timed: usize,
 }
 
 impl Default for Policy {
@@ -79,6 +81,7 @@ impl Default for Policy {
             samples: 24,
             rehearsal: Duration::from_secs(120),
             merged: 2_000,
+            timed: 1_000_000,
         }
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::super::sandbox::contract::{Address, AuthResult, Trail, Wanted, Wants};
 use super::answers::Answers;
 use super::axis::{Aspect, Kind};
+use super::samples::Samples;
 use super::space::Space;
 use super::subject::Answer;
 use crate::case::Disposition;
@@ -80,6 +81,10 @@ impl Over {
 const FACTS: &str = "result, why, claim, trail, spf, dkim, dmarc, last-valid, sender, recipient, envelope-sender, client, \
                      client-name, helo, tls, size, or the name of a header field with a colon behind it";
 
+/// What is said of a method; the first word is none of DMARC's.
+const METHODS: &[&str] =
+    &["aligned", "unsaid", "none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror"];
+
 impl fmt::Display for Clause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -102,11 +107,6 @@ impl Clause {
         Ok(Clause { text: text.to_owned(), decisions, conditions })
     }
 
-    /// The clause as it was read.
-    pub(super) fn text(&self) -> &str {
-        &self.text
-    }
-
     pub(super) fn is_unconditional(&self) -> bool {
         self.conditions.is_empty()
     }
@@ -122,6 +122,17 @@ impl Clause {
             }
         }
         wanted
+    }
+
+    /// Takes the values that its conditions name in, each as one value of its fact.
+    pub(super) fn tell(&self, samples: &mut Samples) {
+        samples.ask(&self.text);
+        for condition in &self.conditions {
+            let Fact::Of(kind) = &condition.fact else { continue };
+            for value in &condition.values {
+                condition.aspects(value).into_iter().for_each(|aspect| samples.name(kind.clone(), aspect));
+            }
+        }
     }
 
     /// Its conditions over a space that has all facts that it names.
@@ -255,6 +266,10 @@ impl Condition {
         if !matches!(self.compare, Compare::Is | Compare::IsNot) && !number {
             return Err(Malformed("< and > compare last-valid (days) and size (octets) alone".into()));
         }
+        let bounds = !matches!(self.compare, Compare::Is | Compare::IsNot);
+        if bounds && !matches!(&self.values[..], [value] if value.parse::<u64>().is_ok()) {
+            return Err(Malformed("< and > need one number behind them".into()));
+        }
         let words: &[&str] = match &self.fact {
             Fact::Of(Kind::Result) => &["valid", "invalid", "missing", "none", "unverified", "unusable"],
             Fact::Why => &[
@@ -274,18 +289,9 @@ impl Condition {
             ],
             Fact::Of(Kind::Claim) => &["testing", "some", "all", "none"],
             Fact::Of(Kind::Trail) => &["none", "any", "mailing-list", "forwarded", "resent", "automatic", "bounce"],
-            Fact::Of(Kind::Spf | Kind::Dkim | Kind::Dmarc) => &[
-                "aligned",
-                "unsaid",
-                "none",
-                "pass",
-                "fail",
-                "softfail",
-                "neutral",
-                "policy",
-                "temperror",
-                "permerror",
-            ],
+            Fact::Of(Kind::Spf | Kind::Dkim) => METHODS,
+            // DMARC is about the domain of the sender, and a pass is always one for it.
+            Fact::Of(Kind::Dmarc) => METHODS.split_first().map_or(METHODS, |(_, words)| words),
             Fact::Of(Kind::Tls) => &["yes", "no"],
             _ => &[],
         };
@@ -294,6 +300,9 @@ impl Condition {
                 _ if !words.is_empty() => words.contains(&value.as_str()),
                 Fact::Of(Kind::Size | Kind::LastValid) => value == "none" || value.parse::<u64>().is_ok(),
                 Fact::Of(Kind::Ip) => value == "none" || network(value).is_some(),
+                Fact::Of(Kind::Sender | Kind::Recipient | Kind::EnvelopeSender) => {
+                    value == "none" || value.rsplit_once('@').is_some_and(|(_, domain)| !domain.is_empty())
+                }
                 _ => !value.is_empty(),
             };
             if !good {
@@ -303,6 +312,40 @@ impl Condition {
             }
         }
         Ok(())
+    }
+
+    /// Values of the fact that a word of the condition tells apart from others; of closed facts all are there anyway.
+    fn aspects(&self, value: &str) -> Vec<Aspect> {
+        let Fact::Of(kind) = &self.fact else { return Vec::new() };
+        if value == "none" {
+            return Vec::new();
+        }
+        let mailbox = |make: fn(Option<Address>) -> Aspect| {
+            let (local, domain) = value.rsplit_once('@')?;
+            let local = if local.is_empty() { "someone" } else { local };
+            Some(make(Some(Address { local: local.into(), domain: domain.into() })))
+        };
+        let beside = || {
+            let number = value.parse::<u64>().ok();
+            number.map(|number| [number.saturating_sub(1), number, number.saturating_add(1)]).into_iter().flatten()
+        };
+        match kind {
+            Kind::Sender => mailbox(Aspect::Sender).into_iter().collect(),
+            Kind::Recipient => mailbox(Aspect::Recipient).into_iter().collect(),
+            Kind::EnvelopeSender => mailbox(Aspect::EnvelopeSender).into_iter().collect(),
+            Kind::Ip => {
+                let first = network(value).and_then(|network| network.hosts().next());
+                first.map(|ip| Aspect::Ip(Some(ip.to_canonical().to_string()))).into_iter().collect()
+            }
+            Kind::ClientName => vec![Aspect::ClientName(Some(value.to_owned()))],
+            Kind::Helo => vec![Aspect::Helo(value.to_owned())],
+            Kind::Size => beside().map(|octets| Aspect::Size(Some(octets))).collect(),
+            Kind::LastValid => {
+                beside().filter_map(|days| u32::try_from(days).ok()).map(|days| Aspect::LastValid(Some(days))).collect()
+            }
+            Kind::Header(place, _) => vec![Aspect::Header(*place, vec![value.to_owned()])],
+            _ => Vec::new(),
+        }
     }
 
     fn holds(&self, aspect: &Aspect) -> bool {
@@ -354,7 +397,7 @@ impl Condition {
                 None => value == "none",
             },
             Aspect::ClientName(name) => text(name),
-            Aspect::Helo(helo) => helo == value,
+            Aspect::Helo(helo) => helo == value || helo.is_empty() && value == "none",
             Aspect::Size(size) => number(*size),
             Aspect::LastValid(days) => number(days.map(u64::from)),
             Aspect::Header(_, values) => match value {

@@ -9,7 +9,7 @@ use super::merged::{Merged, merge};
 use super::order::Change;
 use super::probe::fitted;
 use super::samples::Samples;
-use super::space::{Extent, TooWide};
+use super::space::{Extent, Space, TooWide};
 use super::subject::{Answer, Subject};
 use super::table::{sentence, used, words};
 use crate::config::Limits;
@@ -85,6 +85,51 @@ impl Pairs {
     }
 }
 
+/// The rows that a merged row stands for.
+#[derive(Clone, Default)]
+struct Found {
+    first: Option<usize>,
+    rows: usize,
+}
+
+impl Comparison {
+    /// Why there may be more that changes, or changes otherwise; none: these are all changes, or all for these samples.
+    pub fn doubt(&self) -> Option<String> {
+        match self.unasked {
+            0 => self.extent.doubt(),
+            rows => Some(format!("{rows} combinations were not asked about in time")),
+        }
+    }
+}
+
+/// How many rows are which change, and for each merged row those that it stands for.
+fn gone_through(
+    space: &Space,
+    merged: &[Merged],
+    kind: &dyn Fn(usize) -> Option<(u32, Change)>,
+) -> (HashMap<Change, usize>, Vec<Found>) {
+    let (mut counts, mut found) = (HashMap::new(), vec![Found::default(); merged.len()]);
+    let mut of_number: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (place, row) in merged.iter().enumerate() {
+        of_number.entry(row.answer).or_default().push(place);
+    }
+    for row in 0..space.len() {
+        let Some((number, kind)) = kind(row) else { continue };
+        *counts.entry(kind).or_default() += 1;
+        let Some(places) = of_number.get_mut(&number) else { continue };
+        let holds = |place: &usize| merged.get(*place).is_some_and(|merged| merged.holds(space.row(row)));
+        if let Some(at) = places.iter().position(holds) {
+            // Rows that lie beside each other mostly belong to the same.
+            places.swap(0, at);
+            if let Some(found) = places.first().and_then(|place| found.get_mut(*place)) {
+                found.first.get_or_insert(row);
+                found.rows += 1;
+            }
+        }
+    }
+    (counts, found)
+}
+
 /// Compares two subjects over all facts.
 ///
 /// # Errors
@@ -103,26 +148,21 @@ pub fn compare(old: &Subject, new: &Subject, more: &Samples, limits: &Limits) ->
     };
     let (merged, cut) = merge(&space, &number, told.len() + 1, limits.policy.merged);
     let merged: Vec<Merged> = merged.into_iter().filter(|row| row.answer != same).collect();
-    let mut counts: HashMap<Change, usize> = HashMap::new();
-    for kind in (0..space.len()).filter_map(number).filter_map(change) {
-        *counts.entry(kind).or_default() += 1;
-    }
-    let rows_of = |row: &Merged| (0..space.len()).filter(|at| row.holds(space.row(*at))).collect::<Vec<_>>();
-    let changed = |row: &Merged| {
+    let kind = |row: usize| number(row).and_then(|number| Some((number, change(number)?)));
+    let (counts, found) = gone_through(&space, &merged, &kind);
+    let changed = |(row, found): (&Merged, &Found)| {
         let (one, other, change) = told.get(usize::try_from(row.answer).ok()?)?.clone()?;
-        let members = rows_of(row);
-        let first = members.first()?;
         Some(Changed {
             change: change?,
             when: sentence(&space, row),
             facts: words(&space, &merged, row),
             old: one.words(),
             new: other.words(),
-            combinations: members.len(),
-            example: case_text(new, &space.written(*first, new), &other),
+            combinations: found.rows,
+            example: case_text(new, &space.written(found.first?, new), &other),
         })
     };
-    let mut changes: Vec<Changed> = merged.iter().filter_map(changed).collect();
+    let mut changes: Vec<Changed> = merged.iter().zip(&found).filter_map(changed).collect();
     let rank = |change: Change| Change::ALL.iter().position(|known| *known == change);
     changes.sort_by_key(|changed| (rank(changed.change), std::cmp::Reverse(changed.combinations)));
     Ok(Comparison {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Component;
 use super::case_text::{CaseText, case_text};
 use super::cases::{Case, Messages, Suite};
 use super::space::{Extent, TooWide};
 use super::subject::Subject;
 use super::table::{Table, sentence};
+use super::{Component, Undecided};
 use crate::config::Limits;
 
 /// The coverage under one choice of settings.
@@ -25,6 +25,27 @@ pub struct Covered {
     pub extent: Extent,
     /// Names of cases whose facts the filter never finds together: they reach no row.
     pub impossible: Vec<String>,
+    /// Names of cases of which it could not be told which row they reach: their message cannot be read, or they name constants that
+    /// there was no room for.
+    pub untold: Vec<String>,
+    /// Whether there are more merged rows than are counted.
+    pub cut: bool,
+    /// Combinations that there was no time for.
+    pub unasked: usize,
+}
+
+/// Why no coverage can be told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Uncountable {
+    /// A table has too many rows.
+    #[error("{0}")]
+    Wide(#[from] TooWide),
+    /// It takes none of the settings, so it has no table.
+    #[error(
+        "there is no table whose rows could be counted, since no settings are taken: {0}. Set them with --set NAME=VALUE, or in cases"
+    )]
+    Settings(Undecided),
 }
 
 /// A row that no case reaches.
@@ -41,44 +62,56 @@ impl Covered {
     pub fn reached(&self) -> usize {
         self.rows.saturating_sub(self.missing.len())
     }
+
+    /// Whether the rows are all that are to be reached.
+    pub fn is_whole(&self) -> bool {
+        !self.cut && self.unasked == 0 && self.rows > 0
+    }
 }
 
-/// Which rows of the table these cases reach, and the names of those whose facts the filter never finds together.
+/// What cases reach.
+struct Reached {
+    rows: Vec<bool>,
+    impossible: Vec<String>,
+    untold: Vec<String>,
+}
+
+/// Which rows of the table these cases reach.
 fn reached<'a>(
     table: &Table,
     subject: &Subject,
     cases: impl Iterator<Item = &'a Case>,
     path: &Path,
     messages: &Messages<'_>,
-) -> (Vec<bool>, Vec<String>) {
-    let (mut reached, mut impossible) = (vec![false; table.merged.len()], Vec::new());
+) -> Reached {
+    let mut reached = Reached { rows: vec![false; table.merged.len()], impossible: Vec::new(), untold: Vec::new() };
     for case in cases {
         let facts = case.facts(path, messages).ok().and_then(|facts| facts.facts(subject.wanted()).ok());
-        let place = facts.and_then(|facts| table.space.place(&facts)).filter(|row| table.space.is_possible(row));
-        match place {
-            Some(row) => {
-                for (reached, merged) in reached.iter_mut().zip(&table.merged) {
+        match facts.and_then(|facts| table.space.place(&facts)) {
+            Some(row) if table.space.is_possible(&row) => {
+                for (reached, merged) in reached.rows.iter_mut().zip(&table.merged) {
                     *reached |= merged.holds(&row);
                 }
             }
-            None => impossible.push(case.name.clone()),
+            Some(_) => reached.impossible.push(case.name.clone()),
+            None => reached.untold.push(case.name.clone()),
         }
     }
-    (reached, impossible)
+    reached
 }
 
 /// The coverage of the cases of a component: under `given`, and under each other choice of settings that a case makes and the
 /// component takes.
 ///
 /// # Errors
-/// A table has too many combinations of facts.
+/// See [`Uncountable`].
 pub fn coverage(
     suite: Option<&Suite>,
     component: &Arc<Component>,
     given: &BTreeMap<String, toml::Value>,
     messages: &Messages<'_>,
     limits: &Limits,
-) -> Result<Vec<Covered>, TooWide> {
+) -> Result<Vec<Covered>, Uncountable> {
     let cases = || suite.into_iter().flat_map(|suite| &suite.cases);
     let mut choices = vec![given.clone()];
     for case in cases() {
@@ -89,10 +122,17 @@ pub fn coverage(
     }
     let samples = suite.map(|suite| suite.samples(component, given, messages)).unwrap_or_default();
     let mut covered: Vec<(serde_json::Value, Covered)> = Vec::new();
+    let mut refused = None;
     for choice in choices {
-        let subject = component.fit(&choice).ok().and_then(|settings| component.under("policy", settings).ok());
-        // What is refused decides nothing.
-        let Some(subject) = subject else { continue };
+        let settings = component.fit(&choice).map_err(Undecided::Settings);
+        let subject = match settings.and_then(|settings| component.under("policy", settings)) {
+            Ok(subject) => subject,
+            // What is refused decides nothing.
+            Err(why) => {
+                refused.get_or_insert(why);
+                continue;
+            }
+        };
         let settings = subject.settings_json();
         // A default that is written out is the same choice.
         if covered.iter().any(|(known, _)| *known == settings) {
@@ -104,8 +144,8 @@ pub fn coverage(
             fitted.is_some_and(|fitted| component.settings_json(&fitted) == settings)
         };
         let path = suite.map_or("".as_ref(), |suite| suite.path.as_path());
-        let (reached, impossible) = reached(&table, &subject, cases().filter(here), path, messages);
-        let missing = table.merged.iter().zip(&reached).filter(|(_, reached)| !**reached);
+        let Reached { rows, impossible, untold } = reached(&table, &subject, cases().filter(here), path, messages);
+        let missing = table.merged.iter().zip(&rows).filter(|(_, reached)| !**reached);
         let missing = missing.filter_map(|(merged, _)| {
             let row = (0..table.space.len()).find(|row| merged.holds(table.space.row(*row)))?;
             let case = case_text(&subject, &table.space.written(row, &subject), table.answers.of_row(row)?);
@@ -119,8 +159,14 @@ pub fn coverage(
             missing: missing.collect(),
             extent: table.extent(),
             impossible,
+            untold,
+            cut: table.cut,
+            unasked: table.unasked(),
         };
         covered.push((settings, one));
+    }
+    if let (true, Some(why)) = (covered.is_empty(), refused) {
+        return Err(Uncountable::Settings(why));
     }
     Ok(covered.into_iter().map(|(_, covered)| covered).collect())
 }

@@ -1,7 +1,7 @@
 //! What is odd about a policy, each kind with an id and a page that explains it.
 
 use super::case_text::{CaseText, case_text};
-use super::property::{Outcome, Property, prove};
+use super::property::{Outcome, Property, settled};
 use super::samples::Samples;
 use super::subject::Subject;
 use super::table::Table;
@@ -39,6 +39,8 @@ pub enum Finding {
     Forever,
     /// It cannot be gone through.
     Wide,
+    /// Not all of it was looked at.
+    Unseen,
 }
 
 /// A finding about one policy.
@@ -57,7 +59,7 @@ pub struct Odd {
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Finding; 13] = [
+    pub const ALL: [Finding; 14] = [
         Finding::Refused,
         Finding::Defaults,
         Finding::Fails,
@@ -71,6 +73,7 @@ impl Finding {
         Finding::Older,
         Finding::Forever,
         Finding::Wide,
+        Finding::Unseen,
     ];
 
     /// The finding of this id, in letters of either case.
@@ -94,6 +97,7 @@ impl Finding {
             Finding::Older => "P011",
             Finding::Forever => "P012",
             Finding::Wide => "P013",
+            Finding::Unseen => "P014",
         }
     }
 
@@ -112,7 +116,8 @@ impl Finding {
             | Finding::Wordless
             | Finding::Older
             | Finding::Forever
-            | Finding::Wide => false,
+            | Finding::Wide
+            | Finding::Unseen => false,
         }
     }
 
@@ -132,6 +137,7 @@ impl Finding {
             Finding::Older => include_str!("pages/P011.txt"),
             Finding::Forever => include_str!("pages/P012.txt"),
             Finding::Wide => include_str!("pages/P013.txt"),
+            Finding::Unseen => include_str!("pages/P014.txt"),
         }
     }
 
@@ -173,29 +179,55 @@ pub fn odd(
         }
     };
     found.extend(table.odd(subject));
-    for (finding, property) in sought() {
-        for proof in prove(subject, &[property], samples, limits) {
-            if let Outcome::Fails(counterexample) = proof.outcome {
+    for (finding, property) in sought(subject) {
+        match settled(&property, subject, &table.space, &table.answers) {
+            Outcome::Fails(counterexample) => {
                 let example = counterexample.cases.into_iter().next_back();
                 found.push(Odd { example, ..finding.says(counterexample.text) });
             }
+            // Where the table is not whole that is told already; a condition that nothing meets has nothing odd in it.
+            Outcome::Holds | Outcome::Unknown(_) => {}
         }
+    }
+    let unseen = table.unseen();
+    if !unseen.is_empty() {
+        found.push(Finding::Unseen.says(unseen.join("; ")));
     }
     found.sort_by_key(|odd| odd.id);
     found
 }
 
-/// The findings that are properties.
-fn sought() -> Vec<(Finding, Property)> {
+/// The findings that are properties, over the facts that the subject sees.
+fn sought(subject: &Subject) -> Vec<(Finding, Property)> {
     let never = |text| Clause::read(text).ok().map(Property::Never);
     let keeps = never("reject or quarantine when result=valid").map(|property| (Finding::KeepsValid, property));
     let lasting = "defer when result=valid|invalid|missing|none|unusable";
     let forever = never(lasting).map(|property| (Finding::Forever, property));
-    let held = never("reject, tell nobody when why!=wrong").map(|property| (Finding::HeldBack, property));
+    // One that does not see the reason decides the same for others than `wrong`.
+    let sees_why = subject.facts().contains(&"why");
+    let silent = if sees_why { "reject, tell nobody when why!=wrong" } else { "reject, tell nobody" };
+    let held = never(silent).map(|property| (Finding::HeldBack, property));
     keeps.into_iter().chain(forever).chain(held).chain([(Finding::Backwards, Property::Monotone)]).collect()
 }
 
 impl Table {
+    /// Where nothing odd could be found although there might be.
+    fn unseen(&self) -> Vec<String> {
+        let mut unseen = Vec::new();
+        if self.unasked() > 0 {
+            unseen.push(format!(
+                "{} of {} combinations were not asked about in time",
+                self.unasked(),
+                self.space.len()
+            ));
+        }
+        if self.cut {
+            unseen.push("its table has too many rows to tell which facts make no difference".into());
+        }
+        unseen.extend(self.extent().doubt().map(|doubt| format!("what was found may not be all: {doubt}")));
+        unseen
+    }
+
     /// What is odd about single answers, and about facts that make no difference.
     fn odd(&self, subject: &Subject) -> Vec<Odd> {
         let mut found: Vec<Odd> = Vec::new();

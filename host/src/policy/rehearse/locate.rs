@@ -73,12 +73,7 @@ const CASES: &str = "cases.toml";
 /// # Errors
 /// It cannot be read, or the directory has no component.
 pub fn locate_path(path: &Path, limits: &Limits) -> Result<Option<Located>, Lost> {
-    let file = if path.is_dir() {
-        let name = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        path.join(format!("{}.wasm", name.file_name().unwrap_or_default().to_string_lossy()))
-    } else {
-        path.to_owned()
-    };
+    let file = if path.is_dir() { component_of(path) } else { path.to_owned() };
     let spelt = path.extension().is_some_and(|end| end == "wasm") || path.components().count() > 1;
     match files::is_there(&file) {
         Ok(true) => {}
@@ -90,6 +85,12 @@ pub fn locate_path(path: &Path, limits: &Limits) -> Result<Option<Located>, Lost
     let octets = shelf::read(&file, limits)?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Some(Located::new(name, octets, Origin::File(file), BTreeMap::new())))
+}
+
+/// Where the component of a directory lies.
+fn component_of(dir: &Path) -> PathBuf {
+    let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    dir.join(format!("{}.wasm", name.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 /// What a word names: a place, else an id of the configuration or a shipped one, else how a digest begins.
@@ -126,7 +127,9 @@ pub fn locate(
             }
         }
     }
+    let dir = Path::new(word);
     match same.len() {
+        0 if dir.is_dir() => Err(Lost::NotBuilt(component_of(dir))),
         1 => same.pop().ok_or_else(|| unknown(word, modules)),
         0 => Err(unknown(word, modules)),
         _ => Err(Lost::Several { word: word.to_owned(), ids: same.into_iter().map(|located| located.name).collect() }),

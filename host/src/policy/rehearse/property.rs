@@ -82,8 +82,9 @@ impl Property {
     /// # Errors
     /// In words for people.
     pub fn read(words: &[String]) -> Result<Vec<Property>, Malformed> {
+        let parts: Vec<String> = words.iter().flat_map(|word| parted(word)).collect();
         let mut properties = Vec::new();
-        let mut words = words.iter();
+        let mut words = parts.iter();
         while let Some(word) = words.next() {
             let mut clause = |needs_condition: bool| {
                 let example = "such as \"reject when result=valid\"";
@@ -131,13 +132,25 @@ impl Property {
     }
 }
 
+/// A property in one word, in the form in which proofs print it, as its words.
+fn parted(word: &str) -> Vec<String> {
+    match word.split_once(' ') {
+        Some((kind @ ("never" | "only" | "always"), clause)) => {
+            let clause = clause.trim();
+            let bare = clause.strip_prefix('"').and_then(|clause| clause.strip_suffix('"')).unwrap_or(clause);
+            vec![kind.to_owned(), bare.to_owned()]
+        }
+        _ => vec![word.to_owned()],
+    }
+}
+
 /// Proves these properties of a subject, or refutes them; `more` are constants that cases name.
 pub fn prove(subject: &Subject, properties: &[Property], more: &Samples, limits: &Limits) -> Vec<Proof> {
     let mut named = super::nothing();
     let mut samples = more.clone();
     for clause in properties.iter().filter_map(Property::clause) {
         named = super::subject::both(&named, &clause.wanted());
-        samples.read(clause.text());
+        clause.tell(&mut samples);
     }
     let begin = Instant::now();
     let space = match fitted(&[subject], &samples, &named, limits) {
@@ -148,15 +161,23 @@ pub fn prove(subject: &Subject, properties: &[Property], more: &Samples, limits:
     let asked = begin.elapsed();
     let proof = |property: &Property| {
         let begin = Instant::now();
-        let outcome = match (examined(property, subject, &space, &answers), answers.unasked()) {
-            (Outcome::Holds, rows) if rows > 0 => {
-                Outcome::Unknown(format!("{rows} of {} combinations were not asked about in time", space.len()))
-            }
-            (outcome, _) => outcome,
-        };
+        let outcome = settled(property, subject, &space, &answers);
         Proof { property: property.to_string(), outcome, extent: space.extent(), took: asked + begin.elapsed() }
     };
     properties.iter().map(proof).collect()
+}
+
+/// What is found out over a space; where nothing is against the property and not all was asked, that could not be told.
+pub(super) fn settled(property: &Property, subject: &Subject, space: &Space, answers: &Answers) -> Outcome {
+    match (examined(property, subject, space, answers), answers.unasked(), space.extent().doubt()) {
+        (Outcome::Holds, rows, _) if rows > 0 => {
+            Outcome::Unknown(format!("{rows} of {} combinations were not asked about in time", space.len()))
+        }
+        (Outcome::Holds, _, Some(doubt)) => {
+            Outcome::Unknown(format!("nothing against it was found, which proves nothing: {doubt}"))
+        }
+        (outcome, ..) => outcome,
+    }
 }
 
 fn unknown(property: &Property, text: String, begin: Instant) -> Proof {
@@ -181,11 +202,23 @@ fn examined(property: &Property, subject: &Subject, space: &Space, answers: &Ans
         }
         Property::Monotone => return monotone(subject, space, answers),
     };
-    let Some(row) = breach else { return Outcome::Holds };
-    let Some(answer) = answers.of_row(row) else { return Outcome::Holds };
+    let Some((row, answer)) = breach.and_then(|row| Some((row, answers.of_row(row)?))) else {
+        return match property.clause().filter(|clause| !clause.is_unconditional()) {
+            Some(clause) if !is_met(clause, space) => {
+                Outcome::Unknown("no combination of facts meets its condition".into())
+            }
+            _ => Outcome::Holds,
+        };
+    };
     let text = format!("it decides {}", answer.words());
     let cases = vec![case_text(subject, &space.written(row, subject), answer)];
     Outcome::Fails(Box::new(Counterexample { text, cases }))
+}
+
+/// Whether a row meets the conditions.
+fn is_met(clause: &Clause, space: &Space) -> bool {
+    let when = clause.over(space);
+    first(space, |row| when.holds(space.row(row))).is_some()
 }
 
 fn first(space: &Space, breaks: impl Fn(usize) -> bool) -> Option<usize> {
@@ -274,7 +307,10 @@ pub fn relate(relation: Relation, one: &Subject, other: &Subject, more: &Samples
     });
     let outcome = match breach {
         None if unasked > 0 => Outcome::Unknown(format!("{unasked} combinations were not asked about in time")),
-        None => Outcome::Holds,
+        None => match space.extent().doubt() {
+            Some(doubt) => Outcome::Unknown(format!("no difference was found, which proves nothing: {doubt}")),
+            None => Outcome::Holds,
+        },
         Some(row) => {
             let answers = [(one, first_answers.of_row(row)), (other, other_answers.of_row(row))];
             let words = answers.map(|(subject, answer)| {

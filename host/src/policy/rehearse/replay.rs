@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use super::super::Proposal;
+use super::super::{Proposal, shelf};
 use super::order::{Change, strictness};
 use super::subject::{Answer, Subject};
-use super::{Component, Wanted, WrittenFacts};
+use super::{Component, Settings, Wanted, WrittenFacts};
 use crate::case::{Decision, Why, WrittenCase, WrittenFound, restrained};
 
 /// Answers that are remembered by their facts.
@@ -23,7 +23,7 @@ pub struct Replay<'a> {
     /// Instead of what was decided then.
     former: Option<&'a Subject>,
     /// Components that are at hand, by digest: what they were told is known from their settings.
-    known: Vec<(String, &'a Component)>,
+    known: Vec<(String, &'a Component, Option<Settings>)>,
     asked: HashMap<(String, String), Option<Wanted>>,
     remembered: HashMap<String, [Option<Answer>; 2]>,
     report: Report,
@@ -102,9 +102,9 @@ impl<'a> Replay<'a> {
     }
 
     /// Tells which facts a component asks for whose decisions are recorded by this digest: one that it asked for and that is not
-    /// in a row was not there.
-    pub fn knows(&mut self, digest: &str, component: &'a Component) {
-        self.known.push((digest.to_owned(), component));
+    /// in a row was not there. `settings` are those of the configuration: a row keeps of long ones their digest alone.
+    pub fn knows(&mut self, digest: &str, component: &'a Component, settings: Option<Settings>) {
+        self.known.push((digest.to_owned(), component, settings));
     }
 
     /// What came out so far.
@@ -217,7 +217,16 @@ impl<'a> Replay<'a> {
         let key = (decision.digest.clone(), decision.settings.to_string());
         let known = &self.known;
         let wanted = self.asked.entry(key).or_insert_with(|| {
-            let (_, component) = known.iter().find(|(digest, _)| *digest == decision.digest)?;
+            let mut same = known.iter().filter(|(digest, ..)| *digest == decision.digest);
+            if let Value::String(_) = decision.settings {
+                let (component, settings) = same.find_map(|(_, component, settings)| {
+                    let settings = settings.as_ref()?;
+                    let told = shelf::told_settings(component.settings_json(settings));
+                    (told == decision.settings).then_some((component, settings))
+                })?;
+                return component.check(settings).ok();
+            }
+            let (_, component, _) = same.next()?;
             let given: BTreeMap<String, toml::Value> = serde_json::from_value(decision.settings.clone()).ok()?;
             component.check(&component.fit(&given).ok()?).ok()
         });
@@ -292,7 +301,8 @@ fn elsewhere(fact: &str, case: &WrittenCase, found: &WrittenFound, to: &[usize])
 fn recorded(decision: &Decision) -> Answer {
     let Decision { disposition, notify, reason, fault, .. } = decision;
     let proposal = Proposal { disposition: *disposition, notify: *notify, reason: reason.clone() };
-    Answer { decision: Some(proposal), fault: fault.clone() }
+    // Where the policy failed, what was decided then is the configuration's word.
+    Answer { decision: fault.is_none().then_some(proposal), fault: fault.clone() }
 }
 
 /// The answer with the host's own restraint.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::super::sandbox::contract::{Address, Facts, Value, Wanted};
 use super::axis::{Aspect, Axis, Kind, Point};
 use super::subject::Subject;
+use super::wording::{Wording, numbers};
 
 /// The word of a value that no constant is.
 const REST: &str = "anything else";
@@ -25,24 +26,60 @@ const TEXT: usize = 64 * 1024;
 pub struct Samples {
     addresses: BTreeSet<(String, String)>,
     domains: BTreeSet<String>,
+    /// Names of hosts that are no domains.
+    names: BTreeSet<String>,
     networks: BTreeSet<IpNet>,
     numbers: BTreeSet<u64>,
+    /// Numbers with a unit of size.
+    octets: BTreeSet<u64>,
     texts: BTreeSet<String>,
-    /// Facts of cases, as they are.
-    told: Vec<Aspect>,
+    /// Values that a property names.
+    named: Vec<(Kind, Aspect)>,
+    /// The facts of cases, as they are.
+    pub(super) whole: Vec<Whole>,
+    /// What the texts ask for, line by line, and all texts of a subject as one.
+    pub(super) lines: Vec<Wording>,
+}
+
+/// The facts of a case, with the names of their header fields.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    facts: Facts,
+    headers: Vec<String>,
+}
+
+impl Whole {
+    /// The value of a fact.
+    pub(super) fn aspect(&self, kind: &Kind, has_why: bool) -> Aspect {
+        match kind {
+            Kind::Header(place, name) => {
+                let known = self.headers.iter().position(|known| known.eq_ignore_ascii_case(name));
+                let values = known.and_then(|known| self.facts.headers.get(known));
+                Aspect::Header(*place, values.cloned().unwrap_or_default())
+            }
+            kind => Aspect::read(kind, &self.facts, has_why),
+        }
+    }
 }
 
 impl Samples {
     /// The constants in the settings of these subjects.
     pub(super) fn of(subjects: &[&Subject]) -> Samples {
         let mut samples = Samples::default();
-        for value in subjects.iter().flat_map(|subject| subject.settings()) {
-            match value {
-                Value::Text(text) => samples.read(text),
-                Value::Texts(texts) => texts.iter().for_each(|text| samples.read(text)),
-                Value::Number(number) => samples.numbers.extend(u64::try_from(*number)),
-                Value::Flag(_) => {}
+        for subject in subjects {
+            let begin = samples.lines.len();
+            for value in subject.settings() {
+                match value {
+                    Value::Text(text) => samples.read(text),
+                    Value::Texts(texts) => texts.iter().for_each(|text| samples.read(text)),
+                    Value::Number(number) => samples.numbers.extend(u64::try_from(*number)),
+                    Value::Flag(_) => {}
+                }
             }
+            // Several settings, each with a word or two, count together.
+            let mut all = Wording::default();
+            samples.lines.iter().skip(begin).for_each(|line| all.join(line));
+            samples.lines.push(all);
         }
         samples
     }
@@ -51,33 +88,30 @@ impl Samples {
     pub fn extend(&mut self, other: &Samples) {
         self.addresses.extend(other.addresses.iter().cloned());
         self.domains.extend(other.domains.iter().cloned());
+        self.names.extend(other.names.iter().cloned());
         self.networks.extend(other.networks.iter().copied());
         self.numbers.extend(other.numbers.iter().copied());
+        self.octets.extend(other.octets.iter().copied());
         self.texts.extend(other.texts.iter().cloned());
-        for aspect in other.told.iter().filter(|aspect| !self.told.contains(aspect)).cloned().collect::<Vec<_>>() {
-            self.told.push(aspect);
-        }
+        self.named.extend(other.named.iter().cloned());
+        self.whole.extend(other.whole.iter().cloned());
+        self.lines.extend(other.lines.iter().cloned());
     }
 
-    /// Takes the open facts of a case in, which are told to a policy that wants these.
+    /// Takes the facts of a case in, which are told to a policy that wants these.
     pub(super) fn tell(&mut self, facts: &Facts, wanted: &Wanted) {
-        let headers = wanted.headers.iter().enumerate().map(|(place, name)| Kind::Header(place, name.clone()));
-        let kinds = [
-            Kind::LastValid,
-            Kind::Sender,
-            Kind::Recipient,
-            Kind::EnvelopeSender,
-            Kind::Ip,
-            Kind::ClientName,
-            Kind::Helo,
-            Kind::Size,
-        ];
-        for kind in kinds.into_iter().chain(headers) {
-            let aspect = Aspect::read(&kind, facts, true);
-            if !self.told.contains(&aspect) {
-                self.told.push(aspect);
-            }
-        }
+        self.whole.push(Whole { facts: facts.clone(), headers: wanted.headers.clone() });
+    }
+
+    /// Takes in a value that a property names: it comes before what is found in texts.
+    pub(super) fn name(&mut self, kind: Kind, aspect: Aspect) {
+        self.named.push((kind, aspect));
+    }
+
+    /// Takes in what a property asks for.
+    pub(super) fn ask(&mut self, text: &str) {
+        self.words(text);
+        self.lines.push(Wording::of(text));
     }
 
     /// Takes in what a text names.
@@ -90,6 +124,16 @@ impl Samples {
         if !text.is_empty() {
             self.texts.insert(text.to_owned());
         }
+        self.words(text);
+        for line in text.lines() {
+            let wording = Wording::of(line);
+            self.names
+                .extend(wording.names().filter(|name| !name.contains('.') || name.contains('[')).map(str::to_owned));
+            self.lines.push(wording);
+        }
+    }
+
+    fn words(&mut self, text: &str) {
         let ends = |c: char| c.is_whitespace() || ",;\"'()[]{}<>=|".contains(c);
         for word in text.split(ends) {
             let word = word.trim_end_matches(['.', ':', '!', '?']);
@@ -97,17 +141,25 @@ impl Samples {
                 self.word(word);
             }
         }
+        // A text of one word may be a name.
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if !text.is_empty() && text.chars().all(good) && numbers(text).is_empty() {
+            self.names.insert(text.to_owned());
+        }
     }
 
     fn word(&mut self, word: &str) {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let lower = |text: &str| text.strip_prefix("*.").unwrap_or(text).to_ascii_lowercase();
         let domain = |text: &str| {
-            let text = text.strip_prefix("*.").unwrap_or(text).to_ascii_lowercase();
-            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let text = lower(text);
             let last = text.rsplit('.').next().is_some_and(|label| label.chars().any(|c| c.is_ascii_alphabetic()));
             (text.contains('.') && text.chars().all(good) && last && !text.starts_with('.')).then_some(text)
         };
         if let Some((local, at)) = word.rsplit_once('@') {
-            match domain(at) {
+            // Behind the sign a name without a dot is one, too.
+            let bare = || Some(lower(at)).filter(|at| !at.is_empty() && !at.starts_with('.') && at.chars().all(good));
+            match domain(at).or_else(bare) {
                 Some(domain) if local.is_empty() || local == "*" => _ = self.domains.insert(domain),
                 Some(domain) => _ = self.addresses.insert((local.to_owned(), domain)),
                 None => {}
@@ -116,8 +168,10 @@ impl Samples {
             self.networks.insert(network.trunc());
         } else if let Ok(ip) = word.parse::<IpAddr>() {
             self.networks.insert(IpNet::from(ip));
-        } else if let Some(number) = number(word) {
+        } else if let [number] = numbers(word)[..] {
             self.numbers.insert(number);
+        } else if let several @ [_, ..] = &numbers(word)[..] {
+            self.octets.extend(several);
         } else if let Some(domain) = domain(word) {
             self.domains.insert(domain);
         }
@@ -125,7 +179,8 @@ impl Samples {
 
     /// The axis of an open fact; at most so many samples.
     pub(super) fn axis(&self, kind: Kind, most: usize) -> Axis {
-        let told = self.told.iter().filter(|aspect| of_kind(aspect, &kind)).cloned();
+        let named = self.named.iter().filter_map(|(known, aspect)| placed(known, aspect, &kind));
+        let told = self.whole.iter().map(|whole| whole.aspect(&kind, true));
         let (mut aspects, rest): (Vec<Aspect>, Vec<Aspect>) = match &kind {
             Kind::LastValid => self.days(),
             Kind::Size => self.sizes(),
@@ -139,8 +194,8 @@ impl Samples {
             _ => (Vec::new(), Vec::new()),
         };
         let first = usize::from(!aspects.is_empty());
-        // Behind the value that is not there, and before what was guessed: an author wrote these down.
-        aspects.splice(first..first, told);
+        // Behind the value that is not there, and before what was guessed: somebody wrote these down.
+        aspects.splice(first..first, named.chain(told).collect::<Vec<_>>());
         let mut points: Vec<Point> = Vec::new();
         for aspect in aspects {
             if !points.iter().any(|point| point.aspect == aspect) && !rest.contains(&aspect) {
@@ -163,9 +218,10 @@ impl Samples {
     }
 
     fn sizes(&self) -> (Vec<Aspect>, Vec<Aspect>) {
-        let sizes: Vec<u64> = match self.numbers.is_empty() {
+        let named: BTreeSet<u64> = self.numbers.union(&self.octets).copied().collect();
+        let sizes: Vec<u64> = match named.is_empty() {
             true => OCTETS.to_vec(),
-            false => beside(&self.numbers, [1_000, 1 << 40]).collect(),
+            false => beside(&named, [1_000, 1 << 40]).collect(),
         };
         (std::iter::once(None).chain(sizes.into_iter().map(Some)).map(Aspect::Size).collect(), Vec::new())
     }
@@ -189,7 +245,14 @@ impl Samples {
     fn clients(&self) -> (Vec<Aspect>, Vec<Aspect>) {
         let ip = |ip: IpAddr| Aspect::Ip(Some(ip.to_canonical().to_string()));
         let mut found = vec![Aspect::Ip(None)];
-        found.extend(self.networks.iter().filter_map(|network| network.hosts().next()).map(ip));
+        for network in &self.networks {
+            let Some(first) = network.hosts().next() else { continue };
+            found.push(ip(first));
+            // Where another network of these takes the first address, the last one may be this one's own.
+            if self.networks.iter().any(|other| other != network && network.contains(other) && other.contains(&first)) {
+                found.push(ip(network.broadcast()));
+            }
+        }
         let free = |candidate: &&&str| {
             let candidate = candidate.parse::<IpAddr>().ok();
             candidate.is_some_and(|ip| !self.networks.iter().any(|network| network.contains(&ip)))
@@ -200,7 +263,9 @@ impl Samples {
 
     fn names(&self, make: impl Fn(String) -> Aspect, none: Aspect) -> (Vec<Aspect>, Vec<Aspect>) {
         let mut found = vec![none];
-        found.extend(self.domains.iter().map(|domain| make(domain.clone())));
+        let domains = self.names.iter().chain(&self.domains);
+        found.extend(domains.map(|name| make(name.clone())));
+        found.extend(self.domains.iter().map(|domain| make(format!("below.{domain}"))));
         (found, vec![make("host.elsewhere.invalid".into())])
     }
 
@@ -211,18 +276,13 @@ impl Samples {
     }
 }
 
-fn of_kind(aspect: &Aspect, kind: &Kind) -> bool {
-    match (aspect, kind) {
-        (Aspect::Header(place, _), Kind::Header(known, _)) => place == known,
-        (Aspect::LastValid(_), Kind::LastValid)
-        | (Aspect::Sender(_), Kind::Sender)
-        | (Aspect::Recipient(_), Kind::Recipient)
-        | (Aspect::EnvelopeSender(_), Kind::EnvelopeSender)
-        | (Aspect::Ip(_), Kind::Ip)
-        | (Aspect::ClientName(_), Kind::ClientName)
-        | (Aspect::Helo(_), Kind::Helo)
-        | (Aspect::Size(_), Kind::Size) => true,
-        _ => false,
+/// The value where it is one of this fact; a header field is known by its name.
+fn placed(known: &Kind, aspect: &Aspect, kind: &Kind) -> Option<Aspect> {
+    match (known, aspect, kind) {
+        (Kind::Header(_, one), Aspect::Header(_, values), Kind::Header(place, two)) => {
+            one.eq_ignore_ascii_case(two).then(|| Aspect::Header(*place, values.clone()))
+        }
+        _ => (known == kind).then(|| aspect.clone()),
     }
 }
 
@@ -230,22 +290,6 @@ fn of_kind(aspect: &Aspect, kind: &Kind) -> bool {
 fn beside(numbers: &BTreeSet<u64>, ends: [u64; 2]) -> impl Iterator<Item = u64> {
     let near = |number: &u64| [number.saturating_sub(1), *number, number.saturating_add(1)];
     numbers.iter().flat_map(near).chain(ends).collect::<BTreeSet<u64>>().into_iter()
-}
-
-/// A number with a unit of size or without one; days and others count as they stand.
-fn number(word: &str) -> Option<u64> {
-    let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().ok()?;
-    let factor = match word.get(digits.len()..)?.to_ascii_lowercase().as_str() {
-        "k" | "kb" => 1_000,
-        "kib" => 1 << 10,
-        "m" | "mb" => 1_000_000,
-        "mib" => 1 << 20,
-        "g" | "gb" => 1_000_000_000,
-        "gib" => 1 << 30,
-        _ => 1,
-    };
-    number.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -274,7 +318,10 @@ mod tests {
             ]
         );
         assert_eq!(words(&samples, Kind::Ip), ["local socket", "192.0.2.1", "anything else"]);
-        assert_eq!(words(&samples, Kind::Size), ["not said", "1000", "9999", "10000", "10001", "1099511627776"]);
+        assert_eq!(
+            words(&samples, Kind::Size),
+            ["not said", "1000", "9999", "10000", "10001", "10239", "10240", "10241", "1099511627776"]
+        );
     }
 
     #[test]

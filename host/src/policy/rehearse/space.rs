@@ -4,17 +4,27 @@
 //! (addresses, clients, sizes, days, header fields) with samples. What the filter never finds together is left out: a reason
 //! belongs to its result, a claim to a domain that publishes one, an aligned pass to a message with a sender.
 
+use std::time::Duration;
+
 use super::super::sandbox::contract::{AuthResult, Claim, Facts, KeyStatus, Trail, Wanted, Wants, Why};
 use super::WrittenFacts;
 use super::axis::{Aspect, Axis, Kind, of_bits};
 use super::samples::Samples;
-use super::subject::{Subject, both};
+use super::subject::{Subject, both, reason, result};
+use crate::case;
 use crate::config::Limits;
 
 /// The space is too large to be gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there are more than {0} combinations of facts: leave out constants, or name fewer facts")]
-pub struct TooWide(pub usize);
+#[non_exhaustive]
+pub enum TooWide {
+    /// It has too many rows.
+    #[error("there are more than {0} combinations of facts: leave out constants, or name fewer facts")]
+    Rows(usize),
+    /// Looking for values that make no difference took too long.
+    #[error("which facts make no difference was not found out within {} s: name fewer facts", .0.as_secs())]
+    Time(Duration),
+}
 
 /// The facts that can be, as rows.
 pub(super) struct Space {
@@ -46,7 +56,18 @@ impl Extent {
         self.sampled.is_empty() && self.probed.is_empty()
     }
 
-    /// The same in a sentence.
+    /// Why finding nothing in these rows is no proof that there is nothing, beside the samples: values that were taken for one, which
+    /// a probe only found alike, and constants that there was no room for.
+    pub fn doubt(&self) -> Option<String> {
+        let mut words = Vec::new();
+        if !self.probed.is_empty() {
+            words.push(format!("values that a probe found alike count as one in {}", self.probed.join(", ")));
+        }
+        words.extend(self.left_out.iter().map(|(fact, count)| format!("{count} constants of {fact} are left out")));
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// What was gone through, in a sentence.
     pub fn words(&self) -> String {
         if self.is_exact() {
             return "exact: these are all combinations that the filter can find".into();
@@ -171,6 +192,27 @@ impl Partial {
     }
 }
 
+/// The reasons that the filter gives with a result; one that is none is a result without a reason.
+pub fn reasons_of(status: case::KeyStatus) -> Vec<Option<case::Why>> {
+    let known = RESULTS.into_iter().filter(|known| result(*known) == status);
+    known.flat_map(rules).map(|rule| rule.why.map(reason)).collect()
+}
+
+/// Whether the filter can find these facts together.
+pub fn can_be(written: &WrittenFacts) -> bool {
+    let wanted = Wanted { facts: Wants::all(), headers: Vec::new() };
+    let Ok(facts) = written.facts(&wanted) else { return false };
+    // A result without a reason may be one that has to have one.
+    let mut partial = Partial { status: Some(facts.status), why: Some(facts.why), ..Partial::default() };
+    partial.is_possible()
+        && KINDS.iter().all(|kind| {
+            let aspect = Aspect::read(kind, &facts, true);
+            let allowed = partial.allows(&aspect);
+            partial = partial.with(&aspect);
+            allowed
+        })
+}
+
 impl Space {
     /// The space of all that these subjects want, and of the facts that are named besides. `more` are constants of cases.
     ///
@@ -189,9 +231,14 @@ impl Space {
     /// The axes of that space.
     pub(super) fn wide(subjects: &[&Subject], more: &Samples, named: &Wanted, limits: &Limits) -> (Vec<Axis>, Wanted) {
         let wanted = subjects.iter().fold(named.clone(), |all, subject| both(&all, subject.wanted()));
+        (axes(&wanted, &Space::samples(subjects, more), limits.policy.samples), wanted)
+    }
+
+    /// The constants of these subjects, and more.
+    pub(super) fn samples(subjects: &[&Subject], more: &Samples) -> Samples {
         let mut samples = Samples::of(subjects);
         samples.extend(more);
-        (axes(&wanted, &samples, limits.policy.samples), wanted)
+        samples
     }
 
     /// The rows of these axes.
@@ -199,7 +246,7 @@ impl Space {
         let mut rows = Vec::new();
         let mut row = Vec::with_capacity(axes.len());
         let whole = fill(&axes, Partial::default(), &mut row, &mut rows, most.saturating_mul(axes.len().max(1)));
-        if whole { Ok(Space { axes, rows, wanted }) } else { Err(TooWide(most)) }
+        if whole { Ok(Space { axes, rows, wanted }) } else { Err(TooWide::Rows(most)) }
     }
 
     /// How many rows there are.
@@ -335,26 +382,28 @@ fn fill(axes: &[Axis], partial: Partial, row: &mut Vec<u8>, rows: &mut Vec<u8>, 
     true
 }
 
+/// The facts besides the result and header fields, in the order in which people read a table.
+const KINDS: [Kind; 14] = [
+    Kind::Claim,
+    Kind::LastValid,
+    Kind::Sender,
+    Kind::EnvelopeSender,
+    Kind::Recipient,
+    Kind::Ip,
+    Kind::Tls,
+    Kind::ClientName,
+    Kind::Helo,
+    Kind::Size,
+    Kind::Trail,
+    Kind::Spf,
+    Kind::Dkim,
+    Kind::Dmarc,
+];
+
 /// The axes of what is wanted, in the order in which people read a table.
 fn axes(wanted: &Wanted, samples: &Samples, most: usize) -> Vec<Axis> {
     let mut axes = vec![results(wanted.has(Wants::WHY))];
-    let kinds = [
-        Kind::Claim,
-        Kind::LastValid,
-        Kind::Sender,
-        Kind::EnvelopeSender,
-        Kind::Recipient,
-        Kind::Ip,
-        Kind::Tls,
-        Kind::ClientName,
-        Kind::Helo,
-        Kind::Size,
-        Kind::Trail,
-        Kind::Spf,
-        Kind::Dkim,
-        Kind::Dmarc,
-    ];
-    for kind in kinds.into_iter().filter(|kind| sees(wanted, kind)) {
+    for kind in KINDS.into_iter().filter(|kind| sees(wanted, kind)) {
         axes.push(closed(&kind).unwrap_or_else(|| samples.axis(kind, most)));
     }
     let headers = wanted.headers.iter().enumerate().map(|(place, name)| Kind::Header(place, name.clone()));

@@ -24,13 +24,15 @@ pub struct Speed {
     pub failed: usize,
 }
 
-/// Times so many decisions on this thread.
+/// Times so many decisions on this thread, `limits.policy.timed` at most; fewer where there is no time for all within
+/// `limits.policy.rehearsal`.
 ///
 /// # Errors
 /// There are too many combinations of facts to choose from.
 pub fn speed(subject: &Subject, more: &Samples, decisions: usize, limits: &Limits) -> Result<Speed, TooWide> {
     let space = fitted(&[subject], more, &super::nothing(), limits)?;
-    let decisions = decisions.max(1);
+    let until = Instant::now() + limits.policy.rehearsal;
+    let decisions = decisions.clamp(1, limits.policy.timed);
     let mut times = Vec::with_capacity(decisions);
     let mut failed = 0;
     for number in 0..decisions {
@@ -41,12 +43,38 @@ pub fn speed(subject: &Subject, more: &Samples, decisions: usize, limits: &Limit
         times.push(begin.elapsed());
         if answer.fault.is_some() {
             // What others took of its time is no fault of its own.
-            let until = Instant::now() + limits.policy.rehearsal;
             let again = patiently(subject, &facts, &space.wanted().headers, (limits.policy.time, until));
             failed += usize::from(again.fault.is_some());
         }
+        if Instant::now() >= until {
+            break;
+        }
     }
     times.sort_unstable();
+    let decisions = times.len();
     let at = |hundredth: usize| times.get(times.len() * hundredth / 100).or(times.last()).copied().unwrap_or_default();
     Ok(Speed { decisions, median: at(50), p99: at(99), longest: times.last().copied().unwrap_or_default(), failed })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Stage, locate_shipped};
+    use super::*;
+    use crate::policy::Trial;
+
+    #[test]
+    fn no_more_are_timed_than_there_is_time_for_and_than_the_bound() {
+        let timed = |limits: Limits, decisions| {
+            let limits = Arc::new(limits);
+            let component =
+                Stage::new(&limits).unwrap().load(&locate_shipped("mark").unwrap().octets, &Trial::waived());
+            let component = Arc::new(component.unwrap());
+            let subject = component.under("mark", component.fit(&Default::default()).unwrap()).unwrap();
+            speed(&subject, &Samples::default(), decisions, &limits).unwrap().decisions
+        };
+        assert_eq!(timed(Limits::default().with(|limits| limits.policy.rehearsal = Duration::ZERO), 50), 1);
+        assert_eq!(timed(Limits::default().with(|limits| limits.policy.timed = 7), usize::MAX), 7);
+    }
 }

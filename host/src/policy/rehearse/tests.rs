@@ -7,6 +7,9 @@ use super::*;
 use crate::case::Disposition;
 use crate::policy::Trial;
 
+mod journal;
+mod texts;
+
 fn limits() -> Arc<Limits> {
     Arc::new(Limits::default().with(|limits| limits.policy.time = std::time::Duration::from_millis(500)))
 }
@@ -72,7 +75,7 @@ fn a_property_over_facts_that_a_policy_does_not_see_is_told_by_those_facts_too()
     assert!(matches!(proofs[0].outcome, Outcome::Fails(_)), "{proofs:?}");
     let proofs =
         prove(&mark, &[clause("mark when why=dns and claim=all and result=missing")], &Samples::default(), &limits);
-    assert!(matches!(proofs[0].outcome, Outcome::Holds), "dns is no reason of a missing key: {proofs:?}");
+    assert!(matches!(proofs[0].outcome, Outcome::Unknown(_)), "dns is no reason of a missing key: {proofs:?}");
 }
 
 #[test]
@@ -272,6 +275,10 @@ fn clauses_of_any_shape_are_read_or_tell_what_to_write() {
         ("reject when client=x", "value"),
         ("reject when tls=maybe", "yes, no"),
         ("reject when :=x", "no fact"),
+        ("mark when dmarc=aligned", "pass"),
+        ("mark when sender=bank.example", "@domain"),
+        ("mark when last-valid>=none", "one number"),
+        ("mark when size<1|2", "one number"),
     ] {
         let said = Clause::read(text).unwrap_err().to_string();
         assert!(said.contains(word), "{text}: {said}");
@@ -335,62 +342,70 @@ fn the_orders_are_those_that_are_written_down() {
     }
 }
 
-/// A row of a message with this result, on which `policy` decided by these facts.
-fn recorded(policy: &str, status: KeyStatus, facts: &str, disposition: Disposition) -> crate::case::WrittenCase {
-    use crate::case::{Case as Whole, Envelope, Finding as FoundOf, Head, Recipient, Reply, Verdict};
-    let sender = crate::proto::address::Address::parse(b"alice@sender.example", true).ok();
-    let found = Found { claim: Some(crate::proto::record::Claim::All), ..Found::bare(status, None, sender) };
-    let recipients = vec![Recipient::new("<bob@home.example>"), Recipient::new("<eve@home.example>")];
-    let mail = Mail::new(Envelope { recipients, ..Envelope::default() }, Head::default());
-    let proposal = Proposal { disposition, notify: Default::default(), reason: "then".into() };
-    let told = (serde_json::from_str(facts).unwrap(), serde_json::json!({}));
-    let decisions = vec![decision(&proposal, (policy, "digest"), &found, told, vec![0, 1])];
-    let finding = FoundOf::Found(found);
-    crate::case::WrittenCase::of(&Whole { mail, finding, decisions, reply: Reply::bare(Verdict::Accept) })
+#[test]
+fn a_component_whose_settings_are_refused_has_no_coverage_and_what_is_not_whole_says_so() {
+    let stage = Stage::new(&limits()).unwrap();
+    let refused = coverage(None, &shipped(&stage, "rules"), &BTreeMap::new(), &no_messages, &limits()).unwrap_err();
+    assert!(matches!(&refused, Uncountable::Settings(_)) && refused.to_string().contains("--set"), "{refused}");
+    let mark = shipped(&stage, "mark");
+    let late = limits().as_ref().clone().with(|limits| limits.policy.rehearsal = std::time::Duration::ZERO);
+    let covered = coverage(None, &mark, &BTreeMap::new(), &no_messages, &late).unwrap();
+    assert!(!covered[0].is_whole() && covered[0].unasked == 6, "{covered:?}");
+    let cut = limits().as_ref().clone().with(|limits| limits.policy.merged = 0);
+    let covered = coverage(None, &mark, &BTreeMap::new(), &no_messages, &cut).unwrap();
+    assert!(!covered[0].is_whole() && covered[0].cut, "{covered:?}");
 }
 
 #[test]
-fn recorded_mail_is_decided_again_and_a_fact_that_a_row_lacks_is_named() {
-    let limits = limits();
-    let stage = Stage::new(&limits).unwrap();
-    let component = shipped(&stage, "missing-direct");
-    let candidate = subject(&component, "then = \"reject\"");
-    let mut replay = Replay::of(&candidate);
-    let told = r#"{"status":"missing","claim":"all","trail":[]}"#;
-    replay.see(7, &recorded("accept", KeyStatus::Missing, told, Disposition::Accept));
-    replay.see(
-        8,
-        &recorded("accept", KeyStatus::Missing, r#"{"status":"missing","trail":["bounce"]}"#, Disposition::Accept),
-    );
-    replay.see(9, &recorded("accept", KeyStatus::Missing, r#"{"status":"missing"}"#, Disposition::Accept));
-    replay.see(
-        10,
-        &recorded("mark", KeyStatus::Missing, r#"{"status":"missing","trail":["bounce"]}"#, Disposition::Mark),
-    );
-    replay.unreadable();
-    let report = replay.report();
-    assert_eq!((report.messages, report.decisions, report.same, report.unknown()), (4, 4, 1, 2), "{report:?}");
-    assert_eq!(report.lacking.get("trail"), Some(&1), "the claim stands in the finding, and the trail nowhere");
-    let moved = report.moved();
-    assert_eq!(moved.len(), 2, "{moved:?}");
+fn a_case_whose_message_cannot_be_read_is_none_whose_facts_the_filter_never_finds() {
+    let stage = Stage::new(&limits()).unwrap();
+    let known = shipped(&stage, "missing-known");
+    let case = |name: &str, rest: &str| {
+        format!("[[case]]\nname = \"{name}\"\n{rest}\nexpect = {{ disposition = \"accept\" }}\n")
+    };
+    let text = case("lost", "message = \"lost.eml\"\nfacts = { status = \"missing\", claim = \"some\" }")
+        + &case("odd", "facts = { status = \"none\", claim = \"all\" }");
+    let suite = Suite::read(&text, Path::new("c.toml")).unwrap();
+    let few = limits().as_ref().clone().with(|limits| limits.policy.rows = 50_000);
+    let covered = coverage(Some(&suite), &known, &BTreeMap::new(), &no_messages, &few).unwrap();
     assert_eq!(
-        (moved[0].change, moved[0].new.as_str()),
-        (Change::Stricter, "reject, tell the sender"),
-        "the worst first"
+        (&covered[0].impossible[..], &covered[0].untold[..]),
+        (&["odd".to_owned()][..], &["lost".to_owned()][..])
     );
-    assert_eq!((moved[0].recipients, moved[0].domains), (2, 1));
-    assert_eq!(moved[0].examples, [(7, "alice@sender.example".to_owned())]);
-    assert_eq!((moved[1].change, moved[1].old.as_str(), moved[1].new.as_str()), (Change::Looser, "mark", "accept"));
 }
 
 #[test]
-fn a_fact_that_was_asked_for_and_was_not_there_is_known() {
-    let limits = limits();
-    let stage = Stage::new(&limits).unwrap();
-    let component = shipped(&stage, "missing-direct");
-    let candidate = subject(&component, "");
-    let mut replay = Replay::of(&candidate);
-    replay.knows("digest", &component);
-    replay.see(1, &recorded("missing-direct", KeyStatus::Missing, r#"{"status":"missing"}"#, Disposition::Accept));
-    assert_eq!((replay.report().same, replay.report().unknown()), (1, 0), "{:?}", replay.report());
+fn a_check_says_where_it_could_not_look() {
+    let stage = Stage::new(&limits()).unwrap();
+    let direct = shipped(&stage, "missing-direct");
+    let subject = subject(&direct, "");
+    let unseen = |limits: &Limits| {
+        let odd = odd(&direct, Ok(&subject), &Samples::default(), limits);
+        odd.into_iter().find(|odd| odd.id == "P014").map(|odd| odd.text)
+    };
+    let probed = limits().as_ref().clone().with(|limits| limits.policy.rows = 50_000);
+    assert!(unseen(&probed).unwrap().contains("probe"));
+    let (_, mark) = narrow(&stage);
+    let late = limits().as_ref().clone().with(|limits| limits.policy.rehearsal = std::time::Duration::ZERO);
+    let late = odd(&direct, Ok(&mark), &Samples::default(), &late);
+    assert!(late.iter().any(|odd| odd.id == "P014" && odd.text.contains("in time")), "{late:?}");
+    assert!(!odd(&direct, Ok(&mark), &Samples::default(), &limits()).iter().any(|odd| odd.id == "P014"));
+}
+
+#[test]
+fn facts_that_the_filter_never_finds_together_are_known() {
+    for (facts, can) in [
+        ("status = \"missing\"", false),
+        ("status = \"missing\"\nclaim = \"all\"\nsender = \"a@b.example\"", true),
+        ("status = \"invalid\"\nclaim = \"all\"\nsender = \"a@b.example\"", false),
+        ("status = \"none\"\nclaim = \"all\"\nsender = \"a@b.example\"", false),
+        ("status = \"unusable\"\nwhy = \"no-from\"", true),
+        ("status = \"valid\"\nwhy = \"wrong\"\nsender = \"a@b.example\"", false),
+    ] {
+        assert_eq!(can_be(&toml::from_str(facts).unwrap()), can, "{facts}");
+    }
+    use crate::case::Why;
+    assert_eq!(reasons_of(KeyStatus::Missing), [None]);
+    assert_eq!(reasons_of(KeyStatus::Invalid), [Some(Why::Wrong), Some(Why::Expired)]);
+    assert!(!reasons_of(KeyStatus::Unusable).contains(&None));
 }
