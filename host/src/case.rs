@@ -109,6 +109,9 @@ pub struct Decision {
     pub fault: Option<String>,
     /// What the policy asked for and does not get, since the host does not allow it.
     pub clamped: Option<String>,
+    /// Why the recipient's own rules did not decide, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<String>,
     /// The facts that the policy saw, as the contract's JSON: what recomputing the decision needs.
     pub facts: serde_json::Value,
     /// The policy's settings, by name; where they are long, their SHA-256 as hexadecimal digits.

@@ -64,19 +64,13 @@ fn case(sender: &str) -> Case {
             reason: "wrong key".into(),
             fault: None,
             clamped: None,
+            passed_over: None,
             by: By::Site,
             mark: MarkAs::Header,
             facts: Default::default(),
             settings: Default::default(),
         }],
-        reply: Reply {
-            verdict: Verdict::Discard,
-            edits: Vec::new(),
-            removed: vec![],
-            redirected: vec![],
-            unreported: None,
-            owed: vec![Owed::Record, Owed::Notice(0)],
-        },
+        reply: Reply { owed: vec![Owed::Record, Owed::Notice(0)], ..Reply::bare(Verdict::Discard) },
     }
 }
 

@@ -62,6 +62,7 @@ fn decision(recipients: Vec<usize>, disposition: Disposition, sender: bool, reci
         reason: String::new(),
         fault: None,
         clamped: None,
+        passed_over: None,
         facts: serde_json::json!({ "status": "invalid" }),
         settings: serde_json::json!({}),
     }

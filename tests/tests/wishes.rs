@@ -173,6 +173,74 @@ async fn a_wanted_senders_mail_passes_unless_his_own_domain_denies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_own_rules_count_from_the_next_message_on_within_what_is_open() {
+    let stage =
+        stage(Act::invalid(), &LEVELS.replace("invalid = \"accept\"", "invalid = \"accept\"\nuser_rules = true")).await;
+    let file = |text: &str| {
+        let path = stage.file.with_file_name("mine.rules");
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let refused = |words: &[&str], code: i32| {
+        let output = stage.run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let dave = ["dave@three.example"];
+    let bad = file("# mine\nwhen result is invalid and sender is @exmple.com; mark\notherwise accept\n");
+    let told = refused(&["user", "rules", dave[0], &bad], 2);
+    assert!(told.contains("mine.rules: ") && told.contains("line 2, column "), "{told}");
+    assert_eq!(words(&stage.judged(&[JUNK], &dave).await), [("accept".into(), By::Site)]);
+    let good = file(
+        "# mine\nwhen result is invalid and sender is @example.com: quarantine 'not from her'\notherwise accept\n",
+    );
+    let told = stage.done(&["user", "rules", "Dave+x@three.example", &good]);
+    assert!(told.contains("dave@three.example: 2 rules; they may decide: accept, mark, quarantine"), "{told}");
+    let case = stage.judged(&[JUNK], &dave).await;
+    assert_eq!(words(&case), [("rules".into(), By::User)]);
+    assert_eq!(case.decisions[0].reason, "not from her");
+    let shown = stage.done(&["user", "show", dave[0]]);
+    assert!(shown.contains("rules:\n  # mine\n  when result is invalid and sender"), "{shown}");
+    let explained = stage.done(&["config", "explain", dave[0]]);
+    assert!(explained.contains("own rules go first for invalid, missing, none"), "{explained}");
+    let table = stage.done(&["policy", "table", &format!("--bindings={}", dave[0]), "--csv"]);
+    assert!(table.contains("quarantine: not from her"), "{table}");
+    // A recipient with other rules, or none, comes in a message apart where that is wanted.
+    assert!(!stage.alike(dave[0], "frank@three.example").await && stage.alike(dave[0], "DAVE+y@three.example").await);
+    let why = {
+        let id = stage.filter.custody().unwrap().journal(1).await.unwrap()[0].id.to_string();
+        stage.done(&["why", &id])
+    };
+    assert!(why.contains("not from her"), "{why}");
+    // The administrator's line for a recipient goes before them, and so does what the user chose for a result.
+    let told = stage.done(&["user", "rules", "carol@home.example", &good]);
+    assert!(told.contains("for invalid a choice of its own, or the administrator's line"), "{told}");
+    assert_eq!(words(&stage.judged(&[JUNK], &["carol@home.example"]).await)[0].1, By::Recipient);
+    // What an update or an administrator took away falls to the site's policy, and is told.
+    let mut without = stage.filter.config().clone();
+    without.policy.user_may = vec!["mark".into()];
+    let narrow = stage.filter.reload(without.clone()).await.unwrap();
+    let mail = world::mail(&[ALICE], &[JUNK]).altered(|envelope, _| envelope.recipients = vec![rcpt(dave[0])]);
+    let case = narrow.examine(mail.clone()).await;
+    assert_eq!(words(&case), [("accept".into(), By::Site)]);
+    assert!(case.line().contains("passed-over=") && case.line().contains("not open to users"), "{}", case.line());
+    without.policy.user_rules = false;
+    assert_eq!(words(&stage.filter.reload(without).await.unwrap().examine(mail).await), [("accept".into(), By::Site)]);
+    stage.done(&["user", "clear", dave[0], "rules"]);
+    assert_eq!(words(&stage.judged(&[JUNK], &dave).await), [("accept".into(), By::Site)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_users_have_no_rules_of_their_own_that_is_said() {
+    let stage = stage(Act::invalid(), LEVELS).await;
+    let path = stage.file.with_file_name("mine.rules");
+    std::fs::write(&path, "otherwise accept\n").unwrap();
+    let output = stage.run(&["user", "rules", "dave@three.example", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("policy.user_rules = true"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_users_choices_a_message_is_deferred_and_never_treated_by_the_sites_policy() {
     let stage = stage(Act::invalid(), LEVELS).await;
     stage.done(&["user", "set", "bob@home.example", "invalid=reject-silently"]);

@@ -9,6 +9,7 @@ use addrauth::case::{KeyStatus, Why};
 use addrauth::config::Limits;
 use addrauth::policy::rehearse::{BadCases, Change, Lost, Malformed, TooWide, Uncountable, Unfit, reasons_of};
 use addrauth::proto::record::Claim;
+use addrauth::store;
 use clap::Subcommand;
 
 use super::{Context, exit, trial};
@@ -347,6 +348,8 @@ enum Error {
     Wide(#[from] TooWide),
     #[error("{0}")]
     Uncountable(#[from] Uncountable),
+    #[error("what users chose cannot be read: {0}")]
+    Choices(store::Error),
     #[error("--json is one form and {0} is another: write one of them")]
     TwoForms(&'static str),
     #[error("{name} does not take its settings: {text}. Set them with --set NAME=VALUE")]

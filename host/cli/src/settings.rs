@@ -144,6 +144,9 @@ impl Settings {
         lost.extend(
             gone(&old.policy.user_may, &new.policy.user_may).iter().map(|id| format!("policy.user_may lost {id}")),
         );
+        if old.policy.user_rules && !new.policy.user_rules {
+            lost.push("policy.user_rules is false".into());
+        }
         for (role, before, now) in
             [("learn", &old.keyring.learn, &new.keyring.learn), ("stamp", &old.keyring.stamp, &new.keyring.stamp)]
         {
@@ -190,8 +193,8 @@ fn bindings(table: &toml::Table) -> BTreeSet<String> {
                 let key = if bare { key.clone() } else { format!("{key:?}") };
                 (format!("{name}.{key}"), value)
             })),
-            // Told by what it lost.
-            _ if name == "policy.user_may" => {}
+            // Told by what they lost.
+            _ if matches!(name.as_str(), "policy.user_may" | "policy.user_rules") => {}
             _ => {
                 names.insert(name);
             }

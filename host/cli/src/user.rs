@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use addrauth::case::{By, KeyStatus, Recipient, Why};
 use addrauth::config::{Config, Limits};
 use addrauth::policy::Policies;
 use addrauth::proto::address::{Address, Reading};
-use addrauth::store::{self, Ledger, Opening, UserRow};
+use addrauth::store::{self, Ledger, OWN_RULES, Opening, UserRow};
 
 mod refusal;
+mod rules;
 
 use refusal::{Error, check, of_ours, read, read_senders, read_wanted, result};
 
@@ -44,12 +46,24 @@ enum Verb {
         #[arg(required = true, value_name = "RESULT=POLICY")]
         choices: Vec<String>,
     },
+    /// Give an address rules of its own, in words: they treat the results for which it chose nothing
+    ///
+    /// One rule a line, the first that matches decides, such as `when result is missing and sender is @bank.example: quarantine`
+    /// and at the end `otherwise accept` (policies/rules/README.md is the grammar). It needs `policy.user_rules = true`. The rules
+    /// decide nothing that no policy of `policy.user_may` does, and nothing milder than without them where the sender's own
+    /// domain denies the message. They take the place of the rules of before.
+    Rules {
+        /// The address, of a domain in `final_domains`
+        address: String,
+        /// The file that they stand in; - is the standard input
+        file: PathBuf,
+    },
     /// Show what an address chose, and whose mail it wants; exit code 1: nothing
     Show {
         /// The address
         address: String,
     },
-    /// Take choices back: those named (a RESULT or `mark`); without a name all of them, and the list of wanted senders too
+    /// Take choices back: those named (a RESULT, `mark` or `rules`); without a name all of them, and the list of wanted senders too
     Clear {
         /// The address
         address: String,
@@ -96,6 +110,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
 async fn carry_out(verb: Verb, config: &Config, json: bool) -> Result<bool, Error> {
     match verb {
         Verb::Set { address, choices } => set(config, &of_ours(config, &address)?, &choices, json).await,
+        Verb::Rules { address, file } => rules::set(config, &of_ours(config, &address)?, &file, json).await,
         Verb::Show { address } => show(config, &read(&address)?, json).await,
         Verb::Clear { address, names } => clear(config, &read(&address)?, &names, json).await,
         Verb::Allow { address, senders } => allow(config, &of_ours(config, &address)?, &senders, json).await,
@@ -157,22 +172,27 @@ async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Er
         (choices, allowed) = (ledger.choices(&mailbox).await?, ledger.allowed(&mailbox).await?);
         ledger.close().await;
     }
-    let mut idle = Vec::new();
+    let (mut idle, mut why_idle) = (Vec::new(), None);
     if !choices.is_empty() {
-        idle = not_open(config, &load(config)?, address, &choices);
+        let policies = load(config)?;
+        idle = not_open(config, &policies, address, &choices);
+        why_idle = choices.get(OWN_RULES).and_then(|own| rules::check(&policies, own).err()).map(|e| e.to_string());
     }
     let any = !(choices.is_empty() && allowed.is_empty());
     if json {
         println!("{}", json!({ "address": mailbox.as_str(), "chosen": choices, "not_open": idle, "allowed": allowed }));
     } else if any {
         let mut text = String::new();
-        for (name, value) in &choices {
+        for (name, value) in choices.iter().filter(|(name, _)| *name != OWN_RULES) {
             let mark = if idle.contains(&name.as_str()) { " (does not count: not open to users any more)" } else { "" };
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name}={value}{mark}");
         }
         for sender in &allowed {
             let _ = writeln!(text, "allow {sender}");
+        }
+        if let Some(own) = choices.get(OWN_RULES) {
+            text.push_str(&rules::shown(own, why_idle.as_deref()));
         }
         print!("{text}");
     } else {
@@ -196,14 +216,18 @@ fn not_open<'a>(
     choices: &'a BTreeMap<String, String>,
 ) -> Vec<&'a str> {
     let mut unused = Wish::default();
-    let closed = choices
-        .iter()
-        .filter(|(name, value)| check(config, policies, address, name.as_str(), value.as_str(), &mut unused).is_err());
+    let mut is_closed = |name: &str, value: &str| match name {
+        OWN_RULES => rules::check(policies, value).is_err(),
+        name => check(config, policies, address, name, value, &mut unused).is_err(),
+    };
+    let closed = choices.iter().filter(|(name, value)| is_closed(name, value));
     closed.map(|(name, _)| name.as_str()).collect()
 }
 
 async fn clear(config: &Config, address: &Address, names: &[String], json: bool) -> Result<bool, Error> {
-    if let Some(name) = names.iter().find(|name| *name != "mark" && result(name).is_none()) {
+    if let Some(name) =
+        names.iter().find(|name| !["mark", OWN_RULES].contains(&name.as_str()) && result(name).is_none())
+    {
         return Err(Error::Name(name.clone()));
     }
     let mailbox = address.mailbox();

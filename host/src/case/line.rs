@@ -103,7 +103,9 @@ impl Line<'_> {
         if let Some(to) = to {
             self.as_it_is("to", to);
         }
-        for (name, text) in [("fault", &decision.fault), ("clamped", &decision.clamped)] {
+        let beside =
+            [("fault", &decision.fault), ("clamped", &decision.clamped), ("passed-over", &decision.passed_over)];
+        for (name, text) in beside {
             if let Some(text) = text {
                 self.word(name, text);
             }

@@ -36,6 +36,8 @@ pub struct Policy {
     pub spam_folder: String,
     /// The policies that users may choose for their own mail.
     pub user_may: Vec<String>,
+    /// Whether users may have rules of their own, which decide what the policies of `user_may` could.
+    pub user_rules: bool,
     /// What happens to a message whose recipients want different things.
     pub mixed: Mixed,
     /// Where quarantined mail is kept.
@@ -118,6 +120,7 @@ impl Default for Policy {
             mark: MarkAs::default(),
             spam_folder: String::new(),
             user_may: Vec::new(),
+            user_rules: false,
             mixed: Mixed::default(),
             quarantine: QuarantineIn::default(),
             domain: BTreeMap::new(),

@@ -171,7 +171,7 @@ impl Filter {
         KeyStatus::ALL.map(|status| (status, None)).into_iter().chain([bounce]).all(|(status, why)| {
             let one = self.policies.choose(first, status, why, one);
             let other = self.policies.choose(next, status, why, other);
-            (one.policy(), one.mark) == (other.policy(), other.mark)
+            one.is_like(&other)
         })
     }
 

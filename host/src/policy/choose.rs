@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Error;
-use super::shelf::Shelved;
+use super::shelf::{Read, Shelved};
 use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
@@ -17,7 +17,9 @@ pub(super) const ALLOWED: &str = "accept";
 #[derive(Clone)]
 pub struct Choice {
     pub(super) policy: Arc<Shelved>,
-    /// Whose word that is.
+    /// The recipient's own rules, where they go before it.
+    pub(super) own: Option<Read>,
+    /// Whose word the policy is.
     pub by: By,
     /// How a mark is shown.
     pub mark: MarkAs,
@@ -29,6 +31,25 @@ impl Choice {
     /// The policy's id.
     pub fn policy(&self) -> &str {
         &self.policy.id
+    }
+
+    /// Whether the recipient's own rules go before the policy.
+    pub fn has_own_rules(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Whether both treat mail alike.
+    pub fn is_like(&self, other: &Choice) -> bool {
+        let own = match (&self.own, &other.own) {
+            (Some(Ok(one)), Some(Ok(other))) => one.settings == other.settings,
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        own && (self.policy(), self.mark) == (other.policy(), other.mark)
+    }
+
+    /// The policies that may be asked.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Arc<Shelved>> {
+        [Some(&self.policy), self.own.as_ref().and_then(|own| own.as_ref().ok())].into_iter().flatten()
     }
 }
 
@@ -123,7 +144,7 @@ impl Bound {
         let (by, policy) =
             self.claims(mailbox, status, why, wish).next().unwrap_or((By::Site, self.of_site(status, why)));
         let (mark_by, mark) = self.marks(mailbox, wish).next().unwrap_or((By::Site, self.mark));
-        Choice { policy: Arc::clone(policy), by, mark, mark_by }
+        Choice { policy: Arc::clone(policy), own: None, by, mark, mark_by }
     }
 
     /// Every level that has a word on this mailbox's mail of this result, the one that counts first.

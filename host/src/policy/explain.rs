@@ -118,7 +118,7 @@ fn word(by: By, policy: &Arc<Shelved>, status: KeyStatus, why: Option<Why>) -> L
 }
 
 /// What a policy does with every message of a result; absent where that depends on the message.
-fn effect(policy: &Shelved, status: KeyStatus, why: Option<Why>) -> Option<Effect> {
+pub(super) fn effect(policy: &Shelved, status: KeyStatus, why: Option<Why>) -> Option<Effect> {
     let decided = &policy.tabled(status)?.decision;
     let (disposition, notify) = (disposition(decided), notify(decided));
     Some(Effect { disposition, notify: restrained(status, why, disposition, notify) })

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::choose::Bound;
 use super::origin::Origin;
+use super::own::{OwnRules, RULES};
 use super::sandbox::Sandbox;
 use super::shelf::{self, Shelved};
 use super::threads::Threads;
@@ -144,6 +145,13 @@ fn load(
     for id in modules.keys() {
         shelve(id)?;
     }
+    let own = bindings.user_rules.then(|| {
+        let (module, former) = (modules.get(RULES), former.and_then(|former| former.origins.get(RULES)));
+        let component = shelf::component(&sandbox, RULES, &bindings.dir, module, former, limits, tried);
+        let own = component.and_then(|component| OwnRules::new(component, &sandbox, limits));
+        own.map_err(|e| Error::At { place: "policy.user_rules".into(), source: Box::new(e) })
+    });
+    let own = own.transpose()?;
     drop(alone);
     let threads = match former {
         Some(former) => Arc::clone(&former.threads),
@@ -153,5 +161,5 @@ fn load(
         }
     };
     let all = loaded.into_values().collect();
-    Ok(Policies { bound, all, threads, sandbox, loading, limits: Arc::clone(limits) })
+    Ok(Policies { bound, all, own, threads, sandbox, loading, limits: Arc::clone(limits) })
 }

@@ -21,6 +21,7 @@ mod explain;
 mod facts;
 mod load;
 mod origin;
+mod own;
 mod pace;
 mod prove;
 pub mod rehearse;
@@ -43,6 +44,7 @@ pub use threads::AT_ONCE;
 pub use trial::Trial;
 
 use choose::Bound;
+use own::OwnRules;
 use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
 use shelf::Shelved;
@@ -85,6 +87,8 @@ impl std::fmt::Display for Listed {
 pub struct Policies {
     bound: Bound,
     all: Vec<Arc<Shelved>>,
+    /// Absent: users have no rules of their own.
+    own: Option<OwnRules>,
     /// Shared with the policies of before and after a reload, as the next two are.
     threads: Arc<Threads>,
     sandbox: Arc<Sandbox>,
@@ -102,7 +106,9 @@ impl std::fmt::Debug for Policies {
 impl Policies {
     /// The policy that treats this recipient's mail of this result, and whose word that is.
     pub fn choose(&self, recipient: &Recipient, status: KeyStatus, why: Option<Why>, wish: &Wish) -> Choice {
-        self.bound.choose(recipient, status, why, wish)
+        let choice = self.bound.choose(recipient, status, why, wish);
+        let own = self.own_rules(choice.by, status, why, wish);
+        Choice { own, ..choice }
     }
 
     /// What a user may choose for this result, by id; nothing for `valid`, and nothing that is dropped silently for `missing`.
@@ -139,6 +145,9 @@ impl Policies {
         }
         let nothing = Wish::default();
         let choice = self.chosen(recipient, found, wishes.first().unwrap_or(&nothing));
+        if choice.own.is_some() {
+            return None;
+        }
         let tabled = choice.policy.tabled(found.status)?;
         let decision = self.settled(&choice.policy, found, tabled.facts_json.clone(), &tabled.decision, vec![0]);
         Some(Decision { by: choice.by, mark: choice.mark, ..decision })
@@ -147,14 +156,18 @@ impl Policies {
     async fn worked_out(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         let choices = self.choices(mail, found, wishes);
         let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
+        let deadline = Instant::now() + self.limits.policy.message;
+        let mut decisions = Vec::new();
         for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
+            if let Some(own) = &choice.own {
+                decisions.extend(self.by_own_rules(mail, found, (index, choice), own, deadline).await);
+                continue;
+            }
             match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
                 Some((_, members)) => members.push(index),
                 None => policies.push((&choice.policy, vec![index])),
             }
         }
-        let deadline = Instant::now() + self.limits.policy.message;
-        let mut decisions = Vec::new();
         for (policy, members) in policies {
             for decision in self.decide_by(policy, mail, found, members, deadline).await {
                 split(decision, &choices, &mut decisions);
@@ -167,9 +180,9 @@ impl Policies {
     pub fn want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
         let wants = |policy: &Shelved| policy.wanted.has(contract::Wants::LAST_VALID);
         // Nearly always none does, and nobody need be asked for.
-        self.all.iter().any(|policy| wants(policy))
-            && (self.choices(mail, found, wishes).iter().enumerate())
-                .any(|(index, choice)| found.concerns(index) && wants(&choice.policy))
+        let may = self.own.is_some() || self.all.iter().any(|policy| wants(policy));
+        may && (self.choices(mail, found, wishes).iter().enumerate())
+            .any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| wants(policy)))
     }
 
     /// What treats each recipient of the message.
@@ -331,6 +344,7 @@ fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>)
         reason: String::new(),
         fault: None,
         clamped: None,
+        passed_over: None,
         facts,
         settings: policy.settings_json.clone(),
     }

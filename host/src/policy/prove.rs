@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::own::{OwnRules, RULES};
 use super::written_facts::WrittenFacts;
 use super::{Fault, Policies, Proposal, printable, shelf};
 
@@ -46,26 +47,35 @@ impl Policies {
     /// Decides again on the facts and settings that a case kept, by the loaded policy of this id: the decision's words, or
     /// why it cannot be had. It is on nobody's way, so the policy may take its time.
     pub fn recompute(&self, kept: &KeptDecision<'_>) -> Result<Proposal, Unproved> {
-        let policy = self.all.iter().find(|policy| policy.id == kept.policy).ok_or(Unproved::Gone)?;
-        if policy.digest != kept.digest {
-            return Err(Unproved::Other { digest: policy.digest.clone() });
+        let bound = self.all.iter().find(|policy| policy.id == kept.policy);
+        // Users' own rules are bound to nothing.
+        let own = self.own.as_ref().map(OwnRules::component).filter(|_| kept.policy == RULES);
+        let (digest, guest, description) = match (bound, own) {
+            (Some(policy), _) => (&policy.digest, &policy.guest, &policy.description),
+            (None, Some(own)) => (&own.digest, &own.guest, &own.description),
+            (None, None) => return Err(Unproved::Gone),
+        };
+        if *digest != kept.digest {
+            return Err(Unproved::Other { digest: digest.clone() });
         }
         let odd = |text: String| Unproved::Unreadable(text);
         let told: WrittenFacts = serde_json::from_value(kept.facts.clone()).map_err(|e| odd(e.to_string()))?;
         let settings = match kept.settings {
-            of_now if *of_now == policy.settings_json => policy.settings.clone(),
+            of_now if bound.is_some_and(|policy| *of_now == policy.settings_json) => {
+                bound.map(|policy| policy.settings.clone()).unwrap_or_default()
+            }
             serde_json::Value::String(_) => return Err(Unproved::OtherSettings),
             others => {
                 let given: BTreeMap<String, toml::Value> =
                     serde_json::from_value(others.clone()).map_err(|e| odd(e.to_string()))?;
-                shelf::fit(&policy.description, &given).map_err(odd)?
+                shelf::fit(description, &given).map_err(odd)?
             }
         };
         // The settings of then may have wanted other facts than those of now.
-        let said = self.sandbox.check_settings(&policy.guest, &settings).map_err(Unproved::Fault)?;
+        let said = self.sandbox.check_settings(guest, &settings).map_err(Unproved::Fault)?;
         let wanted = said.map_err(|text| odd(printable(&text, self.limits.policy.text)))?;
         let facts = told.facts(&wanted).map_err(odd)?;
-        let decided = self.sandbox.decide(&policy.guest, &facts, &settings).map_err(Unproved::Fault)?;
+        let decided = self.sandbox.decide(guest, &facts, &settings).map_err(Unproved::Fault)?;
         Ok(Proposal::of(&decided, &self.limits))
     }
 }

@@ -113,6 +113,7 @@ pub fn decision(
         reason: proposal.reason.clone(),
         fault: None,
         clamped: (notify != proposal.notify).then(|| super::HELD_BACK.to_owned()),
+        passed_over: None,
         facts,
         settings,
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -28,7 +29,7 @@ pub(crate) struct Shelved {
     pub(crate) id: String,
     pub(crate) digest: String,
     pub(crate) origin: Origin,
-    pub(crate) guest: Guest,
+    pub(crate) guest: Arc<Guest>,
     pub(crate) description: Description,
     /// What it wants to see under these settings.
     pub(crate) wanted: Wanted,
@@ -42,6 +43,9 @@ pub(crate) struct Shelved {
     /// Whether it is asked where others wait for the thread.
     pub(super) pace: Pace,
 }
+
+/// The policy that a user's text makes, or why it makes none.
+pub(super) type Read = Result<Arc<Shelved>, String>;
 
 /// A decision that is known beforehand.
 pub(crate) struct Tabled {
@@ -58,6 +62,14 @@ impl Shelved {
     }
 }
 
+/// A component that waits for settings.
+pub(super) struct Component {
+    pub(super) digest: String,
+    origin: Origin,
+    pub(super) guest: Arc<Guest>,
+    pub(super) description: Description,
+}
+
 /// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
 /// from a file passes `trial` first, with its digest. `former` is where the component in force came from, on a reload.
 pub(super) fn load<T>(
@@ -72,6 +84,28 @@ pub(super) fn load<T>(
 where
     T: Fn(&[u8], &str) -> Result<(), Refused>,
 {
+    let component = component(sandbox, id, dir, module, former, limits, trial)?;
+    let empty = BTreeMap::new();
+    let given = module.map_or(&empty, |module| &module.settings);
+    let (settings, wanted) = component.fitted(sandbox, id, given, limits)?;
+    let table = tabulate(sandbox, &component.guest, &wanted, &settings);
+    let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
+    Ok(component.shelved(id, settings, wanted, on_fault, table))
+}
+
+/// The same without its settings.
+pub(super) fn component<T>(
+    sandbox: &Sandbox,
+    id: &str,
+    dir: &Path,
+    module: Option<&Module>,
+    former: Option<&Origin>,
+    limits: &Limits,
+    trial: T,
+) -> Result<Component, Error>
+where
+    T: Fn(&[u8], &str) -> Result<(), Refused>,
+{
     check_id(id)?;
     let (octets, origin) = find(id, dir, module, former, limits)?;
     let digest = hex(&Sha256::digest(&octets));
@@ -83,31 +117,52 @@ where
     let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest) };
     let guest = tried.and_then(|()| sandbox.load(&octets));
     let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
-    let fault = |during| move |fault| Error::Fault { id: id.into(), during, fault };
-    let description = patiently(|| sandbox.describe(&guest)).map_err(fault("describe"))?;
-    let empty = BTreeMap::new();
-    let settings = fit(&description, module.map_or(&empty, |module| &module.settings))
-        .map_err(|text| Error::Settings { id: id.into(), text })?;
-    let wanted = patiently(|| sandbox.check_settings(&guest, &settings))
-        .map_err(fault("check-settings"))?
-        .map_err(|text| Error::Settings { id: id.into(), text: super::printable(&text, limits.policy.text) })?;
-    check_wanted(id, &wanted, limits)?;
-    let on_fault = module.map(|module| module.on_fault).unwrap_or_default();
-    let table = tabulate(sandbox, &guest, &wanted, &settings);
-    let settings_json = told_settings(written_facts::settings(&description, &settings));
-    Ok(Shelved {
-        id: id.into(),
-        digest,
-        origin,
-        guest,
-        description,
-        wanted,
-        settings,
-        on_fault,
-        settings_json,
-        table,
-        pace: Pace::default(),
-    })
+    let fault = |fault| Error::Fault { id: id.into(), during: "describe", fault };
+    let description = patiently(|| sandbox.describe(&guest)).map_err(fault)?;
+    Ok(Component { digest, origin, guest: Arc::new(guest), description })
+}
+
+impl Component {
+    /// Its settings, defaults filled in, and what it wants to see under them.
+    pub(super) fn fitted(
+        &self,
+        sandbox: &Sandbox,
+        id: &str,
+        given: &BTreeMap<String, toml::Value>,
+        limits: &Limits,
+    ) -> Result<(Vec<Value>, Wanted), Error> {
+        let refused = |text| Error::Settings { id: id.into(), text };
+        let settings = fit(&self.description, given).map_err(refused)?;
+        let wanted = patiently(|| sandbox.check_settings(&self.guest, &settings))
+            .map_err(|fault| Error::Fault { id: id.into(), during: "check-settings", fault })?
+            .map_err(|text| refused(super::printable(&text, limits.policy.text)))?;
+        check_wanted(id, &wanted, limits)?;
+        Ok((settings, wanted))
+    }
+
+    /// The policy that it is under these settings.
+    pub(super) fn shelved(
+        &self,
+        id: &str,
+        settings: Vec<Value>,
+        wanted: Wanted,
+        on_fault: OnFault,
+        table: Option<Vec<Option<Tabled>>>,
+    ) -> Shelved {
+        Shelved {
+            id: id.into(),
+            digest: self.digest.clone(),
+            origin: self.origin.clone(),
+            guest: Arc::clone(&self.guest),
+            description: self.description.clone(),
+            wanted,
+            settings_json: told_settings(written_facts::settings(&self.description, &settings)),
+            settings,
+            on_fault,
+            table,
+            pace: Pace::default(),
+        }
+    }
 }
 
 /// Octets as hexadecimal digits.

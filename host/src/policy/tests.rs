@@ -14,6 +14,7 @@ mod fresh;
 mod looked;
 mod memories;
 mod older;
+mod own;
 mod rules;
 mod sealed;
 mod written;

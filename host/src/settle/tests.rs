@@ -44,6 +44,7 @@ fn decision(disposition: Disposition, sender: bool, recipient: bool) -> Decision
         reason: String::new(),
         fault: None,
         clamped: None,
+        passed_over: None,
         by: crate::case::By::Site,
         mark: MarkAs::Header,
         facts: Default::default(),

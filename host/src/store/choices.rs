@@ -41,6 +41,9 @@ const CHOSEN: &str = "SELECT address, name, value FROM choice WHERE address IN (
      JOIN allowed ON allowed.address = asked.value
      WHERE allowed.sender IN (SELECT one.sender FROM allowed AS one WHERE one.address = asked.value LIMIT 101)";
 
+/// The name under which a user's own rules stand among the choices.
+pub const OWN_RULES: &str = "rules";
+
 impl Ledger {
     /// The wishes of these recipients about mail from this sender, in their order. What was read before is remembered until
     /// somebody changes a choice, in this process or another one; the next call sees the change. A row that a later version
@@ -96,7 +99,7 @@ impl Ledger {
         self.0.read(|work| work.one(listed, params![mailbox.as_str(), sender, domain]))
     }
 
-    /// Writes down what this mailbox chose: `name` is a result's word or `mark`. It replaces what was chosen before. Whether
+    /// Writes down what this mailbox chose: `name` is a result's word, `mark` or [`OWN_RULES`]. It replaces what was chosen before. Whether
     /// the choice is open to users is the caller's to see to.
     pub async fn choose(&self, mailbox: &Mailbox, name: &str, value: &str) -> Result<(), Error> {
         self.choose_all(mailbox, &[(name, value)]).await
@@ -198,6 +201,7 @@ fn learn(chosen: &mut Chosen, name: Option<&str>, value: String) {
         (None, _) => chosen.senders.push(value),
         (Some("mark"), "header") => chosen.wish.mark = Some(MarkAs::Header),
         (Some("mark"), "folder") => chosen.wish.mark = Some(MarkAs::Folder),
+        (Some(OWN_RULES), _) => chosen.wish.rules = Some(value.into()),
         (Some(name), _) => match result(name) {
             Some(status) => _ = chosen.wish.policies.insert(status, value),
             None => tracing::debug!(name, value, "a user's choice is unknown to this version, and passed over"),

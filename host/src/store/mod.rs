@@ -46,7 +46,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use addresses::{Addresses, SettingsRow};
 pub use block::Tally;
 pub use changes::{Changed, Changes, LogPlace, Look};
-pub use choices::{UserRow, wanted};
+pub use choices::{OWN_RULES, UserRow, wanted};
 pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
 pub use held::{Held, HeldFor, Kept, UnderWay};

@@ -7,8 +7,8 @@ use super::commits::Commits;
 use crate::case::Wish;
 use crate::proto::address::Mailbox;
 
-/// How much is remembered: a mailbox counts as one, and so does each sender on its list. Some 100 octets each, so 10 MB; a
-/// database of its own answers in microseconds where that is not enough.
+/// How much is remembered: a mailbox counts as one, and so do each sender on its list and each 100 octets of its rules. Some 100
+/// octets each, so 10 MB; a database of its own answers in microseconds where that is not enough.
 const MOST: usize = 100_000;
 /// How many wanted senders of one mailbox are remembered; a longer list is looked up for each message. One more is read
 /// (`CHOSEN`).
@@ -27,6 +27,12 @@ impl Chosen {
     /// Whether the list of senders is not all here.
     pub(super) fn is_cut(&self) -> bool {
         self.senders.len() > SENDERS
+    }
+
+    /// What it counts as in [`MOST`].
+    fn weight(&self) -> usize {
+        let rules = self.wish.rules.as_ref().map_or(0, |rules| rules.len().div_ceil(100));
+        self.senders.len().saturating_add(rules).saturating_add(1)
     }
 }
 
@@ -63,7 +69,7 @@ impl Remembered {
         (state.at, state.changed) = (Some(at), changed);
         for (mailbox, chosen) in read {
             if state.by_mailbox.insert(mailbox.clone(), Arc::clone(chosen)).is_none() {
-                state.weight = state.weight.saturating_add(chosen.senders.len().saturating_add(1));
+                state.weight = state.weight.saturating_add(chosen.weight());
             }
         }
     }

@@ -81,6 +81,7 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
         reason,
         fault: None,
         clamped: None,
+        passed_over: None,
         by: addrauth::case::By::Site,
         mark: addrauth::case::MarkAs::Header,
         facts: Default::default(),

@@ -60,6 +60,7 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
         reason: "the key is wrong".into(),
         fault: None,
         clamped: None,
+        passed_over: None,
         facts: serde_json::Value::Null,
         settings: serde_json::Value::Null,
     };

@@ -9,7 +9,7 @@ use super::super::user::recipient;
 use super::super::{Context, database, exit, fail, ledger, trial};
 use super::refused;
 use addrauth::case::Wish;
-use addrauth::case::{By, KeyStatus, MarkAs, Why};
+use addrauth::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use addrauth::config::Config;
 use addrauth::policy::{Explained, LevelChoice, MarkExplained, Origin, Policies};
 use addrauth::proto::address::{Address, Mailbox};
@@ -67,6 +67,7 @@ async fn view(
     if config.observe.0 {
         notes.push("observe = true: this is decided and logged, and the status field is all that is done".into());
     }
+    notes.extend(own_rules(policies, &rcpt, &wish));
     let explain = |status, why| (why, policies.explain(&rcpt, status, why, &wish));
     let mut results = Vec::new();
     for status in KeyStatus::ALL {
@@ -94,6 +95,31 @@ async fn view(
     }
     let ours = config.final_domains.contains(to.domain());
     Ok(View { recipient: to, mailbox, sender, ours, results, mark, notes })
+}
+
+/// What is to be said of the recipient's own rules.
+fn own_rules(policies: &Policies, recipient: &Recipient, wish: &Wish) -> Option<String> {
+    let text = wish.rules.as_ref()?;
+    Some(match policies.read_own_rules(text) {
+        None => "the user's own rules do not count: policy.user_rules is not true".into(),
+        Some(Err(why)) => format!("the user's own rules do not count: {why}"),
+        Some(Ok(())) => {
+            let are_asked = |status: &KeyStatus| {
+                let why = (*status == KeyStatus::Invalid).then_some(Why::Wrong);
+                policies.choose(recipient, *status, why, wish).has_own_rules()
+            };
+            let results: Vec<&str> = KeyStatus::ALL.into_iter().filter(are_asked).map(KeyStatus::word).collect();
+            match results.as_slice() {
+                [] => "the user's own rules treat nothing: stronger words treat every result".into(),
+                results => format!(
+                    "the user's own rules go first for {}, within what is open to users; `addrauth policy table \
+                     --bindings={}` tells what comes of it",
+                    results.join(", "),
+                    recipient.mailbox().map(String::from).unwrap_or_default()
+                ),
+            }
+        }
+    })
 }
 
 /// The recipient's own wishes, and what is to be said about them.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::new::text::Text;
 use super::{Error, Setting};
-use crate::{Context, named, trial};
+use crate::{Context, ledger, named, trial};
+use addrauth::case::{Recipient, Wish};
 use addrauth::config::{Config, Limits};
 use addrauth::policy::rehearse::{self, Component, Located, Samples, Stage, Subject, Suite, WrittenFacts};
 use addrauth::policy::{Origin, Policies, Trial};
@@ -80,14 +81,16 @@ impl Workshop {
         Ok(Named { located, component: Arc::new(component), given })
     }
 
-    /// All that the configuration binds, for mail to this recipient; none: for recipients without lines of their own.
+    /// All that the configuration binds and the recipient chose, for mail to this recipient from senders that are on no list; none:
+    /// for recipients without lines and choices of their own.
     pub(super) fn site(&self, recipient: Option<&str>) -> Result<Subject, Error> {
         let config = self.config()?;
         let policies = Policies::load(&config.policy, &config.policies, &self.limits, &self.trial)?;
         let name = recipient.unwrap_or("the bindings");
-        let recipient = format!("<{}>", recipient.unwrap_or("nobody@nowhere.invalid"));
-        let recipient = addrauth::case::Recipient::new(recipient.as_bytes());
-        Ok(Subject::site(name, &Arc::new(policies), recipient, Default::default()))
+        let path = format!("<{}>", recipient.unwrap_or("nobody@nowhere.invalid"));
+        let rcpt = Recipient::new(path.as_bytes());
+        let wish = if recipient.is_some() { wish(config, &rcpt)? } else { Wish::default() };
+        Ok(Subject::site(name, &Arc::new(policies), rcpt, wish))
     }
 
     /// Takes the facts of a case from a message.
@@ -95,6 +98,18 @@ impl Workshop {
         let config = self.config().map_err(|e| e.to_string())?;
         super::mail::facts(path, given, config, &self.limits)
     }
+}
+
+/// What this recipient chose.
+fn wish(config: &Config, recipient: &Recipient) -> Result<Wish, Error> {
+    // A thread of its own, where nobody else waits.
+    let read = tokio::runtime::Handle::current().block_on(async {
+        let Some(ledger) = ledger(config).await? else { return Ok(Wish::default()) };
+        let wishes = ledger.wishes(&[recipient.mailbox()], None).await;
+        ledger.close().await;
+        Ok(wishes?.into_iter().next().unwrap_or_default())
+    });
+    read.map_err(Error::Choices)
 }
 
 /// Where a component comes from, for a text.

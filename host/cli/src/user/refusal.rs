@@ -1,5 +1,6 @@
 //! What a user may not choose, and the way out.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::super::exit;
@@ -25,7 +26,7 @@ pub(super) enum Error {
          mark=header, mark=folder"
     )]
     Choice(String),
-    #[error("{0:?} is no result: write invalid, missing, none, unverified, unusable or mark")]
+    #[error("{0:?} is no result: write invalid, missing, none, unverified, unusable, mark or rules")]
     Name(String),
     #[error("{0} is chosen twice: say it once")]
     Twice(String),
@@ -49,12 +50,23 @@ pub(super) enum Error {
         "mark=folder needs policy.spam_folder, such as \"+Junk\": how a spam folder is addressed. mark=header does not"
     )]
     Folder,
+    #[error("users have no rules of their own here: an administrator lets them by policy.user_rules = true")]
+    NoRules,
+    #[error(
+        "no decision of theirs would count, since nothing is open to users: an administrator names what is, as in \
+         policy.user_may = [\"accept\", \"mark\"]"
+    )]
+    NothingOpen,
+    #[error("{0}")]
+    Rules(String),
+    #[error("{path}: {text}", path = .0.display(), text = .1)]
+    File(PathBuf, String),
     #[error("{0:?} is no sender: write an address, or @example.com for all of a domain")]
     Sender(String),
     #[error("{0:?} would be one address, and no domain: write {1}")]
     Star(String, String),
     #[error("there is no directory {0}: the filter makes it when it first starts; is state_dir right?")]
-    NoDirectory(std::path::PathBuf),
+    NoDirectory(PathBuf),
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
@@ -68,7 +80,7 @@ impl Error {
     pub(super) fn code(&self) -> ExitCode {
         match self {
             Error::Store(store::Error::TooManyAllowed { .. }) => exit::no(),
-            Error::Address(_) | Error::Sender(_) | Error::Star(..) => exit::unknown(),
+            Error::Address(_) | Error::File(..) | Error::Sender(_) | Error::Star(..) => exit::unknown(),
             Error::Config(_) | Error::Policy(_) | Error::Store(_) | Error::NoDirectory(_) => exit::unknown(),
             _ => exit::no(),
         }

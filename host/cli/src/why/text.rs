@@ -150,6 +150,9 @@ fn decided(page: &mut Page, account: &Account, decision: &Decision, status: Opti
     let names: Vec<String> = decision.recipients.iter().map(name).collect();
     page.line(2, &format!("For {}:", names.join(", ")));
     page.line(4, &format!("The policy `{}` was asked, {}.", decision.policy, words::by(decision, status)));
+    if let Some(why) = &decision.passed_over {
+        page.line(4, &format!("The recipient's own rules did not count: {why}."));
+    }
     let wish = words::wish(decision.disposition, decision.notify);
     match (&decision.fault, &decision.clamped) {
         (Some(fault), _) => {

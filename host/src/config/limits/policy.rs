@@ -53,6 +53,10 @@ pub struct Policy {
     pub rehearsal: Duration,
     /// Merged rows of a table that are told.
     pub merged: usize,
+    /// Octets of a user's own rules: as many as the policy `rules` takes.
+    pub own_rules: usize,
+    /// Octets of users' rules that are held ready; others are read again, which takes as long as a decision.
+    pub own_rules_held: u64,
     /// Decisions that are timed: a million takes seconds, and their times 16 MiB.
     pub timed: usize,
 }
@@ -81,6 +85,8 @@ impl Default for Policy {
             samples: 24,
             rehearsal: Duration::from_secs(120),
             merged: 2_000,
+            own_rules: 16 * 1024,
+            own_rules_held: 16 * 1024 * 1024,
             timed: 1_000_000,
         }
     }

@@ -51,6 +51,7 @@ fn case(sent: &[u8], owed: Vec<Owed>) -> (Case, Body) {
             reason: String::new(),
             fault: None,
             clamped: None,
+            passed_over: None,
             facts: Default::default(),
             settings: Default::default(),
         }],

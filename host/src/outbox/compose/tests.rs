@@ -32,6 +32,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         reason: String::new(),
         fault: None,
         clamped: None,
+        passed_over: None,
         by: crate::case::By::Site,
         mark: crate::case::MarkAs::Header,
         facts: Default::default(),

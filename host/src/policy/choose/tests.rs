@@ -44,7 +44,12 @@ fn rcpt(text: &str) -> Recipient {
 }
 
 fn wish(policies: &[(KeyStatus, &str)], mark: Option<MarkAs>, allows: bool) -> Wish {
-    Wish { policies: policies.iter().map(|(status, id)| (*status, (*id).to_owned())).collect(), mark, allows }
+    Wish {
+        policies: policies.iter().map(|(status, id)| (*status, (*id).to_owned())).collect(),
+        mark,
+        allows,
+        ..Wish::default()
+    }
 }
 
 fn chosen(policies: &Policies, recipient: &str, status: KeyStatus, wish: &Wish) -> (String, By) {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::sandbox::contract::{Facts, KeyStatus, Value, Wanted, Wants, Why};
+use super::super::own::{Standing, sternness};
+use super::super::sandbox::contract::{Claim, Facts, KeyStatus, Value, Wanted, Wants, Why};
+use super::super::shelf::Shelved;
 use super::super::{Policies, Proposal, disposition, drops_silently, notify};
 use super::{Component, Settings, Undecided, WrittenFacts};
-use crate::case::{self, Disposition, Notify, Recipient, Wish, restrained};
+use crate::case::{self, Disposition, Notify, Recipient, Wish, is_silent_drop, restrained};
 use crate::config::OnFault;
+use crate::proto::record;
 
 /// What is rehearsed.
 pub struct Subject {
@@ -17,8 +20,17 @@ pub struct Subject {
 }
 
 enum Kind {
-    One { component: Arc<Component>, settings: Settings },
-    Site { policies: Arc<Policies>, recipient: Recipient, wish: Wish },
+    One {
+        component: Arc<Component>,
+        settings: Settings,
+    },
+    /// Last are the recipient's own rules.
+    Site {
+        policies: Arc<Policies>,
+        recipient: Recipient,
+        wish: Wish,
+        own: Option<Arc<Shelved>>,
+    },
 }
 
 /// What a subject answers to one set of facts.
@@ -56,12 +68,17 @@ impl Subject {
     /// All that treats the mail of this recipient who wishes this: for each result the policy that is bound to it, the host's own
     /// restraint and the failure decision included.
     pub fn site(name: &str, policies: &Arc<Policies>, recipient: Recipient, wish: Wish) -> Subject {
-        let mut wanted = Wanted { facts: Wants::WHY, headers: Vec::new() };
+        let (mut wanted, mut own) = (Wanted { facts: Wants::WHY, headers: Vec::new() }, None);
         for (status, why) in bindable() {
             let choice = policies.choose(&recipient, status, why, &wish);
-            wanted = both(&wanted, &choice.policy.wanted);
+            for policy in choice.asked() {
+                wanted = both(&wanted, &policy.wanted);
+            }
+            // It bounds what a user's own rules may decide.
+            wanted.facts = wanted.facts | if choice.has_own_rules() { Wants::CLAIM } else { Wants::empty() };
+            own = own.or(choice.own.and_then(Result::ok));
         }
-        Subject { name: name.into(), wanted, kind: Kind::Site { policies: Arc::clone(policies), recipient, wish } }
+        Subject { name: name.into(), wanted, kind: Kind::Site { policies: Arc::clone(policies), recipient, wish, own } }
     }
 
     /// What it wants to see.
@@ -83,7 +100,9 @@ impl Subject {
     pub(super) fn settings(&self) -> Vec<&Value> {
         match &self.kind {
             Kind::One { settings, .. } => settings.0.iter().collect(),
-            Kind::Site { policies, .. } => policies.all.iter().flat_map(|policy| &policy.settings).collect(),
+            Kind::Site { policies, own, .. } => {
+                policies.all.iter().chain(own).flat_map(|policy| &policy.settings).collect()
+            }
         }
     }
 
@@ -121,7 +140,7 @@ impl Subject {
                     Err(fault) => Answer { decision: None, fault: Some(without_prefix(&fault)) },
                 }
             }
-            Kind::Site { policies, recipient, wish } => answer_of_site(policies, recipient, wish, facts, headers),
+            Kind::Site { policies, recipient, wish, .. } => answer_of_site(policies, recipient, wish, facts, headers),
         }
     }
 }
@@ -139,7 +158,31 @@ fn answer_of_site(
     headers: &[String],
 ) -> Answer {
     let (status, why) = (result(facts.status), facts.why.map(reason));
-    let policy = policies.choose(recipient, status, why, wish).policy;
+    let choice = policies.choose(recipient, status, why, wish);
+    let without = || answer_by(policies, &choice.policy, (status, why), facts, headers);
+    let Some(Ok(own)) = &choice.own else { return without() };
+    let own = answer_by(policies, own, (status, why), facts, headers);
+    let (Some(decision), None) = (&own.decision, &own.fault) else { return without() };
+    let is_silent = is_silent_drop(decision.disposition, decision.notify);
+    match policies.standing((status, why, facts.claim.map(claim)), decision.disposition, is_silent) {
+        Standing::Counts => own,
+        Standing::NotOpen => without(),
+        Standing::IfSterner => {
+            let without = without();
+            let is_sterner = |than: &Proposal| sternness(decision.disposition) > sternness(than.disposition);
+            if without.decision.as_ref().is_none_or(is_sterner) { own } else { without }
+        }
+    }
+}
+
+/// What one of a site's policies answers, the host's own restraint and the failure decision included.
+fn answer_by(
+    policies: &Policies,
+    policy: &Shelved,
+    (status, why): (case::KeyStatus, Option<case::Why>),
+    facts: &Facts,
+    headers: &[String],
+) -> Answer {
     let decided = policies.sandbox.decide(&policy.guest, &seen(facts, headers, &policy.wanted), &policy.settings);
     match decided {
         Ok(decided) => {
@@ -214,6 +257,15 @@ pub(super) fn result(status: KeyStatus) -> case::KeyStatus {
         KeyStatus::None => case::KeyStatus::None,
         KeyStatus::Unverified => case::KeyStatus::Unverified,
         KeyStatus::Unusable => case::KeyStatus::Unusable,
+    }
+}
+
+/// The host's word for a claim of the contract.
+fn claim(claim: Claim) -> record::Claim {
+    match claim {
+        Claim::Testing => record::Claim::Testing,
+        Claim::Some => record::Claim::Some,
+        Claim::All => record::Claim::All,
     }
 }
 
