@@ -19,6 +19,7 @@ mod milter;
 mod notices;
 mod policy;
 mod spelt;
+mod trusted;
 mod verify;
 mod warnings;
 
@@ -29,6 +30,7 @@ pub use limits::{Limits, PolicyOutline};
 pub use milter::{Listen, Milter};
 pub use notices::Notices;
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
+pub use trusted::{NoKey, TrustedKey};
 pub use verify::{FixedAs, Verify};
 pub use warnings::{Concern, Warning};
 

@@ -23,9 +23,11 @@ mod lock;
 mod mail;
 mod named;
 mod new;
+mod pin;
 mod prove;
 mod replay;
 mod run;
+mod sign;
 mod table;
 mod test;
 mod toolchain;
@@ -165,6 +167,25 @@ enum Verb {
         #[command(flatten)]
         set: Set,
     },
+    /// Write into the configuration which component each policy has: `policies.ID.sha256`.
+    ///
+    /// A filter refuses another component then. Every other line of the file stays as it is; nothing is written where the filter would
+    /// not load with it. Reload the filter afterwards.
+    Pin(pin::Options),
+    /// Make a pair of keys for `policy sign`, as minisign does.
+    Keygen(sign::Keygen),
+    /// Sign a component for those who trust the key (`policy.trusted_keys`): FILE.wasm.minisig is written beside it.
+    ///
+    /// The signature is minisign's, and names the policy (the file's name up to its first dot) and the version that the component calls
+    /// itself. A filter takes neither a renamed file by it nor an older version than it had. Text of `rules` is
+    /// configuration, and cannot be signed.
+    #[command(disable_version_flag = true)]
+    Sign(sign::Signing),
+    /// Say who signed a component, and as what.
+    ///
+    /// Exit code 1: nobody who is trusted, or as something else; for an id of the configuration also where a newer version was
+    /// in force here.
+    Verify(sign::Verifying),
 }
 
 /// Settings above those of the configuration.
@@ -270,6 +291,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             Verb::Prove { words, bindings, set } => prove::run(&workshop, &words, bindings.as_deref(), &set.set, json),
             Verb::Replay(options) => replay::run(&workshop, &options, json),
             Verb::Bench { policy, decisions, set } => bench::run(&workshop, &policy, decisions, &set.set, json),
+            Verb::Pin(options) => pin::run(&workshop, &options, json),
+            Verb::Keygen(options) => sign::keygen(&options, json).map(Told::is),
+            Verb::Sign(options) => sign::run(&workshop, &options, json).map(Told::is),
+            Verb::Verify(options) => sign::verify(&workshop, &options, json),
             Verb::Diff { old, new, fail_on, set } => diff::run(&workshop, [&old, &new], &fail_on, &set.set, json),
         }
     });
@@ -368,4 +393,22 @@ enum Error {
     Unfit { path: PathBuf, why: Unfit },
     #[error("{0}")]
     Setup(addrauth::policy::Refused),
+    #[error("`{0}` ships with this program and is part of it: it has no file to pin or to sign")]
+    Ships(String),
+    #[error("{0} was changed meanwhile: nothing is written")]
+    Changed(PathBuf),
+    #[error("{0} is there already, and a key is not written over")]
+    KeyThere(PathBuf),
+    #[error("{path}: {text}")]
+    Key { path: PathBuf, text: String },
+    #[error("{path} cannot be signed: {text}")]
+    Unsigned { path: PathBuf, text: String },
+    #[error("no key is trusted: set policy.trusted_keys, or name one by --key")]
+    NoTrustedKeys,
+    #[error("the password: {0}")]
+    Password(&'static str),
+    #[error("the terminal cannot be asked for the password: {0}. Name a file by --password-file")]
+    NoTerminal(std::io::Error),
+    #[error("{0}")]
+    Secret(#[from] addrauth::store::Error),
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Warning, spelt, wrong};
+use super::{Error, TrustedKey, Warning, spelt, wrong};
 use crate::case::MarkAs;
 use crate::proto::address::{Domain, Mailbox};
 
@@ -42,6 +42,10 @@ pub struct Policy {
     pub mixed: Mixed,
     /// Where quarantined mail is kept.
     pub quarantine: QuarantineIn,
+    /// Minisign public keys. A signature beside a component file has to be by one of them; without any, nobody looks at signatures.
+    pub trusted_keys: Vec<TrustedKey>,
+    /// Whether each component file needs a signature; shipped components are part of the program.
+    pub require_signature: bool,
     /// The same by domain, for its recipients.
     #[serde(deserialize_with = "spelt::policy_domain")]
     pub domain: BTreeMap<Domain, Bindings>,
@@ -123,6 +127,8 @@ impl Default for Policy {
             user_rules: false,
             mixed: Mixed::default(),
             quarantine: QuarantineIn::default(),
+            trusted_keys: Vec::new(),
+            require_signature: false,
             domain: BTreeMap::new(),
             recipient: BTreeMap::new(),
         }
@@ -130,7 +136,7 @@ impl Default for Policy {
 }
 
 /// `[policies.ID]`: a policy of one's own, or a shipped one with other settings.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// The component file, relative to `policy.dir`; absent: the shipped component of this id.
@@ -173,6 +179,12 @@ impl Policy {
                 "policy.spam_folder = {folder:?} cannot follow a local part: write \"+\" and a name, such as \"+Junk\" (the MTA \
                  needs recipient_delimiter = +)"
             ));
+        }
+        if self.require_signature && self.trusted_keys.is_empty() {
+            return wrong(
+                "policy.require_signature = true needs policy.trusted_keys, the public keys of those who sign: `addrauth policy keygen` \
+                 makes a pair",
+            );
         }
         let levels = self.domain.values().chain(self.recipient.values()).map(|bindings| bindings.mark);
         if folder.is_empty() && levels.chain([Some(self.mark)]).any(|mark| mark == Some(MarkAs::Folder)) {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::rules;
-use super::snapshot::{Error, Filter};
+use super::snapshot::{Error, Filter, raise};
 use crate::config::{Config, Limits};
 use crate::custody::Custody;
 use crate::keyring::{OwnKeys, RecentWarnings};
-use crate::policy::{Policies, Trial};
+use crate::policy::{self, Policies, Trial};
 use crate::verify::Verifier;
 
 /// A part of the filter.
@@ -81,7 +81,7 @@ impl Builder {
     }
 
     /// Opens what was neither given nor left out. It loads the components, those from files after their trial; opens the
-    /// journal unless `final_domains` is empty; and opens the keyring where `keyring.learn` or `keyring.stamp` needs it. It
+    /// journal unless `final_domains` is empty, and keeps beside it which signed components are in force; and opens the keyring where `keyring.learn` or `keyring.stamp` needs it. It
     /// may be dropped at any moment, and a process that tries a component ends with it.
     ///
     /// # Errors
@@ -107,6 +107,8 @@ impl Builder {
         };
         let own_keys = Arc::new(OwnKeys::open(&config, &limits).await?);
         let warned = Arc::new(RecentWarnings::new(&limits));
+        // Last: what did not come into force must not be the floor.
+        raise(&config, keeps, &policies).await?.commit().map_err(policy::Error::from)?;
         Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules })
     }
 }

@@ -12,6 +12,7 @@ use crate::case::{
 use crate::config::{Config, Limits, Mixed};
 use crate::custody::Custody;
 use crate::keyring::{OwnKeys, RecentWarnings};
+use crate::policy::trust::floor::{self, Raise};
 use crate::policy::{Policies, Trial};
 use crate::proto::address::{Address, is_host_name};
 use crate::proto::header::MARK_FIELD;
@@ -56,6 +57,17 @@ pub enum Error {
     Keyring(#[from] keyring::Error),
 }
 
+/// Prepares that the signed components among these policies are the floor below which none is taken here. A filter that keeps nothing
+/// has none.
+pub(super) async fn raise(config: &Config, keeps: bool, policies: &Policies) -> Result<Raise, policy::Error> {
+    let (dir, mut signed) = (config.state_dir.0.clone(), policies.signed());
+    if !keeps || config.final_domains.is_empty() {
+        signed.clear();
+    }
+    let raised = tokio::task::spawn_blocking(move || floor::raise(&dir, &signed)).await;
+    Ok(raised.map_err(|e| policy::Error::Setup(e.to_string()))??)
+}
+
 impl Filter {
     /// The same filter with another configuration: all of it or, on an error, nothing. Where their settings are the same, the
     /// verifier's memory and the open journal live on. A component that has not changed needs no other trial; one whose file
@@ -76,6 +88,7 @@ impl Filter {
             true => Arc::clone(&self.own_keys),
             false => Arc::new(OwnKeys::open(&config, &self.limits).await?),
         };
+        let raised = raise(&config, self.keeps, &policies).await?;
         // Last, since this changes the snapshot in force as well: nothing may fail after it.
         let same = Custody::opens_alike(&config, &self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
@@ -87,6 +100,7 @@ impl Filter {
             }
             (false, _) => Some(Arc::new(Custody::open(&config, &self.limits).await?)),
         };
+        raised.commit().map_err(policy::Error::from)?;
         let warned = Arc::clone(&self.warned);
         let limits = Arc::clone(&self.limits);
         let keeps = self.keeps;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::trust::Untrusted;
 use super::{Fault, Origin, Refused, shipped};
 
 /// Why policies cannot be loaded. The running ones stay as they are.
@@ -96,6 +97,21 @@ pub enum Error {
         /// The digest that the configuration wants.
         pinned: String,
     },
+    /// Nobody who is trusted signed it, or not as what it is.
+    #[error("policy `{id}` ({origin}) is refused: {why}")]
+    Untrusted {
+        /// The id.
+        id: String,
+        /// Where the component came from.
+        origin: Origin,
+        /// The reason.
+        #[source]
+        why: Untrusted,
+    },
+    /// It is older than the one that was in force here.
+    #[cfg(feature = "filter")]
+    #[error(transparent)]
+    Floor(#[from] super::trust::floor::Error),
     /// The component is no policy.
     #[error("policy `{id}` ({origin}) is refused: {why}")]
     Refused {

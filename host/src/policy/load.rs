@@ -136,7 +136,7 @@ fn load(
             return Err(Error::GivenUp);
         }
         let (module, former) = (modules.get(id), former.and_then(|former| former.origins.get(id)));
-        let policy = Arc::new(shelf::load(&sandbox, id, &bindings.dir, module, former, limits, tried)?);
+        let policy = Arc::new(shelf::load(&sandbox, id, bindings, module, former, limits, tried)?);
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
         Ok(policy)
@@ -147,7 +147,7 @@ fn load(
     }
     let own = bindings.user_rules.then(|| {
         let (module, former) = (modules.get(RULES), former.and_then(|former| former.origins.get(RULES)));
-        let component = shelf::component(&sandbox, RULES, &bindings.dir, module, former, limits, tried);
+        let component = shelf::component(&sandbox, RULES, bindings, module, former, limits, tried);
         let own = component.and_then(|component| OwnRules::new(component, &sandbox, limits));
         own.map_err(|e| Error::At { place: "policy.user_rules".into(), source: Box::new(e) })
     });

@@ -32,6 +32,7 @@ mod shipped;
 mod tests;
 mod threads;
 pub mod trial;
+pub mod trust;
 mod written_facts;
 
 pub use choose::{Choice, may_be_allowed};
@@ -49,6 +50,7 @@ use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
 use shelf::Shelved;
 use threads::Threads;
+use trust::{InForce, Signed};
 use written_facts::WrittenFacts;
 
 /// What a policy wanted whose sender is told against its will.
@@ -69,6 +71,8 @@ pub struct Listed {
     pub digest: String,
     /// Where the component came from.
     pub origin: Origin,
+    /// Who signed the component; absent where nobody did, and where no key is trusted.
+    pub signed: Option<Signed>,
     /// The results that it treats for anybody, or would where a user chooses it.
     pub bound: Vec<KeyStatus>,
 }
@@ -79,7 +83,12 @@ impl std::fmt::Display for Listed {
         let bound: Vec<&str> = self.bound.iter().map(|status| status.word()).collect();
         let treats = if bound.is_empty() { "nothing yet".into() } else { bound.join(", ") };
         let digest = self.digest.get(..12).unwrap_or(&self.digest);
-        write!(f, "policy {} ({}, sha256 {digest}…) treats: {treats}", self.id, self.origin)
+        let signed = self
+            .signed
+            .as_ref()
+            .map(|Signed { version, key, .. }| format!(", version {version} signed by key {:016X}", key.number()));
+        let signed = signed.unwrap_or_default();
+        write!(f, "policy {} ({}, sha256 {digest}…{signed}) treats: {treats}", self.id, self.origin)
     }
 }
 
@@ -255,9 +264,18 @@ impl Policies {
             summary: line(&policy.description.summary),
             digest: policy.digest.clone(),
             origin: policy.origin.clone(),
+            signed: policy.signed.clone(),
             bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.treats(&policy.id, *s)).collect(),
         };
         self.all.iter().map(listed).collect()
+    }
+
+    /// Those that are signed, as [`trust::floor`] takes them.
+    pub fn signed(&self) -> Vec<InForce> {
+        let signed = |policy: &Arc<Shelved>| {
+            policy.signed.clone().map(|signed| InForce { signed, digest: policy.digest.clone() })
+        };
+        self.all.iter().filter_map(signed).collect()
     }
 
     /// A decision whatever happened.

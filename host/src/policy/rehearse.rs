@@ -43,7 +43,7 @@ pub use clause::{Clause, Malformed};
 pub use compare::{Changed, Comparison, compare};
 pub use coverage::{Covered, Uncountable, Uncovered, coverage};
 pub use findings::{Finding, Odd, odd};
-pub use locate::{Located, Lost, locate, locate_path, locate_shipped};
+pub use locate::{Located, Lost, locate, locate_id, locate_path, locate_shipped};
 pub use nearest::{Flip, Reasons, reasons};
 pub use order::{Change, badness, strictness};
 pub use property::{Counterexample, Outcome, Proof, Property, Relation, prove, relate};

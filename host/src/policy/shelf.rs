@@ -11,10 +11,11 @@ use super::pace::Pace;
 use super::sandbox::contract::{Decision, Description, Facts, Kind, Value, Wanted};
 use super::sandbox::{Fault, Guest, Refused, Sandbox};
 use super::shipped::SHIPPED;
+use super::trust::{self, Signed, Untrusted};
 use super::written_facts::{self, WrittenFacts};
 use super::{Error, Origin};
 use crate::case::KeyStatus;
-use crate::config::{Limits, Module, OnFault};
+use crate::config::{self, Limits, Module, OnFault};
 use crate::files;
 use crate::proto::header::KEY_FIELDS;
 
@@ -29,6 +30,8 @@ pub(crate) struct Shelved {
     pub(crate) id: String,
     pub(crate) digest: String,
     pub(crate) origin: Origin,
+    /// Who signed the component, where somebody is trusted.
+    pub(super) signed: Option<Signed>,
     pub(crate) guest: Arc<Guest>,
     pub(crate) description: Description,
     /// What it wants to see under these settings.
@@ -66,16 +69,18 @@ impl Shelved {
 pub(super) struct Component {
     pub(super) digest: String,
     origin: Origin,
+    signed: Option<Signed>,
     pub(super) guest: Arc<Guest>,
     pub(super) description: Description,
 }
 
-/// Loads the policy `id`: the file that its `[policies.ID]` names, else `dir/ID.wasm`, else the shipped component. What comes
-/// from a file passes `trial` first, with its digest. `former` is where the component in force came from, on a reload.
+/// Loads the policy `id`: the file that its `[policies.ID]` names, else `policy.dir/ID.wasm`, else the shipped component. What comes
+/// from a file is first held against its pin and its signature, and then passes `trial`, with its digest. `former` is where the
+/// component in force came from, on a reload.
 pub(super) fn load<T>(
     sandbox: &Sandbox,
     id: &str,
-    dir: &Path,
+    bindings: &config::Policy,
     module: Option<&Module>,
     former: Option<&Origin>,
     limits: &Limits,
@@ -84,7 +89,7 @@ pub(super) fn load<T>(
 where
     T: Fn(&[u8], &str) -> Result<(), Refused>,
 {
-    let component = component(sandbox, id, dir, module, former, limits, trial)?;
+    let component = component(sandbox, id, bindings, module, former, limits, trial)?;
     let empty = BTreeMap::new();
     let given = module.map_or(&empty, |module| &module.settings);
     let (settings, wanted) = component.fitted(sandbox, id, given, limits)?;
@@ -97,7 +102,7 @@ where
 pub(super) fn component<T>(
     sandbox: &Sandbox,
     id: &str,
-    dir: &Path,
+    bindings: &config::Policy,
     module: Option<&Module>,
     former: Option<&Origin>,
     limits: &Limits,
@@ -107,19 +112,24 @@ where
     T: Fn(&[u8], &str) -> Result<(), Refused>,
 {
     check_id(id)?;
-    let (octets, origin) = find(id, dir, module, former, limits)?;
+    let (octets, origin) = find(id, &bindings.dir, module, former, limits)?;
     let digest = hex(&Sha256::digest(&octets));
     if let Some(pinned) = module.and_then(|module| module.sha256.as_ref()).filter(|p| !p.eq_ignore_ascii_case(&digest))
     {
         let pinned = pinned.clone();
         return Err(Error::Digest { id: id.into(), origin, digest, pinned });
     }
+    let signed = signed(id, &octets, &origin, bindings, limits)?;
     let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest) };
     let guest = tried.and_then(|()| sandbox.load(&octets));
     let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
     let fault = |fault| Error::Fault { id: id.into(), during: "describe", fault };
     let description = patiently(|| sandbox.describe(&guest)).map_err(fault)?;
-    Ok(Component { digest, origin, guest: Arc::new(guest), description })
+    if let Some(signed) = &signed {
+        let described = signed.check_version(&description.version);
+        described.map_err(|why| Error::Untrusted { id: id.into(), origin: origin.clone(), why })?;
+    }
+    Ok(Component { digest, origin, signed, guest: Arc::new(guest), description })
 }
 
 impl Component {
@@ -153,6 +163,7 @@ impl Component {
             id: id.into(),
             digest: self.digest.clone(),
             origin: self.origin.clone(),
+            signed: self.signed.clone(),
             guest: Arc::clone(&self.guest),
             description: self.description.clone(),
             wanted,
@@ -162,6 +173,21 @@ impl Component {
             table,
             pace: Pace::default(),
         }
+    }
+}
+
+/// Who signed a component file, as the configuration wants it. What ships is part of this program.
+pub(super) fn signed(
+    id: &str,
+    octets: &[u8],
+    origin: &Origin,
+    bindings: &config::Policy,
+    limits: &Limits,
+) -> Result<Option<Signed>, Error> {
+    let untrusted = |why: Untrusted| Error::Untrusted { id: id.into(), origin: origin.clone(), why };
+    match origin {
+        Origin::File(path) => trust::check(octets, path, bindings, limits).map_err(untrusted),
+        Origin::Shipped => Ok(None),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
 use addrauth::mta::milter;
 use addrauth::policy::Policies;
+use addrauth::policy::trust::floor;
 use addrauth::proto::wire::DATAGRAM_MAX;
 use addrauth::verify::{NameServers, Verifier};
 use addrauth::{authority, custody, files, keyring, outbox, store, tls};
@@ -43,6 +44,9 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
     let looked = async {
         let loaded = Policies::load_apart(&config.policy, &config.policies, &limits, &trial()).await;
         let policies = checked.look(loaded.map_err(Refused::from))?;
+        if let Some(policies) = policies.as_ref().filter(|_| !config.final_domains.is_empty()) {
+            checked.look(floor::check(&config.state_dir.0, &policies.signed()).map_err(Refused::from))?;
+        }
         checked.files(config, &limits)?;
         checked.places(config).await?;
         Ok::<_, Refused>(policies)

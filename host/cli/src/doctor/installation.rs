@@ -13,6 +13,7 @@ use addrauth::config::{Config, Limits};
 use addrauth::files;
 use addrauth::outbox;
 use addrauth::policy::Policies;
+use addrauth::policy::trust::floor;
 use addrauth::store::{self, Opening, RunningOut, open_keys};
 
 /// Octets that must be free where the databases grow: below it, what is to be kept will soon be deferred.
@@ -30,6 +31,15 @@ pub(super) fn policies(config: &Config, report: &mut Report) {
     match &loaded {
         Ok(policies) => report.good(about, format!("it reads, and its {} policies load", policies.list().len())),
         Err(e) => report.wrong(about, e.to_string()),
+    }
+    let signed = loaded.as_ref().map(Policies::signed).unwrap_or_default();
+    if let (false, Err(e)) = (config.final_domains.is_empty(), floor::check(&config.state_dir.0, &signed)) {
+        match &e {
+            floor::Error::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                report.unknown(about, e.to_string());
+            }
+            _ => report.wrong(about, e.to_string()),
+        }
     }
     if let (false, Err(e)) = (config.final_domains.is_empty(), outbox::check(config, &limits)) {
         report.wrong(about, e.to_string());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::new::text::Text;
 use super::{Error, Setting};
-use crate::{Context, ledger, named, trial};
+use crate::{CONFIG_FILE, Context, ledger, named, trial};
 use addrauth::case::{Recipient, Wish};
 use addrauth::config::{Config, Limits};
 use addrauth::policy::rehearse::{self, Component, Located, Samples, Stage, Subject, Suite, WrittenFacts};
@@ -18,7 +18,7 @@ pub(super) struct Workshop {
     context: Context,
     config: OnceCell<Config>,
     stage: OnceCell<Stage>,
-    trial: Trial,
+    pub(super) trial: Trial,
     pub(super) limits: Arc<Limits>,
 }
 
@@ -71,14 +71,43 @@ impl Workshop {
     /// Finds and loads a policy, with these settings above those of the configuration.
     pub(super) fn load(&self, word: &str, set: &[Setting]) -> Result<Named, Error> {
         let located = self.locate(word)?;
-        // What ships is part of this program.
-        let waived = Trial::waived();
-        let trial = if located.origin == Origin::Shipped { &waived } else { &self.trial };
-        let component = self.stage()?.load(&located.octets, trial);
-        let component = component.map_err(|why| Error::Unfit { path: place(&located), why })?;
+        let component = self.open(&located)?;
         let mut given = located.settings.clone();
         given.extend(set.iter().map(|Setting(name, value)| (name.clone(), value.clone())));
         Ok(Named { located, component: Arc::new(component), given })
+    }
+
+    /// Loads a component.
+    pub(super) fn open(&self, located: &Located) -> Result<Component, Error> {
+        // What ships is part of this program.
+        let waived = Trial::waived();
+        let trial = if located.origin == Origin::Shipped { &waived } else { &self.trial };
+        self.stage()?.load(&located.octets, trial).map_err(|why| Error::Unfit { path: place(located), why })
+    }
+
+    /// Finds a component by its place, or by its id in the configuration, whoever signed it or nobody.
+    pub(super) fn located(&self, word: &str) -> Result<Located, Error> {
+        if let Some(located) = rehearse::locate_path(Path::new(word), &self.limits)? {
+            return Ok(located);
+        }
+        let config = self.config()?;
+        Ok(rehearse::locate_id(word, &config.policy, &config.policies, &self.limits)?)
+    }
+
+    /// The same of a component that comes from a file.
+    pub(super) fn component_file(&self, word: &str) -> Result<(Located, PathBuf), Error> {
+        let located = self.located(word)?;
+        match located.origin.clone() {
+            Origin::File(path) => Ok((located, path)),
+            _ => Err(Error::Ships(word.to_owned())),
+        }
+    }
+
+    /// The file of the configuration, and its text.
+    pub(super) fn source(&self) -> Result<(PathBuf, String), Error> {
+        let path = self.context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
+        let text = Config::text(&path)?;
+        Ok((path, text))
     }
 
     /// All that the configuration binds and the recipient chose, for mail to this recipient from senders that are on no list; none:

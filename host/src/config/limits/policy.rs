@@ -28,6 +28,10 @@ pub struct Policy {
     pub file: usize,
     /// Octets of a component that is only compared with what its sources make: in Python one takes 18 MB.
     pub built: usize,
+    /// Octets of a component's signature: it takes some 330.
+    pub signature: u64,
+    /// Octets of the file that keeps which signed versions were in force: some 150 a policy.
+    pub floor: u64,
     /// What a component may be made of.
     pub outline: PolicyOutline,
     /// How long trying one component may take by the clock, and compiling it. A policy takes 25 ms; the rest is for a slow or
@@ -74,6 +78,8 @@ impl Default for Policy {
             text: 400,
             file: 4 * 1024 * 1024,
             built: 64 * 1024 * 1024,
+            signature: 4_096,
+            floor: 1024 * 1024,
             outline: PolicyOutline::default(),
             compile: Duration::from_secs(20),
             trial_time: Duration::from_secs(2),

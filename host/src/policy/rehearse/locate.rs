@@ -107,9 +107,10 @@ pub fn locate(
         return Ok(located);
     }
     let found = |id: &str| {
-        let (octets, origin) = shelf::find(id, &bindings.dir, modules.get(id), None, limits)?;
-        let settings = modules.get(id).map(|module| module.settings.clone()).unwrap_or_default();
-        Ok::<_, Lost>(Located::new(id.to_owned(), octets, origin, settings))
+        let located = locate_id(id, bindings, modules, limits)?;
+        // Nothing reads a component of the configuration that nobody vouches for.
+        shelf::signed(id, &located.octets, &located.origin, bindings, limits)?;
+        Ok::<_, Lost>(located)
     };
     match found(word) {
         Err(Lost::Policy(Error::Unknown { .. } | Error::Id(_))) => {}
@@ -134,6 +135,22 @@ pub fn locate(
         0 => Err(unknown(word, modules)),
         _ => Err(Lost::Several { word: word.to_owned(), ids: same.into_iter().map(|located| located.name).collect() }),
     }
+}
+
+/// The policy of an id of the configuration, or of a shipped one, whoever signed its component or nobody.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn locate_id(
+    id: &str,
+    bindings: &config::Policy,
+    modules: &BTreeMap<String, Module>,
+    limits: &Limits,
+) -> Result<Located, Error> {
+    shelf::check_id(id)?;
+    let (octets, origin) = shelf::find(id, &bindings.dir, modules.get(id), None, limits)?;
+    let settings = modules.get(id).map(|module| module.settings.clone()).unwrap_or_default();
+    Ok(Located::new(id.to_owned(), octets, origin, settings))
 }
 
 /// A policy that ships, under its id; none where none of this id ships.
