@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, TrustedKey, Warning, spelt, wrong};
+use super::{Error, TrustedKey, Warning, spelt, trusted, wrong};
 use crate::case::MarkAs;
 use crate::proto::address::{Domain, Mailbox};
 
@@ -43,6 +43,7 @@ pub struct Policy {
     /// Where quarantined mail is kept.
     pub quarantine: QuarantineIn,
     /// Minisign public keys. A signature beside a component file has to be by one of them; without any, nobody looks at signatures.
+    #[serde(deserialize_with = "trusted::keys")]
     pub trusted_keys: Vec<TrustedKey>,
     /// Whether each component file needs a signature; shipped components are part of the program.
     pub require_signature: bool,

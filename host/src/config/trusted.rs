@@ -60,11 +60,14 @@ impl Serialize for TrustedKey {
     }
 }
 
-impl<'de> Deserialize<'de> for TrustedKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TrustedKey, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        TrustedKey::parse(&text).map_err(|e| D::Error::custom(format_args!("policy.trusted_keys: {e}")))
-    }
+/// `policy.trusted_keys`. The parser tells the line at which the list begins.
+pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TrustedKey>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?.into_iter().enumerate();
+    let key = |(at, text): (usize, String)| {
+        let at = at + 1;
+        TrustedKey::parse(&text).map_err(|e| D::Error::custom(format_args!("policy.trusted_keys, entry {at}: {e}")))
+    };
+    texts.map(key).collect()
 }
 
 #[cfg(test)]
@@ -95,7 +98,10 @@ mod tests {
         assert_eq!(good.policy.trusted_keys, [TrustedKey::parse(KEY).unwrap()]);
         let told =
             read(&format!("[policy]\ntrusted_keys = [\n  \"{KEY}\",\n  \"RWnonsense\",\n]\n")).unwrap_err().to_string();
-        assert!(told.contains("line 4") && told.contains("policy.trusted_keys") && told.contains(".pub"), "{told}");
+        assert!(
+            told.contains("line 2") && told.contains("policy.trusted_keys, entry 2") && told.contains(".pub"),
+            "{told}"
+        );
         let told = read("[policy]\nrequire_signature = true\n").unwrap_err().to_string();
         assert!(told.contains("policy.trusted_keys"), "{told}");
     }

@@ -123,7 +123,7 @@ pub enum Untrusted {
     #[error("it is signed as version {signed}, and calls itself version {described}: sign it again")]
     Version {
         /// What was signed.
-        signed: Version,
+        signed: String,
         /// The component's own words.
         described: String,
     },
@@ -208,7 +208,11 @@ impl Signed {
     /// # Errors
     /// [`Untrusted::Version`].
     pub fn check_version(&self, described: &str) -> Result<(), Untrusted> {
-        let (signed, described) = (self.version.clone(), super::printable(described, 64));
-        if signed.as_str() == described { Ok(()) } else { Err(Untrusted::Version { signed, described }) }
+        match self.version.as_str() == described {
+            true => Ok(()),
+            false => {
+                Err(Untrusted::Version { signed: self.version.to_string(), described: super::printable(described, 64) })
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `addrauth policy keygen`, `sign` and `verify`: keys, and who signed a component.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{Cursor, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -119,6 +119,8 @@ pub(super) fn run(workshop: &Workshop, options: &Signing, json: bool) -> Result<
     let public = PublicKey::from_secret_key(&key).map_err(failed)?;
     let words = FIRST_LINE.strip_prefix(UNTRUSTED);
     let signature = sign(Some(&public), &key, located.octets.as_slice(), Some(&comment), words).map_err(failed)?;
+    // A key that was changed signs what nobody can verify.
+    minisign::verify(&public, &signature, Cursor::new(&located.octets), true, false, false).map_err(failed)?;
     let target = trust::signature_of(&path);
     write_over(&target, &signature.into_string())?;
     // As a filter would read it.
