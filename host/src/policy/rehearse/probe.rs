@@ -6,9 +6,10 @@
 //! gets a class of its own.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::sandbox::contract::{Trail, Wanted};
+use super::answers::patiently;
 use super::axis::{Aspect, Axis};
 use super::samples::{Samples, Whole};
 use super::space::{Space, TooWide};
@@ -38,8 +39,8 @@ pub(super) fn fitted(subjects: &[&Subject], more: &Samples, named: &Wanted, limi
             let until = Instant::now() + limits.policy.rehearsal;
             let samples = Space::samples(subjects, more);
             let (axes, wanted) = Space::wide(subjects, more, named, limits);
-            let mut probe =
-                Probe { subjects, axes, wanted, chance: Chance(0x9e37_79b9_7f4a_7c15), until, is_late: false };
+            let (time, chance) = (limits.policy.time, Chance(0x9e37_79b9_7f4a_7c15));
+            let mut probe = Probe { subjects, axes, wanted, chance, time, until, is_late: false };
             let spoken = probe.spoken(&samples);
             probe.classify(named, &spoken);
             probe.check(&spoken);
@@ -56,6 +57,8 @@ struct Probe<'a> {
     axes: Vec<Axis>,
     wanted: Wanted,
     chance: Chance,
+    /// What a decision may take.
+    time: Duration,
     until: Instant,
     /// Whether that moment came before all was asked.
     is_late: bool,
@@ -203,7 +206,9 @@ impl Probe<'_> {
 
     fn answers(&self, row: &[usize]) -> Vec<Answer> {
         let facts = Space::facts_of(&self.axes, &self.wanted, row);
-        self.subjects.iter().map(|subject| subject.answer(&facts, &self.wanted.headers)).collect()
+        // A fault of a busy machine would be an answer of its own, and its row a class.
+        let ask = |subject: &&Subject| patiently(subject, &facts, &self.wanted.headers, (self.time, self.until));
+        self.subjects.iter().map(ask).collect()
     }
 
     /// Puts values of each fact into classes: alike are those that no probe tells apart. The result keeps all of its values, and so
