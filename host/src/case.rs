@@ -12,6 +12,7 @@ mod line;
 mod mail;
 mod recipient;
 mod result;
+mod shadow;
 mod silence;
 mod tally;
 pub mod trail;
@@ -25,6 +26,7 @@ pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Prov
 pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
 pub use recipient::{Place, Recipient};
 pub use result::{Direction, KeyStatus, Why};
+pub use shadow::{Compared, Differs, Opinion, Opinions, Shadow, candidate};
 pub use silence::{is_silent_drop, restrained};
 pub use tally::Carried;
 pub use unreported::{Unreported, unreported_in};
@@ -116,6 +118,9 @@ pub struct Decision {
     pub facts: serde_json::Value,
     /// The policy's settings, by name; where they are long, their SHA-256 as hexadecimal digits.
     pub settings: serde_json::Value,
+    /// What a candidate decided beside it, where there is one for this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Box<Shadow>>,
 }
 
 /// What the MTA is told.

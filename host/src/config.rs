@@ -200,6 +200,7 @@ impl Config {
         self.check_trust()?;
         self.keyring.check(&self.final_domains)?;
         self.policy.check()?;
+        self.policies.iter().try_for_each(|(id, module)| module.check(id))?;
         self.notices.check()?;
         self.authority.check()
     }

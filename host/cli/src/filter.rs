@@ -40,12 +40,20 @@ async fn filter(context: &Context, mut signals: Signals) -> Result<(), Failure> 
     };
     let feeding = tokio::spawn(feed(supervisor.clone(), running.health()));
     supervisor.ready().await;
-    while let Wish::Reload = signals.next().await {
+    loop {
+        let is_watched = tokio::select! {
+            biased;
+            wish = signals.next() => match wish {
+                Wish::Reload => false,
+                Wish::Stop(_) => break,
+            },
+            () = running.changed() => true,
+        };
         supervisor.reloading().await;
         let reloaded = tokio::select! {
             biased;
             _ = signals.stop() => break,
-            reloaded = reload(context.clone(), settings.clone(), &mut running) => reloaded,
+            reloaded = reload(context.clone(), settings.clone(), is_watched, &mut running) => reloaded,
         };
         match reloaded {
             Ok(next) => settings = next,
@@ -70,10 +78,16 @@ async fn start(context: Context) -> Result<(Settings, Running), Failure> {
     Ok((settings, running))
 }
 
-/// What counts after a reload: all of it new or, on an error, nothing.
-async fn reload(context: Context, settings: Settings, running: &mut Running) -> Result<Settings, Failure> {
+/// What counts after a reload: all of it new or, on an error, nothing. Where a component file was seen to change, the
+/// configuration stays as it was read: an editor may have half of it on disk.
+async fn reload(
+    context: Context,
+    settings: Settings,
+    is_watched: bool,
+    running: &mut Running,
+) -> Result<Settings, Failure> {
     let (settings, next) = apart(async move {
-        let next = settings.next(&context);
+        let next = if is_watched { Ok(settings.clone()) } else { settings.next(&context) };
         (settings, next)
     })
     .await?;

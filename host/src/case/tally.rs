@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Disposition, Owed, WrittenCase, WrittenFinding, WrittenVerdict};
+use super::{Compared, Decision, Differs, Disposition, Owed, WrittenCase, WrittenFinding, WrittenVerdict};
 use crate::proto::header::SPAM_FIELD;
 
 /// What a decision came to for a message.
@@ -44,6 +44,18 @@ impl WrittenCase {
             [] => [("nothing", Carried::InForce)].into(),
             decisions => decisions.iter().flat_map(each).collect(),
         }
+    }
+
+    /// What candidates decided beside the policies: the policy, the candidate in few digits, and how it differs.
+    pub fn shadows(&self) -> Vec<(&str, String, Differs)> {
+        let mut shadows = Vec::new();
+        for decision in &self.decisions {
+            let Some(shadow) = &decision.shadow else { continue };
+            let candidate = shadow.candidate();
+            let told = |compared: Compared<'_>| (decision.policy.as_str(), candidate.clone(), compared.differs);
+            shadows.extend(decision.compared().into_iter().map(told));
+        }
+        shadows
     }
 
     /// The recipients who do not get an accepted message as it is.

@@ -245,6 +245,7 @@ impl WrittenCase {
         let decided = |decision: &Decision| Decision {
             reason: clean(&decision.reason),
             fault: decision.fault.as_deref().map(clean),
+            shadow: decision.shadow.as_deref().map(|shadow| Box::new(shadow.told(clean))),
             ..decision.clone()
         };
         WrittenCase {

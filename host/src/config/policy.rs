@@ -15,6 +15,8 @@ use crate::proto::address::{Domain, Mailbox};
 pub struct Policy {
     /// Where component files lie; a file `ID.wasm` there wins over the shipped component of that id. Empty: none.
     pub dir: PathBuf,
+    /// Whether the running filter takes changed component files by itself, as a reload would.
+    pub watch: bool,
     /// For `valid`.
     pub valid: String,
     /// For `invalid`.
@@ -115,6 +117,7 @@ impl Default for Policy {
         let [accept, mark] = ["accept", "mark"].map(String::from);
         Policy {
             dir: PathBuf::new(),
+            watch: false,
             valid: accept.clone(),
             invalid: mark.clone(),
             missing: accept.clone(),
@@ -152,6 +155,44 @@ pub struct Module {
     /// The file's SHA-256 in hexadecimal; another file is refused.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// A candidate that decides beside it and is only recorded: a component file, or a text with its own `[policies.ID]`;
+    /// relative to `policy.dir`.
+    #[serde(default)]
+    pub shadow: Option<PathBuf>,
+    /// The share of messages that the candidate decides as well, from 0 to 1.
+    #[serde(default = "whole")]
+    pub shadow_share: f64,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+impl Default for Module {
+    fn default() -> Module {
+        Module {
+            module: None,
+            settings: BTreeMap::new(),
+            on_fault: OnFault::default(),
+            sha256: None,
+            shadow: None,
+            shadow_share: whole(),
+        }
+    }
+}
+
+impl Module {
+    /// Whether the settings of the policy of this id can be.
+    pub(super) fn check(&self, id: &str) -> Result<(), Error> {
+        if (0.0..=1.0).contains(&self.shadow_share) {
+            Ok(())
+        } else {
+            wrong(format!(
+                "policies.{id}.shadow_share = {} is no share of mail: write a number from 0 to 1, such as 0.1",
+                self.shadow_share
+            ))
+        }
+    }
 }
 
 /// What happens to a message whose policy faults. It is never accepted.

@@ -5,12 +5,13 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::watch::Watch;
 use super::watchdog::Health;
 use super::watched::{UnderWay, Watched};
 use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
@@ -73,6 +74,7 @@ pub async fn run(
         let next = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(next) = reload.recv() => next,
+            _ = running.changed() => running.config(),
         };
         let reloaded = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -95,6 +97,7 @@ pub struct Running {
     under_way: Arc<UnderWay>,
     health: Arc<Health>,
     listening: Vec<Listen>,
+    watch: Watch,
     /// Dropped, it stops what was begun.
     stop: DropGuard,
     serving: JoinHandle<()>,
@@ -113,7 +116,7 @@ impl Running {
     /// # Errors
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Running, Error> {
-        let (door, room) = (config.milter.clone(), Arc::clone(&limits));
+        let (door, room, begun) = (config.milter.clone(), Arc::clone(&limits), SystemTime::now());
         let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         let locks = Arc::new(Mutex::new(Locks::new()));
         lock(&locks, filter.config())?;
@@ -124,6 +127,7 @@ impl Running {
             tracing::info!("listening on {place}");
         }
         announce(&filter);
+        let watch = Watch::of(filter.policies().files(), begun, limits.policy.watch);
         let stop = CancellationToken::new();
         let under_way = Arc::new(UnderWay::new(limits.mta.answer));
         let pulses = listeners.iter().map(Listener::pulse).chain(lanes.pulses()).collect();
@@ -134,7 +138,7 @@ impl Running {
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
         let serving = tokio::spawn(milter::serve(listeners, judge, limits, lanes, stop.clone()));
         let stop = stop.drop_guard();
-        Ok(Running { door, sender, under_way, health, listening, stop, serving, looking, sending, locks })
+        Ok(Running { door, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
     }
 
     /// The places where it listens, with the ports that the system chose.
@@ -156,13 +160,30 @@ impl Running {
         if config.milter != self.door {
             tracing::warn!("the [milter] section changed: restart to listen elsewhere");
         }
-        let old = Arc::clone(&self.sender.borrow());
+        let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         let filter = daemon::apart(async move { old.reload(config).await }).await??;
         // The lock of the state_dir in force is held, so for the same one nothing fails any more.
         lock(&self.locks, filter.config())?;
         announce(&filter);
+        self.watch.goes_on_with(filter.policies().files(), begun);
         self.sender.send_replace(Watched::new(filter, &self.under_way));
         Ok(())
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Config {
+        self.sender.borrow().config().clone()
+    }
+
+    /// Waits until a component file has changed and rests; with `policy.watch` off for ever. The log names it. What follows is a
+    /// [`Running::reload`] with the configuration in force: its file is not looked at. It may be dropped.
+    pub async fn changed(&mut self) {
+        if !self.sender.borrow().config().policy.watch {
+            std::future::pending::<()>().await;
+        }
+        let files = self.watch.changed().await;
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        tracing::info!("policy.watch: changed, and read again: {}", names.join(", "));
     }
 
     /// Ends it: messages in flight get their answer, and what is kept is closed.

@@ -10,6 +10,8 @@ mod ask;
 pub mod authority;
 #[cfg(all(feature = "filter", feature = "milter"))]
 pub mod filter;
+#[cfg(all(feature = "filter", feature = "milter"))]
+mod watch;
 mod watchdog;
 #[cfg(all(feature = "filter", feature = "milter"))]
 mod watched;

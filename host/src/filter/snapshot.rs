@@ -152,6 +152,7 @@ impl Filter {
     /// then tells the log. The body is there where the reply wants it.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         let case = self.learn(case).await;
+        self.policies.hear_shadows(&case.decisions).await;
         let case = match &self.custody {
             Some(custody) => custody.keep(case, body).await,
             None if case.reply.owed.is_empty() => case,
@@ -268,6 +269,12 @@ impl Filter {
                 if self.policies.want_last_valid(mail, found, &wishes) {
                     let Ok(last_valid) = self.last_valid(mail, found).await else { return Vec::new() };
                     found.last_valid = last_valid;
+                } else if self.policies.shadows_want_last_valid(mail, found, &wishes) {
+                    // What only a candidate wants to see defers no mail.
+                    match self.last_valid(mail, found).await {
+                        Ok(last_valid) => found.last_valid = last_valid,
+                        Err(()) => return self.policies.decide_alone(mail, found, &wishes).await,
+                    }
                 }
                 self.policies.decide(mail, found, &wishes).await
             }

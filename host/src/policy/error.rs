@@ -156,6 +156,14 @@ pub enum Error {
         /// What is wrong with them.
         text: String,
     },
+    /// A case beside it fails.
+    #[error("policy `{id}` is refused: {text}")]
+    Cases {
+        /// The policy's id.
+        id: String,
+        /// The file, the line, the case, and what is wrong.
+        text: String,
+    },
     /// A binding that must not be.
     #[error(
         "{place}: missing = \"{id}\" would drop mail without a key silently: forwarded and list mail lost its key on the \

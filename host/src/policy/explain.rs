@@ -107,6 +107,11 @@ impl Policies {
                 warnings.push(format!("policy.{} = {:?}: {why}; is that meant?", status.word(), policy.id));
             }
         }
+        let refused = |(id, shadowing): (&String, &super::shadow::Shadowing)| {
+            let why = shadowing.candidate.as_ref().err()?;
+            Some(format!("policies.{id}.shadow = {:?}: it is not asked, since {why}", shadowing.file))
+        };
+        warnings.extend(self.shadows.iter().filter_map(refused));
         warnings
     }
 }

@@ -1,6 +1,7 @@
 //! Loads every policy that is bound or configured, all of them or none.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -10,7 +11,10 @@ use tokio::sync::oneshot;
 use super::choose::Bound;
 use super::origin::Origin;
 use super::own::{OwnRules, RULES};
+use super::own_cases;
+use super::rehearse;
 use super::sandbox::Sandbox;
+use super::shadow::{self, Asker, Shadowing, Shadows};
 use super::shelf::{self, Shelved};
 use super::threads::Threads;
 use super::trial::Trial;
@@ -35,6 +39,7 @@ struct Former {
     origins: BTreeMap<String, Origin>,
     sandbox: Arc<Sandbox>,
     threads: Arc<Threads>,
+    asker: Option<Arc<Asker>>,
     loading: Arc<Mutex<()>>,
 }
 
@@ -77,6 +82,7 @@ impl Policies {
             origins: self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())).collect(),
             sandbox: Arc::clone(&self.sandbox),
             threads: Arc::clone(&self.threads),
+            asker: self.asker.clone(),
             loading: Arc::clone(&self.loading),
         };
         load_apart(bindings, modules, Some(former), &self.limits, trial).await
@@ -137,6 +143,9 @@ fn load(
         }
         let (module, former) = (modules.get(id), former.and_then(|former| former.origins.get(id)));
         let policy = Arc::new(shelf::load(&sandbox, id, bindings, module, former, limits, tried)?);
+        if let Some(file) = own_file(&policy, &bindings.dir) {
+            own_cases::run(&sandbox, &policy, module, &file)?;
+        }
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
         Ok(policy)
@@ -152,7 +161,17 @@ fn load(
         own.map_err(|e| Error::At { place: "policy.user_rules".into(), source: Box::new(e) })
     });
     let own = own.transpose()?;
+    let candidate = |id: &String| {
+        let load = |module: &Module, file: &Path| {
+            let policy = shelf::load(&sandbox, id, bindings, Some(module), None, limits, tried)?;
+            own_cases::run(&sandbox, &policy, Some(module), file)?;
+            Ok(policy)
+        };
+        Some((id.clone(), Shadowing::load(id, &bindings.dir, modules.get(id), load)?))
+    };
+    let shadows: Shadows = loaded.keys().filter_map(candidate).collect();
     drop(alone);
+    let asker = if shadows.is_empty() { None } else { Some(asker(&sandbox, former, limits)?) };
     let threads = match former {
         Some(former) => Arc::clone(&former.threads),
         None => {
@@ -160,6 +179,37 @@ fn load(
             Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?)
         }
     };
-    let all = loaded.into_values().collect();
-    Ok(Policies { bound, all, own, threads, sandbox, loading, limits: Arc::clone(limits) })
+    let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
+    let files = files(&all, &shadows, &bindings.dir);
+    Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
+}
+
+/// The thread that asks candidates: that of before, where there was one.
+fn asker(sandbox: &Arc<Sandbox>, former: Option<&Former>, limits: &Limits) -> Result<Arc<Asker>, Error> {
+    if let Some(same) = former.and_then(|former| former.asker.clone()) {
+        return Ok(same);
+    }
+    let asker = Asker::start(sandbox, limits.policy.shadow_queue);
+    Ok(Arc::new(asker.map_err(|e| Error::Setup(e.to_string()))?))
+}
+
+/// The file of a policy: its component's, or that which would take the place of the shipped one.
+fn own_file(policy: &Shelved, dir: &Path) -> Option<PathBuf> {
+    let in_its_place = || (!dir.as_os_str().is_empty()).then(|| dir.join(format!("{}.wasm", policy.id)));
+    policy.origin.file().map(Path::to_owned).or_else(in_its_place)
+}
+
+/// What a reload would read: the files in force, and those that would take their place once they are there.
+fn files(all: &[Arc<Shelved>], shadows: &Shadows, dir: &Path) -> Vec<PathBuf> {
+    let mut files = shadow::files(shadows, dir);
+    files.extend(all.iter().filter_map(|policy| own_file(policy, dir)));
+    let beside = |file: &PathBuf| {
+        let signature = PathBuf::from(format!("{}.minisig", file.display()));
+        rehearse::cases_of(file).into_iter().chain([signature])
+    };
+    let more: Vec<PathBuf> = files.iter().flat_map(beside).collect();
+    files.extend(more);
+    files.sort();
+    files.dedup();
+    files
 }

@@ -19,13 +19,16 @@ mod choose;
 mod error;
 mod explain;
 mod facts;
+mod listed;
 mod load;
 mod origin;
 mod own;
+mod own_cases;
 mod pace;
 mod prove;
 pub mod rehearse;
 mod sandbox;
+mod shadow;
 mod shelf;
 mod shipped;
 #[cfg(test)]
@@ -38,9 +41,11 @@ mod written_facts;
 pub use choose::{Choice, may_be_allowed};
 pub use error::Error;
 pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
+pub use listed::{Listed, ListedShadow, Version};
 pub use origin::Origin;
 pub use prove::{KeptDecision, Unproved};
 pub use sandbox::{Fault, Refused};
+pub use shadow::configured as candidate_of;
 pub use threads::AT_ONCE;
 pub use trial::Trial;
 
@@ -48,49 +53,13 @@ use choose::Bound;
 use own::OwnRules;
 use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
+use shadow::{Asker, Shadows, Shown};
 use shelf::Shelved;
 use threads::Threads;
-use trust::{InForce, Signed};
 use written_facts::WrittenFacts;
 
 /// What a policy wanted whose sender is told against its will.
 const HELD_BACK: &str = "wanted to drop it silently, which is for wrong keys alone";
-
-/// A policy as `list` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Listed {
-    /// The id.
-    pub id: String,
-    /// What it calls itself.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its own line about itself.
-    pub summary: String,
-    /// SHA-256 of the component, as hexadecimal digits.
-    pub digest: String,
-    /// Where the component came from.
-    pub origin: Origin,
-    /// Who signed the component; absent where nobody did, and where no key is trusted.
-    pub signed: Option<Signed>,
-    /// The results that it treats for anybody, or would where a user chooses it.
-    pub bound: Vec<KeyStatus>,
-}
-
-impl std::fmt::Display for Listed {
-    /// One line for the log and `config check`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bound: Vec<&str> = self.bound.iter().map(|status| status.word()).collect();
-        let treats = if bound.is_empty() { "nothing yet".into() } else { bound.join(", ") };
-        let digest = self.digest.get(..12).unwrap_or(&self.digest);
-        let signed = self
-            .signed
-            .as_ref()
-            .map(|Signed { version, key, .. }| format!(", version {version} signed by key {:016X}", key.number()));
-        let signed = signed.unwrap_or_default();
-        write!(f, "policy {} ({}, sha256 {digest}…{signed}) treats: {treats}", self.id, self.origin)
-    }
-}
 
 /// The loaded policies and what each of them treats. A reload makes a new one.
 pub struct Policies {
@@ -98,6 +67,11 @@ pub struct Policies {
     all: Vec<Arc<Shelved>>,
     /// Absent: users have no rules of their own.
     own: Option<OwnRules>,
+    shadows: Shadows,
+    /// Absent where there is no candidate. Shared like the threads.
+    asker: Option<Arc<Asker>>,
+    /// The files that these were loaded from, or would be.
+    files: Vec<std::path::PathBuf>,
     /// Shared with the policies of before and after a reload, as the next two are.
     threads: Arc<Threads>,
     sandbox: Arc<Sandbox>,
@@ -140,10 +114,41 @@ impl Policies {
     /// Decides for every recipient of a message whose mail ends here ([`Found::concerns`]); `wishes` holds one for each of all
     /// of them. Total: what goes wrong is a decision too. A policy is asked once for all recipients that it cannot tell apart.
     pub async fn decide(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
+        let mut decisions = self.decide_alone(mail, found, wishes).await;
+        if !self.shadows.is_empty() {
+            let (asker, mut shown) = ((self.asker.as_deref(), &*self.sandbox), Shown::default());
+            let is_its_own = |decision: &&mut Decision| {
+                // A user's own rules have the id of a policy, and settings of their own.
+                let policy = self.all.iter().find(|policy| policy.id == decision.policy);
+                policy.is_some_and(|policy| policy.settings_json == decision.settings)
+            };
+            for decision in decisions.iter_mut().filter(is_its_own) {
+                shadow::beside(&self.shadows, asker, (mail, found), decision, &mut shown);
+            }
+        }
+        decisions
+    }
+
+    /// The same without the candidates that decide beside the policies.
+    pub async fn decide_alone(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         match self.looked_up(mail, found, wishes) {
             Some(decision) => vec![decision],
             None => self.worked_out(mail, found, wishes).await,
         }
+    }
+
+    /// Waits until the candidates beside these decisions have decided as well, for `limits.policy.shadow` at most. What comes
+    /// later is not told.
+    pub async fn hear_shadows(&self, decisions: &[Decision]) {
+        if decisions.iter().any(|decision| decision.shadow.is_some()) {
+            shadow::hear(&self.shadows, decisions, self.limits.policy.shadow).await;
+        }
+    }
+
+    /// The files that these policies and their candidates were loaded from, or would be where they are put there; cases and
+    /// signatures beside them as well.
+    pub fn files(&self) -> &[std::path::PathBuf] {
+        &self.files
     }
 
     /// The decision for a message's only recipient by a policy that sees the result alone, as nearly all mail has it.
@@ -190,8 +195,22 @@ impl Policies {
         let wants = |policy: &Shelved| policy.wanted.has(contract::Wants::LAST_VALID);
         // Nearly always none does, and nobody need be asked for.
         let may = self.own.is_some() || self.all.iter().any(|policy| wants(policy));
-        may && (self.choices(mail, found, wishes).iter().enumerate())
-            .any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| wants(policy)))
+        may && self.is_any_asked(mail, found, wishes, wants)
+    }
+
+    /// The same of the candidates beside them.
+    pub fn shadows_want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
+        let wants = |policy: &Shelved| {
+            let candidate = self.shadows.get(&policy.id).and_then(|shadowing| shadowing.of(mail));
+            candidate.is_some_and(|candidate| candidate.wanted.has(contract::Wants::LAST_VALID))
+        };
+        !self.shadows.is_empty() && self.is_any_asked(mail, found, wishes, wants)
+    }
+
+    /// Whether a policy will be asked about this message of which this holds.
+    fn is_any_asked(&self, mail: &Mail, found: &Found, wishes: &[Wish], holds: impl Fn(&Shelved) -> bool) -> bool {
+        let choices = self.choices(mail, found, wishes);
+        choices.iter().enumerate().any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| holds(policy)))
     }
 
     /// What treats each recipient of the message.
@@ -252,30 +271,6 @@ impl Policies {
         };
         let all = (0..mail.recipients.len()).collect();
         facts::gather(mail, found, &policy.wanted, all).map(decide).collect()
-    }
-
-    /// What is loaded, in the order of the ids.
-    pub fn list(&self) -> Vec<Listed> {
-        let line = |text: &str| printable(text, self.limits.policy.text);
-        let listed = |policy: &Arc<Shelved>| Listed {
-            id: policy.id.clone(),
-            name: line(&policy.description.name),
-            version: line(&policy.description.version),
-            summary: line(&policy.description.summary),
-            digest: policy.digest.clone(),
-            origin: policy.origin.clone(),
-            signed: policy.signed.clone(),
-            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.treats(&policy.id, *s)).collect(),
-        };
-        self.all.iter().map(listed).collect()
-    }
-
-    /// Those that are signed, as [`trust::floor`] takes them.
-    pub fn signed(&self) -> Vec<InForce> {
-        let signed = |policy: &Arc<Shelved>| {
-            policy.signed.clone().map(|signed| InForce { signed, digest: policy.digest.clone() })
-        };
-        self.all.iter().filter_map(signed).collect()
     }
 
     /// A decision whatever happened.
@@ -363,6 +358,7 @@ fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>)
         fault: None,
         clamped: None,
         passed_over: None,
+        shadow: None,
         facts,
         settings: policy.settings_json.clone(),
     }

@@ -13,6 +13,16 @@ pub enum Origin {
     File(PathBuf),
 }
 
+impl Origin {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        match self {
+            Origin::Shipped => None,
+            Origin::File(path) => Some(path),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -43,9 +43,9 @@ pub use clause::{Clause, Malformed};
 pub use compare::{Changed, Comparison, compare};
 pub use coverage::{Covered, Uncountable, Uncovered, coverage};
 pub use findings::{Finding, Odd, odd};
-pub use locate::{Located, Lost, locate, locate_id, locate_path, locate_shipped};
+pub use locate::{Located, Lost, cases_of, locate, locate_id, locate_path, locate_shipped};
 pub use nearest::{Flip, Reasons, reasons};
-pub use order::{Change, badness, strictness};
+pub use order::{Change, badness};
 pub use property::{Counterexample, Outcome, Proof, Property, Relation, prove, relate};
 pub use replay::{Moved, Replay, Report};
 pub use samples::Samples;
@@ -114,6 +114,7 @@ pub fn decision(
         fault: None,
         clamped: (notify != proposal.notify).then(|| super::HELD_BACK.to_owned()),
         passed_over: None,
+        shadow: None,
         facts,
         settings,
     }
@@ -127,7 +128,7 @@ pub struct Stage {
 /// A component that is loaded to be rehearsed.
 pub struct Component {
     sandbox: Arc<Sandbox>,
-    guest: Guest,
+    guest: Arc<Guest>,
     description: Description,
 }
 
@@ -226,11 +227,17 @@ impl Stage {
         if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
             shelf::check_wanted("policy", &wanted, self.sandbox.limits()).map_err(Unfit::Asks)?;
         }
-        Ok(Component { sandbox: Arc::clone(&self.sandbox), guest, description })
+        Ok(Component { sandbox: Arc::clone(&self.sandbox), guest: Arc::new(guest), description })
     }
 }
 
 impl Component {
+    /// One that is loaded as a policy.
+    pub(super) fn of(sandbox: &Arc<Sandbox>, policy: &shelf::Shelved) -> Component {
+        let (guest, description) = (Arc::clone(&policy.guest), policy.description.clone());
+        Component { sandbox: Arc::clone(sandbox), guest, description }
+    }
+
     /// The contract that it speaks.
     pub fn contract(&self) -> &'static str {
         self.guest.interface()

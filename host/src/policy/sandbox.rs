@@ -146,7 +146,7 @@ impl Guest {
 }
 
 impl Sandbox {
-    /// A sandbox of this size: an instance for each of the threads, and one for the thread that loads.
+    /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, and one for that of candidates.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
         let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
@@ -347,9 +347,9 @@ fn reservation(limits: &Limits) -> u64 {
     u64::try_from(limits.policy.memory).unwrap_or(u64::MAX)
 }
 
-/// Instances at a time: one for each of our threads, and one for the thread that loads.
+/// Instances at a time: one for each of our threads, one for the thread that loads, and one for that of candidates.
 fn instances(limits: &Limits) -> u32 {
-    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(1)
+    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(2)
 }
 
 /// Places for memories, and as many for tables.

@@ -17,6 +17,7 @@ mod older;
 mod own;
 mod rules;
 mod sealed;
+mod shadow;
 mod written;
 
 fn mail(recipients: usize) -> Mail {

@@ -45,6 +45,7 @@ fn decision(disposition: Disposition, sender: bool, recipient: bool) -> Decision
         fault: None,
         clamped: None,
         passed_over: None,
+        shadow: None,
         by: crate::case::By::Site,
         mark: MarkAs::Header,
         facts: Default::default(),

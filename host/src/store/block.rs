@@ -8,7 +8,7 @@
 use super::folded;
 use super::octets::{Octets, put, put_text};
 use super::words::{RowResult, RowVerdict};
-use crate::case::{Carried, KeyStatus, WrittenCase};
+use crate::case::{Carried, Differs, KeyStatus, WrittenCase};
 
 /// Rows of a block.
 pub(super) const ROWS: i64 = 256;
@@ -48,6 +48,8 @@ pub struct Tally {
     /// How many messages of this result came from this domain, the domain of the newest message first. Not of `valid` and
     /// `none`.
     pub domains: Vec<(RowResult, String, u64)>,
+    /// How many decisions of this policy had this candidate beside them (`case::Shadow::candidate`), which differed so.
+    pub shadows: Vec<(String, String, Differs, u64)>,
 }
 
 impl Tally {
@@ -67,6 +69,15 @@ impl Tally {
             match self.counts.iter_mut().find(same) {
                 Some((.., count)) => *count += 1,
                 None => self.counts.push((result.clone(), word, carried, 1)),
+            }
+        }
+        for (policy, candidate, differs) in story.shadows() {
+            let same = |known: &&mut (String, String, Differs, u64)| {
+                known.0 == policy && known.1 == candidate && known.2 == differs
+            };
+            match self.shadows.iter_mut().find(same) {
+                Some((.., count)) => *count += 1,
+                None => self.shadows.push((policy.to_owned(), candidate, differs, 1)),
             }
         }
         if !QUIET.contains(result) {
@@ -93,6 +104,17 @@ impl Tally {
             put_text(out, domain);
             put(out, *count);
         }
+        if self.shadows.is_empty() {
+            return;
+        }
+        // Behind all else, and only where there are some: the octets of other blocks stay what they were.
+        put(out, self.shadows.len() as u64);
+        for (policy, candidate, differs, count) in &self.shadows {
+            put_text(out, policy);
+            put_text(out, candidate);
+            out.push(place(&Differs::ALL, differs));
+            put(out, *count);
+        }
     }
 
     fn read(left: &mut Octets<'_>) -> Option<Tally> {
@@ -105,6 +127,12 @@ impl Tally {
         }
         for _ in 0..left.number()? {
             tally.domains.push((RowResult::of_word(left.text()?), left.text()?.to_owned(), left.number()?));
+        }
+        let shadows = if left.is_over() { 0 } else { left.number()? };
+        for _ in 0..shadows {
+            let (policy, candidate) = (left.text()?.to_owned(), left.text()?.to_owned());
+            let differs = *Differs::ALL.get(usize::from(left.octet()?))?;
+            tally.shadows.push((policy, candidate, differs, left.number()?));
         }
         Some(tally)
     }
@@ -393,5 +421,29 @@ impl Names {
     pub(super) fn is_crowded(&self) -> bool {
         let set: usize = self.0.iter().map(|octet| octet.count_ones() as usize).sum();
         set > self.0.len() * 4 && self.0.len() < NAMES_AT_MOST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_counted_behind_all_else_and_cost_nothing_where_there_are_none() {
+        let bare = Tally { messages: 3, domains: vec![(RowResult::Passing, "a.example".into(), 3)], ..Tally::default() };
+        let counted = |differs, count| ("ours".to_owned(), "0123456789ab.0123456789ab".to_owned(), differs, count);
+        let shadows = vec![counted(Differs::Same, 2), counted(Differs::Late, 1)];
+        let with = Tally { shadows, ..bare.clone() };
+        let octets = |tally: &Tally| {
+            let mut out = Vec::new();
+            tally.write(&mut out);
+            out
+        };
+        let (short, long) = (octets(&bare), octets(&with));
+        // What an older program reads of it is what it wrote itself.
+        assert!(long.starts_with(&short) && long.len() > short.len());
+        assert_eq!(Tally::read(&mut Octets::new(&short)), Some(bare));
+        assert_eq!(Tally::read(&mut Octets::new(&long)), Some(with));
+        assert_eq!(Tally::read(&mut Octets::new(long.get(..long.len() - 1).unwrap())), None);
     }
 }

@@ -7,4 +7,6 @@ mod log;
 mod notify;
 mod output;
 mod reload;
+mod shadow;
 mod signals;
+mod watch;

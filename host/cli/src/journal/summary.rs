@@ -8,12 +8,14 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Context, Unread, exit, open, shown};
-use addrauth::case::{Carried, KeyStatus, stamp};
+use addrauth::case::{Carried, Differs, KeyStatus, stamp};
 use addrauth::store::Tally;
 
 /// Domains that are counted singly, of each result. Anybody can invent more of them in From: those that come later, of older
 /// messages, are counted together.
 const DOMAINS: usize = 10_000;
+/// Candidates that are counted; a site tries some.
+const CANDIDATES: usize = 1_000;
 /// Domains that are shown of each result.
 const TOP: usize = 10;
 /// Columns that a domain may take up; 100 columns are for the whole line.
@@ -45,6 +47,8 @@ struct Summary {
     counts: BTreeMap<(String, &'static str), Counts>,
     /// By result.
     domains: BTreeMap<String, Domains>,
+    /// By policy and candidate: how many decisions were the same, stricter, and so on, in the order of [`Differs::ALL`].
+    shadows: BTreeMap<(String, String), [u64; Differs::ALL.len()]>,
     /// Rows that this version cannot read.
     unread: u64,
 }
@@ -78,6 +82,14 @@ impl Summary {
         for (result, domain, count) in tally.domains {
             self.domains.entry(result.word().to_owned()).or_default().add(domain, count);
         }
+        for (policy, candidate, differs, count) in tally.shadows {
+            if self.shadows.len() >= CANDIDATES && !self.shadows.contains_key(&(policy.clone(), candidate.clone())) {
+                continue;
+            }
+            let counts = self.shadows.entry((policy, candidate)).or_default();
+            let all = Differs::ALL.iter().zip(counts);
+            all.filter(|(known, _)| **known == differs).for_each(|(_, sum)| *sum += count);
+        }
     }
 
     fn json(&self, since: Option<SystemTime>) -> Value {
@@ -90,7 +102,33 @@ impl Summary {
             (result.clone(), json!({ "top": top.collect::<Vec<_>>(), "uncounted": domains.others }))
         });
         json!({ "since": since.map(stamp), "messages": self.messages, "unread": self.unread,
-            "counts": counts.collect::<Vec<_>>(), "domains": domains.collect::<serde_json::Map<_, _>>() })
+            "counts": counts.collect::<Vec<_>>(), "domains": domains.collect::<serde_json::Map<_, _>>(),
+            "shadows": self.shadows_json() })
+    }
+
+    fn shadows_json(&self) -> Vec<Value> {
+        let each = |((policy, candidate), counts): (&(String, String), &[u64; Differs::ALL.len()])| {
+            let counts = Differs::ALL.iter().zip(counts).map(|(differs, count)| (differs.word(), json!(count)));
+            json!({ "policy": policy, "candidate": candidate, "decisions": counts.collect::<BTreeMap<_, _>>() })
+        };
+        self.shadows.iter().map(each).collect()
+    }
+
+    /// What candidates decided beside the policies.
+    fn shadow_lines(&self, lines: &mut Vec<String>) {
+        if self.shadows.is_empty() {
+            return;
+        }
+        lines.push(String::new());
+        let heads: String =
+            Differs::ALL.iter().map(|differs| format!("{:>10}", differs.word().to_uppercase())).collect();
+        lines.push(format!("{:<20}{:<26}{heads}", "POLICY", "CANDIDATE"));
+        for ((policy, candidate), counts) in &self.shadows {
+            let counts: String = counts.iter().map(|count| format!("{count:>10}")).collect();
+            lines.push(format!("{policy:<20}{candidate:<26}{counts}"));
+        }
+        lines.push("(What policies.ID.shadow decided beside the policy, which was only recorded. CANDIDATE: how the SHA-256 of its".into());
+        lines.push("component begins, and that of its settings.)".into());
     }
 
     fn lines(&self, since: Option<SystemTime>) -> Vec<String> {
@@ -116,6 +154,7 @@ impl Summary {
         lines.push(
             "same either way. A message whose recipients were treated differently counts in several lines.)".into(),
         );
+        self.shadow_lines(&mut lines);
         for (result, domains) in &self.domains {
             lines.push(String::new());
             lines.push(format!("Senders' domains of the result {result}"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::trial;
 use addrauth::case::{Decision, Notify, WrittenCase};
-use addrauth::config::{Config, Limits, Module, OnFault};
+use addrauth::config::{Config, Limits, Module};
 use addrauth::policy::{self, KeptDecision, Policies, Proposal, Unproved};
 
 /// What making one decision again came to.
@@ -42,12 +42,7 @@ pub(crate) fn policies(config: &Config, stories: &[&WrittenCase]) -> Result<Poli
     let limits = Arc::new(Limits::default());
     let mut modules: BTreeMap<String, Module> = config.policies.clone();
     for decision in stories.iter().flat_map(|story| &story.decisions) {
-        modules.entry(decision.policy.clone()).or_insert_with(|| Module {
-            module: None,
-            settings: BTreeMap::new(),
-            on_fault: OnFault::default(),
-            sha256: None,
-        });
+        modules.entry(decision.policy.clone()).or_default();
     }
     let trial = trial();
     Policies::load(&config.policy, &modules, &limits, &trial)

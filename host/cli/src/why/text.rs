@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::proof::Proof;
 use super::{Account, keys, words};
-use addrauth::case::{Decision, KeyStatus, WrittenCase, WrittenFinding, stamp};
+use addrauth::case::{Compared, Decision, Differs, KeyStatus, Opinion, WrittenCase, WrittenFinding, stamp};
 use addrauth::policy::Proposal;
 pub(crate) use addrauth::proto::text::shown;
 use addrauth::store::{Ending, HeldTrace, Kind, Sending, SentTrace};
@@ -181,6 +181,33 @@ fn decided(page: &mut Page, account: &Account, decision: &Decision, status: Opti
     }
     basis(page, decision);
     page.line(4, &proof_words(proof, decision));
+    beside(page, account, decision);
+}
+
+/// What a candidate decided beside it.
+fn beside(page: &mut Page, account: &Account, decision: &Decision) {
+    let Some(shadow) = &decision.shadow else { return };
+    let candidate = shadow.candidate();
+    for Compared { differs, opinion, .. } in decision.compared() {
+        let whose = match opinion.map(|opinion| opinion.recipients.as_slice()) {
+            None | Some([]) => String::new(),
+            Some(some) => {
+                let names = some.iter().filter_map(|index| account.story.recipients.get(*index));
+                format!(" for {}", names.map(String::as_str).collect::<Vec<_>>().join(", "))
+            }
+        };
+        let said = match opinion {
+            None => "did not decide in time".to_owned(),
+            Some(Opinion { fault: Some(fault), .. }) => format!("failed{whose}: it {fault}"),
+            Some(Opinion { disposition, notify, reason, .. }) => {
+                let wish = disposition.map_or("nothing".into(), |disposition| words::wish(disposition, *notify));
+                let reason = if reason.is_empty() { String::new() } else { format!(" (\"{reason}\")") };
+                let same = if differs == Differs::Same { "the same" } else { differs.word() };
+                format!("would have decided{whose}: {wish}{reason}; that is {same}")
+            }
+        };
+        page.line(4, &format!("Beside it the candidate {candidate} {said}. It is only recorded."));
+    }
 }
 
 /// What the decision rests on: facts and settings.

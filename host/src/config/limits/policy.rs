@@ -61,6 +61,15 @@ pub struct Policy {
     pub own_rules: usize,
     /// Octets of users' rules that are held ready; others are read again, which takes as long as a decision.
     pub own_rules_held: u64,
+    /// How long the cases beside a component may take before it is loaded: each takes some 20 microseconds.
+    pub cases_time: Duration,
+    /// How long the end of a message may wait for a candidate that decides beside a policy; what comes later is not recorded. One
+    /// that failed or was late three times is not waited for any more.
+    pub shadow: Duration,
+    /// Decisions that wait for the thread of candidates; beyond it they are late.
+    pub shadow_queue: usize,
+    /// How often changed component files are looked for, and how long they rest before they are read (`policy.watch`).
+    pub watch: Duration,
     /// Decisions that are timed: a million takes seconds, and their times 16 MiB.
     pub timed: usize,
 }
@@ -93,6 +102,10 @@ impl Default for Policy {
             merged: 2_000,
             own_rules: 16 * 1024,
             own_rules_held: 16 * 1024 * 1024,
+            cases_time: Duration::from_secs(5),
+            shadow: Duration::from_millis(100),
+            shadow_queue: 256,
+            watch: Duration::from_secs(1),
             timed: 1_000_000,
         }
     }

@@ -33,6 +33,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         fault: None,
         clamped: None,
         passed_over: None,
+        shadow: None,
         by: crate::case::By::Site,
         mark: crate::case::MarkAs::Header,
         facts: Default::default(),

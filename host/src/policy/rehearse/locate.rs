@@ -68,6 +68,15 @@ pub enum Lost {
 /// The cases beside a policy.
 const CASES: &str = "cases.toml";
 
+/// Where the cases of a component may stand, the first that is there counts: `ID.cases.toml` beside `ID.wasm`, or `cases.toml` in
+/// a folder that is the policy's own.
+pub fn cases_of(component: &Path) -> Vec<PathBuf> {
+    let Some(stem) = component.file_stem() else { return Vec::new() };
+    let beside = component.with_file_name(format!("{}.cases.toml", stem.to_string_lossy()));
+    let is_own = component.parent().and_then(Path::file_name) == Some(stem);
+    [Some(beside), is_own.then(|| component.with_file_name(CASES))].into_iter().flatten().collect()
+}
+
 /// What a path names, where it names a component or its directory; none where nothing is there.
 ///
 /// # Errors
@@ -187,10 +196,26 @@ fn ids(bindings: &config::Policy, modules: &BTreeMap<String, Module>) -> Vec<Str
 impl Located {
     fn new(name: String, octets: Vec<u8>, origin: Origin, settings: BTreeMap<String, toml::Value>) -> Located {
         let cases = match &origin {
-            Origin::File(path) => Some(path.with_file_name(CASES)).filter(|cases| cases.is_file()),
+            Origin::File(path) => {
+                let own = cases_of(path).into_iter().chain([path.with_file_name(CASES)]);
+                own.into_iter().find(|cases| cases.is_file())
+            }
             Origin::Shipped => None,
         };
         let digest = shelf::hex(&Sha256::digest(&octets));
         Located { name, octets, digest, origin, cases, settings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cases_stand_beside_their_component_or_in_a_folder_of_its_own() {
+        let of = |path: &str| cases_of(Path::new(path)).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(of("/p/mine.wasm"), ["/p/mine.cases.toml"]);
+        assert_eq!(of("/p/mine/mine.wasm"), ["/p/mine/mine.cases.toml", "/p/mine/cases.toml"]);
+        assert!(of("/").is_empty());
     }
 }

@@ -1,6 +1,6 @@
-//! Which of two decisions is stricter, and which of two results is worse: the one place where these orders are written down.
+//! Which of two answers is stricter, and which of two results is worse.
 //!
-//! * accept < mark < quarantine < reject. A deferral is beside all of them: the message comes again, and nobody knows what then.
+//! * A decision is as strict as its disposition ([`Disposition::strictness`](crate::case::Disposition::strictness)).
 //! * valid < none < missing < invalid, from the best to the worst. `unverified` and `unusable` are beside them: nothing is known of
 //!   the key there, or there is no one address.
 //!
@@ -9,7 +9,7 @@
 use std::cmp::Ordering;
 
 use super::subject::Answer;
-use crate::case::{Disposition, KeyStatus};
+use crate::case::KeyStatus;
 
 /// How one decision differs from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -43,7 +43,7 @@ impl Change {
     pub fn between(old: &Answer, new: &Answer) -> Option<Change> {
         let compared = match (&old.decision, &new.decision) {
             _ if old == new => return None,
-            (Some(old), Some(new)) => strictness(old.disposition).zip(strictness(new.disposition)),
+            (Some(old), Some(new)) => old.disposition.strictness().zip(new.disposition.strictness()),
             _ => None,
         };
         Some(match compared.map(|(old, new)| new.cmp(&old)) {
@@ -61,17 +61,6 @@ fn sideways(old: &Answer, new: &Answer) -> Change {
     let decisions = old.decision.as_ref().zip(new.decision.as_ref());
     let fails_alike = old.fault.is_some() == new.fault.is_some();
     if decisions.is_some_and(same) && fails_alike { Change::Reworded } else { Change::Sideways }
-}
-
-/// How little a disposition lets through; none for a deferral, which is beside all others.
-pub fn strictness(disposition: Disposition) -> Option<u8> {
-    match disposition {
-        Disposition::Accept => Some(0),
-        Disposition::Mark => Some(1),
-        Disposition::Quarantine => Some(2),
-        Disposition::Reject => Some(3),
-        Disposition::Defer => None,
-    }
 }
 
 /// How bad a result is; none for those that are beside the order.

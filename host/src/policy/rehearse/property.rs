@@ -8,7 +8,7 @@ use super::answers::Answers;
 use super::axis::{Aspect, Kind};
 use super::case_text::{CaseText, case_text};
 use super::clause::{Clause, Malformed};
-use super::order::{badness, strictness};
+use super::order::badness;
 use super::probe::fitted;
 use super::samples::Samples;
 use super::space::{Extent, Space};
@@ -243,7 +243,7 @@ fn monotone(subject: &Subject, space: &Space, answers: &Answers) -> Outcome {
         None => None,
     };
     let none = |aspect: Option<&Aspect>| matches!(aspect, None | Some(Aspect::Claim(None)));
-    let strict = |row: usize| strictness(answers.of_row(row)?.decision.as_ref()?.disposition);
+    let strict = |row: usize| answers.of_row(row)?.decision.as_ref()?.disposition.strictness();
     let breaks = |better: usize, worse: usize| {
         let claims = (claimed(better), claimed(worse));
         let comparable = claims.0 == claims.1 || none(claims.0) || none(claims.1);
@@ -327,7 +327,7 @@ pub fn relate(relation: Relation, one: &Subject, other: &Subject, more: &Samples
 }
 
 fn holds(relation: Relation, one: &Answer, other: &Answer) -> bool {
-    let strict = |answer: &Answer| answer.decision.as_ref().and_then(|decision| strictness(decision.disposition));
+    let strict = |answer: &Answer| answer.decision.as_ref().and_then(|decision| decision.disposition.strictness());
     match relation {
         Relation::Equivalent => one == other,
         Relation::Implies => match (strict(one), strict(other)) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Value, json};
 
 use super::super::{Proposal, shelf};
-use super::order::{Change, strictness};
+use super::order::Change;
 use super::subject::{Answer, Subject};
 use super::{Component, Settings, Wanted, WrittenFacts};
 use crate::case::{Decision, Why, WrittenCase, WrittenFound, restrained};
@@ -183,7 +183,8 @@ impl<'a> Replay<'a> {
         let mut facts = serde_json::Map::from_iter([("status".to_owned(), Value::from(found.status.word()))]);
         let facts_wanted = ALL.into_iter().filter(|fact| self.wants(fact)).collect::<Vec<_>>();
         for fact in facts_wanted {
-            let known = match told.get(fact) {
+            let beside = || decision.shadow.as_ref().and_then(|shadow| shadow.facts.get(fact));
+            let known = match told.get(fact).or_else(beside) {
                 Some(value) => Some(Some(value.clone())),
                 None => elsewhere(fact, case, found, to),
             };
@@ -195,10 +196,11 @@ impl<'a> Replay<'a> {
         }
         let subjects = [Some(self.candidate), self.former].into_iter().flatten();
         let names: BTreeSet<String> = subjects.flat_map(|subject| subject.headers().to_vec()).collect();
-        let kept = told.get("headers").and_then(Value::as_object);
+        let beside = decision.shadow.as_ref().and_then(|shadow| shadow.facts.get("headers"));
+        let kept: Vec<_> = [told.get("headers"), beside].into_iter().flatten().filter_map(Value::as_object).collect();
         let mut headers = serde_json::Map::new();
         for name in names {
-            let value = kept.into_iter().flatten().find(|(known, _)| known.eq_ignore_ascii_case(&name));
+            let value = kept.iter().copied().flatten().find(|(known, _)| known.eq_ignore_ascii_case(&name));
             let asked = |wanted: &Wanted| wanted.headers().iter().any(|known| known.eq_ignore_ascii_case(&name));
             match value {
                 Some((_, value)) => _ = headers.insert(name, value.clone()),
@@ -212,25 +214,32 @@ impl<'a> Replay<'a> {
         Ok(facts.into())
     }
 
-    /// Whether the component that decided then had asked for something, as far as it is at hand.
+    /// Whether the component that decided then, or the candidate beside it, had asked for something, as far as they are at hand.
     fn was_asked(&mut self, decision: &Decision, asked: impl Fn(&Wanted) -> bool) -> bool {
-        let key = (decision.digest.clone(), decision.settings.to_string());
+        let beside = decision.shadow.as_ref().map(|shadow| (&shadow.digest, &shadow.settings));
+        let mut all = [Some((&decision.digest, &decision.settings)), beside].into_iter().flatten();
+        all.any(|(digest, settings)| self.wanted(digest, settings).is_some_and(&asked))
+    }
+
+    /// What a component of this digest wants under these settings, where it is at hand.
+    fn wanted(&mut self, digest: &str, settings: &Value) -> Option<&Wanted> {
+        let key = (digest.to_owned(), settings.to_string());
         let known = &self.known;
         let wanted = self.asked.entry(key).or_insert_with(|| {
-            let mut same = known.iter().filter(|(digest, ..)| *digest == decision.digest);
-            if let Value::String(_) = decision.settings {
-                let (component, settings) = same.find_map(|(_, component, settings)| {
-                    let settings = settings.as_ref()?;
-                    let told = shelf::told_settings(component.settings_json(settings));
-                    (told == decision.settings).then_some((component, settings))
+            let mut same = known.iter().filter(|(known, ..)| known == digest);
+            if let Value::String(_) = settings {
+                let (component, settings) = same.find_map(|(_, component, given)| {
+                    let given = given.as_ref()?;
+                    let told = shelf::told_settings(component.settings_json(given));
+                    (told == *settings).then_some((component, given))
                 })?;
                 return component.check(settings).ok();
             }
             let (_, component, _) = same.next()?;
-            let given: BTreeMap<String, toml::Value> = serde_json::from_value(decision.settings.clone()).ok()?;
+            let given: BTreeMap<String, toml::Value> = serde_json::from_value(settings.clone()).ok()?;
             component.check(&component.fit(&given).ok()?).ok()
         });
-        wanted.as_ref().is_some_and(asked)
+        wanted.as_ref()
     }
 
     fn count(&mut self, row: i64, sender: &str, recipients: usize, old: &Answer, new: &Answer) {
@@ -323,7 +332,7 @@ fn brief(answer: &Answer) -> String {
 
 /// The most harm first: mail that would be lost, by how far; then what would be let through; then the rest.
 fn weight(change: Change, old: &Answer, new: &Answer) -> (u8, u8) {
-    let strict = |answer: &Answer| answer.decision.as_ref().and_then(|decision| strictness(decision.disposition));
+    let strict = |answer: &Answer| answer.decision.as_ref().and_then(|decision| decision.disposition.strictness());
     let far = strict(old).zip(strict(new)).map_or(0, |(old, new)| old.abs_diff(new));
     let kind = match change {
         Change::Stricter => 0,

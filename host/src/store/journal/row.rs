@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::Entry;
-use crate::case::WrittenCase;
+use crate::case::{Decision, WrittenCase};
 use crate::store::packed::{Beside, pack, pack_json};
 use crate::store::words::{RowResult, RowVerdict};
 use crate::store::{KnownSender, seconds};
@@ -82,14 +82,14 @@ impl NewRow {
             ),
         };
         // The block counts none of them, and while the row waits they would take many times what is packed.
-        case.decisions.iter_mut().for_each(|decision| decision.facts = serde_json::Value::Null);
+        case.decisions.iter_mut().for_each(Decision::forget_facts);
         NewRow { at, columns, stored, known: None, case: Some(case) }
     }
 
     /// The same row without the facts that its decisions were made of.
     pub fn without_facts(self) -> NewRow {
         let Some(mut case) = self.case else { return self };
-        case.decisions.iter_mut().for_each(|decision| decision.facts = serde_json::Value::Null);
+        case.decisions.iter_mut().for_each(Decision::forget_facts);
         case.shortened = true;
         NewRow { known: self.known, ..NewRow::at(case, self.columns, self.at) }
     }

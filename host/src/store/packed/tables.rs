@@ -1,7 +1,7 @@
 //! What stories say again and again, and the octets for it.
 
 /// Words that take one octet. What is written stays: a new word comes to the end, and none is moved or taken out.
-pub(super) const WORDS: [&str; 125] = [
+pub(super) const WORDS: [&str; 126] = [
     "",
     "none",
     "valid",
@@ -127,10 +127,11 @@ pub(super) const WORDS: [&str; 125] = [
     "trail",
     "last-valid",
     "missing-known",
+    "shadow",
 ];
 
 /// Names of members that often stand together in this order. As with [`WORDS`], only the end is open.
-pub(super) const SHAPES: [&[&str]; 16] = [
+pub(super) const SHAPES: [&[&str]; 20] = [
     &[
         "version",
         "received",
@@ -174,4 +175,22 @@ pub(super) const SHAPES: [&[&str]; 16] = [
     &["sender", "stamp"],
     &["sender", "stamp", "inside"],
     &["verdict", "added", "removed", "redirected", "owed", "unreported"],
+    &[
+        "recipients",
+        "by",
+        "mark",
+        "policy",
+        "digest",
+        "disposition",
+        "notify",
+        "reason",
+        "fault",
+        "clamped",
+        "facts",
+        "settings",
+        "shadow",
+    ],
+    &["digest", "settings", "decisions"],
+    &["disposition", "notify"],
+    &["disposition", "notify", "reason"],
 ];

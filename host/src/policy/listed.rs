@@ -1,0 +1,128 @@
+//! What is loaded: the policies and the candidates beside them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::shelf::Shelved;
+use super::trust::{InForce, Signed};
+use super::{Origin, Policies, printable};
+use crate::case::KeyStatus;
+
+/// A policy as `list` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Listed {
+    /// The id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its own line about itself.
+    pub summary: String,
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub digest: String,
+    /// Where the component came from.
+    pub origin: Origin,
+    /// Who signed the component; absent where nobody did, and where no key is trusted.
+    pub signed: Option<Signed>,
+    /// The results that it treats for anybody, or would where a user chooses it.
+    pub bound: Vec<KeyStatus>,
+    /// The candidate that decides beside it, where there is one.
+    pub shadow: Option<ListedShadow>,
+}
+
+/// A candidate as `list` shows it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ListedShadow {
+    /// The file that `policies.ID.shadow` names.
+    pub file: PathBuf,
+    /// The share of messages that it decides.
+    pub share: f64,
+    /// SHA-256 of its component; absent where it could not be loaded, and the policy decides without it.
+    pub digest: Option<String>,
+    /// Why it could not be.
+    pub refused: Option<String>,
+}
+
+impl std::fmt::Display for Listed {
+    /// One line for the log and `config check`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bound: Vec<&str> = self.bound.iter().map(|status| status.word()).collect();
+        let treats = if bound.is_empty() { "nothing yet".into() } else { bound.join(", ") };
+        let digest = self.digest.get(..12).unwrap_or(&self.digest);
+        write!(f, "policy {} ({}, sha256 {digest}…", self.id, self.origin)?;
+        if let Some(Signed { version, key, .. }) = &self.signed {
+            write!(f, ", version {version} signed by key {:016X}", key.number())?;
+        }
+        write!(f, ") treats: {treats}")?;
+        let Some(shadow) = &self.shadow else { return Ok(()) };
+        let (file, share) = (shadow.file.display(), shadow.share * 100.0);
+        match (&shadow.digest, &shadow.refused) {
+            (Some(digest), _) => {
+                let digest = digest.get(..12).unwrap_or(digest);
+                write!(f, "; its candidate ({file}, sha256 {digest}…) decides beside it, of {share}% of mail")
+            }
+            (None, why) => write!(f, "; NO candidate decides beside it: {}", why.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// What decides: a component under its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub digest: String,
+    /// The settings, as a decision tells them.
+    pub settings: serde_json::Value,
+    /// Where the component came from.
+    pub origin: Origin,
+}
+
+impl Version {
+    fn of(policy: &Shelved) -> Version {
+        let Shelved { digest, settings_json, origin, .. } = policy;
+        Version { digest: digest.clone(), settings: settings_json.clone(), origin: origin.clone() }
+    }
+}
+
+impl Policies {
+    /// What is loaded, in the order of the ids.
+    pub fn list(&self) -> Vec<Listed> {
+        let line = |text: &str| printable(text, self.limits.policy.text);
+        let listed = |policy: &Arc<Shelved>| Listed {
+            id: policy.id.clone(),
+            name: line(&policy.description.name),
+            version: line(&policy.description.version),
+            summary: line(&policy.description.summary),
+            digest: policy.digest.clone(),
+            origin: policy.origin.clone(),
+            signed: policy.signed.clone(),
+            bound: KeyStatus::ALL.into_iter().filter(|s| self.bound.treats(&policy.id, *s)).collect(),
+            shadow: self.shadows.get(&policy.id).map(|shadowing| ListedShadow {
+                file: shadowing.file.clone(),
+                share: shadowing.share,
+                digest: shadowing.candidate.as_ref().ok().map(|candidate| candidate.digest.clone()),
+                refused: shadowing.candidate.as_ref().err().cloned(),
+            }),
+        };
+        self.all.iter().map(listed).collect()
+    }
+
+    /// Those that are signed, as [`super::trust::floor`] takes them.
+    pub fn signed(&self) -> Vec<InForce> {
+        let signed =
+            |policy: &Arc<Shelved>| Some(InForce { signed: policy.signed.clone()?, digest: policy.digest.clone() });
+        self.all.iter().filter_map(signed).collect()
+    }
+
+    /// What decides as the policy of this id; absent where none is loaded.
+    pub fn version(&self, id: &str) -> Option<Version> {
+        self.all.iter().find(|policy| policy.id == id).map(|policy| Version::of(policy))
+    }
+
+    /// The candidate beside the policy of this id, or why there is none; absent where none is configured.
+    pub fn candidate(&self, id: &str) -> Option<Result<Version, String>> {
+        let shadowing = self.shadows.get(id)?;
+        Some(shadowing.candidate.as_ref().map(|candidate| Version::of(candidate)).map_err(Clone::clone))
+    }
+}
