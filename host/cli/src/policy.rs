@@ -24,6 +24,7 @@ mod mail;
 mod named;
 mod new;
 mod pin;
+mod promote;
 mod prove;
 mod replay;
 mod run;
@@ -141,16 +142,21 @@ enum Verb {
     ///
     /// accept < mark < quarantine < reject. A deferral is beside all of them, and so is telling others. Exit code 1: there is a
     /// change, or with --fail-on one of that kind.
-    Diff {
-        /// The policy of before.
-        old: String,
-        /// The policy that takes its place.
-        new: String,
-        /// Only such a change is a finding.
-        #[arg(long, value_name = "CHANGE", value_parser = change)]
-        fail_on: Vec<Change>,
-        #[command(flatten)]
-        set: Set,
+    Diff(diff::Options),
+    /// Put the candidate of a policy (policies.ID.shadow) in its place.
+    ///
+    /// It reads in the journal what the candidate decided beside the policy, each of them exactly as it is now, and refuses, exit code 1,
+    /// with counts and examples where that is too little, where too much changes or something that may not, or where the candidate
+    /// failed. Else it keeps both components by their digests, and the configuration as ADDRAUTH.TOML.before-ID-…, and edits [policies.ID]
+    /// in the configuration: module, settings of a text, sha256 where it is set; shadow goes. That is one rename, and the filter obeys
+    /// with its next reload, whose command is printed. Run it as one who may write both.
+    Promote(promote::Options),
+    /// Take the last promotion of a policy back.
+    ///
+    /// [policies.ID] is again what it was before, its candidate included; the rest of the configuration stays as it is.
+    Rollback {
+        /// The policy's id.
+        id: String,
     },
     /// Decide recorded mail of the journal again by a candidate: what would have become of it.
     ///
@@ -295,7 +301,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             Verb::Keygen(options) => sign::keygen(&options, json).map(Told::is),
             Verb::Sign(options) => sign::run(&workshop, &options, json).map(Told::is),
             Verb::Verify(options) => sign::verify(&workshop, &options, json),
-            Verb::Diff { old, new, fail_on, set } => diff::run(&workshop, [&old, &new], &fail_on, &set.set, json),
+            Verb::Diff(options) => diff::run(&workshop, &options, json),
+            Verb::Promote(options) => promote::run(&workshop, &context, &options, json),
+            Verb::Rollback { id } => promote::rollback(&context, &id, json),
         }
     });
     match done.await {
@@ -385,6 +393,8 @@ enum Error {
     NoCases(String),
     #[error("no finding has the id {0}: `addrauth policy explain` lists them")]
     NoFinding(String),
+    #[error("{0}")]
+    Unmoved(#[from] promote::Unmoved),
     #[error("{0}")]
     Journal(#[from] crate::journal::Unread),
     #[error("{0}")]

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::{Instant, SystemTime};
 
 use addrauth::policy::rehearse::{Change, Replay, Subject};
-use addrauth::store::{RowResult, Search};
+use addrauth::store::{JournalRow, RowResult, Search};
 use serde_json::json;
 
 use super::named::{Named, Workshop};
@@ -60,11 +60,15 @@ pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<
     if let Some(former) = &former {
         replay = replay.against(former);
     }
-    for named in &known {
-        replay.knows(&named.located.digest, &named.component, named.component.fit(&named.given).ok());
-    }
+    tell(&mut replay, &known);
+    let search = Search {
+        result: options.result.as_deref().map(RowResult::of_word),
+        policy: options.of.clone(),
+        since: Some(options.since),
+        ..Search::default()
+    };
     let begin = Instant::now();
-    let rows = scan(workshop, options, &mut replay)?;
+    let rows = over(workshop, &search, &mut replay)?;
     let seconds = begin.elapsed().as_secs_f64();
     match json {
         true => println!("{:#}", told(&replay, rows, seconds)),
@@ -80,8 +84,15 @@ pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<
     })
 }
 
+/// Tells which components are at hand.
+pub(super) fn tell<'a>(replay: &mut Replay<'a>, known: &'a [Named]) {
+    for named in known {
+        replay.knows(&named.located.digest, &named.component, named.component.fit(&named.given).ok());
+    }
+}
+
 /// The policies of the configuration, whose decisions are in the journal.
-fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
+pub(super) fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
     let config = workshop.config()?;
     let bound = &config.policy;
     let site = [
@@ -98,28 +109,31 @@ fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
     Ok(ids.into_iter().filter_map(|id| workshop.load(id, &[]).ok()).collect())
 }
 
-/// Shows the rows to the candidate, and says how many there were.
-fn scan(workshop: &Workshop, options: &Options, replay: &mut Replay<'_>) -> Result<usize, Error> {
-    let search = Search {
-        result: options.result.as_deref().map(RowResult::of_word),
-        policy: options.of.clone(),
-        since: Some(options.since),
-        ..Search::default()
-    };
+/// Shows recorded decisions of this policy, or of all, to the candidate, and says how many rows there were.
+pub(super) fn over(workshop: &Workshop, search: &Search, replay: &mut Replay<'_>) -> Result<usize, Error> {
+    scan(workshop, search, &mut |row| match journal::story(&row) {
+        Ok(mut story) => {
+            if let Some(id) = &search.policy {
+                story.decisions.retain(|decision| decision.policy == *id);
+            }
+            replay.see(row.id, &story);
+        }
+        Err(_) => replay.unreadable(),
+    })
+}
+
+/// Shows rows of the journal, and says how many there were.
+pub(super) fn scan(
+    workshop: &Workshop,
+    search: &Search,
+    see: &mut (dyn FnMut(JournalRow) + Send),
+) -> Result<usize, Error> {
     let config = workshop.config()?;
     let progress = std::io::stderr().is_terminal();
     let mut rows = 0_usize;
-    let see = |row: addrauth::store::JournalRow| {
+    let each = |row| {
         rows += 1;
-        match journal::story(&row) {
-            Ok(mut story) => {
-                if let Some(id) = &options.of {
-                    story.decisions.retain(|decision| decision.policy == *id);
-                }
-                replay.see(row.id, &story);
-            }
-            Err(_) => replay.unreadable(),
-        }
+        see(row);
         if progress && rows.is_multiple_of(STEP) {
             eprintln!("{rows} rows");
         }
@@ -128,14 +142,14 @@ fn scan(workshop: &Workshop, options: &Options, replay: &mut Replay<'_>) -> Resu
     // Verbs of the workshop run on a thread that may block.
     tokio::runtime::Handle::current().block_on(async {
         let ledger = journal::open(config).await?;
-        let scanned = ledger.scan(&search, see).await;
+        let scanned = ledger.scan(search, each).await;
         ledger.close().await;
         Ok::<_, journal::Unread>(scanned?)
     })?;
     Ok(rows)
 }
 
-fn print(replay: &Replay<'_>, subject: &Subject, rows: usize, seconds: f64) {
+pub(super) fn print(replay: &Replay<'_>, subject: &Subject, rows: usize, seconds: f64) {
     let report = replay.report();
     for moved in report.moved() {
         println!("{:<9} {} -> {}", moved.change.word(), moved.old, moved.new);
@@ -159,7 +173,7 @@ fn print(replay: &Replay<'_>, subject: &Subject, rows: usize, seconds: f64) {
     );
 }
 
-fn told(replay: &Replay<'_>, rows: usize, seconds: f64) -> serde_json::Value {
+pub(super) fn told(replay: &Replay<'_>, rows: usize, seconds: f64) -> serde_json::Value {
     let report = replay.report();
     json!({
         "messages": report.messages, "decisions": report.decisions, "same": report.same, "changes": report.moved(),

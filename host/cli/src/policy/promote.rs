@@ -1,0 +1,277 @@
+//! `addrauth policy promote` and `rollback`: a candidate takes the place of its policy, and back.
+//!
+//! One rename of the configuration's file is what changes anything. Before it, files are added under names that nothing names yet
+//! (the components by their digests, the configuration of before); so whatever ends this in between leaves the old policy in
+//! force, or the new one, and each of them whole. The daemon writes nothing of it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use addrauth::case::Disposition;
+use addrauth::config::{Config, Limits, Module};
+use addrauth::policy::{Origin, Policies, Version, candidate_of};
+use addrauth::store::Search;
+use serde_json::json;
+
+use super::named::Workshop;
+use super::{Error, Told, replay};
+use crate::{CONFIG_FILE, Context, journal, named, trial};
+
+mod place;
+mod record;
+mod section;
+
+use place::{Kept, Put, put};
+use record::{Gates, Record};
+
+/// What is said last: this program knows of no filter that runs, and who may signal it.
+const RELOAD: &str = "systemctl reload addrauth-filter";
+
+/// What is promoted, and what it has to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// The policy's id.
+    id: String,
+    /// Decisions that may change, of all that both made.
+    #[arg(long, value_name = "PERCENT", default_value = "0.1%", value_parser = percent)]
+    max_change: f64,
+    /// A change that no message may have, such as accept:reject.
+    #[arg(long, value_name = "OLD:NEW", value_parser = change)]
+    never: Vec<(Disposition, Disposition)>,
+    /// Decisions that both must have made.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    at_least: u64,
+    /// Only mail of this time: 7d, 12h, or from a day on: 2026-11-20 (UTC).
+    #[arg(long, value_name = "AGE|DAY", value_parser = journal::since, default_value = "7d")]
+    since: SystemTime,
+}
+
+/// Why nothing is promoted, or taken back.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unmoved {
+    #[error("{0} is not there: a policy is promoted in the configuration's own file")]
+    NoFile(PathBuf),
+    #[error("policies.{0}.shadow names no candidate: set it, reload, and promote once the journal has enough of it")]
+    NoShadow(String),
+    #[error("the candidate of {0} cannot be loaded: {1}")]
+    Candidate(String, String),
+    #[error("{0} was changed by somebody else meanwhile: nothing was done")]
+    Changed(PathBuf),
+    #[error("another `addrauth policy promote` or `rollback` is at work on {0}: nothing was done")]
+    Busy(PathBuf),
+    #[error("{path} cannot be edited ({why}): write it by hand. The [policies.{id}] that is meant:\n{meant}")]
+    Edit { path: PathBuf, id: String, why: String, meant: String },
+    #[error(
+        "[policies.{id}] is not what a promotion wrote, or was changed since: there is no {kept}. Configurations that were kept lie \
+         beside it as *.before-{id}-*"
+    )]
+    NotPromoted { id: String, kept: PathBuf },
+    #[error(
+        "{0} does not begin with the line that `addrauth policy promote` writes: take its [policies.ID] back by hand"
+    )]
+    NoLine(PathBuf),
+    #[error(
+        "with the other policy in force the filter would not load its policies, so the configuration was not changed: {0}"
+    )]
+    Dry(addrauth::policy::Error),
+    #[error(
+        "the component that was in force (SHA-256 {0}) is neither where it was nor kept beside it: nothing was changed"
+    )]
+    Gone(String),
+}
+
+/// A share: `0.1%`, or `0.001`.
+fn percent(text: &str) -> Result<f64, String> {
+    let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.trim().parse::<f64>().ok().map(|number| number / of).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a share of decisions from 0% to 100%, such as 0.1%".into())
+}
+
+/// Two dispositions: `accept:reject`.
+fn change(text: &str) -> Result<(Disposition, Disposition), String> {
+    let word = |word: &str| serde_json::from_value::<Disposition>(word.into()).ok();
+    let both = text.split_once(':').and_then(|(old, new)| word(old).zip(word(new)));
+    both.ok_or_else(|| "write OLD:NEW, each of them accept, mark, quarantine, reject or defer".into())
+}
+
+/// The configuration's file, its text, and what it says; locked until this is dropped.
+struct Configured {
+    path: PathBuf,
+    text: String,
+    config: Config,
+    _lock: File,
+}
+
+impl Configured {
+    fn read(context: &Context) -> Result<Configured, Error> {
+        let named_file = context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
+        let missing = |_| Unmoved::NoFile(named_file.clone());
+        // A link stays one: what it leads to is replaced.
+        let path = named_file.canonicalize().map_err(missing)?;
+        let lock = File::open(&path).map_err(missing)?;
+        lock.try_lock().map_err(|_| Unmoved::Busy(path.clone()))?;
+        let text = Config::text(&path)?;
+        let config = named(Config::parse(&text, &path)?);
+        Ok(Configured { path, text, config, _lock: lock })
+    }
+
+    fn module(&self, id: &str) -> Module {
+        self.config.policies.get(id).cloned().unwrap_or_default()
+    }
+
+    /// The policies as the filter would load them.
+    fn load(&self, config: &Config) -> Result<Policies, addrauth::policy::Error> {
+        Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()), &trial())
+    }
+
+    /// This configuration with another section of the policy, as text and as read.
+    fn with(&self, id: &str, module: &Module) -> Result<(String, Config), Error> {
+        let unfit = |why: String| {
+            let meant = toml::to_string(module).unwrap_or_default();
+            Unmoved::Edit { path: self.path.clone(), id: id.to_owned(), why, meant }
+        };
+        let text = section::replaced(&self.text, id, &self.module(id), module).map_err(unfit)?;
+        let config = Config::parse(&text, &self.path).map(named).map_err(|e| unfit(e.to_string()))?;
+        let mut meant = self.config.clone();
+        meant.policies.insert(id.to_owned(), module.clone());
+        if config != meant {
+            return Err(unfit("it would say something else".into()).into());
+        }
+        Ok((text, config))
+    }
+
+    /// Loads the policies of another configuration, and then puts it into this one's place.
+    fn commit(&self, (text, config): (String, Config)) -> Result<(), Error> {
+        self.load(&config).map_err(Unmoved::Dry)?;
+        if Config::text(&self.path)? != self.text {
+            return Err(Unmoved::Changed(self.path.clone()).into());
+        }
+        put(&Put { path: self.path.clone(), octets: text.into_bytes(), like: Some(self.path.clone()) })
+    }
+
+    /// Where the configuration of before is kept that was in force until this section of the policy was.
+    fn kept(&self, id: &str, module: &Module) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!("{name}.before-{id}-{}", section::digest(module)))
+    }
+}
+
+/// Puts the candidate of a policy in its place, where its record allows that.
+pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, json: bool) -> Result<Told, Error> {
+    let id = &options.id;
+    let configured = Configured::read(context)?;
+    let module = configured.module(id);
+    let file = module.shadow.clone().ok_or_else(|| Unmoved::NoShadow(id.clone()))?;
+    let policies = configured.load(&configured.config)?;
+    let (Some(old), Some(candidate)) = (policies.version(id), policies.candidate(id)) else {
+        return Err(Unmoved::NoShadow(id.clone()).into());
+    };
+    let new = candidate.map_err(|why| Unmoved::Candidate(id.clone(), why))?;
+    let record = recorded(workshop, options, (&old, &new))?;
+    let gates = Gates { max_change: options.max_change, never: &options.never, at_least: options.at_least };
+    let against = record.against(&gates);
+    if !against.is_empty() {
+        match json {
+            true => println!("{:#}", record.json(&against)),
+            false => record.print(id, &against),
+        }
+        return Ok(Told::Finding);
+    }
+    let dir = &configured.config.policy.dir;
+    let said = |why| Unmoved::Candidate(id.clone(), why);
+    let meant = candidate_of(id, dir, &module, &file).map_err(said)?;
+    let kept = Kept::of(id, dir);
+    let mut puts = kept.component(&old, None)?;
+    let beside = dir.join(&file);
+    puts.extend(kept.component(&new, Some(&beside))?);
+    let next = Module {
+        module: match &new.origin {
+            Origin::File(path) => Some(kept.named(path, &new.digest)),
+            _ => meant.module,
+        },
+        settings: meant.settings,
+        sha256: module.sha256.as_ref().map(|_| new.digest.clone()),
+        shadow: None,
+        shadow_share: Module::default().shadow_share,
+        ..module
+    };
+    let line = section::line(id, &old.digest, &new.digest);
+    let octets = format!("{line}\n{}", configured.text).into_bytes();
+    puts.push(Put { path: configured.kept(id, &next), octets, like: Some(configured.path.clone()) });
+    let edited = configured.with(id, &next)?;
+    puts.iter().try_for_each(put)?;
+    configured.commit(edited)?;
+    told(id, "promoted", (&old, &new), &configured, Some(&record), json);
+    Ok(Told::Good)
+}
+
+/// Takes the last promotion of a policy back.
+pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, Error> {
+    let configured = Configured::read(context)?;
+    let module = configured.module(id);
+    let kept = configured.kept(id, &module);
+    if !addrauth::files::is_there(&kept).unwrap_or(true) {
+        return Err(Unmoved::NotPromoted { id: id.to_owned(), kept }.into());
+    }
+    let before = Config::text(&kept)?;
+    let (old, new) = section::of_line(&before, id).ok_or_else(|| Unmoved::NoLine(kept.clone()))?;
+    let mut section = Config::parse(&before, &kept)?.policies.remove(id).unwrap_or_default();
+    let dir = &configured.config.policy.dir;
+    let mut edited = configured.with(id, &section)?;
+    let is_old = |config: &Config| {
+        let loaded = configured.load(config).ok()?;
+        loaded.version(id).filter(|version| version.digest == old)
+    };
+    let now = match is_old(&edited.1) {
+        Some(version) => version,
+        None => {
+            // Another component lies where it was.
+            let place = section.module.as_ref().map_or_else(|| dir.join(format!("{id}.wasm")), |file| dir.join(file));
+            section.module = Some(Kept::of(id, dir).named(&place, &old));
+            edited = configured.with(id, &section)?;
+            is_old(&edited.1).ok_or(Unmoved::Gone(old))?
+        }
+    };
+    configured.commit(edited)?;
+    let left = Version { digest: new, settings: serde_json::Value::Null, origin: Origin::Shipped };
+    told(id, "rolled back", (&left, &now), &configured, None, json);
+    Ok(Told::Good)
+}
+
+/// What the journal has of a candidate beside the policy in force.
+fn recorded(workshop: &Workshop, options: &Options, versions: (&Version, &Version)) -> Result<Record, Error> {
+    let search = Search { policy: Some(options.id.clone()), since: Some(options.since), ..Search::default() };
+    let mut record = Record::default();
+    replay::scan(workshop, &search, &mut |row| match journal::story(&row) {
+        Ok(story) => record.see(row.id, &story, &options.id, versions),
+        Err(_) => record.unreadable += 1,
+    })?;
+    Ok(record)
+}
+
+fn told(
+    id: &str,
+    what: &str,
+    (old, new): (&Version, &Version),
+    configured: &Configured,
+    record: Option<&Record>,
+    json: bool,
+) {
+    let short = |version: &Version| version.digest.get(..12).unwrap_or(&version.digest).to_owned();
+    if json {
+        let record = record.map(|record| record.json(&[]));
+        println!(
+            "{:#}",
+            json!({ "policy": id, "done": what, "from": old.digest, "to": new.digest, "file": configured.path,
+                "next": RELOAD, "record": record })
+        );
+        return;
+    }
+    if let Some(record) = record {
+        println!("{}", record.summary());
+    }
+    println!("{id}: {what}, from {} to {} in {}", short(old), short(new), configured.path.display());
+    println!("next: {RELOAD}");
+}
