@@ -430,7 +430,8 @@ mod tests {
 
     #[test]
     fn candidates_are_counted_behind_all_else_and_cost_nothing_where_there_are_none() {
-        let bare = Tally { messages: 3, domains: vec![(RowResult::Passing, "a.example".into(), 3)], ..Tally::default() };
+        let bare =
+            Tally { messages: 3, domains: vec![(RowResult::Passing, "a.example".into(), 3)], ..Tally::default() };
         let counted = |differs, count| ("ours".to_owned(), "0123456789ab.0123456789ab".to_owned(), differs, count);
         let shadows = vec![counted(Differs::Same, 2), counted(Differs::Late, 1)];
         let with = Tally { shadows, ..bare.clone() };

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use addrauth::config::{Config, Limits};
 use addrauth::policy::{Policies, Trial};
 use addrauth_lab::mta::{Fate, Outcome};
 use addrauth_tests::daemon::component;
 
-use crate::bed::{Bed, Running};
+use crate::bed::{Bed, Running, until};
 use crate::watch::{digest, journal, put};
 
 /// A message that names no sender, which `ours` treats.
@@ -67,7 +67,7 @@ async fn a_promotion_that_is_refused_says_why_and_one_that_is_not_can_be_taken_b
     let bed = bed(&section());
     let filter = bed.filter();
     bed.until_it_listens();
-    assert!(bed.log().contains("its candidate (next.wasm"), "{}", bed.log());
+    bed.until_said("its candidate (next.wasm", 1);
     send(&bed, COUNT).await;
     let (code, out, _) = bed.run(&["why", "4P000"]);
     assert!(code == Some(0) && out.contains("Beside it the candidate") && out.contains("stricter"), "{out}");
@@ -179,34 +179,44 @@ async fn wherever_a_promotion_is_killed_the_old_policy_or_the_new_one_is_whole()
     drop(filter);
     let [old, new] = ["accept", "mark"].map(|id| digest(&component(id)));
     let promote = ["policy", "promote", "ours", "--at-least", "1", "--max-change", "100%"];
-    let begin = Instant::now();
-    assert_eq!(bed.run(&promote).0, Some(0));
-    let takes = begin.elapsed();
-    let (mut befores, mut afters) = (0, 0);
-    let steps = 24;
-    for step in 0..=steps {
-        if in_force(&bed) == new {
-            assert_eq!(bed.run(&["policy", "rollback", "ours"]).0, Some(0));
-        }
-        assert_eq!(in_force(&bed), old);
+    let text = fs::read_to_string(bed.file()).unwrap();
+    let kept = |digest: &str| bed.path("policies").join(format!("ours.{}.wasm", &digest[..12]));
+    let is_kept = || names(&bed.path(".")).iter().any(|name| name.starts_with("addrauth.toml.before-ours-"));
+    let is_done = || fs::read_to_string(bed.file()).unwrap() != text;
+    type Step<'a> = (&'a str, &'a dyn Fn() -> bool);
+    let steps: [Step<'_>; 5] = [
+        ("the start", &|| true),
+        ("the old component is kept", &|| kept(&old).exists()),
+        ("the new component is there", &|| kept(&new).exists()),
+        ("the configuration is kept", &is_kept),
+        ("the configuration is edited", &is_done),
+    ];
+    for (step, reached) in steps {
         let mut child = bed.command(&promote).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(takes * step / steps + Duration::from_millis(step.into()));
+        until(step, || reached() || child.try_wait().unwrap().is_some(), String::new);
         child.kill().unwrap();
         child.wait().unwrap();
         let digest = in_force(&bed);
-        let text = fs::read_to_string(bed.file()).unwrap();
-        assert_eq!(text.contains("shadow = "), digest == old, "half of it: {text}");
-        match digest == new {
-            true => afters += 1,
-            false => befores += 1,
-        }
-        // Whatever it left, it can be done again.
+        let now = fs::read_to_string(bed.file()).unwrap();
+        assert_eq!(now.contains("shadow = "), digest == old, "{step}: half of it: {now}");
+        assert!(digest == old || digest == new, "{step}");
+        println!("killed when {step}: {} is in force", if digest == old { "the old one" } else { "the new one" });
+        // Whatever it left, it can be done again, and taken back.
         if digest == old {
-            assert_eq!(bed.run(&promote).0, Some(0));
+            let (code, out, err) = bed.run(&promote);
+            assert_eq!(code, Some(0), "{step}: {out}{err}");
         }
+        let (code, out, err) = bed.run(&["policy", "rollback", "ours"]);
+        assert_eq!((code, in_force(&bed)), (Some(0), old.clone()), "{step}: {out}{err}");
+        for name in names(&bed.path("policies")).iter().filter(|name| name.starts_with("ours.") && *name != "ours.wasm")
+        {
+            fs::remove_file(bed.path("policies").join(name)).unwrap();
+        }
+        for name in names(&bed.path(".")).iter().filter(|name| name.contains(".before-ours-")) {
+            fs::remove_file(bed.path(name)).unwrap();
+        }
+        bed.write(&text);
     }
-    println!("killed in {steps} places within {takes:?}: {befores} before, {afters} after");
-    assert!(befores > 0);
 }
 
 /// The digest of `ours` that a filter would load now.

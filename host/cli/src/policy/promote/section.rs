@@ -36,8 +36,7 @@ pub(super) fn replaced(text: &str, id: &str, old: &Module, new: &Module) -> Resu
         set(section, "module", path(&new.module));
     }
     if old.settings != new.settings {
-        let settings = (!new.settings.is_empty()).then(|| settings(new)).transpose()?;
-        set(section, "settings", settings);
+        set_settings(section, new)?;
     }
     if old.sha256 != new.sha256 {
         set(section, "sha256", new.sha256.as_ref().map(Value::from));
@@ -50,6 +49,22 @@ pub(super) fn replaced(text: &str, id: &str, old: &Module, new: &Module) -> Resu
         set(section, "shadow_share", (!is_default).then(|| Value::from(new.shadow_share)));
     }
     Ok(document.to_string())
+}
+
+/// Sets the settings, one by one where there are some, so that their comments stay.
+fn set_settings(section: &mut dyn TableLike, new: &Module) -> Result<(), String> {
+    let Value::InlineTable(meant) = settings(new)? else { return Err("no table of settings".into()) };
+    let known = section.get_mut("settings").and_then(Item::as_table_like_mut).filter(|known| !known.is_empty());
+    let Some(known) = known.filter(|_| !meant.is_empty()) else {
+        set(section, "settings", (!meant.is_empty()).then_some(Value::InlineTable(meant)));
+        return Ok(());
+    };
+    let gone: Vec<String> = known.iter().map(|(name, _)| name.to_owned()).filter(|n| !meant.contains_key(n)).collect();
+    gone.iter().for_each(|name| set(known, name, None));
+    for (name, value) in meant {
+        set(known, &name, Some(value));
+    }
+    Ok(())
 }
 
 /// Sets a key, or takes it away; a comment behind its value stays, and so do those above it.
@@ -165,6 +180,11 @@ mod tests {
             let out = edited(&text, &new(&text));
             assert!(!out.contains("shadow"), "{out}");
         }
+        let commented = format!(
+            "[policies.ours]\nmodule = \"rules\"\n# by hand\nsettings.rules = {rules} # mine\nshadow = \"n.toml\"\n"
+        );
+        let out = edited(&commented, &new(&commented));
+        assert!(out.contains("# by hand\nsettings.rules = [") && out.contains("] # mine\n"), "{out}");
         assert!(replaced("[policy]\n", "ours", &Module::default(), &Module::default()).is_err());
     }
 
