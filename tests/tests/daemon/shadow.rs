@@ -76,6 +76,11 @@ async fn a_promotion_that_is_refused_says_why_and_one_that_is_not_can_be_taken_b
     assert_eq!(summary["shadows"][0]["decisions"]["stricter"], COUNT, "{out}");
     assert_eq!(summary["shadows"][0]["policy"], "ours");
 
+    // Over one's own mail, as far as `ours` decided it.
+    let (code, out, err) = bed.run(&["policy", "diff", "ours", "mark", "--journal", "7d"]);
+    assert!(code == Some(1) && out.contains("Over the mail that ours decided"), "{out}{err}");
+    assert!(out.contains("stricter  accept -> mark\n  12 decisions for 12 recipients, from 1 domains"), "{out}");
+
     let before = (fs::read_to_string(bed.file()).unwrap(), names(&bed.path("policies")));
     let few = (COUNT / 2).to_string();
     for (gates, words) in [
@@ -167,6 +172,20 @@ async fn candidates_that_loop_trap_or_are_broken_change_no_answer() {
         let (code, out, err) = bed.run(&["policy", "promote", "ours", "--at-least", "0", "--max-change", "100%"]);
         assert!(code == Some(if does == "none" { 2 } else { 1 }), "{does}: {out}{err}");
         assert!(out.contains("failed") || out.contains("late") || does == "none", "{does}: {out}{err}");
+    }
+}
+
+#[tokio::test]
+async fn rows_with_a_candidate_hold_the_facts_that_it_asked_for() {
+    let shadow = "shadow = \"missing-direct.wasm\"\n";
+    for (shadow, code, words) in [(shadow, 0, "2 of 2 decisions the same"), ("", 2, "their rows lack trail")] {
+        let bed = bed(&format!("[policies.ours]\nmodule = \"ours.wasm\"\n{shadow}"));
+        put(&bed.path("policies").join("missing-direct.wasm"), &component("missing-direct"));
+        let _filter = bed.filter();
+        bed.until_it_listens();
+        send(&bed, 2).await;
+        let (said, out, err) = bed.run(&["policy", "replay", "missing-direct", "--of", "ours"]);
+        assert!(said == Some(code) && out.contains(words), "{said:?} {out}{err}");
     }
 }
 

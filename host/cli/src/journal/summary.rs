@@ -20,6 +20,8 @@ const CANDIDATES: usize = 1_000;
 const TOP: usize = 10;
 /// Columns that a domain may take up; 100 columns are for the whole line.
 const WIDTH: usize = 72;
+/// Columns of a policy's id.
+const POLICY: usize = 19;
 /// How many messages were decided in one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
@@ -121,14 +123,17 @@ impl Summary {
         }
         lines.push(String::new());
         let heads: String =
-            Differs::ALL.iter().map(|differs| format!("{:>10}", differs.word().to_uppercase())).collect();
+            Differs::ALL.iter().map(|differs| format!("{:>9}", differs.word().to_uppercase())).collect();
         lines.push(format!("{:<20}{:<26}{heads}", "POLICY", "CANDIDATE"));
         for ((policy, candidate), counts) in &self.shadows {
-            let counts: String = counts.iter().map(|count| format!("{count:>10}")).collect();
+            let counts: String = counts.iter().map(|count| format!("{count:>9}")).collect();
+            let policy = cut(policy, POLICY);
             lines.push(format!("{policy:<20}{candidate:<26}{counts}"));
         }
-        lines.push("(What policies.ID.shadow decided beside the policy, which was only recorded. CANDIDATE: how the SHA-256 of its".into());
-        lines.push("component begins, and that of its settings.)".into());
+        lines.push(
+            "(What policies.ID.shadow decided beside the policy, and what was only recorded. CANDIDATE: how the".into(),
+        );
+        lines.push("SHA-256 of its component begins, and that of its settings.)".into());
     }
 
     fn lines(&self, since: Option<SystemTime>) -> Vec<String> {
@@ -199,8 +204,12 @@ impl Domains {
 
 /// A name cut to its column.
 fn fitting(name: &str) -> String {
-    match name.chars().count() > WIDTH {
-        true => name.chars().take(WIDTH - 1).chain(['…']).collect(),
+    cut(name, WIDTH)
+}
+
+fn cut(name: &str, width: usize) -> String {
+    match name.chars().count() > width {
+        true => name.chars().take(width - 1).chain(['…']).collect(),
         false => name.to_owned(),
     }
 }

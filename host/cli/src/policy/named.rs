@@ -11,7 +11,7 @@ use crate::{CONFIG_FILE, Context, ledger, named, trial};
 use addrauth::case::{Recipient, Wish};
 use addrauth::config::{Config, Limits};
 use addrauth::policy::rehearse::{self, Component, Located, Samples, Stage, Subject, Suite, WrittenFacts};
-use addrauth::policy::{Origin, Policies, Trial};
+use addrauth::policy::{Origin, Policies, Trial, candidate_of};
 
 /// What the verbs of the workshop share: a sandbox, the configuration where somebody asks for it, and the bounds.
 pub(super) struct Workshop {
@@ -70,7 +70,19 @@ impl Workshop {
 
     /// Finds and loads a policy, with these settings above those of the configuration.
     pub(super) fn load(&self, word: &str, set: &[Setting]) -> Result<Named, Error> {
-        let located = self.locate(word)?;
+        self.load_located(self.locate(word)?, set)
+    }
+
+    /// The candidate beside a policy of the configuration, where there is one that can be loaded.
+    pub(super) fn candidate(&self, id: &str) -> Option<Named> {
+        let config = self.config().ok()?;
+        let module = config.policies.get(id)?;
+        let candidate = candidate_of(id, &config.policy.dir, module, module.shadow.as_ref()?).ok()?;
+        let located = rehearse::locate(id, &config.policy, &[(id.to_owned(), candidate)].into(), &self.limits).ok()?;
+        self.load_located(located, &[]).ok()
+    }
+
+    fn load_located(&self, located: Located, set: &[Setting]) -> Result<Named, Error> {
         let component = self.open(&located)?;
         let mut given = located.settings.clone();
         given.extend(set.iter().map(|Setting(name, value)| (name.clone(), value.clone())));

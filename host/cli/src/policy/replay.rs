@@ -91,7 +91,7 @@ pub(super) fn tell<'a>(replay: &mut Replay<'a>, known: &'a [Named]) {
     }
 }
 
-/// The policies of the configuration, whose decisions are in the journal.
+/// The policies of the configuration and the candidates beside them, whose decisions are in the journal.
 pub(super) fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
     let config = workshop.config()?;
     let bound = &config.policy;
@@ -106,7 +106,8 @@ pub(super) fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
     ];
     let ids: BTreeSet<&String> = site.into_iter().chain(config.policies.keys()).chain(&bound.user_may).collect();
     // One that is not there any more is not known, and no more.
-    Ok(ids.into_iter().filter_map(|id| workshop.load(id, &[]).ok()).collect())
+    let of = |id: &String| [workshop.load(id, &[]).ok(), workshop.candidate(id)].into_iter().flatten();
+    Ok(ids.into_iter().flat_map(of).collect())
 }
 
 /// Shows recorded decisions of this policy, or of all, to the candidate, and says how many rows there were.

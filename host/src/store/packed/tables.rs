@@ -131,7 +131,7 @@ pub(super) const WORDS: [&str; 126] = [
 ];
 
 /// Names of members that often stand together in this order. As with [`WORDS`], only the end is open.
-pub(super) const SHAPES: [&[&str]; 20] = [
+pub(super) const SHAPES: [&[&str]; 21] = [
     &[
         "version",
         "received",
@@ -191,6 +191,7 @@ pub(super) const SHAPES: [&[&str]; 20] = [
         "shadow",
     ],
     &["digest", "settings", "decisions"],
+    &["digest", "settings", "facts", "decisions"],
     &["disposition", "notify"],
     &["disposition", "notify", "reason"],
 ];

@@ -39,6 +39,21 @@ fn ordinary_mail_takes_less_than_a_fifth_of_its_json_and_is_read_back_alike() {
 }
 
 #[test]
+fn a_candidate_beside_a_decision_takes_its_digest_and_a_few_octets_more() {
+    let packed = |story: &Value| pack(&WrittenCase::read(&story.to_string()).unwrap(), BESIDE).unwrap();
+    let mut shadowed = ordinary();
+    shadowed["decisions"][0]["shadow"] = json!({
+        "digest": "8d5e957f297a24604c86602cb1fac9305345ee9974bfdb5b264ac4b6c1a8f9e3", "settings": {},
+        "decisions": [{ "disposition": "mark", "notify": { "sender": false, "recipient": false } }]
+    });
+    let octets = packed(&shadowed);
+    let told: Value = serde_json::from_str(&unpack(&octets, BESIDE).unwrap()).unwrap();
+    assert_eq!(told, shadowed);
+    let more = octets.len() - packed(&ordinary()).len();
+    assert!((33..=42).contains(&more), "{more}");
+}
+
+#[test]
 fn an_address_stands_literally_in_the_row() {
     let packed = pack_json(&ordinary().to_string(), BESIDE).unwrap();
     let holds = |needle: &str| packed.windows(needle.len()).any(|some| some == needle.as_bytes());

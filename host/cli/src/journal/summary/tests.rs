@@ -94,8 +94,13 @@ fn the_ten_most_frequent_domains_are_shown_and_memory_is_bounded() {
 #[tokio::test]
 async fn every_line_fits_into_100_columns() {
     let long = format!("{}.example", "x".repeat(200));
-    let summary = summed(vec![row("unverified", &long, &["quarantine"], reply(json!("discard"), &[], &[]))]).await;
+    let mut summary = summed(vec![row("unverified", &long, &["quarantine"], reply(json!("discard"), &[], &[]))]).await;
+    let shadows = vec![("x".repeat(64), format!("{0}.{0}", "0".repeat(12)), Differs::Sideways, 123_456)];
+    let mut tally = Tally::default();
+    tally.shadows = shadows;
+    summary.add(tally);
     let lines = summary.lines(None);
+    assert!(lines.iter().any(|line| line.contains("123456")), "{lines:?}");
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with('…')), "{lines:?}");
 }
