@@ -122,9 +122,7 @@ fn load(
     trial: &Trial,
     given_up: &AtomicBool,
 ) -> Result<Policies, Error> {
-    if !bindings.dir.as_os_str().is_empty() {
-        std::fs::read_dir(&bindings.dir).map_err(|source| Error::Dir { path: bindings.dir.clone(), source })?;
-    }
+    check_dir(&bindings.dir)?;
     let sandbox = match former {
         Some(former) => Arc::clone(&former.sandbox),
         None => Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?),
@@ -164,24 +162,34 @@ fn load(
     let candidate = |id: &String| {
         let load = |module: &Module, file: &Path| {
             let policy = shelf::load(&sandbox, id, bindings, Some(module), None, limits, tried)?;
-            own_cases::run(&sandbox, &policy, Some(module), file)?;
-            Ok(policy)
+            own_cases::run(&sandbox, &policy, Some(module), file).map(|()| policy)
         };
         Some((id.clone(), Shadowing::load(id, &bindings.dir, modules.get(id), load)?))
     };
     let shadows: Shadows = loaded.keys().filter_map(candidate).collect();
     drop(alone);
     let asker = if shadows.is_empty() { None } else { Some(asker(&sandbox, former, limits)?) };
-    let threads = match former {
-        Some(former) => Arc::clone(&former.threads),
-        None => {
-            let threads = Threads::start(&sandbox, limits.policy.threads, limits.policy.queue);
-            Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?)
-        }
-    };
+    let threads = threads(&sandbox, former, limits)?;
     let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
     let files = files(&all, &shadows, &bindings.dir);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
+}
+
+/// The directory of component files, where there is one, can be looked into.
+fn check_dir(dir: &Path) -> Result<(), Error> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    std::fs::read_dir(dir).map(drop).map_err(|source| Error::Dir { path: dir.to_owned(), source })
+}
+
+/// The threads that decide: those of before, where there were some.
+fn threads(sandbox: &Arc<Sandbox>, former: Option<&Former>, limits: &Limits) -> Result<Arc<Threads>, Error> {
+    if let Some(former) = former {
+        return Ok(Arc::clone(&former.threads));
+    }
+    let threads = Threads::start(sandbox, limits.policy.threads, limits.policy.queue);
+    Ok(Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?))
 }
 
 /// The thread that asks candidates: that of before, where there was one.

@@ -210,7 +210,10 @@ impl Policies {
     /// Whether a policy will be asked about this message of which this holds.
     fn is_any_asked(&self, mail: &Mail, found: &Found, wishes: &[Wish], holds: impl Fn(&Shelved) -> bool) -> bool {
         let choices = self.choices(mail, found, wishes);
-        choices.iter().enumerate().any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| holds(policy)))
+        choices
+            .iter()
+            .enumerate()
+            .any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| holds(policy)))
     }
 
     /// What treats each recipient of the message.

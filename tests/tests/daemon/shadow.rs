@@ -61,6 +61,16 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// `why` and the summary tell what the candidate decided.
+fn assert_told(bed: &Bed, count: usize) {
+    let (code, out, _) = bed.run(&["why", "4P000"]);
+    assert!(code == Some(0) && out.contains("Beside it the candidate") && out.contains("stricter"), "{out}");
+    let (_, out, _) = bed.run(&["journal", "summary", "--json"]);
+    let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary["shadows"][0]["decisions"]["stricter"], count, "{out}");
+    assert_eq!(summary["shadows"][0]["policy"], "ours");
+}
+
 #[tokio::test]
 async fn a_promotion_that_is_refused_says_why_and_one_that_is_not_can_be_taken_back_after_a_restart() {
     const COUNT: usize = 12;
@@ -69,12 +79,7 @@ async fn a_promotion_that_is_refused_says_why_and_one_that_is_not_can_be_taken_b
     bed.until_it_listens();
     bed.until_said("its candidate (next.wasm", 1);
     send(&bed, COUNT).await;
-    let (code, out, _) = bed.run(&["why", "4P000"]);
-    assert!(code == Some(0) && out.contains("Beside it the candidate") && out.contains("stricter"), "{out}");
-    let (_, out, _) = bed.run(&["journal", "summary", "--json"]);
-    let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(summary["shadows"][0]["decisions"]["stricter"], COUNT, "{out}");
-    assert_eq!(summary["shadows"][0]["policy"], "ours");
+    assert_told(&bed, COUNT);
 
     // Over one's own mail, as far as `ours` decided it.
     let (code, out, err) = bed.run(&["policy", "diff", "ours", "mark", "--journal", "7d"]);
