@@ -420,5 +420,5 @@ enum Error {
     #[error("the terminal cannot be asked for the password: {0}. Name a file by --password-file")]
     NoTerminal(std::io::Error),
     #[error("{0}")]
-    Secret(#[from] addrauth::store::Error),
+    Secret(#[from] store::Error),
 }

@@ -140,7 +140,7 @@ impl Default for Policy {
 }
 
 /// `[policies.ID]`: a policy of one's own, or a shipped one with other settings.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
     /// The component file, relative to `policy.dir`; absent: the shipped component of this id.

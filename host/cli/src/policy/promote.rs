@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use addrauth::case::Disposition;
 use addrauth::config::{Config, Limits, Module};
+use addrauth::policy::trust::{self, floor};
 use addrauth::policy::{Origin, Policies, Version, candidate_of};
 use addrauth::store::Search;
 use serde_json::json;
@@ -76,6 +77,8 @@ pub(super) enum Unmoved {
         "with the other policy in force the filter would not load its policies, so the configuration was not changed: {0}"
     )]
     Dry(addrauth::policy::Error),
+    #[error("with the other policy in force the filter would not start, so the configuration was not changed: {0}")]
+    Floor(floor::Error),
     #[error(
         "the component that was in force (SHA-256 {0}) is neither where it was nor kept beside it: nothing was changed"
     )]
@@ -144,7 +147,8 @@ impl Configured {
 
     /// Loads the policies of another configuration, and then puts it into this one's place.
     fn commit(&self, (text, config): (String, Config)) -> Result<(), Error> {
-        self.load(&config).map_err(Unmoved::Dry)?;
+        let loaded = self.load(&config).map_err(Unmoved::Dry)?;
+        floor::check(&config.state_dir.0, &loaded.signed()).map_err(Unmoved::Floor)?;
         if Config::text(&self.path)? != self.text {
             return Err(Unmoved::Changed(self.path.clone()).into());
         }
@@ -234,6 +238,11 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
             is_old(&edited.1).ok_or(Unmoved::Gone(old))?
         }
     };
+    let trusts = !configured.config.policy.trusted_keys.is_empty();
+    if let Some(path) = now.origin.file().filter(|_| trusts) {
+        // A signed component may go back to an older version by this way alone.
+        floor::allow(&configured.config.state_dir.0, &trust::policy_of(path), &now.digest).map_err(Unmoved::Floor)?;
+    }
     configured.commit(edited)?;
     let left = Version { digest: new, settings: serde_json::Value::Null, origin: Origin::Shipped };
     told(id, "rolled back", (&left, &now), &configured, None, json);
