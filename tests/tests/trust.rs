@@ -347,3 +347,41 @@ fn k18_a_running_filter_takes_new_pairs_alone_and_a_restarted_one_too() {
     site.install_both("1.2.0");
     reload(&daemon, "version 1.2.0 signed by");
 }
+
+#[test]
+fn k18_a_rollback_alone_goes_back_to_an_older_version() {
+    let site = Site::new();
+    site.put("addrauth.toml", b"");
+    let key = site.key();
+    let section = "[policies.strict]\nmodule = \"strict.wasm\"\nshadow = \"strict.next.wasm\"\n";
+    site.configure(&format!("trusted_keys = [\"{key}\"]\nrequire_signature = true\n{section}"));
+    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+        site.make(version);
+    }
+    let candidate = |version: &str| {
+        for ending in ["wasm", "wasm.minisig"] {
+            let made = site.path(&format!("new/{version}/strict.{ending}"));
+            fs::copy(made, site.path(&format!("policies/strict.next.{ending}"))).unwrap();
+        }
+    };
+    site.install_both("1.1.0");
+    candidate("1.0.0");
+    let daemon = Daemon::start("filter", &site.path("addrauth.toml"));
+    until_said(&daemon, 0, "listening on");
+    let promote = ["policy", "promote", "strict", "--at-least", "0"];
+    let before = site.read("addrauth.toml");
+    let said = site.must(2, &promote);
+    assert!(said.contains("1.1.0 was in force") && site.read("addrauth.toml") == before, "{said}");
+    candidate("1.2.0");
+    site.must(0, &promote);
+    reload(&daemon, "version 1.2.0 signed by");
+    let said = site.must(0, &["policy", "rollback", "strict"]);
+    assert!(said.contains("rolled back"), "{said}");
+    reload(&daemon, "version 1.1.0 signed by");
+    // That counted once: what was rolled back comes again by a promotion, and what is older does not.
+    site.must(0, &promote);
+    reload(&daemon, "version 1.2.0 signed by");
+    site.install_both("1.0.0");
+    site.put("addrauth.toml", before.as_bytes());
+    reload(&daemon, "1.2.0 was in force");
+}
