@@ -29,7 +29,7 @@ pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
 pub use milter::{Listen, Milter};
 pub use notices::Notices;
-pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
+pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn, Size};
 pub use trusted::{NoKey, TrustedKey};
 pub use verify::{FixedAs, Verify};
 pub use warnings::{Concern, Warning};
@@ -199,7 +199,7 @@ impl Config {
         self.verify.check()?;
         self.check_trust()?;
         self.keyring.check(&self.final_domains)?;
-        self.policy.check()?;
+        self.policy.check(&self.policies)?;
         self.policies.iter().try_for_each(|(id, module)| module.check(id))?;
         self.notices.check()?;
         self.authority.check()

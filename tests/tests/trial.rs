@@ -148,7 +148,7 @@ fn k15_code_that_is_dear_to_compile_ends_within_the_limits_of_the_process_that_t
         assert!(bomb.len() < 760 * 1024, "{name}: {}", bomb.len());
         let (loaded, taken) = load_and_look(&bomb);
         let why = why(loaded);
-        assert!(matches!(why, Refused::TrialTime(_) | Refused::TrialMemory(_)), "{name}: {why}");
+        assert!(matches!(why, Refused::TrialTime { .. } | Refused::TrialMemory { .. }), "{name}: {why}");
         assert!(why.to_string().contains("bind another policy"), "{why}");
         assert!(taken.time > 0 && taken.time <= time, "{name}: {taken:?}");
         assert!(taken.space <= limits.policy.trial_memory as u64, "{name}: {taken:?}");

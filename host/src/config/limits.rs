@@ -1,5 +1,7 @@
 //! The limits on which the machine's room or the administrator depends, in one place.
 
+use super::Size;
+
 mod authority;
 mod custody;
 mod files;
@@ -20,7 +22,7 @@ pub use log::Log;
 pub use mta::Mta;
 pub use outbox::Outbox;
 pub use outline::PolicyOutline;
-pub use policy::Policy;
+pub use policy::{Policy, PolicyLarge};
 pub use store::Store;
 pub use verify::Verify;
 
@@ -53,6 +55,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// These limits as they are for policies of this class.
+    #[must_use]
+    pub fn of(&self, size: Size) -> Limits {
+        Limits { policy: self.policy.of(size), ..self.clone() }
+    }
+
     /// These limits with a few of them changed.
     ///
     /// ```

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, TrustedKey, Warning, spelt, trusted, wrong};
+use super::{Error, Limits, TrustedKey, Warning, spelt, trusted, wrong};
 use crate::case::MarkAs;
 use crate::proto::address::{Domain, Mailbox};
 
@@ -152,6 +152,9 @@ pub struct Module {
     /// What happens when it faults.
     #[serde(default)]
     pub on_fault: OnFault,
+    /// What it may take.
+    #[serde(default)]
+    pub size: Size,
     /// The file's SHA-256 in hexadecimal; another file is refused.
     #[serde(default)]
     pub sha256: Option<String>,
@@ -174,6 +177,7 @@ impl Default for Module {
             module: None,
             settings: BTreeMap::new(),
             on_fault: OnFault::default(),
+            size: Size::default(),
             sha256: None,
             shadow: None,
             shadow_share: whole(),
@@ -195,6 +199,33 @@ impl Module {
     }
 }
 
+/// The class of a policy: what its component may be, and what its decisions may take; the bounds are in [`super::Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Size {
+    /// Rust, C, JavaScript, text.
+    #[default]
+    Small,
+    /// For a component that brings a large language along, such as Python. The administrator binds it; users cannot choose it.
+    Large,
+}
+
+impl Size {
+    /// The class that a component of so many octets needs at least.
+    pub fn of(octets: usize, limits: &Limits) -> Size {
+        if octets > limits.policy.file { Size::Large } else { Size::Small }
+    }
+
+    /// The configuration's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Size::Small => "small",
+            Size::Large => "large",
+        }
+    }
+}
+
 /// What happens to a message whose policy faults. It is never accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -210,8 +241,15 @@ pub enum OnFault {
 }
 
 impl Policy {
-    /// Whether the settings fit together.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Whether the settings fit together, and with those of the policies.
+    pub(super) fn check(&self, policies: &BTreeMap<String, Module>) -> Result<(), Error> {
+        let is_large = |id: &&String| policies.get(*id).is_some_and(|module| module.size == Size::Large);
+        if let Some(id) = self.user_may.iter().find(is_large) {
+            return wrong(format!(
+                "policy.user_may has \"{id}\", and policies.{id}.size is \"large\": such a policy takes much memory and time, so the \
+                 administrator binds it, and users cannot choose it. Take it out of policy.user_may"
+            ));
+        }
         let folder = &self.spam_folder;
         let tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '.');
         // Another delimiter may stand in a mailbox's own name: mary-jane's folder would be one of mary's.

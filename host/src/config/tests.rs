@@ -215,3 +215,17 @@ fn common_slips_are_named() {
     assert!(said("[verify]\ntimeout = 5").contains("\"5s\""), "{}", said("[verify]\ntimeout = 5"));
     assert!(said("[authority]\nfinal_domains = []").contains("before the first one"));
 }
+
+#[test]
+fn a_large_policy_is_bound_by_the_administrator_and_no_users_choice() {
+    let parse = |text: &str| Config::parse(text, Path::new("x.toml"));
+    let text = |size: &str| {
+        format!("[policy]\ninvalid = \"mine\"\nuser_may = [\"accept\", \"mine\"]\n[policies.mine]\nsize = \"{size}\"\n")
+    };
+    assert_eq!(parse(&text("small")).unwrap().policies["mine"].size, Size::Small);
+    let refused = parse(&text("large")).unwrap_err().to_string();
+    assert!(refused.contains("policy.user_may has \"mine\"") && refused.contains("Take it out"), "{refused}");
+    let bound = parse(&text("large").replace(", \"mine\"]", "]")).unwrap();
+    assert_eq!(bound.policies["mine"].size, Size::Large);
+    assert!(parse(&text("huge")).unwrap_err().to_string().contains("`small` or `large`"));
+}

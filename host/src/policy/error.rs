@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::trust::Untrusted;
 use super::{Fault, Origin, Refused, shipped};
+use crate::config::Size;
 
 /// Why policies cannot be loaded. The running ones stay as they are.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +79,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file is too large to be a policy.
-    #[error("{path} is larger than {} MiB, too large for a policy", room >> 20)]
+    #[error("{path} is larger than {} MiB, too large for a policy{}", room >> 20, way_out(*size))]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// How large it may be, in octets.
         room: usize,
+        /// The class that it is in.
+        size: Size,
     },
     /// The file is not the one that `sha256` names.
     #[error("policy `{id}` ({origin}) has SHA-256 {digest}, but policies.{id}.sha256 is {pinned}")]
@@ -175,4 +178,12 @@ pub enum Error {
         /// The policy.
         id: String,
     },
+}
+
+/// What an administrator can do about a component that is too much for its class.
+pub(super) fn way_out(size: Size) -> &'static str {
+    match size {
+        Size::Small => "; where its language makes it so large, write size = \"large\" into its [policies.ID]",
+        Size::Large => "",
+    }
 }

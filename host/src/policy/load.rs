@@ -19,7 +19,7 @@ use super::shelf::{self, Shelved};
 use super::threads::Threads;
 use super::trial::Trial;
 use super::{Error, Policies};
-use crate::config::{self, Limits, Module};
+use crate::config::{self, Limits, Module, Size};
 
 /// The stack of the thread that loads: reading a component's types takes more than a thread usually has.
 const STACK: usize = 4 * 1024 * 1024;
@@ -130,7 +130,7 @@ fn load(
     // The sandbox has room for one thread that loads.
     let loading = former.map(|former| Arc::clone(&former.loading)).unwrap_or_default();
     let alone = loading.lock().unwrap_or_else(PoisonError::into_inner);
-    let tried = |octets: &[u8], digest: &str| trial.run(octets, digest, limits, given_up);
+    let tried = |octets: &[u8], digest: &str, size: Size| trial.run(octets, digest, &limits.of(size), given_up);
     let mut loaded: BTreeMap<String, Arc<Shelved>> = BTreeMap::new();
     let mut shelve = |id: &str| -> Result<Arc<Shelved>, Error> {
         if let Some(known) = loaded.get(id) {
@@ -169,7 +169,11 @@ fn load(
     let shadows: Shadows = loaded.keys().filter_map(candidate).collect();
     drop(alone);
     let asker = if shadows.is_empty() { None } else { Some(asker(&sandbox, former, limits)?) };
-    let threads = threads(&sandbox, former, limits)?;
+    let threads = threads(&sandbox, former)?;
+    let candidates = shadows.values().filter_map(|shadowing| shadowing.candidate.as_ref().ok());
+    for policy in loaded.values().chain(candidates) {
+        threads.prepare(&sandbox, policy.guest.size()).map_err(|e| Error::Setup(e.to_string()))?;
+    }
     let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
     let files = files(&all, &shadows, &bindings.dir);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
@@ -184,11 +188,11 @@ fn check_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// The threads that decide: those of before, where there were some.
-fn threads(sandbox: &Arc<Sandbox>, former: Option<&Former>, limits: &Limits) -> Result<Arc<Threads>, Error> {
+fn threads(sandbox: &Arc<Sandbox>, former: Option<&Former>) -> Result<Arc<Threads>, Error> {
     if let Some(former) = former {
         return Ok(Arc::clone(&former.threads));
     }
-    let threads = Threads::start(sandbox, limits.policy.threads, limits.policy.queue);
+    let threads = Threads::start(sandbox);
     Ok(Arc::new(threads.map_err(|e| Error::Setup(e.to_string()))?))
 }
 

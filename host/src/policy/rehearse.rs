@@ -10,7 +10,7 @@ use super::sandbox::{Guest, Sandbox};
 pub use super::written_facts::WrittenFacts;
 use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf, written_facts};
 use crate::case::{By, Decision, Found, KeyStatus, Mail, MarkAs, Why, restrained};
-use crate::config::Limits;
+use crate::config::{Limits, Size};
 
 mod answers;
 mod axis;
@@ -216,12 +216,20 @@ impl Stage {
         Ok(Stage { sandbox: Arc::new(Sandbox::new(limits)?) })
     }
 
-    /// Loads a component, after its trial, and asks what it is.
+    /// Loads a component of class small, after its trial, and asks what it is.
     ///
     /// # Errors
     /// See [`Unfit`].
     pub fn load(&self, octets: &[u8], trial: &Trial) -> Result<Component, Unfit> {
-        let guest = trial.load(&self.sandbox, octets).map_err(Unfit::Refused)?;
+        self.load_as(octets, Size::Small, trial)
+    }
+
+    /// Loads a component of this class, after its trial, and asks what it is.
+    ///
+    /// # Errors
+    /// See [`Unfit`].
+    pub fn load_as(&self, octets: &[u8], size: Size, trial: &Trial) -> Result<Component, Unfit> {
+        let guest = trial.load(&self.sandbox, octets, size).map_err(Unfit::Refused)?;
         let fault = |fault| Unfit::Fault { during: "describe", fault };
         let description = self.sandbox.describe(&guest).map_err(fault)?;
         if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
@@ -246,6 +254,11 @@ impl Component {
     /// The newest contract, where it speaks an older one.
     pub fn is_older(&self) -> Option<&'static str> {
         self.guest.newer()
+    }
+
+    /// Its class.
+    pub fn size(&self) -> Size {
+        self.guest.size()
     }
 
     /// What it calls itself.

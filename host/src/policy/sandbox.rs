@@ -1,16 +1,16 @@
 //! The sandbox: a fresh instance for each call, no imports, and a bound on everything. The only place that names wasmtime.
 
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower,
 };
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
 
-use crate::config::Limits;
+use crate::config::{Limits, Size};
 
 mod bounds;
 pub(crate) mod contract;
@@ -24,12 +24,19 @@ use bounds::{Bounds, Exceeded};
 use ticker::{TICK, Ticker};
 use version::{Offered, Version};
 
+use super::error::way_out;
+
 /// Octets of an instance's memory that stay resident between two decisions: more than a Rust or C policy has at all, so
-/// that a fresh instance costs a memset and no system call.
-const KEEP_RESIDENT: usize = 128 * 1024;
+/// that a fresh instance costs a memset and no system call, and as much as one in JavaScript has. In class large most of a memory is
+/// never written: there the kernel says which pages were, where it can (Linux 6.7), and these alone are put back.
+const KEEP_RESIDENT: usize = 2 << 20;
+/// The same of a table.
+const KEEP_TABLE: usize = 128 * 1024;
 /// Core instances and tables in one component. A policy has one module; a component without imports has one
 /// table, one with adapters two.
 const PARTS: u32 = 4;
+/// Tables in one module: in a linked one the second holds what it would import.
+const TABLES: u32 = 2;
 /// Memories in one component. Together they have the room of one.
 const MEMORIES: u32 = 2;
 /// Places for memories, and as many for tables. Far fewer are in use at a time, but from 128 on the library shares the places out
@@ -45,13 +52,28 @@ const TRIAL_STACK: usize = STACK / 2;
 
 /// Where components are compiled and run.
 pub(crate) struct Sandbox {
+    small: Arc<Chamber>,
+    /// There while a guest of its class is.
+    large: Mutex<Weak<Chamber>>,
+    limits: Arc<Limits>,
+}
+
+/// The part of the sandbox that a class has for itself.
+struct Chamber {
     engine: Engine,
     ticker: Ticker,
+    /// Those of its class.
     limits: Arc<Limits>,
 }
 
 /// A compiled component that exports a version of the contract.
 pub(crate) struct Guest {
+    chamber: Arc<Chamber>,
+    component: Prepared,
+}
+
+/// The component and the contract's functions in it.
+struct Prepared {
     version: Version,
     pre: InstancePre<Bounds>,
     describe: ComponentExportIndex,
@@ -85,24 +107,39 @@ pub enum Refused {
     Outline(String),
     /// Compiling it took too long.
     #[error(
-        "compiling it took longer than {}, so it was given up: take another build of it or bind another policy",
-        super::seconds(*.0)
+        "compiling it took longer than {}, so it was given up: take another build of it or bind another policy{}",
+        super::seconds(*most), way_out(*size)
     )]
-    CompileTime(Duration),
+    CompileTime {
+        /// How long it may take.
+        most: Duration,
+        /// Its class.
+        size: Size,
+    },
     /// Compiling it takes too much work.
     #[error(
         "compiling it takes more than {} of processor time, and a policy takes 0.1 s: it is broken or made to do harm, so take \
-         another build of it or bind another policy",
-        super::seconds(*.0)
+         another build of it or bind another policy{}",
+        super::seconds(*most), way_out(*size)
     )]
-    TrialTime(Duration),
+    TrialTime {
+        /// How much it may take.
+        most: Duration,
+        /// Its class.
+        size: Size,
+    },
     /// Compiling it takes too much memory.
     #[error(
         "compiling it takes more than {} MiB of memory or more stack than there is: it is broken or made to do harm, so take \
-         another build of it or bind another policy",
-        .0 >> 20
+         another build of it or bind another policy{}",
+        most >> 20, way_out(*size)
     )]
-    TrialMemory(usize),
+    TrialMemory {
+        /// How much it may take, in octets.
+        most: usize,
+        /// Its class.
+        size: Size,
+    },
     /// Nobody knows whether it can be compiled.
     #[error("it could not be tried: {0}")]
     Untried(String),
@@ -136,43 +173,71 @@ pub struct Fault(pub(crate) String);
 impl Guest {
     /// The interface that it exports and is spoken to by.
     pub(crate) fn interface(&self) -> &'static str {
-        self.version.interface()
+        self.component.version.interface()
+    }
+
+    /// Its class.
+    pub(crate) fn size(&self) -> Size {
+        self.chamber.limits.policy.size
+    }
+
+    /// How long a call of it may run.
+    pub(crate) fn time(&self) -> Duration {
+        self.chamber.limits.policy.time
     }
 
     /// The newest interface, where it is spoken to by an older one.
     pub(crate) fn newer(&self) -> Option<&'static str> {
-        (self.version != Version::NEWEST).then(|| Version::NEWEST.interface())
+        (self.component.version != Version::NEWEST).then(|| Version::NEWEST.interface())
     }
 }
 
 impl Sandbox {
-    /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, and one for that of candidates.
+    /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, and one for that of candidates. What
+    /// class large takes is made when the first of its components is loaded.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
-        let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
-        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
-            text: one_line(&e),
-            gib: address_space(limits).saturating_add(BESIDE).div_ceil(1 << 30),
-        })?;
-        let ticker = Ticker::start(engine.clone(), limits.policy.time).map_err(|e| setup(&e))?;
-        Ok(Sandbox { engine, ticker, limits: Arc::clone(limits) })
+        let small = Arc::new(Chamber::new(limits)?);
+        Ok(Sandbox { small, large: Mutex::default(), limits: Arc::clone(limits) })
     }
 
-    /// Compiles a component and holds it against the contract. What comes from outside is tried first: see
+    /// Compiles a component of this class and holds it against the contract. What comes from outside is tried first: see
     /// [`super::trial::Trial::run`].
-    pub(crate) fn load(&self, octets: &[u8]) -> Result<Guest, Refused> {
-        let guest = prepare_apart(&self.engine, octets, &self.limits, STACK, self.limits.policy.compile)?;
+    pub(crate) fn load(&self, octets: &[u8], size: Size) -> Result<Guest, Refused> {
+        let chamber = self.chamber(size)?;
+        let limits = &chamber.limits;
+        let component = prepare_apart(&chamber.engine, octets, limits, STACK, limits.policy.compile)?;
+        let guest = Guest { chamber, component };
         self.check_types(&guest)?;
         Ok(guest)
+    }
+
+    fn chamber(&self, size: Size) -> Result<Arc<Chamber>, Refused> {
+        if size == self.limits.policy.size {
+            return Ok(Arc::clone(&self.small));
+        }
+        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chamber) = large.upgrade() {
+            return Ok(chamber);
+        }
+        let chamber = Arc::new(Chamber::new(&Arc::new(self.limits.of(size)))?);
+        *large = Arc::downgrade(&chamber);
+        Ok(chamber)
     }
 
     /// Whether each place for a memory was used, and none is now.
     #[cfg(test)]
     pub(super) fn are_all_places_used(&self) -> bool {
-        let metrics = self.engine.pooling_allocator_metrics();
+        let metrics = self.small.engine.pooling_allocator_metrics();
         metrics.is_some_and(|metrics| metrics.unused_warm_memories() == places(&self.limits))
     }
 
-    /// What it keeps to.
+    /// Whether there is what class large takes.
+    #[cfg(test)]
+    pub(super) fn has_large(&self) -> bool {
+        self.large.lock().unwrap_or_else(PoisonError::into_inner).strong_count() > 0
+    }
+
+    /// What it keeps to, in class small.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -183,7 +248,7 @@ impl Sandbox {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
     {
-        self.call_within(guest, function, params, self.limits.policy.time)
+        self.call_within(guest, function, params, guest.time())
     }
 
     /// The same within this time.
@@ -198,29 +263,43 @@ impl Sandbox {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
     {
-        let fault = |e: wasmtime::Error| self.fault(&e);
-        let (mut store, instance) = self.instance(guest, time).map_err(fault)?;
+        let fault = |e: wasmtime::Error| guest.chamber.fault(&e);
+        let (mut store, instance) = guest.instance(time).map_err(fault)?;
         let function = instance.get_typed_func::<P, R>(&mut store, function).map_err(fault)?;
         function.call(&mut store, params).map_err(fault)
     }
+}
 
+impl Guest {
     /// A fresh instance, which the clock stops when this time is up.
-    fn instance(&self, guest: &Guest, time: Duration) -> wasmtime::Result<(Store<Bounds>, Instance)> {
-        let mut store = self.store();
+    fn instance(&self, time: Duration) -> wasmtime::Result<(Store<Bounds>, Instance)> {
+        let mut store = self.chamber.store();
         // Armed before the instance exists: a start function may loop too. One tick more, since the first is cut short.
         let ticks = time.as_millis().div_ceil(TICK.as_millis());
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX - 1) + 1);
         // Only then: from here on the clock turns until that deadline has passed, even where this thread has to wait meanwhile.
-        self.ticker.called();
-        let instance = guest.pre.instantiate(&mut store)?;
+        self.chamber.ticker.called();
+        let instance = self.component.pre.instantiate(&mut store)?;
         Ok((store, instance))
+    }
+}
+
+impl Chamber {
+    fn new(limits: &Arc<Limits>) -> Result<Chamber, Refused> {
+        let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
+        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
+            text: one_line(&e),
+            gib: address_space(limits).saturating_add(BESIDE).div_ceil(1 << 30),
+        })?;
+        let ticker = Ticker::start(engine.clone(), limits.policy.time).map_err(|e| setup(&e))?;
+        Ok(Chamber { engine, ticker, limits: Arc::clone(limits) })
     }
 
     fn store(&self) -> Store<Bounds> {
-        let mut store =
-            Store::new(&self.engine, Bounds::new(self.limits.policy.memory, self.limits.policy.outline.elements));
+        let limits = &self.limits.policy;
+        let mut store = Store::new(&self.engine, Bounds::new(limits.memory, limits.outline.elements));
         store.limiter(|bounds| bounds);
-        store.set_hostcall_fuel(self.limits.policy.result);
+        store.set_hostcall_fuel(limits.result);
         store
     }
 
@@ -274,7 +353,7 @@ fn prepare_apart(
     limits: &Limits,
     stack: usize,
     most: Duration,
-) -> Result<Guest, Refused> {
+) -> Result<Prepared, Refused> {
     check_outline(octets, limits)?;
     let (engine, octets, text) = (engine.clone(), octets.to_vec(), limits.policy.text);
     let (done, prepared) = sync_channel(1);
@@ -288,13 +367,13 @@ fn prepare_apart(
         .map_err(|e| Refused::Setup(e.to_string()))?;
     match prepared.recv_timeout(most) {
         Ok(guest) => guest,
-        Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime(most)),
+        Err(RecvTimeoutError::Timeout) => Err(Refused::CompileTime { most, size: limits.policy.size }),
         Err(RecvTimeoutError::Disconnected) => Err(Refused::Compile("the compiler gave up on it".into())),
     }
 }
 
 /// Compiles a component, and finds the contract's functions in it.
-fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Guest, Refused> {
+fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Prepared, Refused> {
     let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
     let component = Component::from_binary(engine, octets).map_err(compiled)?;
     let version = check_interface(engine, &component, text)?;
@@ -303,7 +382,7 @@ fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Guest, Refused
         let missing = || Refused::Types { name, text: "there is no such function".into() };
         component.get_export_index(Some(&interface), name).ok_or_else(missing)
     };
-    Ok(Guest {
+    Ok(Prepared {
         version,
         describe: function("describe")?,
         check_settings: function("check-settings")?,
@@ -354,11 +433,16 @@ fn instances(limits: &Limits) -> u32 {
 
 /// Places for memories, and as many for tables.
 fn places(limits: &Limits) -> u32 {
-    PLACES.max(instances(limits).saturating_mul(PARTS.max(MEMORIES)))
+    let needed = instances(limits).saturating_mul(PARTS.max(MEMORIES));
+    match limits.policy.size {
+        Size::Small => PLACES.max(needed),
+        // Few threads decide, and each of these places is dear.
+        Size::Large => needed,
+    }
 }
 
 /// The instances that may be there at a time are few; the places that they are put in are many, and one that was used stays warm
-/// for the same policy on the same thread: at most [`KEEP_RESIDENT`] of memory in each.
+/// for the same policy on the same thread: at most [`KEEP_RESIDENT`] of memory in each, and of what the policy has.
 fn pool(limits: &Limits) -> InstanceAllocationStrategy {
     let (instances, places) = (instances(limits), places(limits));
     let mut pool = PoolingAllocationConfig::default();
@@ -369,10 +453,12 @@ fn pool(limits: &Limits) -> InstanceAllocationStrategy {
         .max_core_instances_per_component(PARTS)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(PARTS)
+        .max_tables_per_module(TABLES)
         .max_memory_size(limits.policy.memory)
         .table_elements(limits.policy.outline.elements)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_TABLE)
+        .pagemap_scan(if limits.policy.size == Size::Large { Enabled::Auto } else { Enabled::No })
         .max_unused_warm_slots(places);
     InstanceAllocationStrategy::Pooling(pool)
 }

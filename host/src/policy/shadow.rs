@@ -83,8 +83,8 @@ pub fn configured(id: &str, dir: &Path, module: &Module, file: &Path) -> Result<
     }
     let path = dir.join(file);
     if path.extension().is_none_or(|end| end != "toml") {
-        let settings = module.settings.clone();
-        return Ok(Module { module: Some(file.to_owned()), settings, on_fault: module.on_fault, ..Module::default() });
+        let Module { settings, on_fault, size, .. } = module.clone();
+        return Ok(Module { module: Some(file.to_owned()), settings, on_fault, size, ..Module::default() });
     }
     let read = Config::text(&path).and_then(|text| Config::parse(&text, &path));
     let candidate = read.map_err(|e| e.to_string())?.policies.remove(id);

@@ -15,7 +15,7 @@ use super::trust::{self, Signed, Untrusted};
 use super::written_facts::{self, WrittenFacts};
 use super::{Error, Origin};
 use crate::case::KeyStatus;
-use crate::config::{self, Limits, Module, OnFault};
+use crate::config::{self, Limits, Module, OnFault, Size};
 use crate::files;
 use crate::proto::header::KEY_FIELDS;
 
@@ -87,7 +87,7 @@ pub(super) fn load<T>(
     trial: T,
 ) -> Result<Shelved, Error>
 where
-    T: Fn(&[u8], &str) -> Result<(), Refused>,
+    T: Fn(&[u8], &str, Size) -> Result<(), Refused>,
 {
     let component = component(sandbox, id, bindings, module, former, limits, trial)?;
     let empty = BTreeMap::new();
@@ -109,7 +109,7 @@ pub(super) fn component<T>(
     trial: T,
 ) -> Result<Component, Error>
 where
-    T: Fn(&[u8], &str) -> Result<(), Refused>,
+    T: Fn(&[u8], &str, Size) -> Result<(), Refused>,
 {
     check_id(id)?;
     let (octets, origin) = find(id, &bindings.dir, module, former, limits)?;
@@ -120,8 +120,9 @@ where
         return Err(Error::Digest { id: id.into(), origin, digest, pinned });
     }
     let signed = signed(id, &octets, &origin, bindings, limits)?;
-    let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest) };
-    let guest = tried.and_then(|()| sandbox.load(&octets));
+    let size = module.map(|module| module.size).unwrap_or_default();
+    let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest, size) };
+    let guest = tried.and_then(|()| sandbox.load(&octets, size));
     let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;
     let fault = |fault| Error::Fault { id: id.into(), during: "describe", fault };
     let description = patiently(|| sandbox.describe(&guest)).map_err(fault)?;
@@ -233,7 +234,8 @@ pub(super) fn find(
         named => named,
     };
     if let Some(path) = path {
-        return Ok((read(&path, limits)?, Origin::File(path)));
+        let size = module.map(|module| module.size).unwrap_or_default();
+        return Ok((read(&path, &limits.of(size))?, Origin::File(path)));
     }
     match SHIPPED.iter().find(|(known, _)| *known == id) {
         Some((_, octets)) => Ok((octets.to_vec(), Origin::Shipped)),
@@ -258,7 +260,9 @@ fn beside(id: &str, path: PathBuf, former: Option<&Origin>) -> Result<Option<Pat
 pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Error> {
     let most = u64::try_from(limits.policy.file).unwrap_or(u64::MAX);
     files::read(path, most).map_err(|e| match e {
-        files::Error::Long(_) => Error::TooLarge { path: path.to_owned(), room: limits.policy.file },
+        files::Error::Long(_) => {
+            Error::TooLarge { path: path.to_owned(), room: limits.policy.file, size: limits.policy.size }
+        }
         other => Error::Read { path: path.to_owned(), source: other.into() },
     })
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::case::{Client, Envelope, Field, Head, Recipient, ReversePath};
-use crate::config::{self, Module};
+use crate::config::{self, Module, Size};
 
 mod fresh;
+mod large;
 mod looked;
 mod memories;
 mod older;

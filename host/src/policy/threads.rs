@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::sandbox::contract::{Decision, Facts};
 use super::sandbox::{Fault, Sandbox};
 use super::shelf::Shelved;
+use crate::config::Size;
 
 /// How long a policy may hold up the connections of the thread that asks it, to within a tick of the clock. One that needs longer,
 /// or faults, is asked again on a thread apart, and where that is no exception (`Pace`) from then on there alone: the same facts
@@ -26,15 +27,54 @@ struct Job {
     answer: oneshot::Sender<Result<Decision, Fault>>,
 }
 
-/// The threads. They end when this is dropped and the queue is empty.
+/// The threads of both classes. A decision of class large never waits for the threads of class small, nor they for it.
 pub(super) struct Threads {
+    small: Crew,
+    /// There from the first load on that has a policy of this class.
+    large: OnceLock<Crew>,
+}
+
+impl Threads {
+    pub(super) fn start(sandbox: &Arc<Sandbox>) -> std::io::Result<Threads> {
+        let limits = &sandbox.limits().policy;
+        Ok(Threads { small: Crew::start(sandbox, limits.threads, limits.queue)?, large: OnceLock::new() })
+    }
+
+    /// Makes ready for policies of this class.
+    pub(super) fn prepare(&self, sandbox: &Arc<Sandbox>, size: Size) -> std::io::Result<()> {
+        if size == Size::Large && self.large.get().is_none() {
+            let limits = &sandbox.limits().policy.large;
+            // Nobody else does so: loads follow each other.
+            let _ = self.large.set(Crew::start(sandbox, limits.threads, limits.queue)?);
+        }
+        Ok(())
+    }
+
+    /// The policy's decision, or its fault; a full queue is one. In class large never at once: the connections of the thread that asks
+    /// would wait.
+    pub(super) async fn decide(&self, policy: &Arc<Shelved>, facts: &Facts) -> Result<Decision, Fault> {
+        match policy.guest.size() {
+            Size::Small => match self.small.decide_at_once(policy, facts) {
+                Some(decision) => Ok(decision),
+                None => self.small.decide_apart(policy, facts.clone()).await,
+            },
+            Size::Large => match self.large.get() {
+                Some(crew) => crew.decide_apart(policy, facts.clone()).await,
+                None => Err(gone()),
+            },
+        }
+    }
+}
+
+/// The threads of a class. They end when this is dropped and the queue is empty.
+struct Crew {
     jobs: SyncSender<Job>,
     sandbox: Arc<Sandbox>,
     places: Arc<Places>,
 }
 
-impl Threads {
-    pub(super) fn start(sandbox: &Arc<Sandbox>, threads: usize, queue: usize) -> std::io::Result<Threads> {
+impl Crew {
+    fn start(sandbox: &Arc<Sandbox>, threads: usize, queue: usize) -> std::io::Result<Crew> {
         let (jobs, receiver) = sync_channel(queue);
         let receiver = Arc::new(Mutex::new(receiver));
         let places = Arc::new(Places::new(threads.max(1)));
@@ -42,15 +82,7 @@ impl Threads {
             let (sandbox, receiver, places) = (Arc::clone(sandbox), Arc::clone(&receiver), Arc::clone(&places));
             thread::Builder::new().name("policy".into()).spawn(move || work(&sandbox, &receiver, &places))?;
         }
-        Ok(Threads { jobs, sandbox: Arc::clone(sandbox), places })
-    }
-
-    /// The policy's decision, or its fault; a full queue is one.
-    pub(super) async fn decide(&self, policy: &Arc<Shelved>, facts: &Facts) -> Result<Decision, Fault> {
-        match self.decide_at_once(policy, facts) {
-            Some(decision) => Ok(decision),
-            None => self.decide_apart(policy, facts.clone()).await,
-        }
+        Ok(Crew { jobs, sandbox: Arc::clone(sandbox), places })
     }
 
     /// The decision of a policy that is quick, where there is an instance for it.

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::sandbox::{Guest, Refused, Sandbox, check_outline};
 use super::shelf::hex;
-use crate::config::Limits;
+use crate::config::{Limits, Size};
 
 mod child;
 
@@ -29,6 +29,8 @@ pub use child::answer;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How the answer of a child begins that could compile it; the component's digest follows.
 const PASSES: &str = "passes ";
+/// What the environment of a child says where the component is of class large.
+const LARGE: (&str, &str) = ("ADDRAUTH_TRIAL", "large");
 /// How the answer begins that says why it cannot be compiled.
 const REFUSED: &str = "refused: ";
 
@@ -52,7 +54,8 @@ struct Tester {
 
 impl Trial {
     /// By this program with these arguments; it has to call [`answer`] with the same [`Limits`], and nothing else. It gets the
-    /// component on its standard input, and of the environment what [`Trial::with`] says.
+    /// component on its standard input, and of the environment what [`Trial::with`] says, and `ADDRAUTH_TRIAL=large` where that is its
+    /// class: then [`answer`] keeps to the bounds of that class.
     pub fn by<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>) -> Trial {
         let arguments = arguments.into_iter().map(Into::into).collect();
         let tester = Tester { program: program.into(), arguments, environment: Vec::new() };
@@ -75,13 +78,14 @@ impl Trial {
         Trial { child: None, passed: Arc::default() }
     }
 
-    /// Tries a component and then loads it.
-    pub(crate) fn load(&self, sandbox: &Sandbox, octets: &[u8]) -> Result<Guest, Refused> {
-        self.run(octets, &hex(&Sha256::digest(octets)), sandbox.limits(), &AtomicBool::new(false))?;
-        sandbox.load(octets)
+    /// Tries a component of this class and then loads it.
+    pub(crate) fn load(&self, sandbox: &Sandbox, octets: &[u8], size: Size) -> Result<Guest, Refused> {
+        let limits = sandbox.limits().of(size);
+        self.run(octets, &hex(&Sha256::digest(octets)), &limits, &AtomicBool::new(false))?;
+        sandbox.load(octets, size)
     }
 
-    /// Tries a component of this SHA-256. It blocks for at most `policy_compile`, or until `given_up` is set; then the child
+    /// Tries a component of this SHA-256, under the limits of its class. It blocks for at most `policy_compile`, or until `given_up` is set; then the child
     /// is ended. Either way it leaves no process behind.
     pub(crate) fn run(
         &self,
@@ -93,11 +97,13 @@ impl Trial {
         check_outline(octets, limits)?;
         let Some(tester) = &self.child else { return Ok(()) };
         let passed = || self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        if passed().contains(digest) {
+        // What passes in one class need not in another one.
+        let tried = format!("{} {digest}", limits.policy.size.word());
+        if passed().contains(&tried) {
             return Ok(());
         }
         let untold = |e: std::io::Error| Refused::Untried(tester.untold(&e));
-        let mut child = tester.spawn(octets).map_err(untold)?;
+        let mut child = tester.spawn(octets, limits.policy.size).map_err(untold)?;
         let begin = Instant::now();
         let status = loop {
             match child.try_wait() {
@@ -112,7 +118,7 @@ impl Trial {
                     return Err(match ended {
                         Err(e) => untold(e),
                         Ok(_) if given_up.load(Ordering::Relaxed) => Refused::Untried("nobody waits for it".into()),
-                        Ok(_) => Refused::CompileTime(limits.policy.compile),
+                        Ok(_) => Refused::CompileTime { most: limits.policy.compile, size: limits.policy.size },
                     });
                 }
             }
@@ -122,7 +128,7 @@ impl Trial {
         if passed.len() >= limits.policy.trials_known {
             passed.clear();
         }
-        passed.insert(digest.to_owned());
+        passed.insert(tried);
         Ok(())
     }
 }
@@ -137,7 +143,7 @@ impl Tester {
         format!("{}: {error}{way}", self.program.display())
     }
 
-    fn spawn(&self, octets: &[u8]) -> std::io::Result<Child> {
+    fn spawn(&self, octets: &[u8], size: Size) -> std::io::Result<Child> {
         // In memory: nothing has to be written while the child reads, and no directory has to be writable.
         let mut file = std::fs::File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
         file.write_all(octets)?;
@@ -148,6 +154,7 @@ impl Tester {
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
+            .envs((size == Size::Large).then_some(LARGE))
             .current_dir("/");
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
     }
@@ -172,9 +179,11 @@ fn verdict(said: &str, status: ExitStatus, digest: &str, limits: &Limits) -> Res
         (Some(1), _) if said.starts_with(REFUSED) => {
             Err(Refused::Compile(text(said.strip_prefix(REFUSED).unwrap_or_default())))
         }
-        (_, Some(Signal::XCPU)) => Err(Refused::TrialTime(limits.policy.trial_time)),
+        (_, Some(Signal::XCPU)) => Err(Refused::TrialTime { most: limits.policy.trial_time, size: limits.policy.size }),
         // An allocation that fails aborts; a stack that ends does too.
-        (_, Some(Signal::ABORT | Signal::SEGV | Signal::BUS)) => Err(Refused::TrialMemory(limits.policy.trial_memory)),
+        (_, Some(Signal::ABORT | Signal::SEGV | Signal::BUS)) => {
+            Err(Refused::TrialMemory { most: limits.policy.trial_memory, size: limits.policy.size })
+        }
         _ => Err(Refused::Untried(text(&format!("it ended with {status} and said {said:?}")))),
     }
 }

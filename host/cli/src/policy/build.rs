@@ -131,9 +131,8 @@ fn build(crates: &[Crate], maker: &Maker, json: bool) -> Result<(), Error> {
             ),
             false => println!("{}: {} octets, SHA-256 {digest}", path.display(), octets.len()),
         }
-        let most = Limits::default().policy.file;
-        if octets.len() > most {
-            eprintln!("addrauth: {} is larger than {} MiB, so no filter takes it yet", path.display(), most >> 20);
+        if octets.len() > Limits::default().policy.file {
+            eprintln!("addrauth: {} needs size = \"large\" in the section [policies.{name}]", path.display());
         }
         let entry = Entry { source: policy.source_hash()?, digest, compiler };
         let mut lock = lock::read(&policy.lock_file())?;
@@ -301,7 +300,7 @@ impl Crate {
     }
 
     fn octets(&self) -> Result<Vec<u8>, Error> {
-        let most = u64::try_from(Limits::default().policy.built).unwrap_or(u64::MAX);
+        let most = u64::try_from(Limits::default().policy.large.file).unwrap_or(u64::MAX);
         match files::read(&self.component(), most) {
             Ok(octets) => Ok(octets),
             Err(e) if e.is_absent() => Err(Lost::NotBuilt(self.component()).into()),

@@ -81,7 +81,7 @@ fn look(workshop: &Workshop, named: &Named) -> Value {
         other => other.to_string(),
     };
     json!({
-        "file": file, "octets": named.located.octets.len(), "digest": named.located.digest,
+        "file": file, "octets": named.located.octets.len(), "size": component.size(), "digest": named.located.digest,
         "contract": component.contract(), "imports": [], "name": component.name(), "version": component.version(),
         "summary": component.summary(), "wants": wanted.as_ref().map(Wanted::facts),
         "headers": wanted.as_ref().map(Wanted::headers), "settings": component.settings(),
@@ -108,7 +108,7 @@ fn print(report: &Value, json: bool) {
     };
     println!("{}: {} {}\n  {}", text("file"), text("name"), text("version"), text("summary"));
     println!("  contract    {}, no imports\n  SHA-256     {}", text("contract"), text("digest"));
-    println!("  size        {} octets", report["octets"]);
+    println!("  size        {} octets, class {}", report["octets"], text("size"));
     println!("  facts       {}\n  fields      {}", list("wants"), list("headers"));
     for setting in report["settings"].as_array().into_iter().flatten() {
         let default = match &setting["default"] {

@@ -196,6 +196,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
             _ => meant.module,
         },
         settings: meant.settings,
+        size: meant.size,
         sha256: module.sha256.as_ref().map(|_| new.digest.clone()),
         shadow: None,
         shadow_share: Module::default().shadow_share,

@@ -23,3 +23,16 @@ impl Default for PolicyOutline {
         PolicyOutline { parts: 16, instances: 256, types: 10_000, functions: 20_000, items: 50_000, elements: 20_000 }
     }
 }
+
+impl PolicyOutline {
+    /// That of class large: a language and its library have some 15,000 functions.
+    pub(super) fn large() -> PolicyOutline {
+        PolicyOutline {
+            types: 50_000,
+            functions: 100_000,
+            items: 200_000,
+            elements: 100_000,
+            ..PolicyOutline::default()
+        }
+    }
+}

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use super::PolicyOutline;
+use crate::config::Size;
 
-/// What a component may be, and what its decisions may take.
+/// What a component may be, and what its decisions may take. Where both classes are bounded, this is the bound of the class that
+/// [`Policy::size`] names, and [`Policy::large`] holds those of the other.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy {
+    /// The class whose bounds these are.
+    pub size: Size,
+    /// What is different in class large.
+    pub large: PolicyLarge,
     /// How long one call of a policy may run. A decision takes microseconds.
     pub time: Duration,
     /// How long all decisions on one message may take.
@@ -26,8 +32,6 @@ pub struct Policy {
     pub text: usize,
     /// Octets of a component file.
     pub file: usize,
-    /// Octets of a component that is only compared with what its sources make: in Python one takes 18 MB.
-    pub built: usize,
     /// Octets of a component's signature: it takes some 330.
     pub signature: u64,
     /// Octets of the file that keeps which signed versions were in force: some 150 a policy.
@@ -37,8 +41,8 @@ pub struct Policy {
     /// How long trying one component may take by the clock, and compiling it. A policy takes 25 ms; the rest is for a slow or
     /// busy machine.
     pub compile: Duration,
-    /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one of 1 MB some 1 s. By
-    /// the clock it takes more where the machine is busy; `compile` bounds that.
+    /// Processor time for the trial of one component, in whole seconds: one of 25 KB takes 0.03 s, one in JavaScript, 1 MB of it its
+    /// language, 1 to 2 s. By the clock it takes more where the machine is busy; `compile` bounds that.
     pub trial_time: Duration,
     /// Address space of the process that tries a component, in octets: the program itself and its compiler take 220 MiB
     /// in a build that is not optimised, whichever of our policies it is.
@@ -77,6 +81,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            size: Size::Small,
+            large: PolicyLarge::default(),
             time: Duration::from_millis(10),
             message: Duration::from_secs(2),
             queue: 1_000,
@@ -86,12 +92,11 @@ impl Default for Policy {
             result: 64 * 1024,
             text: 400,
             file: 4 * 1024 * 1024,
-            built: 64 * 1024 * 1024,
             signature: 4_096,
             floor: 1024 * 1024,
             outline: PolicyOutline::default(),
             compile: Duration::from_secs(20),
-            trial_time: Duration::from_secs(2),
+            trial_time: Duration::from_secs(5),
             trial_memory: 512 * 1024 * 1024,
             trial_answer: 1_024,
             trials_known: 1_024,
@@ -107,6 +112,75 @@ impl Default for Policy {
             shadow_queue: 256,
             watch: Duration::from_secs(1),
             timed: 1_000_000,
+        }
+    }
+}
+
+/// The bounds of class large (`policies.ID.size`), where they are not those of class small: a component brings its language along.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PolicyLarge {
+    /// How long one call of a policy may run. In Python a decision takes some milliseconds.
+    pub time: Duration,
+    /// Threads that decide, beside those of class small.
+    pub threads: usize,
+    /// Decisions that wait for one of them: as many as they make in a second.
+    pub queue: usize,
+    /// Memory of one policy instance, in octets.
+    pub memory: usize,
+    /// Octets of native stack that a policy may use: an interpreter calls itself for each call of the program.
+    pub stack: usize,
+    /// Octets of a component file: in Python some 17 MB.
+    pub file: usize,
+    /// What a component may be made of.
+    pub outline: PolicyOutline,
+    /// How long trying one component may take by the clock, and compiling it.
+    pub compile: Duration,
+    /// Processor time for the trial of one component, in whole seconds.
+    pub trial_time: Duration,
+    /// Address space of the process that tries a component, in octets.
+    pub trial_memory: usize,
+}
+
+impl Default for PolicyLarge {
+    fn default() -> PolicyLarge {
+        PolicyLarge {
+            time: Duration::from_millis(50),
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)),
+            queue: 1_000,
+            memory: 128 * 1024 * 1024,
+            stack: 1024 * 1024,
+            file: 48 * 1024 * 1024,
+            outline: PolicyOutline::large(),
+            compile: Duration::from_secs(180),
+            trial_time: Duration::from_secs(60),
+            trial_memory: 2 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+impl Policy {
+    /// The bounds of a class.
+    #[must_use]
+    pub fn of(&self, size: Size) -> Policy {
+        if size == self.size {
+            return self.clone();
+        }
+        let PolicyLarge { time, threads, queue, memory, stack, file, outline, compile, trial_time, trial_memory } =
+            self.large.clone();
+        Policy {
+            size,
+            time,
+            threads,
+            queue,
+            memory,
+            stack,
+            file,
+            outline,
+            compile,
+            trial_time,
+            trial_memory,
+            ..self.clone()
         }
     }
 }

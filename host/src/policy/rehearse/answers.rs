@@ -69,6 +69,7 @@ impl Space {
     /// `limits.policy.rehearsal` is left.
     pub(super) fn ask(&self, subject: &Subject, limits: &Limits) -> Answers {
         let begin = Instant::now();
+        let limits = limits.of(subject.size());
         let (questions, question_of_row) = self.questions(subject);
         let work = Work {
             space: self,

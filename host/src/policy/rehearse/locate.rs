@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::shipped::SHIPPED;
 use super::super::{Error, Origin, shelf};
-use crate::config::{self, Limits, Module};
+use crate::config::{self, Limits, Module, Size};
 use crate::files;
 
 /// Digits of a digest that name a component, at least.
@@ -31,6 +31,8 @@ pub struct Located {
     pub cases: Option<PathBuf>,
     /// The settings of the configuration; none where it was named by its place.
     pub settings: BTreeMap<String, toml::Value>,
+    /// The class that the configuration has it in. Where it was named by its place, the one whose files are as large.
+    pub size: Size,
 }
 
 /// Why no component is found.
@@ -91,9 +93,10 @@ pub fn locate_path(path: &Path, limits: &Limits) -> Result<Option<Located>, Lost
         Ok(false) if path.is_dir() => return Err(Lost::NotBuilt(file)),
         Ok(false) | Err(_) => {}
     }
-    let octets = shelf::read(&file, limits)?;
+    let octets = shelf::read(&file, &limits.of(Size::Large))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(Some(Located::new(name, octets, Origin::File(file), BTreeMap::new())))
+    let size = Size::of(octets.len(), limits);
+    Ok(Some(Located { size, ..Located::new(name, octets, Origin::File(file), BTreeMap::new()) }))
 }
 
 /// Where the component of a directory lies.
@@ -158,8 +161,8 @@ pub fn locate_id(
 ) -> Result<Located, Error> {
     shelf::check_id(id)?;
     let (octets, origin) = shelf::find(id, &bindings.dir, modules.get(id), None, limits)?;
-    let settings = modules.get(id).map(|module| module.settings.clone()).unwrap_or_default();
-    Ok(Located::new(id.to_owned(), octets, origin, settings))
+    let module = modules.get(id).cloned().unwrap_or_default();
+    Ok(Located { size: module.size, ..Located::new(id.to_owned(), octets, origin, module.settings) })
 }
 
 /// A policy that ships, under its id; none where none of this id ships.
@@ -203,7 +206,7 @@ impl Located {
             Origin::Shipped => None,
         };
         let digest = shelf::hex(&Sha256::digest(&octets));
-        Located { name, octets, digest, origin, cases, settings }
+        Located { name, octets, digest, origin, cases, settings, size: Size::Small }
     }
 }
 

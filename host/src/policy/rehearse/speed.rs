@@ -31,7 +31,7 @@ pub struct Speed {
 /// There are too many combinations of facts to choose from.
 pub fn speed(subject: &Subject, more: &Samples, decisions: usize, limits: &Limits) -> Result<Speed, TooWide> {
     let space = fitted(&[subject], more, &super::nothing(), limits)?;
-    let until = Instant::now() + limits.policy.rehearsal;
+    let (time, until) = (limits.policy.of(subject.size()).time, Instant::now() + limits.policy.rehearsal);
     let decisions = decisions.clamp(1, limits.policy.timed);
     let mut times = Vec::with_capacity(decisions);
     let mut failed = 0;
@@ -43,7 +43,7 @@ pub fn speed(subject: &Subject, more: &Samples, decisions: usize, limits: &Limit
         times.push(begin.elapsed());
         if answer.fault.is_some() {
             // What others took of its time is no fault of its own.
-            let again = patiently(subject, &facts, &space.wanted().headers, (limits.policy.time, until));
+            let again = patiently(subject, &facts, &space.wanted().headers, (time, until));
             failed += usize::from(again.fault.is_some());
         }
         if Instant::now() >= until {

@@ -8,7 +8,7 @@ use super::super::shelf::Shelved;
 use super::super::{Policies, Proposal, disposition, drops_silently, notify};
 use super::{Component, Settings, Undecided, WrittenFacts};
 use crate::case::{self, Disposition, Notify, Recipient, Wish, is_silent_drop, restrained};
-use crate::config::OnFault;
+use crate::config::{OnFault, Size};
 use crate::proto::record;
 
 /// What is rehearsed.
@@ -79,6 +79,17 @@ impl Subject {
             own = own.or(choice.own.and_then(Result::ok));
         }
         Subject { name: name.into(), wanted, kind: Kind::Site { policies: Arc::clone(policies), recipient, wish, own } }
+    }
+
+    /// Its class; of a site large where any of its policies is.
+    pub fn size(&self) -> Size {
+        match &self.kind {
+            Kind::One { component, .. } => component.size(),
+            Kind::Site { policies, .. } => {
+                let large = policies.all.iter().any(|policy| policy.guest.size() == Size::Large);
+                if large { Size::Large } else { Size::Small }
+            }
+        }
     }
 
     /// What it wants to see.

@@ -45,21 +45,22 @@ impl fmt::Display for Offered {
 impl Sandbox {
     /// What the policy says of itself.
     pub(crate) fn describe(&self, guest: &Guest) -> Result<Description, Fault> {
-        match guest.version {
+        match guest.component.version {
             Version::V0_1 => self.describe_since_v0_1(guest).map(Into::into),
             Version::V0_2 => {
-                self.call::<(), (Description,)>(guest, &guest.describe, ()).map(|(description,)| description)
+                self.call::<(), (Description,)>(guest, &guest.component.describe, ()).map(|(description,)| description)
             }
         }
     }
 
     /// What the policy wants to see under these settings, or in its own words (the inner error) why it does not take them.
     pub(crate) fn check_settings(&self, guest: &Guest, settings: &[Value]) -> Result<Result<Wanted, String>, Fault> {
-        match guest.version {
+        match guest.component.version {
             Version::V0_1 => {
                 let settings = old(settings);
                 type Said = (Result<(), String>,);
-                let (said,) = self.call::<(&[since_v0_1::Value],), Said>(guest, &guest.check_settings, (&settings,))?;
+                let (said,) =
+                    self.call::<(&[since_v0_1::Value],), Said>(guest, &guest.component.check_settings, (&settings,))?;
                 match said {
                     Ok(()) => self.describe_since_v0_1(guest).map(|description| Ok(since_v0_1::wanted(description))),
                     Err(text) => Ok(Err(text)),
@@ -67,22 +68,22 @@ impl Sandbox {
             }
             Version::V0_2 => {
                 type Said = (Result<Wanted, String>,);
-                self.call::<(&[Value],), Said>(guest, &guest.check_settings, (settings,)).map(|(said,)| said)
+                self.call::<(&[Value],), Said>(guest, &guest.component.check_settings, (settings,)).map(|(said,)| said)
             }
         }
     }
 
     /// What the policy wants to see whatever its settings: 0.1 says so in its description, later versions do not.
     pub(crate) fn wanted_always(&self, guest: &Guest) -> Result<Option<Wanted>, Fault> {
-        match guest.version {
+        match guest.component.version {
             Version::V0_1 => self.describe_since_v0_1(guest).map(|description| Some(since_v0_1::wanted(description))),
             Version::V0_2 => Ok(None),
         }
     }
 
-    /// The policy's decision on one set of facts, within `limits.policy.time`.
+    /// The policy's decision on one set of facts, within the time of its class.
     pub(crate) fn decide(&self, guest: &Guest, facts: &Facts, settings: &[Value]) -> Result<Decision, Fault> {
-        self.decide_within(guest, facts, settings, self.limits.policy.time)
+        self.decide_within(guest, facts, settings, guest.time())
     }
 
     /// The same within this time.
@@ -93,13 +94,13 @@ impl Sandbox {
         settings: &[Value],
         time: Duration,
     ) -> Result<Decision, Fault> {
-        let decision: Decision = match guest.version {
+        let decision: Decision = match guest.component.version {
             Version::V0_1 => {
                 let (facts, settings) = (since_v0_1::Facts::from(facts), old(settings));
                 type Given<'a> = (&'a since_v0_1::Facts, &'a [since_v0_1::Value]);
                 let decided = self.call_within::<Given, (since_v0_1::Decision,)>(
                     guest,
-                    &guest.decide,
+                    &guest.component.decide,
                     (&facts, &settings),
                     time,
                 )?;
@@ -107,7 +108,7 @@ impl Sandbox {
             }
             Version::V0_2 => {
                 type Given<'a> = (&'a Facts, &'a [Value]);
-                self.call_within::<Given, (Decision,)>(guest, &guest.decide, (facts, settings), time)?.0
+                self.call_within::<Given, (Decision,)>(guest, &guest.component.decide, (facts, settings), time)?.0
             }
         };
         if decision.reason.len() > self.limits.policy.result {
@@ -117,21 +118,24 @@ impl Sandbox {
     }
 
     fn describe_since_v0_1(&self, guest: &Guest) -> Result<since_v0_1::Description, Fault> {
-        self.call::<(), (since_v0_1::Description,)>(guest, &guest.describe, ()).map(|(description,)| description)
+        self.call::<(), (since_v0_1::Description,)>(guest, &guest.component.describe, ())
+            .map(|(description,)| description)
     }
 
     /// Holds the three functions against the types of the guest's version; without a call, so that nothing of the component's
     /// own code matters but its start function, which runs under the limits.
     pub(super) fn check_types(&self, guest: &Guest) -> Result<(), Refused> {
         let (mut store, instance) =
-            self.instance(guest, self.limits.policy.time).map_err(|e| Refused::Compile(self.fault(&e).to_string()))?;
+            guest.instance(guest.time()).map_err(|e| Refused::Compile(guest.chamber.fault(&e).to_string()))?;
         let wrong = |name| move |e: wasmtime::Error| Refused::Types { name, text: one_line(&e) };
         macro_rules! holds {
             ($function:ident, $name:literal: $given:ty => $said:ty) => {
-                instance.get_typed_func::<$given, $said>(&mut store, &guest.$function).map_err(wrong($name))?;
+                instance
+                    .get_typed_func::<$given, $said>(&mut store, &guest.component.$function)
+                    .map_err(wrong($name))?;
             };
         }
-        match guest.version {
+        match guest.component.version {
             Version::V0_1 => {
                 use since_v0_1::{Decision, Description, Facts, Value};
                 holds!(describe, "describe": () => (Description,));

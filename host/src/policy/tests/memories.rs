@@ -135,8 +135,8 @@ async fn k2_the_tables_of_a_component_have_together_the_elements_of_one() {
 }
 
 #[test]
-fn k2_a_second_memory_or_table_of_one_module_is_refused() {
-    for items in ["(memory 1)", "(table 1 funcref) (table 1 funcref)"] {
+fn k2_a_second_memory_or_a_third_table_of_one_module_is_refused() {
+    for items in ["(memory 1)", "(table 1 funcref) (table 1 funcref) (table 1 funcref)"] {
         let refused = load_written(&Written { items: items.into(), ..Written::default() }).unwrap_err();
         assert!(matches!(refused, Error::Refused { .. }), "{items}: {refused}");
     }

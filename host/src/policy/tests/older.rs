@@ -16,7 +16,7 @@ fn old(id: &str) -> Vec<u8> {
 
 fn guests(sandbox: &Sandbox, id: &str) -> [Guest; 2] {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../policies/{id}/{id}.wasm"));
-    let [old, new] = [old(id), std::fs::read(file).unwrap()].map(|octets| sandbox.load(&octets).unwrap());
+    let [old, new] = [old(id), std::fs::read(file).unwrap()].map(|octets| sandbox.load(&octets, Size::Small).unwrap());
     assert_eq!(old.interface(), "addrauth:policy/policy@0.1.0");
     assert_eq!(new.interface(), "addrauth:policy/policy@0.2.0");
     assert_eq!(sandbox.describe(&old).unwrap(), sandbox.describe(&new).unwrap(), "{id}");

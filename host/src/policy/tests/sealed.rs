@@ -103,9 +103,9 @@ fn k15_a_component_made_to_be_slow_to_compile_is_given_up() {
     assert!(bomb.len() < limits.policy.file);
     let sandbox = Sandbox::new(&limits).unwrap();
     let begin = Instant::now();
-    let refused = sandbox.load(&bomb).err().unwrap();
+    let refused = sandbox.load(&bomb, Size::Small).err().unwrap();
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
-    assert!(matches!(refused, Refused::CompileTime(_)), "{refused}");
+    assert!(matches!(refused, Refused::CompileTime { .. }), "{refused}");
 }
 
 #[test]
@@ -318,7 +318,8 @@ fn every_shipped_policy_stands_with_no_import_at_all() {
     assert_eq!(ids.len(), 10);
     for id in ids {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../policies/{id}/{id}.wasm"));
-        let guest = sandbox.load(&std::fs::read(file).unwrap()).map_err(|why| format!("{id}: {why}")).unwrap();
+        let guest =
+            sandbox.load(&std::fs::read(file).unwrap(), Size::Small).map_err(|why| format!("{id}: {why}")).unwrap();
         assert_eq!(sandbox.describe(&guest).unwrap().name, id);
     }
 }

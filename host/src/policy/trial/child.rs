@@ -8,18 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::super::sandbox::{Refused, rehearse};
 use super::super::shelf::hex;
-use super::{PASSES, REFUSED};
-use crate::config::Limits;
+use super::{LARGE, PASSES, REFUSED};
+use crate::config::{Limits, Size};
 
-/// Compiles the component on standard input under `policy_trial_time` and `policy_trial_memory`, and says on standard output
+/// Compiles the component on standard input under the processor time and memory that a trial of its class has, and says on standard output
 /// how that went. What a program calls that [`super::Trial::by`] names: first of all, with one thread and nothing open, since
 /// the limits are for the whole process and stay.
 pub fn answer(limits: &Limits) -> ExitCode {
+    let is_large = std::env::var_os(LARGE.0).is_some_and(|size| size == LARGE.1);
+    let limits = &limits.of(if is_large { Size::Large } else { Size::Small });
     let (text, code) = match confine(limits).and_then(|()| read(limits)) {
         Err(error) => (format!("cannot try it: {error}"), ExitCode::from(2)),
         Ok(octets) => match rehearse(&octets, limits) {
             Err(Refused::Compile(text)) => (format!("{REFUSED}{text}"), ExitCode::from(1)),
-            Err(Refused::CompileTime(_) | Refused::Setup(_)) => ("cannot try it".to_owned(), ExitCode::from(2)),
+            Err(Refused::CompileTime { .. } | Refused::Setup(_)) => ("cannot try it".to_owned(), ExitCode::from(2)),
             // Whatever else is wrong with it, this process could find out: so can the one that asks.
             Ok(()) | Err(_) => (format!("{PASSES}{}", hex(&Sha256::digest(&octets))), ExitCode::SUCCESS),
         },

@@ -52,7 +52,7 @@ fn only_the_whole_answer_of_a_child_counts() {
     for signal in ["ABRT", "SEGV", "BUS"] {
         assert!(said(&format!("kill -{signal} $$")).contains("more than 512 MiB of memory"), "{signal}");
     }
-    assert!(said("kill -XCPU $$").contains("more than 2.0 s of processor time"));
+    assert!(said("kill -XCPU $$").contains("more than 5.0 s of processor time"));
     run(&scripted(dir.path(), "printf 'passes 00ff'"), &Limits::default()).unwrap();
 }
 
