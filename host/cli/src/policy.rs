@@ -19,6 +19,7 @@ mod build;
 mod cases;
 mod check;
 mod diff;
+mod join;
 mod lock;
 mod mail;
 mod named;
@@ -58,7 +59,7 @@ enum Verb {
     /// lies in the directory, or beside it where a workspace holds several. Needs a compiler for WebAssembly. Rust: `rustup target add
     /// wasm32-unknown-unknown`, or Debian's rustc-web, cargo-web, rust-web-src, rust-web-llvm and lld-22. C: zig, also PyPI's ziglang, or clang
     /// with wasm-ld. JavaScript: npm's
-    /// @bytecodealliance/componentize-js; Python: PyPI's componentize-py.
+    /// componentize-qjs; Python: PyPI's componentize-py. Both link a component from many modules, of which this makes one.
     ///
     /// It runs what stands in the folder (cargo and its build scripts, .venv, node_modules) with your rights: build only what you would
     /// run. `policy check` and `policy test` run nothing of a policy but its component, in the sandbox.

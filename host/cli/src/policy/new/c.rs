@@ -120,7 +120,7 @@ fn sources(dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// Puts the contract of the folder into the module: it is what the header was written for.
-fn with_contract(dir: &Path, module: &mut Vec<u8>) -> Result<(), Error> {
+pub(super) fn with_contract(dir: &Path, module: &mut Vec<u8>) -> Result<(), Error> {
     let path = dir.join(CONTRACT);
     let text = files::read_text(&path, Limits::default().policy.cases_octets)
         .map_err(|e| Error::Read { path: path.clone(), source: e.into() })?;

@@ -1,5 +1,6 @@
 // Protects names that are forged most: what comes in them without a right key is refused or kept back.
-// Functions and types are those of the contract, sdk/policy.wit, with names such as checkSettings and mailAuth.
+// Functions and types are those of the contract, sdk/policy.wit, with names such as checkSettings and mailAuth; a fact that is
+// absent is null.
 
 export const policy = {
   describe() {
@@ -25,9 +26,9 @@ export const policy = {
   },
 
   decide(facts, [names]) {
-    const isProtected = facts.sender !== undefined && isAmong(facts.sender, names.val);
-    // Undefined: nobody knows. No mark: nothing tells of a list or a forwarder, which may lose a key.
-    const direct = facts.trail !== undefined && !Object.values(facts.trail).some((mark) => mark);
+    const isProtected = facts.sender !== null && isAmong(facts.sender, names.val);
+    // Null: nobody knows. No mark: nothing tells of a list or a forwarder, which may lose a key.
+    const direct = facts.trail !== null && !Object.values(facts.trail).some((mark) => mark);
     switch (facts.status) {
       case 'invalid':
         return isProtected
