@@ -218,15 +218,16 @@ fn a_policy_in_c_is_built_and_passes_the_cases_of_the_one_in_rust() {
 }
 
 #[test]
-fn languages_that_the_filter_does_not_take_yet_say_so_and_how_their_tool_is_had() {
+fn languages_whose_tool_is_missing_say_in_one_line_how_it_is_had() {
     for (lang, install) in
         [("js", "npm --prefix ours install"), ("python", "ours/.venv/bin/pip install -r ours/requirements.txt")]
     {
         let dir = tempfile::tempdir().unwrap();
         let (code, out, _) = addrauth(dir.path(), &["policy", "new", "ours", "--lang", lang]);
-        assert!(code == 0 && out.contains("none runs it yet") && out.contains(install), "{out}");
+        assert!(code == 0 && out.contains(install) && out.contains("addrauth policy test ours"), "{out}");
+        assert_eq!(out.contains("size = \"large\""), lang == "python", "{out}");
         let readme = std::fs::read_to_string(dir.path().join("ours/README.md")).unwrap();
-        assert!(readme.contains("**No filter runs it yet.**"), "{readme}");
+        assert_eq!(readme.contains("[policies.ours]\nsize = \"large\"\n"), lang == "python", "{readme}");
         let mut command = Command::new(binary());
         command.args(["policy", "build", "ours"]).current_dir(dir.path()).env("PATH", dir.path()).stdin(Stdio::null());
         let said = command.output().unwrap();

@@ -1,6 +1,6 @@
 //! The limits on which the machine's room or the administrator depends, in one place.
 
-use super::Size;
+use super::size::Size;
 
 mod authority;
 mod custody;
@@ -59,6 +59,12 @@ impl Limits {
     #[must_use]
     pub fn of(&self, size: Size) -> Limits {
         Limits { policy: self.policy.of(size), ..self.clone() }
+    }
+
+    /// The class that a component of so many octets needs at least.
+    #[must_use]
+    pub fn size_for(&self, octets: usize) -> Size {
+        if octets > self.policy.file { Size::Large } else { Size::Small }
     }
 
     /// These limits with a few of them changed.

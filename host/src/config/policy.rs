@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Limits, TrustedKey, Warning, spelt, trusted, wrong};
+use super::{Error, Size, TrustedKey, Warning, spelt, trusted, wrong};
 use crate::case::MarkAs;
 use crate::proto::address::{Domain, Mailbox};
 
@@ -195,33 +195,6 @@ impl Module {
                 "policies.{id}.shadow_share = {} is no share of mail: write a number from 0 to 1, such as 0.1",
                 self.shadow_share
             ))
-        }
-    }
-}
-
-/// The class of a policy: what its component may be, and what its decisions may take; the bounds are in [`super::Limits`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Size {
-    /// Rust, C, JavaScript, text.
-    #[default]
-    Small,
-    /// For a component that brings a large language along, such as Python. The administrator binds it; users cannot choose it.
-    Large,
-}
-
-impl Size {
-    /// The class that a component of so many octets needs at least.
-    pub fn of(octets: usize, limits: &Limits) -> Size {
-        if octets > limits.policy.file { Size::Large } else { Size::Small }
-    }
-
-    /// The configuration's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Size::Small => "small",
-            Size::Large => "large",
         }
     }
 }

@@ -79,7 +79,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file is too large to be a policy.
-    #[error("{path} is larger than {} MiB, too large for a policy{}", room >> 20, way_out(*size))]
+    #[error("{path} is larger than {} MiB, too large for a policy{}", room >> 20, size.way_out())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -178,12 +178,4 @@ pub enum Error {
         /// The policy.
         id: String,
     },
-}
-
-/// What an administrator can do about a component that is too much for its class.
-pub(super) fn way_out(size: Size) -> &'static str {
-    match size {
-        Size::Small => "; where its language makes it so large, write size = \"large\" into its [policies.ID]",
-        Size::Large => "",
-    }
 }

@@ -24,8 +24,6 @@ use bounds::{Bounds, Exceeded};
 use ticker::{TICK, Ticker};
 use version::{Offered, Version};
 
-use super::error::way_out;
-
 /// Octets of an instance's memory that stay resident between two decisions: more than a Rust or C policy has at all, so
 /// that a fresh instance costs a memset and no system call, and as much as one in JavaScript has. In class large most of a memory is
 /// never written: there the kernel says which pages were, where it can (Linux 6.7), and these alone are put back.
@@ -108,7 +106,7 @@ pub enum Refused {
     /// Compiling it took too long.
     #[error(
         "compiling it took longer than {}, so it was given up: take another build of it or bind another policy{}",
-        super::seconds(*most), way_out(*size)
+        super::seconds(*most), size.way_out()
     )]
     CompileTime {
         /// How long it may take.
@@ -120,7 +118,7 @@ pub enum Refused {
     #[error(
         "compiling it takes more than {} of processor time, and a policy takes 0.1 s: it is broken or made to do harm, so take \
          another build of it or bind another policy{}",
-        super::seconds(*most), way_out(*size)
+        super::seconds(*most), size.way_out()
     )]
     TrialTime {
         /// How much it may take.
@@ -132,7 +130,7 @@ pub enum Refused {
     #[error(
         "compiling it takes more than {} MiB of memory or more stack than there is: it is broken or made to do harm, so take \
          another build of it or bind another policy{}",
-        most >> 20, way_out(*size)
+        most >> 20, size.way_out()
     )]
     TrialMemory {
         /// How much it may take, in octets.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Error, named};
-use addrauth::config::{Limits, Size};
+use addrauth::config::Limits;
 use addrauth::policy::Trial;
 use addrauth::policy::rehearse::{Ran, Stage, WrittenFacts};
 
@@ -21,8 +21,9 @@ pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path, trial: &Tri
     let limits = Arc::new(Limits::default());
     let suite = named::suite(cases, &limits)?;
     let stage = Stage::new(&limits).map_err(Error::Setup)?;
-    let size = Size::of(octets.len(), &limits);
-    let loaded = stage.load_as(octets, size, trial).map_err(|why| Error::Unfit { path: component.to_owned(), why })?;
+    let loaded = stage
+        .load_as(octets, limits.size_for(octets.len()), trial)
+        .map_err(|why| Error::Unfit { path: component.to_owned(), why })?;
     let none = |path: &Path, _: &WrittenFacts| Err(format!("{}: messages are read by `policy test`", path.display()));
     Ok(suite.run(&Arc::new(loaded), &Default::default(), &none))
 }

@@ -394,3 +394,6 @@ impl Reencode for Moved<'_> {
         Ok(ConstExpr::raw(octets))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::PolicyOutline;
-use crate::config::Size;
+use crate::config::size::Size;
 
 /// What a component may be, and what its decisions may take. Where both classes are bounded, this is the bound of the class that
 /// [`Policy::size`] names, and [`Policy::large`] holds those of the other.

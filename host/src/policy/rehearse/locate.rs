@@ -95,7 +95,7 @@ pub fn locate_path(path: &Path, limits: &Limits) -> Result<Option<Located>, Lost
     }
     let octets = shelf::read(&file, &limits.of(Size::Large))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let size = Size::of(octets.len(), limits);
+    let size = limits.size_for(octets.len());
     Ok(Some(Located { size, ..Located::new(name, octets, Origin::File(file), BTreeMap::new()) }))
 }
 
