@@ -1,6 +1,6 @@
-//! Makes one core module of a component whose tool linked it from many. A fresh instance for each decision is then one instance, not
-//! forty, and the sandbox need allow no components within components. What the modules would import of WASI becomes a trap: it
-//! is what the tools themselves put there for a component without imports.
+//! Makes one core module of a component that a tool linked from many. A fresh instance for each decision is then one instance instead of
+//! forty, and the sandbox allows no components within components. A trap takes the place of each function of WASI, as it does where the
+//! tools themselves make a component without imports.
 
 use std::collections::BTreeMap;
 
@@ -160,14 +160,14 @@ impl<'a> Whole<'a> {
         }
     }
 
-    /// Where the unit's import of this number is.
+    /// Looks up what the unit imports under this number.
     fn imported(&self, unit: usize, kind: Kind, number: usize) -> Result<Place, Odd> {
         let import = &self.units[unit].imports(kind)[number];
         let instance = self.arguments[unit].get(import.module).ok_or(Odd::New("a module that is missing"))?;
         self.named(*instance, import.name)
     }
 
-    /// Where that is what an instance has under this name.
+    /// Looks up what an instance exports under this name.
     fn named(&self, instance: usize, name: &str) -> Result<Place, Odd> {
         let missing = || Odd::New("a name that is missing");
         match self.parts.instances.get(instance).ok_or_else(missing)? {

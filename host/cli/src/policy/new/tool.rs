@@ -59,7 +59,7 @@ impl Tool {
         std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         let program = self.program.clone();
         let mut command = Command::new(&self.program);
-        // What it tells of what it does is nothing to whoever asked for JSON.
+        // What it says of its progress would stand between the lines that this program prints.
         command.args(self.words).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().map_err(|source| Error::Run { program: program.clone(), source })?;
         if !status.success() {
