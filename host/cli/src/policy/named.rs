@@ -94,7 +94,9 @@ impl Workshop {
         // What ships is part of this program.
         let waived = Trial::waived();
         let trial = if located.origin == Origin::Shipped { &waived } else { &self.trial };
-        self.stage()?.load_as(&located.octets, located.size, trial).map_err(|why| Error::Unfit { path: place(located), why })
+        self.stage()?
+            .load_as(&located.octets, located.size, trial)
+            .map_err(|why| Error::Unfit { path: place(located), why })
     }
 
     /// Finds a component by its place, or by its id in the configuration, whoever signed it or nobody.
