@@ -199,7 +199,12 @@ fn k15_the_program_tries_good_components_within_half_of_the_bound_and_refuses_a_
     let (name, bomb) = &bombs::of_code()[0];
     let (taken, code, said) = checked(bomb);
     assert_eq!(code, Some(1), "{name}: {said}");
-    assert!(said.split_whitespace().collect::<Vec<_>>().join(" ").contains("compiling it takes more than"), "{said}");
+    // On a machine that does much else the clock may be first.
+    let told = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        ["compiling it takes more than", "compiling it took longer than"].iter().any(|words| told.contains(words)),
+        "{said}"
+    );
     assert!(taken.space > 0 && taken.space <= bound, "{name}: {taken:?}");
 }
 
