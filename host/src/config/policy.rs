@@ -217,6 +217,11 @@ impl Policy {
     /// Whether the settings fit together, and with those of the policies.
     pub(super) fn check(&self, policies: &BTreeMap<String, Module>) -> Result<(), Error> {
         let is_large = |id: &&String| policies.get(*id).is_some_and(|module| module.size == Size::Large);
+        if self.user_rules && policies.get("rules").is_some_and(|module| module.size == Size::Large) {
+            return wrong(
+                "policy.user_rules = true needs policies.rules.size = \"small\": users' texts are read while mail waits",
+            );
+        }
         if let Some(id) = self.user_may.iter().find(is_large) {
             return wrong(format!(
                 "policy.user_may has \"{id}\", and policies.{id}.size is \"large\": such a policy takes much memory and time, so the \

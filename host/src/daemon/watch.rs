@@ -42,9 +42,10 @@ impl Watch {
         let last = look(files.to_vec());
         let mut known = last.clone();
         // What changed since then may have been read before or after.
-        let begun = begun.checked_sub(STEP).and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        let begun = (i64::try_from(begun.as_secs()).unwrap_or(i64::MAX), i64::from(begun.subsec_nanos()));
-        known.retain(|_, stamp| stamp.is_none_or(|stamp| stamp.changed < begun));
+        let begun = since_1970(begun.checked_sub(STEP).unwrap_or(UNIX_EPOCH));
+        let now = since_1970(SystemTime::now());
+        // A stamp from the future is no change of now: the clock went back, or another machine's is ahead.
+        known.retain(|_, stamp| stamp.is_none_or(|stamp| stamp.changed < begun || stamp.changed > now));
         Watch { every, known, last }
     }
 
@@ -79,6 +80,12 @@ impl Watch {
         self.known = self.last.clone();
         changed
     }
+}
+
+/// A moment as a stamp has it.
+fn since_1970(at: SystemTime) -> (i64, i64) {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(at.as_secs()).unwrap_or(i64::MAX), i64::from(at.subsec_nanos()))
 }
 
 fn look(files: Vec<PathBuf>) -> Seen {

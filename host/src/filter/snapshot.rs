@@ -265,15 +265,18 @@ impl Filter {
             Some(found) => {
                 let recipients: Vec<&Recipient> = mail.recipients.iter().collect();
                 // Without the users' wishes, or a fact that a policy wants, there is no decision, and no decision is a deferral.
-                let Ok(wishes) = self.wishes(&recipients, found.sender.as_ref()).await else { return Vec::new() };
+                let Ok(mut wishes) = self.wishes(&recipients, found.sender.as_ref()).await else { return Vec::new() };
                 if self.policies.want_last_valid(mail, found, &wishes) {
                     let Ok(last_valid) = self.last_valid(mail, found).await else { return Vec::new() };
                     found.last_valid = last_valid;
-                } else if self.policies.shadows_want_last_valid(mail, found, &wishes) {
-                    // What only a candidate wants to see defers no mail.
+                } else if self.policies.others_want_last_valid(mail, found, &wishes) {
+                    // What only a candidate or a user's own rules want to see defers no mail.
                     match self.last_valid(mail, found).await {
                         Ok(last_valid) => found.last_valid = last_valid,
-                        Err(()) => return self.policies.decide_alone(mail, found, &wishes).await,
+                        Err(()) => {
+                            wishes.iter_mut().for_each(|wish| wish.rules = None);
+                            return self.policies.decide_alone(mail, found, &wishes).await;
+                        }
                     }
                 }
                 self.policies.decide(mail, found, &wishes).await

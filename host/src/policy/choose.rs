@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Error;
-use super::shelf::{Read, Shelved};
+use super::shelf::Shelved;
 use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
@@ -18,7 +18,7 @@ pub(super) const ALLOWED: &str = "accept";
 pub struct Choice {
     pub(super) policy: Arc<Shelved>,
     /// The recipient's own rules, where they go before it.
-    pub(super) own: Option<Read>,
+    pub(super) own: Option<Arc<str>>,
     /// Whose word the policy is.
     pub by: By,
     /// How a mark is shown.
@@ -40,16 +40,7 @@ impl Choice {
 
     /// Whether both treat mail alike.
     pub fn is_like(&self, other: &Choice) -> bool {
-        let own = match (&self.own, &other.own) {
-            (Some(Ok(one)), Some(Ok(other))) => one.settings == other.settings,
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        own && (self.policy(), self.mark) == (other.policy(), other.mark)
-    }
-
-    /// The policies that may be asked.
-    pub(super) fn asked(&self) -> impl Iterator<Item = &Arc<Shelved>> {
-        [Some(&self.policy), self.own.as_ref().and_then(|own| own.as_ref().ok())].into_iter().flatten()
+        (self.policy(), self.mark, &self.own) == (other.policy(), other.mark, &other.own)
     }
 }
 

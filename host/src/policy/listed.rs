@@ -110,9 +110,10 @@ impl Policies {
 
     /// Those that are signed, as [`super::trust::floor`] takes them.
     pub fn signed(&self) -> Vec<InForce> {
-        let signed =
-            |policy: &Arc<Shelved>| Some(InForce { signed: policy.signed.clone()?, digest: policy.digest.clone() });
-        self.all.iter().filter_map(signed).collect()
+        let bound = self.all.iter().map(|policy| (&policy.signed, &policy.digest));
+        let own = self.own.iter().map(|own| (&own.component().signed, &own.component().digest));
+        let signed = |(signed, digest): (&Option<Signed>, &String)| Some(InForce::of(signed.clone()?, digest.clone()));
+        bound.chain(own).filter_map(signed).collect()
     }
 
     /// What decides as the policy of this id; absent where none is loaded.

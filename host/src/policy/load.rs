@@ -79,7 +79,9 @@ impl Policies {
         trial: &Trial,
     ) -> Result<Policies, Error> {
         let former = Former {
-            origins: self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())).collect(),
+            origins: (self.own.iter().map(|own| (RULES.to_owned(), own.component().origin.clone())))
+                .chain(self.all.iter().map(|policy| (policy.id.clone(), policy.origin.clone())))
+                .collect(),
             sandbox: Arc::clone(&self.sandbox),
             threads: Arc::clone(&self.threads),
             asker: self.asker.clone(),
@@ -175,7 +177,8 @@ fn load(
         threads.prepare(&sandbox, policy.guest.size()).map_err(|e| Error::Setup(e.to_string()))?;
     }
     let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
-    let files = files(&all, &shadows, &bindings.dir);
+    let own_rules = own.as_ref().and_then(|own| own.component().origin.file().map(Path::to_owned));
+    let files = files(&all, own_rules, &shadows, &bindings.dir);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
 }
 
@@ -212,8 +215,9 @@ fn own_file(policy: &Shelved, dir: &Path) -> Option<PathBuf> {
 }
 
 /// What a reload would read: the files in force, and those that would take their place once they are there.
-fn files(all: &[Arc<Shelved>], shadows: &Shadows, dir: &Path) -> Vec<PathBuf> {
+fn files(all: &[Arc<Shelved>], own_rules: Option<PathBuf>, shadows: &Shadows, dir: &Path) -> Vec<PathBuf> {
     let mut files = shadow::files(shadows, dir);
+    files.extend(own_rules);
     files.extend(all.iter().filter_map(|policy| own_file(policy, dir)));
     let beside = |file: &PathBuf| {
         let signature = PathBuf::from(format!("{}.minisig", file.display()));

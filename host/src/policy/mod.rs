@@ -159,7 +159,7 @@ impl Policies {
         }
         let nothing = Wish::default();
         let choice = self.chosen(recipient, found, wishes.first().unwrap_or(&nothing));
-        if choice.own.is_some() {
+        if choice.has_own_rules() {
             return None;
         }
         let tabled = choice.policy.tabled(found.status)?;
@@ -173,8 +173,7 @@ impl Policies {
         let deadline = Instant::now() + self.limits.policy.message;
         let mut decisions = Vec::new();
         for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
-            if let Some(own) = &choice.own {
-                decisions.extend(self.by_own_rules(mail, found, (index, choice), own, deadline).await);
+            if choice.has_own_rules() {
                 continue;
             }
             match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
@@ -187,33 +186,34 @@ impl Policies {
                 split(decision, &choices, &mut decisions);
             }
         }
+        // Last, so that no user's text takes the time of other recipients.
+        decisions.extend(self.by_their_own_rules(mail, found, &choices, deadline).await);
         decisions
     }
 
-    /// Whether a policy that will be asked about this message wants to see [`Found::last_valid`]: then that is to be looked up.
+    /// Whether a policy that will be asked about this message wants to see [`Found::last_valid`]: then that is to be looked up, and
+    /// without it there is no decision.
     pub fn want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
         let wants = |policy: &Shelved| policy.wanted.has(contract::Wants::LAST_VALID);
         // Nearly always none does, and nobody need be asked for.
-        let may = self.own.is_some() || self.all.iter().any(|policy| wants(policy));
-        may && self.is_any_asked(mail, found, wishes, wants)
+        self.all.iter().any(|policy| wants(policy))
+            && self.is_any_asked(mail, found, wishes, |choice| wants(&choice.policy))
     }
 
-    /// The same of the candidates beside them.
-    pub fn shadows_want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
+    /// Whether a candidate beside them wants it, or a recipient's own rules may: without it these are not asked.
+    pub fn others_want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
         let wants = |policy: &Shelved| {
             let candidate = self.shadows.get(&policy.id).and_then(|shadowing| shadowing.of(mail));
             candidate.is_some_and(|candidate| candidate.wanted.has(contract::Wants::LAST_VALID))
         };
-        !self.shadows.is_empty() && self.is_any_asked(mail, found, wishes, wants)
+        (self.own.is_some() || !self.shadows.is_empty())
+            && self.is_any_asked(mail, found, wishes, |choice| choice.has_own_rules() || wants(&choice.policy))
     }
 
-    /// Whether a policy will be asked about this message of which this holds.
-    fn is_any_asked(&self, mail: &Mail, found: &Found, wishes: &[Wish], holds: impl Fn(&Shelved) -> bool) -> bool {
+    /// Whether this holds of what treats some recipient of this message.
+    fn is_any_asked(&self, mail: &Mail, found: &Found, wishes: &[Wish], holds: impl Fn(&Choice) -> bool) -> bool {
         let choices = self.choices(mail, found, wishes);
-        choices
-            .iter()
-            .enumerate()
-            .any(|(index, choice)| found.concerns(index) && choice.asked().any(|policy| holds(policy)))
+        choices.iter().enumerate().any(|(index, choice)| found.concerns(index) && holds(choice))
     }
 
     /// What treats each recipient of the message.

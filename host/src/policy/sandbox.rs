@@ -191,8 +191,8 @@ impl Guest {
 }
 
 impl Sandbox {
-    /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, and one for that of candidates. What
-    /// class large takes is made when the first of its components is loaded.
+    /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, one for that of candidates, and one
+    /// for whoever reads a user's text. What class large takes is made when the first of its components is loaded.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
         let small = Arc::new(Chamber::new(limits)?);
         Ok(Sandbox { small, large: Mutex::default(), limits: Arc::clone(limits) })
@@ -426,7 +426,7 @@ fn reservation(limits: &Limits) -> u64 {
 
 /// Instances at a time: one for each of our threads, one for the thread that loads, and one for that of candidates.
 fn instances(limits: &Limits) -> u32 {
-    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(2)
+    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(3)
 }
 
 /// Places for memories, and as many for tables.

@@ -159,9 +159,18 @@ fn opinion(
     }
 }
 
-/// What a message's candidates were shown of its header, in octets.
+/// What the candidates of a message were shown.
 #[derive(Default)]
-pub(super) struct Shown(usize);
+pub(super) struct Shown {
+    /// Octets of its header.
+    octets: usize,
+    /// Decisions that were to be made apart.
+    jobs: usize,
+}
+
+/// Decisions that a message's candidates make apart; beside others none decides, so that one message with a thousand recipients is
+/// not most of a record.
+const JOBS: usize = 8;
 
 /// Has the candidate of a policy, where there is one for this message, decide beside this decision.
 pub(super) fn beside(
@@ -182,10 +191,14 @@ pub(super) fn beside(
     if let Some(tabled) = candidate.tabled(found.status) {
         shadow.decisions.make(vec![opinion(Ok(tabled.decision.clone()), result, sandbox)]);
     } else {
+        shown.jobs += 1;
+        if shown.jobs > JOBS {
+            return;
+        }
         let mut groups = facts::gather(mail, found, &candidate.wanted, decision.recipients.clone());
         if let Some((facts, recipients)) = groups.next() {
-            shown.0 = shown.0.saturating_add(facts.headers.iter().flatten().map(String::len).sum());
-            let fits = shown.0 <= sandbox.limits().custody.journal_row && !decision.facts.is_null();
+            shown.octets = shown.octets.saturating_add(facts.headers.iter().flatten().map(String::len).sum());
+            let fits = shown.octets <= sandbox.limits().custody.journal_row && !decision.facts.is_null();
             if fits {
                 shadow.facts = more(WrittenFacts::of(&facts, &candidate.wanted).json(), &decision.facts);
             }
@@ -223,6 +236,7 @@ fn more(facts: Value, known: &Value) -> Value {
 /// Waits for the candidates of a message that still decide, and then closes what they were to tell.
 pub(super) async fn hear(shadows: &Shadows, decisions: &[Decision], most: Duration) {
     let deadline = Instant::now() + most;
+    let mut struck: Vec<&str> = Vec::new();
     for decision in decisions {
         let Some(shadow) = &decision.shadow else { continue };
         let Some(Shadowing { pace, .. }) = shadows.get(&decision.policy) else { continue };
@@ -238,7 +252,12 @@ pub(super) async fn hear(shadows: &Shadows, decisions: &[Decision], most: Durati
         let failed = opinions.is_empty() || opinions.iter().any(|opinion| opinion.fault.is_some());
         if had_to_wait && !failed {
             pace.was_quick();
-        } else if had_to_wait && pace.took_time() {
+        } else if had_to_wait && !struck.contains(&decision.policy.as_str()) {
+            // Once for a message.
+            struck.push(&decision.policy);
+            if !pace.took_time() {
+                continue;
+            }
             tracing::info!(policy = decision.policy, "its candidate is not waited for any more: it fails or is late");
         }
     }

@@ -68,8 +68,8 @@ impl Shelved {
 /// A component that waits for settings.
 pub(super) struct Component {
     pub(super) digest: String,
-    origin: Origin,
-    signed: Option<Signed>,
+    pub(super) origin: Origin,
+    pub(super) signed: Option<Signed>,
     pub(super) guest: Arc<Guest>,
     pub(super) description: Description,
 }

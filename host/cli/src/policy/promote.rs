@@ -58,6 +58,10 @@ pub(super) enum Unmoved {
     NoShadow(String),
     #[error("the candidate of {0} cannot be loaded: {1}")]
     Candidate(String, String),
+    #[error(
+        "the files of {0} were changed meanwhile: nothing was put in force. Let the candidate decide beside it again"
+    )]
+    Another(String),
     #[error("{0} was changed by somebody else meanwhile: nothing was done")]
     Changed(PathBuf),
     #[error("another `addrauth policy promote` or `rollback` is at work on {0}: nothing was done")]
@@ -145,9 +149,14 @@ impl Configured {
         Ok((text, config))
     }
 
-    /// Loads the policies of another configuration, and then puts it into this one's place.
-    fn commit(&self, (text, config): (String, Config)) -> Result<(), Error> {
+    /// Loads the policies of another configuration, and then puts it into this one's place, where this is what decides as the
+    /// policy of this id with it.
+    fn commit(&self, (text, config): (String, Config), id: &str, meant: &Version) -> Result<(), Error> {
         let loaded = self.load(&config).map_err(Unmoved::Dry)?;
+        let is_meant = |now: Version| (now.digest, now.settings) == (meant.digest.clone(), meant.settings.clone());
+        if !loaded.version(id).is_some_and(is_meant) {
+            return Err(Unmoved::Another(id.to_owned()).into());
+        }
         floor::check(&config.state_dir.0, &loaded.signed()).map_err(Unmoved::Floor)?;
         if Config::text(&self.path)? != self.text {
             return Err(Unmoved::Changed(self.path.clone()).into());
@@ -207,7 +216,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     puts.push(Put { path: configured.kept(id, &next), octets, like: Some(configured.path.clone()) });
     let edited = configured.with(id, &next)?;
     puts.iter().try_for_each(put)?;
-    configured.commit(edited)?;
+    configured.commit(edited, id, &new)?;
     told(id, "promoted", (&old, &new), &configured, Some(&record), json);
     Ok(Told::Good)
 }
@@ -225,18 +234,18 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
     let mut section = Config::parse(&before, &kept)?.policies.remove(id).unwrap_or_default();
     let dir = &configured.config.policy.dir;
     let mut edited = configured.with(id, &section)?;
-    let is_old = |config: &Config| {
-        let loaded = configured.load(config).ok()?;
-        loaded.version(id).filter(|version| version.digest == old)
+    let is_old = |config: &Config| match configured.load(config) {
+        Ok(loaded) => loaded.version(id).filter(|version| version.digest == old).ok_or(None),
+        Err(why) => Err(Some(why)),
     };
     let now = match is_old(&edited.1) {
-        Some(version) => version,
-        None => {
+        Ok(version) => version,
+        Err(_) => {
             // Another component lies where it was.
             let place = section.module.as_ref().map_or_else(|| dir.join(format!("{id}.wasm")), |file| dir.join(file));
             section.module = Some(Kept::of(id, dir).named(&place, &old));
             edited = configured.with(id, &section)?;
-            is_old(&edited.1).ok_or(Unmoved::Gone(old))?
+            is_old(&edited.1).map_err(|why| why.map_or_else(|| Unmoved::Gone(old.clone()), Unmoved::Dry))?
         }
     };
     let trusts = !configured.config.policy.trusted_keys.is_empty();
@@ -244,7 +253,12 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
         // A signed component may go back to an older version by this way alone.
         floor::allow(&configured.config.state_dir.0, &trust::policy_of(path), &now.digest).map_err(Unmoved::Floor)?;
     }
-    configured.commit(edited)?;
+    let done = configured.commit(edited, id, &now);
+    if let (Err(_), Some(path)) = (&done, now.origin.file().filter(|_| trusts)) {
+        // What was not done is not allowed either. The first error is the one to tell.
+        let _ = floor::forbid(&configured.config.state_dir.0, &trust::policy_of(path));
+    }
+    done?;
     let left = Version { digest: new, settings: serde_json::Value::Null, origin: Origin::Shipped };
     told(id, "rolled back", (&left, &now), &configured, None, json);
     Ok(Told::Good)

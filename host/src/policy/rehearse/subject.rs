@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::own::{Standing, sternness};
 use super::super::sandbox::contract::{Claim, Facts, KeyStatus, Value, Wanted, Wants, Why};
 use super::super::shelf::Shelved;
-use super::super::{Policies, Proposal, disposition, drops_silently, notify};
+use super::super::{Effect, Policies, Proposal, disposition, drops_silently, notify};
 use super::{Component, Settings, Undecided, WrittenFacts};
 use crate::case::{self, Disposition, Notify, Recipient, Wish, is_silent_drop, restrained};
 use crate::config::{OnFault, Size};
@@ -71,12 +71,13 @@ impl Subject {
         let (mut wanted, mut own) = (Wanted { facts: Wants::WHY, headers: Vec::new() }, None);
         for (status, why) in bindable() {
             let choice = policies.choose(&recipient, status, why, &wish);
-            for policy in choice.asked() {
+            wanted = both(&wanted, &choice.policy.wanted);
+            if let Some(Ok(policy)) = choice.own.as_ref().and_then(|text| policies.own_policy(text)) {
                 wanted = both(&wanted, &policy.wanted);
+                // It bounds what a user's own rules may decide.
+                wanted.facts = wanted.facts | Wants::CLAIM;
+                own = Some(policy);
             }
-            // It bounds what a user's own rules may decide.
-            wanted.facts = wanted.facts | if choice.has_own_rules() { Wants::CLAIM } else { Wants::empty() };
-            own = own.or(choice.own.and_then(Result::ok));
         }
         Subject { name: name.into(), wanted, kind: Kind::Site { policies: Arc::clone(policies), recipient, wish, own } }
     }
@@ -171,11 +172,12 @@ fn answer_of_site(
     let (status, why) = (result(facts.status), facts.why.map(reason));
     let choice = policies.choose(recipient, status, why, wish);
     let without = || answer_by(policies, &choice.policy, (status, why), facts, headers);
-    let Some(Ok(own)) = &choice.own else { return without() };
-    let own = answer_by(policies, own, (status, why), facts, headers);
+    let Some(Ok(own)) = choice.own.as_ref().and_then(|text| policies.own_policy(text)) else { return without() };
+    let own = answer_by(policies, &own, (status, why), facts, headers);
     let (Some(decision), None) = (&own.decision, &own.fault) else { return without() };
     let is_silent = is_silent_drop(decision.disposition, decision.notify);
-    match policies.standing((status, why, facts.claim.map(claim)), decision.disposition, is_silent) {
+    let effect = Effect { disposition: decision.disposition, notify: decision.notify };
+    match policies.standing((status, why, facts.claim.map(claim)), effect, is_silent) {
         Standing::Counts => own,
         Standing::NotOpen => without(),
         Standing::IfSterner => {

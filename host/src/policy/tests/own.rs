@@ -117,9 +117,9 @@ async fn a_text_that_is_none_falls_to_the_sites_policy_and_never_to_a_deferral()
         let decided = policies.decide(&mail(1), &wrong_key(), &[with(text)]).await;
         let [decision] = decided.as_slice() else { panic!("{decided:?}") };
         assert_eq!((decision.disposition, decision.by), (Disposition::Quarantine, By::Site), "{text:.40}");
-        let told = decision.passed_over.as_deref().unwrap();
+        assert!(decision.passed_over.as_deref().unwrap().contains("`addrauth user show` says why"), "{decision:?}");
+        let told = policies.read_own_rules(text).unwrap().unwrap_err();
         assert!(told.contains(why) && told.len() < 500, "{told}");
-        assert!(policies.read_own_rules(text).unwrap().unwrap_err().contains(why));
     }
     assert_eq!(policies.read_own_rules("otherwise accept"), Some(Ok(())));
 }
@@ -170,6 +170,38 @@ async fn each_recipient_of_a_message_has_rules_of_his_own_and_they_are_rehearsed
             assert_eq!(rehearsed, Some((decided[0].disposition, decided[0].notify)), "{found:?} {wish:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn whom_a_text_may_tell_is_what_is_open_as_well() {
+    let found = Found::bare(KeyStatus::None, None, None);
+    for (open, said, by) in [
+        ("reject-notify-recipient", "reject, tell the recipient", By::User),
+        ("reject-notify-recipient", "reject, tell the sender", By::Site),
+        ("reject-notify-recipient", "reject, tell both", By::Site),
+        ("reject-notify-both", "reject, tell the sender", By::User),
+        ("reject-notify-sender", "reject, tell both", By::Site),
+        ("quarantine", "quarantine, tell the recipient", By::Site),
+        ("quarantine", "quarantine", By::User),
+    ] {
+        let text = format!("otherwise {said}");
+        let decided = site("mark", &[open]).decide(&mail(1), &found, &[with(&text)]).await;
+        assert_eq!(decided[0].by, by, "{open} {said}");
+    }
+}
+
+#[tokio::test]
+async fn one_text_is_asked_once_for_all_who_have_it_and_so_is_what_takes_its_place() {
+    let policies = site("quarantine", &OPEN);
+    let found = Found::bare(KeyStatus::None, None, None);
+    let groups = |decided: Vec<Decision>| decided.into_iter().map(|d| (d.recipients, d.by)).collect::<Vec<_>>();
+    let same = [with("otherwise mark"), with("otherwise mark"), with("otherwise accept"), with("otherwise mark")];
+    let decided = policies.decide(&mail(4), &found, &same).await;
+    assert_eq!(groups(decided), [(vec![0, 1, 3], By::User), (vec![2], By::User)]);
+    // Two texts that do not count fall to one policy, which is asked once; the site's recipients have it to themselves.
+    let fall = [with("otherwise defer"), Wish::default(), with("# x\notherwise defer"), with("nonsense")];
+    let decided = policies.decide(&mail(4), &found, &fall).await;
+    assert_eq!(groups(decided), [(vec![1], By::Site), (vec![0, 2], By::Site), (vec![3], By::Site)]);
 }
 
 #[tokio::test]

@@ -35,8 +35,8 @@ const HEAD: &str = "# Written by addrauth: the version of each signed policy tha
 pub enum Error {
     /// A newer one was in force.
     #[error(
-        "the component of policy `{policy}` is version {version}, and {last} was in force here: bring a newer one, or go back \
-         by `addrauth policy rollback`"
+        "the component of policy `{policy}` is version {version}, and {last} was in force here: bring a newer one, or take \
+         its promotion back by `addrauth policy rollback`"
     )]
     Older {
         /// The policy, as it was signed.
@@ -136,6 +136,19 @@ pub fn allow(state_dir: &Path, policy: &str, digest: &str) -> Result<(), Error> 
         Ok(floor)
     };
     change(state_dir, allowed)?.commit()
+}
+
+/// Takes back what [`allow`] let, where it was not made use of.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn forbid(state_dir: &Path, policy: &str) -> Result<(), Error> {
+    let forbidden = |floor: &Floor| {
+        let mut floor = floor.clone();
+        floor.entry(policy.to_owned()).and_modify(|last| last.allowed = None);
+        Ok(floor)
+    };
+    change(state_dir, forbidden)?.commit()
 }
 
 /// A floor that is written beside the one that counts.

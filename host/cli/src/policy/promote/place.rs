@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use addrauth::config::Limits;
+use addrauth::config::{Limits, Size};
 use addrauth::policy::rehearse::{self, cases_of};
 use addrauth::policy::{Origin, Version};
 
@@ -80,8 +80,9 @@ impl<'a> Kept<'a> {
         let Origin::File(now) = &version.origin else { return Ok(Vec::new()) };
         let place = self.dir.join(self.named(now, &version.digest));
         let limits = Limits::default();
-        let mut puts =
-            vec![Put { path: place.clone(), octets: rehearse::read(now, &limits)?, like: Some(now.clone()) }];
+        // The class is looked at where it is loaded.
+        let octets = rehearse::read(now, &limits.of(Size::Large))?;
+        let mut puts = vec![Put { path: place.clone(), octets, like: Some(now.clone()) }];
         let signature = |file: &Path| PathBuf::from(format!("{}.minisig", file.display()));
         let cases = cases_of(named_by.unwrap_or(now)).into_iter().find(|cases| cases.is_file());
         let beside = cases.map(|cases| (cases, place.with_extension("cases.toml")));

@@ -121,6 +121,9 @@ impl Record {
         if self.faults > 0 {
             against.push(format!("the candidate failed {} times", self.faults));
         }
+        if self.unreadable > 0 {
+            against.push(format!("{} rows cannot be read, and nobody knows what they say", self.unreadable));
+        }
         if self.late * 100 > LATE * (decisions + self.late) {
             against.push(format!(
                 "{} decisions of the candidate came too late, of {}",
