@@ -195,6 +195,8 @@ fn bindings(table: &toml::Table) -> BTreeSet<String> {
             })),
             // Told by what they lost.
             _ if matches!(name.as_str(), "policy.user_may" | "policy.user_rules") => {}
+            // A candidate decides nothing.
+            _ if name.ends_with(".shadow") || name.ends_with(".shadow_share") => {}
             _ => {
                 names.insert(name);
             }

@@ -5,7 +5,7 @@
 //! force, or the new one, and each of them whole. The daemon writes nothing of it.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -164,6 +164,15 @@ impl Configured {
         put(&Put { path: self.path.clone(), octets: text.into_bytes(), like: Some(self.path.clone()) })
     }
 
+    /// The configuration of before, comments and all, where nothing was edited since the promotion that kept it.
+    fn untouched_since(&self, id: &str, module: &Module, kept: &str, path: &Path) -> Option<(String, Config)> {
+        let (_, before) = kept.split_once('\n')?;
+        let config = Config::parse(before, path).map(named).ok()?;
+        let old = config.policies.get(id).cloned().unwrap_or_default();
+        let promoted = section::replaced(before, id, &old, module).ok()?;
+        (promoted == self.text).then(|| (before.to_owned(), config))
+    }
+
     /// Where the configuration of before is kept that was in force until this section of the policy was.
     fn kept(&self, id: &str, module: &Module) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -233,7 +242,10 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
     let (old, new) = section::of_line(&before, id).ok_or_else(|| Unmoved::NoLine(kept.clone()))?;
     let mut section = Config::parse(&before, &kept)?.policies.remove(id).unwrap_or_default();
     let dir = &configured.config.policy.dir;
-    let mut edited = configured.with(id, &section)?;
+    let mut edited = match configured.untouched_since(id, &module, &before, &kept) {
+        Some(before) => before,
+        None => configured.with(id, &section)?,
+    };
     let is_old = |config: &Config| match configured.load(config) {
         Ok(loaded) => loaded.version(id).filter(|version| version.digest == old).ok_or(None),
         Err(why) => Err(Some(why)),

@@ -174,7 +174,10 @@ fn answer_of_site(
     let without = || answer_by(policies, &choice.policy, (status, why), facts, headers);
     let Some(Ok(own)) = choice.own.as_ref().and_then(|text| policies.own_policy(text)) else { return without() };
     let own = answer_by(policies, &own, (status, why), facts, headers);
-    let (Some(decision), None) = (&own.decision, &own.fault) else { return without() };
+    let (Some(decision), None) = (&own.decision, &own.fault) else {
+        // It is told, so that one that a busy machine gave no time is asked again.
+        return Answer { fault: own.fault, ..without() };
+    };
     let is_silent = is_silent_drop(decision.disposition, decision.notify);
     let effect = Effect { disposition: decision.disposition, notify: decision.notify };
     match policies.standing((status, why, facts.claim.map(claim)), effect, is_silent) {
