@@ -311,3 +311,33 @@ fn told(
     println!("{id}: {what}, from {} to {} in {}", short(old), short(new), configured.path.display());
     println!("next: {RELOAD}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_decide_otherwise_than_its_record_says_is_not_put_in_force() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("addrauth.toml");
+        let text = "[policies.ours]\nmodule = \"mark\" # ours\nshadow = \"/nowhere/next.wasm\"\n".to_owned();
+        std::fs::write(&path, &text).unwrap();
+        let config = named(Config::parse(&text, &path).unwrap());
+        let lock = File::open(&path).unwrap();
+        let configured = Configured { path: path.clone(), text: text.clone(), config, _lock: lock };
+        let version = configured.load(&configured.config).unwrap().version("ours").unwrap();
+        let next = Module { shadow: None, ..configured.module("ours") };
+        for meant in [
+            Version { digest: "0".repeat(64), ..version.clone() },
+            Version { settings: json!({ "then": "reject" }), ..version.clone() },
+        ] {
+            let edited = configured.with("ours", &next).unwrap();
+            let refused = configured.commit(edited, "ours", &meant).unwrap_err().to_string();
+            assert!(refused.contains("were changed meanwhile"), "{refused}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        let edited = configured.with("ours", &next).unwrap();
+        configured.commit(edited, "ours", &version).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[policies.ours]\nmodule = \"mark\" # ours\n");
+    }
+}
