@@ -384,4 +384,8 @@ fn k18_a_rollback_alone_goes_back_to_an_older_version() {
     site.install_both("1.0.0");
     site.put("addrauth.toml", before.as_bytes());
     reload(&daemon, "1.2.0 was in force");
+    // A folder of that name is looked at in its place, and that is said.
+    fs::create_dir(site.path("strict")).unwrap();
+    site.put("strict/strict.wasm", &mark("9.9.9"));
+    assert!(site.says(&["policy", "verify", "strict"]).1.contains("`strict` is the folder here"));
 }

@@ -404,7 +404,9 @@ enum Error {
     Unfit { path: PathBuf, why: Unfit },
     #[error("{0}")]
     Setup(addrauth::policy::Refused),
-    #[error("`{0}` ships with this program and is part of it: it has no file to pin or to sign")]
+    #[error(
+        "`{0}` is decided by a component that ships with this program: there is no file to pin or to sign (a text of rules is configuration)"
+    )]
     Ships(String),
     #[error("{0} was changed meanwhile: nothing is written")]
     Changed(PathBuf),

@@ -59,13 +59,26 @@ impl Workshop {
         if let Some(text) = Text::read(Path::new(word))?
             && let Some(located) = text.located()
         {
+            self.note_namesake(word, &located);
             return Ok(located);
         }
         if let Some(located) = rehearse::locate_path(Path::new(word), &self.limits)? {
+            self.note_namesake(word, &located);
             return Ok(located);
         }
         let config = self.config()?;
         Ok(rehearse::locate(word, &config.policy, &config.policies, &self.limits)?)
+    }
+
+    /// Says where a word is a folder here, and the id of something else in the configuration.
+    fn note_namesake(&self, word: &str, located: &Located) {
+        let Ok(config) = self.config() else { return };
+        let Ok(other) = rehearse::locate_id(word, &config.policy, &config.policies, &self.limits) else { return };
+        if (&other.digest, &other.settings) != (&located.digest, &located.settings) {
+            eprintln!(
+                "note: `{word}` is the folder here. The configuration has another policy of this id: run this in another directory for that one"
+            );
+        }
     }
 
     /// Finds and loads a policy, with these settings above those of the configuration.
@@ -102,6 +115,7 @@ impl Workshop {
     /// Finds a component by its place, or by its id in the configuration, whoever signed it or nobody.
     pub(super) fn located(&self, word: &str) -> Result<Located, Error> {
         if let Some(located) = rehearse::locate_path(Path::new(word), &self.limits)? {
+            self.note_namesake(word, &located);
             return Ok(located);
         }
         let config = self.config()?;
