@@ -395,13 +395,13 @@ enum Error {
     #[error("no finding has the id {0}: `addrauth policy explain` lists them")]
     NoFinding(String),
     #[error("{0}")]
-    Unmoved(#[from] promote::Unmoved),
+    Unmoved(Box<promote::Unmoved>),
     #[error("{0}")]
     Journal(#[from] crate::journal::Unread),
     #[error("{0}")]
     Mail(String),
     #[error("{path} {why}")]
-    Unfit { path: PathBuf, why: Unfit },
+    Unfit { path: PathBuf, why: Box<Unfit> },
     #[error("{0}")]
     Setup(addrauth::policy::Refused),
     #[error(
@@ -424,4 +424,10 @@ enum Error {
     NoTerminal(std::io::Error),
     #[error("{0}")]
     Secret(#[from] store::Error),
+}
+
+impl From<promote::Unmoved> for Error {
+    fn from(why: promote::Unmoved) -> Error {
+        Error::Unmoved(Box::new(why))
+    }
 }

@@ -54,6 +54,9 @@ struct Fallen {
     why: String,
 }
 
+/// A sterner decision by such rules, or why they do not count.
+type Word<'a> = Result<Arc<Decision>, &'a str>;
+
 /// What is made of a decision by a user's own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -270,7 +273,7 @@ impl Policies {
         for (policy, members) in policies {
             for decision in self.decide_by(policy, mail, found, members, deadline).await {
                 // Few, since the reasons are few and the sterner ones are counted by what they say.
-                let mut groups: Vec<(Result<Arc<Decision>, &str>, Vec<usize>)> = Vec::new();
+                let mut groups: Vec<(Word<'_>, Vec<usize>)> = Vec::new();
                 for index in &decision.recipients {
                     let Some(fallen) = fallen.iter().find(|fallen| fallen.index == *index) else { continue };
                     let is_sterner =
@@ -304,7 +307,7 @@ impl Policies {
     }
 }
 
-fn is_same(one: &Result<Arc<Decision>, &str>, other: &Result<Arc<Decision>, &str>) -> bool {
+fn is_same(one: &Word<'_>, other: &Word<'_>) -> bool {
     match (one, other) {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
         (Err(one), Err(other)) => one == other,

@@ -23,7 +23,7 @@ pub(super) fn run_one(component: &Path, octets: &[u8], cases: &Path, trial: &Tri
     let stage = Stage::new(&limits).map_err(Error::Setup)?;
     let loaded = stage
         .load_as(octets, limits.size_for(octets.len()), trial)
-        .map_err(|why| Error::Unfit { path: component.to_owned(), why })?;
+        .map_err(|why| Error::Unfit { path: component.to_owned(), why: Box::new(why) })?;
     let none = |path: &Path, _: &WrittenFacts| Err(format!("{}: messages are read by `policy test`", path.display()));
     Ok(suite.run(&Arc::new(loaded), &Default::default(), &none))
 }

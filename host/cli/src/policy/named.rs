@@ -109,7 +109,7 @@ impl Workshop {
         let trial = if located.origin == Origin::Shipped { &waived } else { &self.trial };
         self.stage()?
             .load_as(&located.octets, located.size, trial)
-            .map_err(|why| Error::Unfit { path: place(located), why })
+            .map_err(|why| Error::Unfit { path: place(located), why: Box::new(why) })
     }
 
     /// Finds a component by its place, or by its id in the configuration, whoever signed it or nobody.

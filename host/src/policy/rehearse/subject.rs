@@ -75,7 +75,7 @@ impl Subject {
             if let Some(Ok(policy)) = choice.own.as_ref().and_then(|text| policies.own_policy(text)) {
                 wanted = both(&wanted, &policy.wanted);
                 // It bounds what a user's own rules may decide.
-                wanted.facts = wanted.facts | Wants::CLAIM;
+                wanted.facts |= Wants::CLAIM;
                 own = Some(policy);
             }
         }
