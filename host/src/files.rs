@@ -7,6 +7,8 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+#[cfg(feature = "sqlite")]
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -83,6 +85,16 @@ pub fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, Error> 
     let file = options.custom_flags(flags.bits().cast_signed()).open(path).map_err(|source| explained(path, source))?;
     let kind = kind(&file.metadata().map_err(Error::System)?);
     kind.map_or(Ok(file), |kind| Err(Error::Kind(kind)))
+}
+
+/// Gives a file that root made in another user's directory to that user.
+#[cfg(feature = "sqlite")]
+pub(crate) fn hand_over(made: &File, dir: &File) -> io::Result<()> {
+    let dir = dir.metadata()?;
+    match made.metadata()?.uid() {
+        0 if dir.uid() != 0 => fchown(made, Some(dir.uid()), Some(dir.gid())),
+        _ => Ok(()),
+    }
 }
 
 /// The octets of a regular file, `most` of them at most.

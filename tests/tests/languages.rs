@@ -124,9 +124,9 @@ fn decided(text: &str, languages: &[&str]) {
     let limits = Arc::new(Limits::default().with(|limits| {
         // On a machine that does much else, and by a program that is not optimised.
         limits.policy.time = Duration::from_secs(5);
-        limits.policy.large.time = Duration::from_secs(5);
+        limits.policy.other.time = Duration::from_secs(5);
         limits.policy.compile = Duration::from_secs(600);
-        limits.policy.large.compile = Duration::from_secs(1_200);
+        limits.policy.other.compile = Duration::from_secs(1_200);
     }));
     let trial = Trial::by(binary(), ["try-component"]).with("MIMALLOC_ARENA_RESERVE", "0");
     for lang in languages.iter().filter(|lang| **lang != "rules") {
@@ -153,6 +153,10 @@ fn the_same_policy_in_each_language_decides_alike_and_a_filter_takes_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let languages = languages(dir);
+    if languages.len() < 2 {
+        eprintln!("skipped: there is no compiler but for text, and nothing to compare it with");
+        return;
+    }
     for lang in &languages {
         let passed = addrauth(dir, &["policy", "test", &named(lang)]);
         assert!(
@@ -167,9 +171,7 @@ fn the_same_policy_in_each_language_decides_alike_and_a_filter_takes_it() {
     }
     let text = config(dir, &languages);
     std::fs::write(dir.join("addrauth.toml"), &text).unwrap();
-    if languages.len() > 2 || !is_long() {
-        addrauth(dir, &["--config", "addrauth.toml", "config", "check"]);
-    }
+    addrauth(dir, &["--config", "addrauth.toml", "config", "check"]);
     decided(&text, &languages);
     if languages.contains(&"python") {
         let refused = text.replace("size = \"large\"", "size = \"small\"");

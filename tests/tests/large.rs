@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use addrauth::case::{Disposition, Envelope, Found, Head, KeyStatus, Mail, Recipient, Why, Wish};
-use addrauth::config::{self, Limits, Module};
+use addrauth::config::{self, Limits, Module, Size};
 use addrauth::policy::{Policies, Trial};
 use addrauth_tests::bombs;
 use addrauth_tests::daemon::binary;
@@ -75,7 +75,7 @@ async fn k15_the_trial_of_a_large_component_has_the_bounds_of_its_class() {
         let line = told.lines().find(|line| line.starts_with(name))?.to_owned();
         line.split_whitespace().find_map(|word| word.parse::<u64>().ok())
     };
-    let large = &limits.policy.large;
+    let large = &limits.policy.other;
     tokio::select! {
         loaded = Policies::load_apart(&bindings, &modules, &limits, &trial) => panic!("{name}: {loaded:?}"),
         () = until("the child has bound itself", || {
@@ -89,7 +89,7 @@ async fn k15_the_trial_of_a_large_component_has_the_bounds_of_its_class() {
 
 #[tokio::test]
 async fn k2_memory_that_large_decisions_took_goes_back() {
-    let limits = Limits::default().with(|limits| limits.policy.large.time = Duration::from_secs(20));
+    let limits = Limits::default().with(|limits| limits.policy.other.time = Duration::from_secs(20));
     let (bindings, modules) = large(&hostile(), Some("grow"));
     let policies = Policies::load(&bindings, &modules, &Arc::new(limits), &Trial::waived()).unwrap();
     let resident = || {
@@ -111,9 +111,15 @@ async fn k2_memory_that_large_decisions_took_goes_back() {
 #[tokio::test]
 async fn the_policies_in_force_decide_while_a_large_one_is_tried_and_compiled() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Arc::new(Limits::default().with(|limits| limits.policy.large.compile = Duration::from_secs(3_600)));
+    let limits = Arc::new(Limits::default().with(|limits| {
+        limits.policy.time = Duration::from_secs(20);
+        limits.policy.other.compile = Duration::from_secs(3_600);
+    }));
     let trial = waiting(dir.path());
-    let old = Policies::load(&config::Policy::default(), &BTreeMap::new(), &limits, &trial).unwrap();
+    // One that looks at more than the result, so that the sandbox decides.
+    let (bindings, mut modules) = large(&hostile(), Some("words"));
+    modules.values_mut().for_each(|module| module.size = Size::Small);
+    let old = Policies::load(&bindings, &modules, &limits, &Trial::waived()).unwrap();
     let (bindings, modules) = large(&hostile(), Some("state"));
     let mut reload = std::pin::pin!(old.reload_apart(&bindings, &modules, &trial));
     let mut meanwhile = 0;
@@ -129,7 +135,14 @@ async fn the_policies_in_force_decide_while_a_large_one_is_tried_and_compiled() 
         tokio::time::sleep(PAUSE).await;
     }
     fs::write(dir.path().join("go"), "").unwrap();
-    let new = reload.await.unwrap();
+    let new = loop {
+        tokio::select! {
+            biased;
+            new = &mut reload => break new.unwrap(),
+            (disposition, _) = decided(&old) => assert_eq!(disposition, Disposition::Mark),
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
     for _ in 0..5 {
         // It counts its calls, and each instance begins anew.
         assert_eq!(decided(&new).await, (Disposition::Mark, "0".into()));

@@ -304,6 +304,12 @@ fn k18_a_running_filter_takes_new_pairs_alone_and_a_restarted_one_too() {
     let config = site.path("addrauth.toml");
     let daemon = Daemon::start("filter", &config);
     until_said(&daemon, 0, "listening on");
+    // A filter that somebody starts beside it changes nothing of what was in force.
+    site.install_both("1.2.0");
+    let out = Command::new(binary()).arg("filter").arg("--config").arg(&config).stdin(Stdio::null()).output().unwrap();
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("another"), "{out:?}");
+    site.install_both("1.1.0");
+    reload(&daemon, "version 1.1.0 signed by");
     // An older pair, and one of the two files of a newer one.
     site.install_both("1.0.0");
     reload(&daemon, "1.1.0 was in force");
@@ -325,7 +331,7 @@ fn k18_a_running_filter_takes_new_pairs_alone_and_a_restarted_one_too() {
         let listed = site.must(0, &["--json", "policy", "check", "policies/strict.wasm"]);
         listed.split("\"digest\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     };
-    floor::allow(&site.path("state"), "strict", &digest).unwrap();
+    floor::allow(&site.path("state"), "strict", Some(&digest)).unwrap();
     let beyond = fs::metadata(site.path("addrauth.log")).unwrap().len();
     let daemon = Daemon::start("filter", &config);
     until_said(&daemon, beyond, "version 1.1.0 signed by");

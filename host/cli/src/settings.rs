@@ -147,6 +147,13 @@ impl Settings {
         if old.policy.user_rules && !new.policy.user_rules {
             lost.push("policy.user_rules is false".into());
         }
+        if old.policy.require_signature && !new.policy.require_signature {
+            lost.push("policy.require_signature is false".into());
+        }
+        let keys = |settings: &Settings| {
+            settings.config.policy.trusted_keys.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        lost.extend(gone(&keys(self), &keys(next)).iter().map(|key| format!("policy.trusted_keys lost {key}")));
         for (role, before, now) in
             [("learn", &old.keyring.learn, &new.keyring.learn), ("stamp", &old.keyring.stamp, &new.keyring.stamp)]
         {
@@ -180,6 +187,10 @@ fn narrower(before: &Where, now: &Where) -> Option<String> {
     }
 }
 
+/// Settings of which is told what they lost.
+const TOLD_APART: [&str; 4] =
+    ["policy.user_may", "policy.user_rules", "policy.require_signature", "policy.trusted_keys"];
+
 /// The settings of `[policy…]` and `[policies…]` that a file makes, by their names.
 fn bindings(table: &toml::Table) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
@@ -194,9 +205,9 @@ fn bindings(table: &toml::Table) -> BTreeSet<String> {
                 (format!("{name}.{key}"), value)
             })),
             // Told by what they lost.
-            _ if matches!(name.as_str(), "policy.user_may" | "policy.user_rules") => {}
-            // A candidate decides nothing.
-            _ if name.ends_with(".shadow") || name.ends_with(".shadow_share") => {}
+            _ if TOLD_APART.contains(&name.as_str()) => {}
+            // A candidate decides nothing. Ids have no dots, so it is the section's own.
+            _ if name.matches('.').count() == 2 && (name.ends_with(".shadow") || name.ends_with(".shadow_share")) => {}
             _ => {
                 names.insert(name);
             }
@@ -303,14 +314,24 @@ mod tests {
     #[test]
     fn what_a_reload_takes_away_is_named_and_what_it_adds_is_not() {
         const BEFORE: &str = "final_domains = [\"a.example\", \"b.example\"]\nobserve = false\n[policy]\n\
-             invalid = \"quarantine\"\nuser_may = [\"mark\", \"accept\"]\n[policy.domain.\"a.example\"]\n\
+             invalid = \"quarantine\"\nuser_may = [\"mark\", \"accept\"]\nuser_rules = true\nrequire_signature = true\n\
+             trusted_keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\", \"RWSr86swreUCKvUNVWwNgOVA4neQ5i/sH5H7kDIr/6M5dBoUQILecbyp\"]\n[policy.domain.\"a.example\"]\n\
              missing = \"mark\"\n[policy.recipient.\"x@b.example\"]\nmissing = \"quarantine\"\n\
-             [policies.mark]\non_fault = \"reject\"\n[keyring]\nlearn = true\nstamp = [\"one\", \"two\"]\n";
+             [policies.mark]\non_fault = \"reject\"\nshadow = \"x.wasm\"\nsettings.shadow = 1\n[keyring]\nlearn = true\nstamp = [\"one\", \"two\"]\n";
         let weaker = |now: &str| settings(BEFORE).unwrap().weaker(&settings(now).unwrap());
         for (line, with, told) in [
             ("observe = false", "observe = true", "observe is true"),
             (", \"b.example\"", "", "final_domains lost \"b.example\""),
             (", \"accept\"", "", "policy.user_may lost \"accept\""),
+            ("user_rules = true", "user_rules = false", "policy.user_rules is false"),
+            ("user_rules = true\n", "", "policy.user_rules is false"),
+            ("require_signature = true", "require_signature = false", "policy.require_signature is false"),
+            (
+                ", \"RWSr86swreUCKvUNVWwNgOVA4neQ5i/sH5H7kDIr/6M5dBoUQILecbyp\"",
+                "",
+                "policy.trusted_keys lost \"RWSr86swreUCKvUNVWwNgOVA4neQ5i/sH5H7kDIr/6M5dBoUQILecbyp\"",
+            ),
+            ("settings.shadow = 1\n", "", "policies.mark.settings.shadow is not set"),
             ("invalid = \"quarantine\"\n", "", "policy.invalid is not set"),
             ("[policy.domain.\"a.example\"]\nmissing = \"mark\"", "", "policy.domain.\"a.example\".missing is not set"),
             ("x@b.example", "y@b.example", "policy.recipient.\"x@b.example\".missing is not set"),
@@ -330,6 +351,7 @@ mod tests {
             );
         }
         assert_eq!(weaker(BEFORE), [""; 0]);
+        assert_eq!(weaker(&BEFORE.replace("\nshadow = \"x.wasm\"", "")), [""; 0], "a candidate decides nothing");
         let many: Vec<String> = (0..100).map(|n| format!("\"{n}.example\"")).collect();
         let many = format!("final_domains = [{}]\n", many.join(", "));
         let lost = settings(&many).unwrap().weaker(&settings("final_domains = [\"0.example\"]\n").unwrap());

@@ -101,8 +101,8 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for a buffer of so many octets where the socket would get less without. What the system allows is tried on another
-/// socket: it may be less than this one has by `net.core.rmem_default`, which could not be had back then.
+/// Raises the socket's buffer to so many octets, and never lowers it: what was lowered cannot be raised again beyond
+/// `net.core.rmem_max`. So another socket is asked first what the system gives.
 fn raise_buffer(socket: &UdpSocket, octets: usize) -> io::Result<()> {
     let trial = UnixDatagram::unbound()?;
     setsockopt(&trial, sockopt::RcvBuf, &octets)?;

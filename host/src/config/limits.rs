@@ -22,7 +22,7 @@ pub use log::Log;
 pub use mta::Mta;
 pub use outbox::Outbox;
 pub use outline::PolicyOutline;
-pub use policy::{Policy, PolicyLarge};
+pub use policy::{Policy, PolicyClass};
 pub use store::Store;
 pub use verify::Verify;
 

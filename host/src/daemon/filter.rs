@@ -106,6 +106,9 @@ pub struct Running {
     locks: Arc<Mutex<Locks>>,
 }
 
+/// The file in `state_dir` that the filter locks.
+const LOCK: &str = "filter.lock";
+
 /// Locks by `state_dir`: each directory is this filter's until it ends. The task that sends what is owed shares them, so that
 /// no other filter sends it as well before that task has ended.
 type Locks = BTreeMap<PathBuf, File>;
@@ -117,8 +120,9 @@ impl Running {
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Running, Error> {
         let (door, room, begun) = (config.milter.clone(), Arc::clone(&limits), SystemTime::now());
-        let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         let locks = Arc::new(Mutex::new(Locks::new()));
+        check_free(&locks, &config)?;
+        let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         lock(&locks, filter.config())?;
         let lanes = Lanes::start(limits.mta.lanes).map_err(Error::Threads)?;
         let listeners = lanes.within(|| milter::bind(&door))?;
@@ -161,6 +165,7 @@ impl Running {
             tracing::warn!("the [milter] section changed: restart to listen elsewhere");
         }
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
+        check_free(&self.locks, &config)?;
         let filter = daemon::apart(async move { old.reload(config).await }).await??;
         // The lock of the state_dir in force is held, so for the same one nothing fails any more.
         lock(&self.locks, filter.config())?;
@@ -206,6 +211,21 @@ impl Running {
     }
 }
 
+/// Whether another filter has the directory: then nothing in it is changed. [`lock`] is what counts.
+fn check_free(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
+    let dir = &config.state_dir.0;
+    let ours = || locks.lock().unwrap_or_else(PoisonError::into_inner).contains_key(dir);
+    if config.final_domains.is_empty() || ours() {
+        return Ok(());
+    }
+    // What is wrong with the file otherwise, `lock` says.
+    let Ok(file) = File::open(dir.join(LOCK)) else { return Ok(()) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::Taken(dir.clone())),
+        _ => Ok(()),
+    }
+}
+
 /// Locks the directory for this filter until it ends, since two filters on one outbox would each send what is owed.
 fn lock(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
     let mut locks = locks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,7 +233,7 @@ fn lock(locks: &Mutex<Locks>, config: &Config) -> Result<(), Error> {
     if config.final_domains.is_empty() || locks.contains_key(dir) {
         return Ok(());
     }
-    let path = dir.join("filter.lock");
+    let path = dir.join(LOCK);
     let failed = |source: std::io::Error| Error::Lock { path: path.clone(), source };
     let file =
         files::open_with(&path, File::options().create(true).append(true).mode(0o600)).map_err(|e| failed(e.into()))?;

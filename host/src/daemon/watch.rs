@@ -44,8 +44,7 @@ impl Watch {
         // What changed since then may have been read before or after.
         let begun = since_1970(begun.checked_sub(STEP).unwrap_or(UNIX_EPOCH));
         let now = since_1970(SystemTime::now());
-        // A stamp from the future is no change of now: the clock went back, or another machine's is ahead.
-        known.retain(|_, stamp| stamp.is_none_or(|stamp| stamp.changed < begun || stamp.changed > now));
+        known.retain(|_, stamp| stamp.is_none_or(|stamp| !is_between(begun, stamp.changed, now)));
         Watch { every, known, last }
     }
 
@@ -80,6 +79,12 @@ impl Watch {
         self.known = self.last.clone();
         changed
     }
+}
+
+/// Whether a change may be one of while the files were read. One from the future is none: the clock went back, or another machine's is
+/// ahead, and it would be news again at each look.
+fn is_between(begun: (i64, i64), changed: (i64, i64), now: (i64, i64)) -> bool {
+    begun <= changed && changed <= now
 }
 
 /// A moment as a stamp has it.
@@ -133,6 +138,22 @@ mod tests {
         fs::remove_file(&one).unwrap();
         assert!(rested().is_empty());
         assert_eq!(rested(), [one, other]);
+    }
+
+    #[test]
+    fn a_stamp_from_the_future_is_not_news_for_ever() {
+        let (begun, now) = ((100, 5), (107, 0));
+        for (changed, is_news) in [
+            ((99, 999_999_999), false),
+            ((100, 4), false),
+            ((100, 5), true),
+            ((103, 0), true),
+            ((107, 0), true),
+            ((107, 1), false),
+            ((i64::MAX, 0), false),
+        ] {
+            assert_eq!(is_between(begun, changed, now), is_news, "{changed:?}");
+        }
     }
 
     #[test]

@@ -81,8 +81,8 @@ impl Builder {
     }
 
     /// Opens what was neither given nor left out. It loads the components, those from files after their trial; opens the
-    /// journal unless `final_domains` is empty, and keeps beside it which signed components are in force; and opens the keyring where `keyring.learn` or `keyring.stamp` needs it. It
-    /// may be dropped at any moment, and a process that tries a component ends with it.
+    /// journal unless `final_domains` is empty, and keeps beside it which signed components are in force; and opens the keyring where
+    /// `keyring.learn` or `keyring.stamp` needs it. It may be dropped at any moment, and a process that tries a component ends with it.
     ///
     /// # Errors
     /// See [`Error`].

@@ -89,7 +89,7 @@ impl Filter {
             false => Arc::new(OwnKeys::open(&config, &self.limits).await?),
         };
         let raised = raise(&config, self.keeps, &policies).await?;
-        // Last, since this changes the snapshot in force as well: nothing may fail after it.
+        // Late, since this changes the snapshot in force as well: after it only the versions that are in force are noted.
         let same = Custody::opens_alike(&config, &self.config);
         let custody = match (config.final_domains.is_empty(), &self.custody) {
             _ if !self.keeps => None,

@@ -9,6 +9,7 @@ use crate::case::Wish;
 use crate::case::{By, KeyStatus, MarkAs, Recipient, Why};
 use crate::config::{self, Bindings};
 use crate::proto::address::{Domain, Mailbox};
+use crate::proto::record::Claim;
 
 /// The policy that lets a wanted sender's mail pass.
 pub(super) const ALLOWED: &str = "accept";
@@ -228,6 +229,16 @@ pub fn may_be_allowed(status: KeyStatus, why: Option<Why>) -> bool {
         KeyStatus::Missing | KeyStatus::None | KeyStatus::Unverified => true,
         KeyStatus::Invalid => why == Some(Why::Expired),
         KeyStatus::Valid | KeyStatus::Unusable => false,
+    }
+}
+
+/// Whether the sender's own domain says that he did not write this message: a wrong key, or none where all its mail has one. A claim
+/// that nobody knows counts as that one.
+pub(super) fn is_denied(status: KeyStatus, why: Option<Why>, claim: Option<Claim>) -> bool {
+    match status {
+        KeyStatus::Invalid => !may_be_allowed(status, why),
+        KeyStatus::Missing => !matches!(claim, Some(Claim::Testing | Claim::Some)),
+        _ => false,
     }
 }
 

@@ -56,11 +56,12 @@ impl std::fmt::Display for Listed {
         }
         write!(f, ") treats: {treats}")?;
         let Some(shadow) = &self.shadow else { return Ok(()) };
-        let (file, share) = (shadow.file.display(), shadow.share * 100.0);
+        // A share of 0.07 is 7.000000000000001 of a hundred.
+        let (file, share) = (shadow.file.display(), (shadow.share * 1e5).round() / 1e3);
         match (&shadow.digest, &shadow.refused) {
             (Some(digest), _) => {
                 let digest = digest.get(..12).unwrap_or(digest);
-                write!(f, "; its candidate ({file}, sha256 {digest}…) decides beside it, of {share}% of mail")
+                write!(f, "; its candidate ({file}, sha256 {digest}…) decides beside it, on {share}% of mail")
             }
             (None, why) => write!(f, "; NO candidate decides beside it: {}", why.as_deref().unwrap_or_default()),
         }
@@ -69,7 +70,7 @@ impl std::fmt::Display for Listed {
 
 /// What decides: a component under its settings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Version {
+pub struct Decider {
     /// SHA-256 of the component, as hexadecimal digits.
     pub digest: String,
     /// The settings, as a decision tells them.
@@ -78,10 +79,15 @@ pub struct Version {
     pub origin: Origin,
 }
 
-impl Version {
-    fn of(policy: &Shelved) -> Version {
+impl Decider {
+    /// Whether it is this component under these settings.
+    pub fn is(&self, digest: &str, settings: &serde_json::Value) -> bool {
+        self.digest == digest && self.settings == *settings
+    }
+
+    fn of(policy: &Shelved) -> Decider {
         let Shelved { digest, settings_json, origin, .. } = policy;
-        Version { digest: digest.clone(), settings: settings_json.clone(), origin: origin.clone() }
+        Decider { digest: digest.clone(), settings: settings_json.clone(), origin: origin.clone() }
     }
 }
 
@@ -117,13 +123,13 @@ impl Policies {
     }
 
     /// What decides as the policy of this id; absent where none is loaded.
-    pub fn version(&self, id: &str) -> Option<Version> {
-        self.all.iter().find(|policy| policy.id == id).map(|policy| Version::of(policy))
+    pub fn decider(&self, id: &str) -> Option<Decider> {
+        self.all.iter().find(|policy| policy.id == id).map(|policy| Decider::of(policy))
     }
 
     /// The candidate beside the policy of this id, or why there is none; absent where none is configured.
-    pub fn candidate(&self, id: &str) -> Option<Result<Version, String>> {
+    pub fn candidate(&self, id: &str) -> Option<Result<Decider, String>> {
         let shadowing = self.shadows.get(id)?;
-        Some(shadowing.candidate.as_ref().map(|candidate| Version::of(candidate)).map_err(Clone::clone))
+        Some(shadowing.candidate.as_ref().map(|candidate| Decider::of(candidate)).map_err(Clone::clone))
     }
 }

@@ -8,10 +8,10 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::cases_beside;
 use super::choose::Bound;
 use super::origin::Origin;
-use super::own::{OwnRules, RULES};
-use super::own_cases;
+use super::own_rules::{OwnRules, RULES};
 use super::rehearse;
 use super::sandbox::Sandbox;
 use super::shadow::{self, Asker, Shadowing, Shadows};
@@ -144,7 +144,7 @@ fn load(
         let (module, former) = (modules.get(id), former.and_then(|former| former.origins.get(id)));
         let policy = Arc::new(shelf::load(&sandbox, id, bindings, module, former, limits, tried)?);
         if let Some(file) = own_file(&policy, &bindings.dir) {
-            own_cases::run(&sandbox, &policy, module, &file)?;
+            cases_beside::run(&sandbox, &policy, module, &file)?;
         }
         tracing::debug!(policy = id, digest = policy.digest, origin = %policy.origin, "policy loaded");
         loaded.insert(id.to_owned(), Arc::clone(&policy));
@@ -156,20 +156,17 @@ fn load(
     }
     let own = bindings.user_rules.then(|| {
         let (module, former) = (modules.get(RULES), former.and_then(|former| former.origins.get(RULES)));
-        let component = shelf::component(&sandbox, RULES, bindings, module, former, limits, tried);
-        let own = component.and_then(|component| OwnRules::new(component, &sandbox, limits));
-        own.map_err(|e| Error::At { place: "policy.user_rules".into(), source: Box::new(e) })
+        OwnRules::load(shelf::component(&sandbox, RULES, bindings, module, former, limits, tried), &sandbox, limits)
     });
     let own = own.transpose()?;
     let candidate = |id: &String| {
         let load = |module: &Module, file: &Path| {
             let policy = shelf::load(&sandbox, id, bindings, Some(module), None, limits, tried)?;
-            own_cases::run(&sandbox, &policy, Some(module), file).map(|()| policy)
+            cases_beside::run(&sandbox, &policy, Some(module), file).map(|()| policy)
         };
         Some((id.clone(), Shadowing::load(id, &bindings.dir, modules.get(id), load)?))
     };
     let shadows: Shadows = loaded.keys().filter_map(candidate).collect();
-    drop(alone);
     let asker = if shadows.is_empty() { None } else { Some(asker(&sandbox, former, limits)?) };
     let threads = threads(&sandbox, former)?;
     let candidates = shadows.values().filter_map(|shadowing| shadowing.candidate.as_ref().ok());
@@ -179,6 +176,7 @@ fn load(
     let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
     let own_rules = own.as_ref().and_then(|own| own.component().origin.file().map(Path::to_owned));
     let files = files(&all, own_rules, &shadows, &bindings.dir);
+    drop(alone);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
 }
 
@@ -220,7 +218,7 @@ fn files(all: &[Arc<Shelved>], own_rules: Option<PathBuf>, shadows: &Shadows, di
     files.extend(own_rules);
     files.extend(all.iter().filter_map(|policy| own_file(policy, dir)));
     let beside = |file: &PathBuf| {
-        let signature = PathBuf::from(format!("{}.minisig", file.display()));
+        let signature = super::trust::signature_of(file);
         rehearse::cases_of(file).into_iter().chain([signature])
     };
     let more: Vec<PathBuf> = files.iter().flat_map(beside).collect();

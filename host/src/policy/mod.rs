@@ -12,9 +12,9 @@ use crate::case::Wish;
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, MarkAs, Notify, Recipient, Why};
 use crate::case::{is_silent_drop, restrained};
 use crate::config::{Limits, OnFault};
-use crate::proto::record::Claim;
 use crate::proto::reply::words as printable;
 
+mod cases_beside;
 mod choose;
 mod error;
 mod explain;
@@ -22,8 +22,7 @@ mod facts;
 mod listed;
 mod load;
 mod origin;
-mod own;
-mod own_cases;
+mod own_rules;
 mod pace;
 mod prove;
 pub mod rehearse;
@@ -41,7 +40,7 @@ mod written_facts;
 pub use choose::{Choice, may_be_allowed};
 pub use error::Error;
 pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
-pub use listed::{Listed, ListedShadow, Version};
+pub use listed::{Decider, Listed, ListedShadow};
 pub use origin::Origin;
 pub use prove::{KeptDecision, Unproved};
 pub use sandbox::{Fault, Refused};
@@ -49,8 +48,8 @@ pub use shadow::configured as candidate_of;
 pub use threads::AT_ONCE;
 pub use trial::Trial;
 
-use choose::Bound;
-use own::OwnRules;
+use choose::{Bound, is_denied};
+use own_rules::OwnRules;
 use sandbox::contract::Facts;
 use sandbox::{Sandbox, contract};
 use shadow::{Asker, Shadows, Shown};
@@ -102,8 +101,7 @@ impl Policies {
     /// The same by this wish, as it counts for what was found.
     fn chosen(&self, recipient: &Recipient, found: &Found, wish: &Wish) -> Choice {
         // Whose domain says that all its mail has a key is not helped by a list: a forger need only leave the key out.
-        let denied = found.status == KeyStatus::Missing && found.claim == Some(Claim::All);
-        if wish.allows && denied {
+        if wish.allows && is_denied(found.status, found.why, found.claim) {
             let wish = Wish { allows: false, ..wish.clone() };
             self.choose(recipient, found.status, found.why, &wish)
         } else {
@@ -169,19 +167,11 @@ impl Policies {
 
     async fn worked_out(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> Vec<Decision> {
         let choices = self.choices(mail, found, wishes);
-        let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
         let deadline = Instant::now() + self.limits.policy.message;
         let mut decisions = Vec::new();
-        for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
-            if choice.has_own_rules() {
-                continue;
-            }
-            match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
-                Some((_, members)) => members.push(index),
-                None => policies.push((&choice.policy, vec![index])),
-            }
-        }
-        for (policy, members) in policies {
+        let have_none = |index: &usize| choices.get(*index).is_some_and(|choice| !choice.has_own_rules());
+        let theirs = (0..choices.len()).filter(|index| found.concerns(*index)).filter(have_none);
+        for (policy, members) in by_policy(&choices, theirs) {
             for decision in self.decide_by(policy, mail, found, members, deadline).await {
                 split(decision, &choices, &mut decisions);
             }
@@ -202,12 +192,14 @@ impl Policies {
 
     /// Whether a candidate beside them wants it, or a recipient's own rules may: without it these are not asked.
     pub fn others_want_last_valid(&self, mail: &Mail, found: &Found, wishes: &[Wish]) -> bool {
-        let wants = |policy: &Shelved| {
-            let candidate = self.shadows.get(&policy.id).and_then(|shadowing| shadowing.of(mail));
-            candidate.is_some_and(|candidate| candidate.wanted.has(contract::Wants::LAST_VALID))
-        };
-        (self.own.is_some() || !self.shadows.is_empty())
-            && self.is_any_asked(mail, found, wishes, |choice| choice.has_own_rules() || wants(&choice.policy))
+        let wants = |policy: &Shelved| policy.wanted.has(contract::Wants::LAST_VALID);
+        let have_rules = self.own.is_some() && wishes.iter().any(|wish| wish.rules.is_some());
+        // Nearly always none does, and nobody need be asked for.
+        let may = have_rules || self.shadows.values().any(|one| one.candidate.as_ref().is_ok_and(|one| wants(one)));
+        may && self.is_any_asked(mail, found, wishes, |choice| {
+            let candidate = self.shadows.get(&choice.policy.id).and_then(|shadowing| shadowing.of(mail));
+            choice.has_own_rules() || candidate.is_some_and(|one| wants(one))
+        })
     }
 
     /// Whether this holds of what treats some recipient of this message.
@@ -365,6 +357,19 @@ fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>)
         facts,
         settings: policy.settings_json.clone(),
     }
+}
+
+/// These recipients by the policies that treat them, each policy once.
+fn by_policy(choices: &[Choice], members: impl Iterator<Item = usize>) -> Vec<(&Arc<Shelved>, Vec<usize>)> {
+    let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
+    for index in members {
+        let Some(choice) = choices.get(index) else { continue };
+        match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
+            Some((_, members)) => members.push(index),
+            None => policies.push((&choice.policy, vec![index])),
+        }
+    }
+    policies
 }
 
 /// One decision for each group of its recipients that came to it by the same word and see a mark in the same way.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::own::{OwnRules, RULES};
+use super::own_rules::{OwnRules, RULES};
 use super::written_facts::WrittenFacts;
 use super::{Fault, Policies, Proposal, printable, shelf};
 

@@ -116,8 +116,8 @@ pub enum Refused {
     },
     /// Compiling it takes too much work.
     #[error(
-        "compiling it takes more than {} of processor time, and a policy takes 0.1 s: it is broken or made to do harm, so take \
-         another build of it or bind another policy{}",
+        "compiling it takes more than {} of processor time: its language is too large for its class, the machine is slow, or it is \
+         made to do harm. Take another build of it or bind another policy{}",
         super::seconds(*most), size.way_out()
     )]
     TrialTime {
@@ -128,8 +128,8 @@ pub enum Refused {
     },
     /// Compiling it takes too much memory.
     #[error(
-        "compiling it takes more than {} MiB of memory or more stack than there is: it is broken or made to do harm, so take \
-         another build of it or bind another policy{}",
+        "compiling it takes more than {} MiB of memory or more stack than there is: its language is too large for its class, or it is \
+         made to do harm. Take another build of it or bind another policy{}",
         most >> 20, size.way_out()
     )]
     TrialMemory {
@@ -194,7 +194,7 @@ impl Sandbox {
     /// A sandbox of this size: an instance for each of the threads, one for the thread that loads, one for that of candidates, and one
     /// for whoever reads a user's text. What class large takes is made when the first of its components is loaded.
     pub(crate) fn new(limits: &Arc<Limits>) -> Result<Sandbox, Refused> {
-        let small = Arc::new(Chamber::new(limits)?);
+        let small = Arc::new(Chamber::new(limits, BESIDE)?);
         Ok(Sandbox { small, large: Mutex::default(), limits: Arc::clone(limits) })
     }
 
@@ -217,7 +217,9 @@ impl Sandbox {
         if let Some(chamber) = large.upgrade() {
             return Ok(chamber);
         }
-        let chamber = Arc::new(Chamber::new(&Arc::new(self.limits.of(size)))?);
+        // The other class has its memories beside it.
+        let beside = BESIDE.saturating_add(address_space(&self.limits));
+        let chamber = Arc::new(Chamber::new(&Arc::new(self.limits.of(size)), beside)?);
         *large = Arc::downgrade(&chamber);
         Ok(chamber)
     }
@@ -283,11 +285,12 @@ impl Guest {
 }
 
 impl Chamber {
-    fn new(limits: &Arc<Limits>) -> Result<Chamber, Refused> {
+    /// `beside`: octets of address space that all else in the process takes.
+    fn new(limits: &Arc<Limits>, beside: u64) -> Result<Chamber, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
         let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
             text: one_line(&e),
-            gib: address_space(limits).saturating_add(BESIDE).div_ceil(1 << 30),
+            gib: address_space(limits).saturating_add(beside).div_ceil(1 << 30),
         })?;
         let ticker = Ticker::start(engine.clone(), limits.policy.time).map_err(|e| setup(&e))?;
         Ok(Chamber { engine, ticker, limits: Arc::clone(limits) })
@@ -424,7 +427,7 @@ fn reservation(limits: &Limits) -> u64 {
     u64::try_from(limits.policy.memory).unwrap_or(u64::MAX)
 }
 
-/// Instances at a time: one for each of our threads, one for the thread that loads, and one for that of candidates.
+/// Instances at a time: one for each thread that decides, and one each for loading, for candidates and for reading a user's text.
 fn instances(limits: &Limits) -> u32 {
     u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(3)
 }

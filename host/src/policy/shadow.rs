@@ -170,7 +170,7 @@ pub(super) struct Shown {
 
 /// Decisions that a message's candidates make apart; beside others none decides, so that one message with a thousand recipients is
 /// not most of a record.
-const JOBS: usize = 8;
+pub(super) const JOBS: usize = 8;
 
 /// Has the candidate of a policy, where there is one for this message, decide beside this decision.
 pub(super) fn beside(

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::*;
 use crate::case::{Client, Envelope, Field, Head, Recipient, ReversePath};
 use crate::config::{self, Module, Size};
+use crate::proto::record::Claim;
 
 mod fresh;
 mod large;
 mod looked;
 mod memories;
 mod older;
-mod own;
+mod own_rules;
 mod rules;
 mod sealed;
 mod shadow;

@@ -43,7 +43,7 @@ impl Threads {
     /// Makes ready for policies of this class.
     pub(super) fn prepare(&self, sandbox: &Arc<Sandbox>, size: Size) -> std::io::Result<()> {
         if size == Size::Large && self.large.get().is_none() {
-            let limits = &sandbox.limits().policy.large;
+            let limits = &sandbox.limits().policy.other;
             // Nobody else does so: loads follow each other.
             let _ = self.large.set(Crew::start(sandbox, limits.threads, limits.queue)?);
         }

@@ -85,8 +85,8 @@ impl Trial {
         sandbox.load(octets, size)
     }
 
-    /// Tries a component of this SHA-256, under the limits of its class. It blocks for at most `policy_compile`, or until `given_up` is set; then the child
-    /// is ended. Either way it leaves no process behind.
+    /// Tries a component of this SHA-256, under the limits of its class. It blocks for at most `policy_compile`, or until `given_up` is
+    /// set; then the child is ended. Either way it leaves no process behind.
     pub(crate) fn run(
         &self,
         octets: &[u8],

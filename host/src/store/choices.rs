@@ -99,8 +99,8 @@ impl Ledger {
         self.0.read(|work| work.one(listed, params![mailbox.as_str(), sender, domain]))
     }
 
-    /// Writes down what this mailbox chose: `name` is a result's word, `mark` or [`OWN_RULES`]. It replaces what was chosen before. Whether
-    /// the choice is open to users is the caller's to see to.
+    /// Writes down what this mailbox chose: `name` is a result's word, `mark` or [`OWN_RULES`]. It replaces what was chosen before.
+    /// Whether the choice is open to users is the caller's to see to.
     pub async fn choose(&self, mailbox: &Mailbox, name: &str, value: &str) -> Result<(), Error> {
         self.choose_all(mailbox, &[(name, value)]).await
     }

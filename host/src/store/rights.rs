@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -34,11 +34,9 @@ pub(super) fn prepare_file(path: &Path) -> Result<(), Error> {
 
 /// Gives a file that root made in another user's directory to that user.
 pub(super) fn hand_over(made: &File, path: &Path) -> std::io::Result<()> {
-    let Some(dir) = path.parent() else { return Ok(()) };
-    let dir = std::fs::metadata(dir)?;
-    match made.metadata()?.uid() {
-        0 if dir.uid() != 0 => fchown(made, Some(dir.uid()), Some(dir.gid())),
-        _ => Ok(()),
+    match path.parent() {
+        Some(dir) => files::hand_over(made, &File::open(dir)?),
+        None => Ok(()),
     }
 }
 

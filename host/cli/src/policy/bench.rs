@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use addrauth::config::Size;
 use addrauth::policy::AT_ONCE;
-use addrauth::policy::rehearse::speed;
+use addrauth::policy::rehearse::{Speed, speed};
 use serde_json::json;
 
 use super::named::Workshop;
@@ -29,7 +29,6 @@ pub(super) fn run(
     // A large one never holds up who asks it.
     let at_once = (subject.size() == Size::Small).then_some(AT_ONCE);
     let memory = resident().saturating_sub(before);
-    let us = |time: Duration| time.as_secs_f64() * 1e6;
     if json {
         println!(
             "{:#}",
@@ -47,16 +46,7 @@ pub(super) fn run(
             named.located.octets.len(),
             loaded.as_secs_f64() * 1e3
         );
-        println!(
-            "  fresh     p50 {:.1} us, p99 {:.1} us, longest {:.1} us, of {} decisions",
-            us(speed.median),
-            us(speed.p99),
-            us(speed.longest),
-            speed.decisions
-        );
-        if speed.decisions < decisions {
-            println!("            there was no time for the other {}", decisions - speed.decisions);
-        }
+        print(&speed, decisions);
         match tabled {
             true => println!(
                 "  tabled    the filter looks the decision up: it asks once for each result, when it loads the policy"
@@ -70,11 +60,28 @@ pub(super) fn run(
             us(limits.time),
             limits.memory >> 20
         );
-        if speed.failed > 0 {
-            println!("  FAILED    {} decisions: `addrauth policy check` shows one", speed.failed);
-        }
     }
     Ok(Told::is(speed.failed == 0 && speed.p99 < at_once.unwrap_or(limits.time)))
+}
+
+/// A time in microseconds.
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// How long decisions took, and which were not made.
+fn print(speed: &Speed, asked: usize) {
+    let [median, p99, longest] = [speed.median, speed.p99, speed.longest].map(us);
+    println!(
+        "  fresh     p50 {median:.1} us, p99 {p99:.1} us, longest {longest:.1} us, of {} decisions",
+        speed.decisions
+    );
+    if speed.decisions < asked {
+        println!("            there was no time for the other {}", asked - speed.decisions);
+    }
+    if speed.failed > 0 {
+        println!("  FAILED    {} decisions: `addrauth policy check` shows one", speed.failed);
+    }
 }
 
 /// Octets of this process that are memory; 0 where the system does not tell.

@@ -308,7 +308,7 @@ impl Crate {
     }
 
     fn octets(&self) -> Result<Vec<u8>, Error> {
-        let most = u64::try_from(Limits::default().policy.large.file).unwrap_or(u64::MAX);
+        let most = u64::try_from(Limits::default().policy.other.file).unwrap_or(u64::MAX);
         match files::read(&self.component(), most) {
             Ok(octets) => Ok(octets),
             Err(e) if e.is_absent() => Err(Lost::NotBuilt(self.component()).into()),

@@ -4,7 +4,8 @@
 //! (the components by their digests, the configuration of before); so whatever ends this in between leaves the old policy in
 //! force, or the new one, and each of them whole. The daemon writes nothing of it.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +13,7 @@ use std::time::SystemTime;
 use addrauth::case::Disposition;
 use addrauth::config::{Config, Limits, Module};
 use addrauth::policy::trust::{self, floor};
-use addrauth::policy::{Origin, Policies, Version, candidate_of};
+use addrauth::policy::{Decider, Origin, Policies, candidate_of};
 use addrauth::store::Search;
 use serde_json::json;
 
@@ -24,6 +25,7 @@ mod place;
 mod record;
 mod section;
 
+use super::pin::edit::replace;
 use place::{Kept, Put, put};
 use record::{Gates, Record};
 
@@ -35,7 +37,7 @@ const RELOAD: &str = "systemctl reload addrauth-filter";
 pub(super) struct Options {
     /// The policy's id.
     id: String,
-    /// Decisions that may change, of all that both made.
+    /// Decisions that may change, of all that both made, with the sign: 0.1%.
     #[arg(long, value_name = "PERCENT", default_value = "0.1%", value_parser = percent)]
     max_change: f64,
     /// A change that no message may have, such as accept:reject.
@@ -62,8 +64,6 @@ pub(super) enum Unmoved {
         "the files of {0} were changed meanwhile: nothing was put in force. Let the candidate decide beside it again"
     )]
     Another(String),
-    #[error("{0} was changed by somebody else meanwhile: nothing was done")]
-    Changed(PathBuf),
     #[error("another `addrauth policy promote` or `rollback` is at work on {0}: nothing was done")]
     Busy(PathBuf),
     #[error("{path} cannot be edited ({why}): write it by hand. The [policies.{id}] that is meant:\n{meant}")]
@@ -89,11 +89,11 @@ pub(super) enum Unmoved {
     Gone(String),
 }
 
-/// A share: `0.1%`, or `0.001`.
+/// A share, with its sign: `0.1%`.
 fn percent(text: &str) -> Result<f64, String> {
-    let (number, of) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
-    let share = number.trim().parse::<f64>().ok().map(|number| number / of).filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "write a share of decisions from 0% to 100%, such as 0.1%".into())
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let share = number.map(|number| number / 100.0).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a share of decisions with its sign, from 0% to 100%, such as 0.1%".into())
 }
 
 /// Two dispositions: `accept:reject`.
@@ -114,11 +114,17 @@ struct Configured {
 impl Configured {
     fn read(context: &Context) -> Result<Configured, Error> {
         let named_file = context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
-        let missing = |_| Unmoved::NoFile(named_file.clone());
+        let missing = |e: std::io::Error| match e.kind() {
+            ErrorKind::NotFound => Error::from(Unmoved::NoFile(named_file.clone())),
+            _ => Error::Read { path: named_file.clone(), source: e },
+        };
         // A link stays one: what it leads to is replaced.
         let path = named_file.canonicalize().map_err(missing)?;
         let lock = File::open(&path).map_err(missing)?;
-        lock.try_lock().map_err(|_| Unmoved::Busy(path.clone()))?;
+        lock.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => Error::from(Unmoved::Busy(path.clone())),
+            TryLockError::Error(source) => Error::Read { path: path.clone(), source },
+        })?;
         let text = Config::text(&path)?;
         let config = named(Config::parse(&text, &path)?);
         Ok(Configured { path, text, config, _lock: lock })
@@ -151,17 +157,15 @@ impl Configured {
 
     /// Loads the policies of another configuration, and then puts it into this one's place, where this is what decides as the
     /// policy of this id with it.
-    fn commit(&self, (text, config): (String, Config), id: &str, meant: &Version) -> Result<(), Error> {
+    fn commit(&self, (text, config): (String, Config), id: &str, meant: &Decider) -> Result<(), Error> {
         let loaded = self.load(&config).map_err(Unmoved::Dry)?;
-        let is_meant = |now: Version| (now.digest, now.settings) == (meant.digest.clone(), meant.settings.clone());
-        if !loaded.version(id).is_some_and(is_meant) {
+        if !loaded.decider(id).is_some_and(|now| now.is(&meant.digest, &meant.settings)) {
             return Err(Unmoved::Another(id.to_owned()).into());
         }
-        floor::check(&config.state_dir.0, &loaded.signed()).map_err(Unmoved::Floor)?;
-        if Config::text(&self.path)? != self.text {
-            return Err(Unmoved::Changed(self.path.clone()).into());
+        if let Some(dir) = floor::place(&config) {
+            floor::check(dir, &loaded.signed()).map_err(Unmoved::Floor)?;
         }
-        put(&Put { path: self.path.clone(), octets: text.into_bytes(), like: Some(self.path.clone()) })
+        replace(&self.path, &self.text, &text)
     }
 
     /// The configuration of before, comments and all, where nothing was edited since the promotion that kept it.
@@ -187,7 +191,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     let module = configured.module(id);
     let file = module.shadow.clone().ok_or_else(|| Unmoved::NoShadow(id.clone()))?;
     let policies = configured.load(&configured.config)?;
-    let (Some(old), Some(candidate)) = (policies.version(id), policies.candidate(id)) else {
+    let (Some(old), Some(candidate)) = (policies.decider(id), policies.candidate(id)) else {
         return Err(Unmoved::NoShadow(id.clone()).into());
     };
     let new = candidate.map_err(|why| Unmoved::Candidate(id.clone(), why))?;
@@ -205,9 +209,12 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     let said = |why| Unmoved::Candidate(id.clone(), why);
     let meant = candidate_of(id, dir, &module, &file).map_err(said)?;
     let kept = Kept::of(id, dir);
-    let mut puts = kept.component(&old, None)?;
+    let mut puts = kept.component(&old, &[])?;
     let beside = dir.join(&file);
-    puts.extend(kept.component(&new, Some(&beside))?);
+    // Without cases of its own it is held to those of the policy in force.
+    let guards: Vec<&Path> =
+        [Some(beside.as_path()), new.origin.file(), old.origin.file()].into_iter().flatten().collect();
+    puts.extend(kept.component(&new, &guards)?);
     let next = Module {
         module: match &new.origin {
             Origin::File(path) => Some(kept.named(path, &new.digest)),
@@ -215,7 +222,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
         },
         settings: meant.settings,
         size: meant.size,
-        sha256: module.sha256.as_ref().map(|_| new.digest.clone()),
+        sha256: module.sha256.as_ref().or(meant.sha256.as_ref()).map(|_| new.digest.clone()),
         shadow: None,
         shadow_share: Module::default().shadow_share,
         ..module
@@ -226,7 +233,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     let edited = configured.with(id, &next)?;
     puts.iter().try_for_each(put)?;
     configured.commit(edited, id, &new)?;
-    told(id, "promoted", (&old, &new), &configured, Some(&record), json);
+    told(id, "promoted", (&old.digest, &new.digest), &configured, Some(&record), json);
     Ok(Told::Good)
 }
 
@@ -247,7 +254,7 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
         None => configured.with(id, &section)?,
     };
     let is_old = |config: &Config| match configured.load(config) {
-        Ok(loaded) => loaded.version(id).filter(|version| version.digest == old).ok_or(None),
+        Ok(loaded) => loaded.decider(id).filter(|version| version.digest == old).ok_or(None),
         Err(why) => Err(Some(why)),
     };
     let now = match is_old(&edited.1) {
@@ -260,24 +267,24 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
             is_old(&edited.1).map_err(|why| why.map_or_else(|| Unmoved::Gone(old.clone()), Unmoved::Dry))?
         }
     };
-    let trusts = !configured.config.policy.trusted_keys.is_empty();
-    if let Some(path) = now.origin.file().filter(|_| trusts) {
+    let keeps = floor::place(&configured.config).filter(|_| !configured.config.policy.trusted_keys.is_empty());
+    let signed = keeps.zip(now.origin.file().map(trust::policy_of));
+    if let Some((dir, policy)) = &signed {
         // A signed component may go back to an older version by this way alone.
-        floor::allow(&configured.config.state_dir.0, &trust::policy_of(path), &now.digest).map_err(Unmoved::Floor)?;
+        floor::allow(dir, policy, Some(&now.digest)).map_err(Unmoved::Floor)?;
     }
     let done = configured.commit(edited, id, &now);
-    if let (Err(_), Some(path)) = (&done, now.origin.file().filter(|_| trusts)) {
+    if let (Err(_), Some((dir, policy))) = (&done, &signed) {
         // What was not done is not allowed either. The first error is the one to tell.
-        let _ = floor::forbid(&configured.config.state_dir.0, &trust::policy_of(path));
+        let _ = floor::allow(dir, policy, None);
     }
     done?;
-    let left = Version { digest: new, settings: serde_json::Value::Null, origin: Origin::Shipped };
-    told(id, "rolled back", (&left, &now), &configured, None, json);
+    told(id, "rolled back", (&new, &now.digest), &configured, None, json);
     Ok(Told::Good)
 }
 
 /// What the journal has of a candidate beside the policy in force.
-fn recorded(workshop: &Workshop, options: &Options, versions: (&Version, &Version)) -> Result<Record, Error> {
+fn recorded(workshop: &Workshop, options: &Options, versions: (&Decider, &Decider)) -> Result<Record, Error> {
     let search = Search { policy: Some(options.id.clone()), since: Some(options.since), ..Search::default() };
     let mut record = Record::default();
     replay::scan(workshop, &search, &mut |row| match journal::story(&row) {
@@ -287,20 +294,13 @@ fn recorded(workshop: &Workshop, options: &Options, versions: (&Version, &Versio
     Ok(record)
 }
 
-fn told(
-    id: &str,
-    what: &str,
-    (old, new): (&Version, &Version),
-    configured: &Configured,
-    record: Option<&Record>,
-    json: bool,
-) {
-    let short = |version: &Version| version.digest.get(..12).unwrap_or(&version.digest).to_owned();
+fn told(id: &str, what: &str, (old, new): (&str, &str), configured: &Configured, record: Option<&Record>, json: bool) {
+    let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
     if json {
         let record = record.map(|record| record.json(&[]));
         println!(
             "{:#}",
-            json!({ "policy": id, "done": what, "from": old.digest, "to": new.digest, "file": configured.path,
+            json!({ "policy": id, "done": what, "from": old, "to": new, "file": configured.path,
                 "next": RELOAD, "record": record })
         );
         return;
@@ -317,6 +317,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_share_has_its_sign() {
+        assert_eq!(percent("0.1%"), Ok(0.001));
+        assert_eq!((percent("0%"), percent("100%")), (Ok(0.0), Ok(1.0)));
+        for wrong in ["1", "0.1", "101%", "-1%", "%", "NaN%", "inf%", ""] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_would_decide_otherwise_than_its_record_says_is_not_put_in_force() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("addrauth.toml");
@@ -325,11 +334,11 @@ mod tests {
         let config = named(Config::parse(&text, &path).unwrap());
         let lock = File::open(&path).unwrap();
         let configured = Configured { path: path.clone(), text: text.clone(), config, _lock: lock };
-        let version = configured.load(&configured.config).unwrap().version("ours").unwrap();
+        let version = configured.load(&configured.config).unwrap().decider("ours").unwrap();
         let next = Module { shadow: None, ..configured.module("ours") };
         for meant in [
-            Version { digest: "0".repeat(64), ..version.clone() },
-            Version { settings: json!({ "then": "reject" }), ..version.clone() },
+            Decider { digest: "0".repeat(64), ..version.clone() },
+            Decider { settings: json!({ "then": "reject" }), ..version.clone() },
         ] {
             let edited = configured.with("ours", &next).unwrap();
             let refused = configured.commit(edited, "ours", &meant).unwrap_err().to_string();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::Path;
 
 use addrauth::case::{KeyStatus, Why, Wish};
@@ -69,18 +68,9 @@ pub(super) fn shown(text: &str, idle: Option<&str>) -> String {
 
 /// The text, within the room that rules have.
 fn read(file: &Path) -> Result<String, Error> {
-    let wrong = |e: &dyn std::fmt::Display| Error::File(file.to_owned(), e.to_string());
     let most = u64::try_from(Limits::default().policy.own_rules).unwrap_or(u64::MAX);
-    let octets = match file == Path::new("-") {
-        false => files::read_given(file, most).map_err(|e| wrong(&e))?,
-        true => {
-            let mut octets = Vec::new();
-            let mut input = std::io::stdin().lock().take(most.saturating_add(1));
-            input.read_to_end(&mut octets).map_err(|e| wrong(&e))?;
-            octets
-        }
-    };
-    String::from_utf8(octets).map_err(|_| wrong(&"it is no text in UTF-8"))
+    let text = files::read_given(file, most).and_then(files::text);
+    text.map_err(|e| Error::File(file.to_owned(), e.to_string()))
 }
 
 /// How many lines are rules.

@@ -5,15 +5,15 @@ use std::time::Duration;
 use super::PolicyOutline;
 use crate::config::size::Size;
 
-/// What a component may be, and what its decisions may take. Where both classes are bounded, this is the bound of the class that
-/// [`Policy::size`] names, and [`Policy::large`] holds those of the other.
+/// What a component may be, and what its decisions may take. Where both classes are bounded, these are the bounds of the class
+/// [`Policy::size`], and [`Policy::other`] has those of the other class; [`Policy::of`] exchanges them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Policy {
     /// The class whose bounds these are.
     pub size: Size,
-    /// What is different in class large.
-    pub large: PolicyLarge,
+    /// What is different in the other class.
+    pub other: PolicyClass,
     /// How long one call of a policy may run. A decision takes microseconds.
     pub time: Duration,
     /// How long all decisions on one message may take.
@@ -82,7 +82,7 @@ impl Default for Policy {
     fn default() -> Policy {
         Policy {
             size: Size::Small,
-            large: PolicyLarge::default(),
+            other: PolicyClass::large(),
             time: Duration::from_millis(10),
             message: Duration::from_secs(2),
             queue: 1_000,
@@ -116,10 +116,10 @@ impl Default for Policy {
     }
 }
 
-/// The bounds of class large (`policies.ID.size`), where they are not those of class small: a component brings its language along.
+/// The bounds in which classes differ (`policies.ID.size`).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct PolicyLarge {
+pub struct PolicyClass {
     /// How long one call of a policy may run. In Python a decision takes some milliseconds.
     pub time: Duration,
     /// Threads that decide, beside those of class small.
@@ -142,9 +142,10 @@ pub struct PolicyLarge {
     pub trial_memory: usize,
 }
 
-impl Default for PolicyLarge {
-    fn default() -> PolicyLarge {
-        PolicyLarge {
+impl PolicyClass {
+    /// Those of class large: a component brings its language along.
+    fn large() -> PolicyClass {
+        PolicyClass {
             time: Duration::from_millis(50),
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)),
             queue: 1_000,
@@ -166,10 +167,23 @@ impl Policy {
         if size == self.size {
             return self.clone();
         }
-        let PolicyLarge { time, threads, queue, memory, stack, file, outline, compile, trial_time, trial_memory } =
-            self.large.clone();
+        let ours = PolicyClass {
+            time: self.time,
+            threads: self.threads,
+            queue: self.queue,
+            memory: self.memory,
+            stack: self.stack,
+            file: self.file,
+            outline: self.outline.clone(),
+            compile: self.compile,
+            trial_time: self.trial_time,
+            trial_memory: self.trial_memory,
+        };
+        let PolicyClass { time, threads, queue, memory, stack, file, outline, compile, trial_time, trial_memory } =
+            self.other.clone();
         Policy {
             size,
+            other: ours,
             time,
             threads,
             queue,

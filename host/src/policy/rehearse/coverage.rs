@@ -100,6 +100,21 @@ fn reached<'a>(
     reached
 }
 
+/// These settings, and each other choice of settings that a case makes.
+fn choices<'a>(
+    given: &BTreeMap<String, toml::Value>,
+    cases: impl Iterator<Item = &'a Case>,
+) -> Vec<BTreeMap<String, toml::Value>> {
+    let mut choices = vec![given.clone()];
+    for case in cases {
+        let settings = case.settings(given);
+        if !choices.contains(&settings) {
+            choices.push(settings);
+        }
+    }
+    choices
+}
+
 /// The coverage of the cases of a component: under `given`, and under each other choice of settings that a case makes and the
 /// component takes.
 ///
@@ -113,13 +128,7 @@ pub fn coverage(
     limits: &Limits,
 ) -> Result<Vec<Covered>, Uncountable> {
     let cases = || suite.into_iter().flat_map(|suite| &suite.cases);
-    let mut choices = vec![given.clone()];
-    for case in cases() {
-        let settings = case.settings(given);
-        if !choices.contains(&settings) {
-            choices.push(settings);
-        }
-    }
+    let choices = choices(given, cases());
     let samples = suite.map(|suite| suite.samples(component, given, messages)).unwrap_or_default();
     let mut covered: Vec<(serde_json::Value, Covered)> = Vec::new();
     let mut refused = None;

@@ -39,7 +39,8 @@ pub(super) fn fitted(subjects: &[&Subject], more: &Samples, named: &Wanted, limi
             let until = Instant::now() + limits.policy.rehearsal;
             let samples = Space::samples(subjects, more);
             let (axes, wanted) = Space::wide(subjects, more, named, limits);
-            let (time, chance) = (limits.policy.time, Chance(0x9e37_79b9_7f4a_7c15));
+            let times = subjects.iter().map(|subject| limits.policy.of(subject.size()).time);
+            let (time, chance) = (times.max().unwrap_or(limits.policy.time), Chance(0x9e37_79b9_7f4a_7c15));
             let mut probe = Probe { subjects, axes, wanted, chance, time, until, is_late: false };
             let spoken = probe.spoken(&samples);
             probe.classify(named, &spoken);

@@ -56,8 +56,8 @@ impl Extent {
         self.sampled.is_empty() && self.probed.is_empty()
     }
 
-    /// Why finding nothing in these rows is no proof that there is nothing, beside the samples: values that were taken for one, which
-    /// a probe only found alike, and constants that there was no room for.
+    /// Why finding nothing in these rows proves nothing, apart from the samples: a probe took values for one, or constants were left
+    /// out.
     pub fn doubt(&self) -> Option<String> {
         let mut words = Vec::new();
         if !self.probed.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::own::{Standing, sternness};
+use super::super::own_rules::{Standing, is_stricter};
 use super::super::sandbox::contract::{Claim, Facts, KeyStatus, Value, Wanted, Wants, Why};
 use super::super::shelf::Shelved;
 use super::super::{Effect, Policies, Proposal, disposition, drops_silently, notify};
@@ -183,10 +183,10 @@ fn answer_of_site(
     match policies.standing((status, why, facts.claim.map(claim)), effect, is_silent) {
         Standing::Counts => own,
         Standing::NotOpen => without(),
-        Standing::IfSterner => {
+        Standing::IfStricter => {
             let without = without();
-            let is_sterner = |than: &Proposal| sternness(decision.disposition) > sternness(than.disposition);
-            if without.decision.as_ref().is_none_or(is_sterner) { own } else { without }
+            let wins = |than: &Proposal| is_stricter(decision.disposition, than.disposition);
+            if without.decision.as_ref().is_some_and(wins) { own } else { without }
         }
     }
 }

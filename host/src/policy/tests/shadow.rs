@@ -78,6 +78,27 @@ async fn a_candidate_in_a_loop_a_bomb_and_a_trap_change_nothing_and_are_soon_not
 }
 
 #[tokio::test]
+async fn one_message_with_many_recipients_is_not_most_of_a_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("next.toml");
+    let rules = |word: &str| {
+        format!(
+            "module = 'rules'\nsettings.rules = [\"when recipient is u1@example.com: {word}\", \"otherwise accept\"]\n"
+        )
+    };
+    std::fs::write(&text, format!("[policies.ours]\n{}", rules("mark"))).unwrap();
+    let section = format!("[ours]\n{}shadow = '{}'\n", rules("quarantine"), text.display());
+    let policies = load(&bindings("ours"), &section).unwrap();
+    let recipients = (0..20).map(|n| Recipient::new(format!("<u{n}@example.com>"))).collect();
+    let mail = Mail::new(Envelope { recipients, ..Envelope::default() }, Head::default());
+    let decided = policies.decide(&mail, &wrong_key(), &[]).await;
+    policies.hear_shadows(&decided).await;
+    let beside = decided.iter().filter(|decision| decision.shadow.is_some()).count();
+    assert_eq!((decided.len(), beside), (20, crate::policy::shadow::JOBS));
+    assert_eq!(decided[1].disposition, Disposition::Quarantine);
+}
+
+#[tokio::test]
 async fn a_candidate_that_cannot_be_loaded_is_told_and_the_policy_decides_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let text = dir.path().join("other.toml");

@@ -11,9 +11,9 @@ use super::super::shelf::hex;
 use super::{LARGE, PASSES, REFUSED};
 use crate::config::{Limits, Size};
 
-/// Compiles the component on standard input under the processor time and memory that a trial of its class has, and says on standard output
-/// how that went. What a program calls that [`super::Trial::by`] names: first of all, with one thread and nothing open, since
-/// the limits are for the whole process and stay.
+/// Compiles the component on standard input under the processor time and memory that a trial of its class has, and says on
+/// standard output how that went. What a program calls that [`super::Trial::by`] names: first of all, with one thread and nothing
+/// open, since the limits are for the whole process and stay.
 pub fn answer(limits: &Limits) -> ExitCode {
     let is_large = std::env::var_os(LARGE.0).is_some_and(|size| size == LARGE.1);
     let limits = &limits.of(if is_large { Size::Large } else { Size::Small });

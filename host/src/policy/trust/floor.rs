@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::{InForce, Version};
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::files;
 
 /// The name of the file.
@@ -102,6 +101,11 @@ struct Last {
 
 type Floor = BTreeMap<String, Last>;
 
+/// Where a filter of this configuration keeps its floor; one without `final_domains` has none.
+pub fn place(config: &Config) -> Option<&Path> {
+    (!config.final_domains.is_empty()).then_some(config.state_dir.0.as_path())
+}
+
 /// Whether these may be in force here; nothing is changed.
 ///
 /// # Errors
@@ -123,32 +127,20 @@ pub fn raise(state_dir: &Path, in_force: &[InForce]) -> Result<Raise, Error> {
 }
 
 /// Lets the component of this SHA-256 be the next one in force of this policy ([`super::policy_of`] its file), although it is older:
-/// what a rollback does before it puts the files in place. It counts once. Another component that is new enough ends it as well.
+/// what a rollback does before it puts the files in place. It counts once. Another component that is new enough ends it as well, and so
+/// does nothing in the digest's place.
 ///
 /// # Errors
 /// The file cannot be used.
-pub fn allow(state_dir: &Path, policy: &str, digest: &str) -> Result<(), Error> {
+pub fn allow(state_dir: &Path, policy: &str, digest: Option<&str>) -> Result<(), Error> {
     let allowed = |floor: &Floor| {
         let mut floor = floor.clone();
         if let Some(last) = floor.get_mut(policy) {
-            last.allowed = (last.sha256 != digest).then(|| digest.to_owned());
+            last.allowed = digest.filter(|digest| *digest != last.sha256).map(str::to_owned);
         }
         Ok(floor)
     };
     change(state_dir, allowed)?.commit()
-}
-
-/// Takes back what [`allow`] let, where it was not made use of.
-///
-/// # Errors
-/// The file cannot be used.
-pub fn forbid(state_dir: &Path, policy: &str) -> Result<(), Error> {
-    let forbidden = |floor: &Floor| {
-        let mut floor = floor.clone();
-        floor.entry(policy.to_owned()).and_modify(|last| last.allowed = None);
-        Ok(floor)
-    };
-    change(state_dir, forbidden)?.commit()
 }
 
 /// A floor that is written beside the one that counts.
@@ -168,7 +160,7 @@ impl Raise {
     /// Makes it count, durably.
     ///
     /// # Errors
-    /// [`Error::Write`]; then the one of before counts.
+    /// [`Error::Write`]: it is not known which of the two lasts.
     pub fn commit(self) -> Result<(), Error> {
         let Some(Prepared { file, path, dir }) = self.0 else { return Ok(()) };
         let wrong = |source| Error::Write { path: path.clone(), source };
@@ -224,7 +216,7 @@ fn change(state_dir: &Path, next: impl FnOnce(&Floor) -> Result<Floor, Error>) -
     let written = NamedTempFile::new_in(state_dir).and_then(|mut file| {
         file.write_all(HEAD.as_bytes())?;
         file.write_all(text.as_bytes())?;
-        hand_over(file.as_file(), &dir)?;
+        files::hand_over(file.as_file(), &dir)?;
         file.as_file().sync_all()?;
         Ok(file)
     });
@@ -244,14 +236,5 @@ fn locked(state_dir: &Path) -> std::io::Result<File> {
                 return Err(std::io::Error::new(ErrorKind::WouldBlock, "another process has locked the directory"));
             }
         }
-    }
-}
-
-/// Gives a file that root made in another user's directory to that user: the filter has to read it.
-fn hand_over(made: &File, dir: &File) -> std::io::Result<()> {
-    let dir = dir.metadata()?;
-    match made.metadata()?.uid() {
-        0 if dir.uid() != 0 => fchown(made, Some(dir.uid()), Some(dir.gid())),
-        _ => Ok(()),
     }
 }

@@ -250,7 +250,8 @@ async fn a_row_that_waits_holds_no_facts_and_is_written_with_them() {
     let seen = "x".repeat(36_000);
     let decision = json!({ "recipients": [0], "by": "site", "mark": "header", "policy": "p", "digest": "", "disposition": "accept",
         "notify": { "sender": false, "recipient": false }, "reason": "", "fault": null, "clamped": null,
-        "facts": { "Subject": [seen] }, "settings": {} });
+        "facts": { "Subject": [seen] }, "settings": {},
+        "shadow": { "digest": "", "settings": {}, "facts": { "headers": { "Subject": [seen] } }, "decisions": [] } });
     let story = json!({ "version": 2, "received": "", "queue_id": null, "daemon": "", "login": null,
         "client": { "ip": null, "name": null, "helo": "", "tls": false }, "reverse_path": null, "recipients": [], "size": null,
         "keys": 0, "finding": "unclear", "decisions": vec![decision; 28],

@@ -17,18 +17,31 @@ const SECTION: &str = "policies";
 /// What a pin is called.
 const KEY: &str = "sha256";
 
-/// The text with `policies.ID.sha256` set for each of these, and nothing else changed. A text that cannot be written so is refused
-/// with the reason.
-pub(in crate::policy) fn pinned(text: &str, pins: &BTreeMap<&str, &str>) -> Result<String, String> {
+/// The text after this change, with all other lines and their ends as they are. A text that cannot be written so is refused with the
+/// reason.
+pub(in crate::policy) fn edited(
+    text: &str,
+    change: impl FnOnce(&mut DocumentMut) -> Result<(), String>,
+) -> Result<String, String> {
     let plain = text.replace("\r\n", "\n");
     let ends = if plain.len() == text.len() { "\n" } else { "\r\n" };
     let whole = if plain.ends_with('\n') || plain.is_empty() { plain } else { plain + "\n" };
     let mut document: DocumentMut = whole.parse().map_err(|e: toml_edit::TomlError| e.message().to_owned())?;
     let same = document.to_string() == whole && (ends == "\n" || !text.replace("\r\n", "").contains('\n'));
     if !same {
-        return Err("it cannot be written again as it stands (its lines end in different ways?): pin by hand".into());
+        return Err("it cannot be written again as it stands (its lines end in different ways?)".into());
     }
-    let odd = || format!("[{SECTION}] is no section there: pin by hand");
+    change(&mut document)?;
+    Ok(document.to_string().replace('\n', ends))
+}
+
+/// The text with `policies.ID.sha256` set for each of these, and nothing else changed.
+pub(in crate::policy) fn pinned(text: &str, pins: &BTreeMap<&str, &str>) -> Result<String, String> {
+    edited(text, |document| pin_in(document, pins))
+}
+
+fn pin_in(document: &mut DocumentMut, pins: &BTreeMap<&str, &str>) -> Result<(), String> {
+    let odd = || format!("[{SECTION}] is no section there");
     for (id, digest) in pins {
         let section = document.entry(SECTION).or_insert_with(|| {
             let mut section = Table::new();
@@ -40,7 +53,7 @@ pub(in crate::policy) fn pinned(text: &str, pins: &BTreeMap<&str, &str>) -> Resu
         let policy = section.entry(id).or_insert_with(|| fresh(inline));
         set(policy.as_table_like_mut().ok_or_else(odd)?, digest);
     }
-    Ok(document.to_string().replace('\n', ends))
+    Ok(())
 }
 
 /// A section for a policy that has none yet.

@@ -6,8 +6,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use addrauth::config::{Limits, Size};
+use addrauth::files;
 use addrauth::policy::rehearse::{self, cases_of};
-use addrauth::policy::{Origin, Version};
+use addrauth::policy::trust::signature_of;
+use addrauth::policy::{Decider, Origin};
 
 use super::super::Error;
 
@@ -74,25 +76,32 @@ impl<'a> Kept<'a> {
         if self.dir.as_os_str().is_empty() { now.with_file_name(name) } else { PathBuf::from(name) }
     }
 
-    /// The files that a component takes there: itself, its signature, and its cases, which stand beside it or beside the file that
-    /// names it. Nothing of one that ships.
-    pub(super) fn component(&self, version: &Version, named_by: Option<&Path>) -> Result<Vec<Put>, Error> {
-        let Origin::File(now) = &version.origin else { return Ok(Vec::new()) };
-        let place = self.dir.join(self.named(now, &version.digest));
+    /// The files that a component takes there: itself, its signature, and its cases, which are the first that stand beside one of these
+    /// files or beside itself. Nothing of one that ships.
+    pub(super) fn component(&self, decider: &Decider, beside: &[&Path]) -> Result<Vec<Put>, Error> {
+        let Origin::File(now) = &decider.origin else { return Ok(Vec::new()) };
+        let place = self.dir.join(self.named(now, &decider.digest));
         let limits = Limits::default();
         // The class is looked at where it is loaded.
         let octets = rehearse::read(now, &limits.of(Size::Large))?;
         let mut puts = vec![Put { path: place.clone(), octets, like: Some(now.clone()) }];
-        let signature = |file: &Path| PathBuf::from(format!("{}.minisig", file.display()));
-        let cases = cases_of(named_by.unwrap_or(now)).into_iter().find(|cases| cases.is_file());
-        let beside = cases.map(|cases| (cases, place.with_extension("cases.toml")));
-        for (from, to) in [Some((signature(now), signature(&place))), beside].into_iter().flatten() {
-            if !from.is_file() || from == to {
-                continue;
+        let mut put = |from: PathBuf, to: PathBuf, most: u64| -> Result<bool, Error> {
+            let unread = |e: files::Error| Error::Read { path: from.clone(), source: e.into() };
+            let is_there = files::is_there(&from).map_err(unread)?;
+            if is_there && from != to {
+                puts.push(Put {
+                    path: to,
+                    octets: files::read(&from, most).map_err(unread)?,
+                    like: Some(from.clone()),
+                });
             }
-            let octets = addrauth::files::read(&from, limits.policy.cases_octets)
-                .map_err(|e| Error::Read { path: from.clone(), source: e.into() })?;
-            puts.push(Put { path: to, octets, like: Some(from) });
+            Ok(is_there)
+        };
+        put(signature_of(now), signature_of(&place), limits.policy.signature)?;
+        for cases in beside.iter().copied().chain([now.as_path()]).flat_map(cases_of) {
+            if put(cases, place.with_extension("cases.toml"), limits.policy.cases_octets)? {
+                break;
+            }
         }
         puts.retain(|put| put.path != *now);
         Ok(puts)
@@ -125,10 +134,17 @@ mod tests {
             fs::write(dir.path().join(name), text).unwrap();
         }
         let digest = "0123456789abcdef".repeat(4);
-        let version = Version { digest, settings: serde_json::Value::Null, origin: Origin::File(file) };
-        let puts = Kept::of("ours", dir.path()).component(&version, None).unwrap();
+        let decider = Decider { digest, settings: serde_json::Value::Null, origin: Origin::File(file) };
+        let kept = Kept::of("ours", dir.path());
+        let puts = kept.component(&decider, &[]).unwrap();
         let names: Vec<_> = puts.iter().map(|put| put.path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["ours.0123456789ab.wasm", "ours.0123456789ab.wasm.minisig", "ours.0123456789ab.cases.toml"]);
+        // Without cases of its own it takes those of the policy in force.
+        fs::rename(dir.path().join("next.cases.toml"), dir.path().join("ours.cases.toml")).unwrap();
+        let old = dir.path().join("ours.wasm");
+        let puts = kept.component(&decider, &[&old]).unwrap();
+        assert_eq!(puts.last().unwrap().path, dir.path().join("ours.0123456789ab.cases.toml"));
+        assert_eq!(kept.component(&decider, &[]).unwrap().len(), 2);
         let elsewhere = Kept::of("ours", Path::new("")).named(Path::new("/p/next.wasm"), "0123456789abcdef");
         assert_eq!(elsewhere, Path::new("/p/ours.0123456789ab.wasm"));
     }

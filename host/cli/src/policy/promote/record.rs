@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use addrauth::case::{Differs, Disposition, Opinion, WrittenCase};
-use addrauth::policy::{Effect, Version};
+use addrauth::policy::{Decider, Effect};
 use serde_json::json;
 
 /// Examples that are kept of each change.
@@ -46,13 +46,10 @@ struct Changed {
 
 impl Record {
     /// Takes a row in.
-    pub(super) fn see(&mut self, row: i64, story: &WrittenCase, id: &str, (old, new): (&Version, &Version)) {
+    pub(super) fn see(&mut self, row: i64, story: &WrittenCase, id: &str, (old, new): (&Decider, &Decider)) {
         for decision in story.decisions.iter().filter(|decision| decision.policy == id) {
-            let is_of = |digest: &str, settings: &serde_json::Value, version: &Version| {
-                *digest == version.digest && *settings == version.settings
-            };
             let Some(shadow) = &decision.shadow else { continue };
-            if !is_of(&decision.digest, &decision.settings, old) || !is_of(&shadow.digest, &shadow.settings, new) {
+            if !old.is(&decision.digest, &decision.settings) || !new.is(&shadow.digest, &shadow.settings) {
                 continue;
             }
             for compared in decision.compared() {

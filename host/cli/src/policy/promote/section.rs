@@ -1,8 +1,10 @@
 //! The section `[policies.ID]` of a configuration, edited in its text: comments and all else stay.
 
-use addrauth::config::Module;
+use addrauth::config::{Module, Size};
 use sha2::{Digest as _, Sha256};
 use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use super::super::pin::edit::edited;
 
 /// The line that a kept configuration begins with: which component was in force, and which one took its place.
 pub(super) fn line(id: &str, old: &str, new: &str) -> String {
@@ -27,7 +29,10 @@ pub(super) fn digest(module: &Module) -> String {
 
 /// The text with another section of this policy. What is the same in both is not touched.
 pub(super) fn replaced(text: &str, id: &str, old: &Module, new: &Module) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| e.to_string())?;
+    edited(text, |document| change(document, id, old, new))
+}
+
+fn change(document: &mut DocumentMut, id: &str, old: &Module, new: &Module) -> Result<(), String> {
     let missing = || format!("there is no [policies.{id}] in it");
     let policies = document.get_mut("policies").and_then(Item::as_table_like_mut).ok_or_else(missing)?;
     let section = policies.get_mut(id).and_then(Item::as_table_like_mut).ok_or_else(missing)?;
@@ -41,6 +46,9 @@ pub(super) fn replaced(text: &str, id: &str, old: &Module, new: &Module) -> Resu
     if old.sha256 != new.sha256 {
         set(section, "sha256", new.sha256.as_ref().map(Value::from));
     }
+    if old.size != new.size {
+        set(section, "size", (new.size != Size::default()).then(|| Value::from(new.size.word())));
+    }
     if old.shadow != new.shadow {
         set(section, "shadow", path(&new.shadow));
     }
@@ -48,7 +56,7 @@ pub(super) fn replaced(text: &str, id: &str, old: &Module, new: &Module) -> Resu
         let is_default = new.shadow_share.to_bits() == Module::default().shadow_share.to_bits();
         set(section, "shadow_share", (!is_default).then(|| Value::from(new.shadow_share)));
     }
-    Ok(document.to_string())
+    Ok(())
 }
 
 /// Sets the settings, one by one where there are some, so that their comments stay.

@@ -221,28 +221,35 @@ fn facts(axes: &[axis::Axis], chance: &mut Chance) -> Vec<axis::Aspect> {
     axes.iter().zip(row).map(|(axis, point)| axis.points[point].aspect.clone()).collect()
 }
 
+/// What is said of this address.
+fn mailbox(address: &contract::Address, chance: &mut Chance) -> String {
+    let domain = &address.domain;
+    let below = domain.split_once('.').map_or(domain.as_str(), |(_, rest)| rest);
+    let bank = if domain == "b.example" { "is @b.example" } else { "is not @b.example" };
+    let one = format!("is {}@{domain}", address.local);
+    let list = format!("is in [nobody@nowhere.test, @{domain}]");
+    let up = if below.contains('.') { format!("is *.{below}") } else { format!("is not *.{domain}") };
+    [one, format!("is @{domain}"), bank.to_owned(), list, up][chance.below(5)].clone()
+}
+
+/// What is said of this host.
+fn host(name: &str) -> &'static str {
+    if name == "mx.b.example" { "is mx.b.example" } else { "is not mx.b.example" }
+}
+
+/// What is said of what SPF or DKIM found.
+fn method(method: &str, result: &str, aligned: bool, chance: &mut Chance) -> String {
+    if aligned {
+        return format!("{method} aligned");
+    }
+    let other = if result == "fail" { "pass" } else { "fail" };
+    let forms = [format!("{method} is {result}"), format!("{method} is not {other}"), format!("not {method} aligned")];
+    forms[chance.below(3)].clone()
+}
+
 /// A condition that holds of this value, in one of several forms; none where the grammar has none.
 fn condition(aspect: &axis::Aspect, chance: &mut Chance) -> Option<String> {
     use axis::Aspect;
-    let mailbox = |address: &contract::Address, chance: &mut Chance| {
-        let domain = &address.domain;
-        let below = domain.split_once('.').map_or(domain.as_str(), |(_, rest)| rest);
-        let bank = if domain == "b.example" { "is @b.example" } else { "is not @b.example" };
-        let one = format!("is {}@{domain}", address.local);
-        let list = format!("is in [nobody@nowhere.test, @{domain}]");
-        let up = if below.contains('.') { format!("is *.{below}") } else { format!("is not *.{domain}") };
-        [one, format!("is @{domain}"), bank.to_owned(), list, up][chance.below(5)].clone()
-    };
-    let host = |name: &str| if name == "mx.b.example" { "is mx.b.example" } else { "is not mx.b.example" };
-    let method = |method: &str, result: &str, aligned: bool, chance: &mut Chance| match aligned {
-        true => format!("{method} aligned"),
-        false => {
-            let other = if result == "fail" { "pass" } else { "fail" };
-            let forms =
-                [format!("{method} is {result}"), format!("{method} is not {other}"), format!("not {method} aligned")];
-            forms[chance.below(3)].clone()
-        }
-    };
     Some(match aspect {
         Aspect::Result(status, None) => format!("result is {}", status.word()),
         Aspect::Result(_, Some(why)) => format!("why is {}", why.word()),

@@ -53,7 +53,7 @@ fn a_rollback_is_allowed_by_digest_once() {
     let dir = dir.path();
     comes(dir, "1").unwrap();
     comes(dir, "2").unwrap();
-    floor::allow(dir, "strict", "a-1").unwrap();
+    floor::allow(dir, "strict", Some("a-1")).unwrap();
     comes(dir, "2").unwrap();
     assert!(matches!(comes(dir, "1.5"), Err(Error::Older { .. })), "no other one");
     comes(dir, "1").unwrap();
@@ -61,12 +61,12 @@ fn a_rollback_is_allowed_by_digest_once() {
     comes(dir, "2").unwrap();
     assert!(matches!(comes(dir, "1"), Err(Error::Older { .. })), "it counted once");
     // A newer one ends it too, and nothing is known of a policy that never was.
-    floor::allow(dir, "strict", "a-1").unwrap();
+    floor::allow(dir, "strict", Some("a-1")).unwrap();
     comes(dir, "3").unwrap();
     assert!(matches!(comes(dir, "1"), Err(Error::Older { .. })));
-    floor::allow(dir, "never", "a-1").unwrap();
+    floor::allow(dir, "never", Some("a-1")).unwrap();
     // Another component of the version in force, too.
-    floor::allow(dir, "strict", "b-3").unwrap();
+    floor::allow(dir, "strict", Some("b-3")).unwrap();
     floor::raise(dir, &[signed("strict", "3", "b")]).unwrap().commit().unwrap();
     assert!(matches!(comes(dir, "3"), Err(Error::Other { .. })));
 }

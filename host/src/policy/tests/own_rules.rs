@@ -57,7 +57,9 @@ fn expected(base: &str, said: &str, found: &Found) -> (&'static str, bool) {
     let says = if said.ends_with("nobody") && !silent { "mark" } else { word(said) };
     let is_asked = found.status != KeyStatus::Valid && found.why != Some(Why::NoAddress);
     let is_open = matches!(says, "accept" | "mark" | "reject");
-    let denied = found.why == Some(Why::Wrong) || found.status == KeyStatus::Missing && found.claim == Some(Claim::All);
+    // A claim that nobody knows is not read as the mild one.
+    let is_mild = matches!(found.claim, Some(Claim::Testing | Claim::Some));
+    let denied = found.why == Some(Why::Wrong) || found.status == KeyStatus::Missing && !is_mild;
     let base = word(base);
     let place = |word: &str| rank.iter().position(|known| *known == word);
     match is_asked && is_open && (!denied || place(says) > place(base)) {
@@ -160,16 +162,19 @@ async fn each_recipient_of_a_message_has_rules_of_his_own_and_they_are_rehearsed
         [("accept", By::User), ("mark", By::Site), ("reject", By::User)]
     );
     let recipient = Recipient::new(b"<bob@example.com>");
+    let mut rehearsed = 0;
     for wish in wishes {
         let subject = rehearse::Subject::site("bob", &policies, recipient.clone(), wish.clone());
         for found in findings() {
             let facts = rehearse::facts_of(&mail(1), &found, &[]).remove(0).0;
             let Ok(answer) = subject.decide(&facts) else { continue };
             let decided = policies.decide(&mail(1), &found, std::slice::from_ref(&wish)).await;
-            let rehearsed = answer.decision.map(|decision| (decision.disposition, decision.notify));
-            assert_eq!(rehearsed, Some((decided[0].disposition, decided[0].notify)), "{found:?} {wish:?}");
+            rehearsed += 1;
+            let answered = answer.decision.map(|decision| (decision.disposition, decision.notify));
+            assert_eq!(answered, Some((decided[0].disposition, decided[0].notify)), "{found:?} {wish:?}");
         }
     }
+    assert!(rehearsed > 60, "{rehearsed}");
 }
 
 #[tokio::test]

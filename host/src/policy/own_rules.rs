@@ -1,6 +1,6 @@
 //! Users' own rules: texts for the policy `rules`, which decide within what is open to users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
+use super::choose::is_denied;
 use super::sandbox::Sandbox;
-use super::shelf::{Component, Read, Shelved};
+use super::shelf::{Component, Read};
 use super::{AT_ONCE, Choice, Effect, Error, Policies};
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, Why, Wish, is_silent_drop};
 use crate::config::{Limits, OnFault};
@@ -45,39 +46,45 @@ impl Weighter<Arc<str>, Known> for Octets {
 /// Why such rules did not decide, as the case tells it.
 const UNREAD: &str = "they cannot be read (`addrauth user show` says why)";
 const FAILED: &str = "they failed, or did not decide in time";
-const MILDER: &str = "the message is denied by its sender's domain, and they are no sterner";
+const NO_STRICTER: &str = "the message is denied by its sender's domain, and they are no stricter";
 
-/// A recipient whose own rules do not count, or only where they are sterner.
+/// Why a recipient's own rules do not count, and what they decided where that counts if it is stricter.
+#[derive(Clone)]
 struct Fallen {
-    index: usize,
     own: Option<Arc<Decision>>,
-    why: String,
+    why: Arc<str>,
 }
 
-/// A sterner decision by such rules, or why they do not count.
-type Word<'a> = Result<Arc<Decision>, &'a str>;
+/// A stricter decision by such rules, or why they do not count.
+type Word = Result<Arc<Decision>, Arc<str>>;
 
 /// What is made of a decision by a user's own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It counts.
     Counts,
-    /// It counts where it is sterner than what treats the message without them.
-    IfSterner,
+    /// It counts where it is stricter than what treats the message without them.
+    IfStricter,
     /// It does not count: no policy that is open to users does so for this result.
     NotOpen,
 }
 
 impl OwnRules {
     /// With a component that takes a list of lines as `rules`, as the shipped one does.
-    pub(super) fn new(component: Component, sandbox: &Sandbox, limits: &Limits) -> Result<OwnRules, Error> {
-        component.fitted(sandbox, RULES, &lines("otherwise accept"), limits)?;
+    pub(super) fn load(
+        component: Result<Component, Error>,
+        sandbox: &Sandbox,
+        limits: &Limits,
+    ) -> Result<OwnRules, Error> {
+        let wrong = |e| Error::At { place: "policy.user_rules".into(), source: Box::new(e) };
+        let component = component.map_err(wrong)?;
+        component.fitted(sandbox, RULES, &lines("otherwise accept"), limits).map_err(wrong)?;
         let texts = usize::try_from(limits.policy.own_rules_held / (2 * BESIDE)).unwrap_or(usize::MAX);
         let read = Cache::with_weighter(texts, limits.policy.own_rules_held, Octets);
         Ok(OwnRules { component, read, reading: Mutex::default() })
     }
 
-    /// The component's digest.
+    /// The component that reads the texts.
     pub(super) fn component(&self) -> &Component {
         &self.component
     }
@@ -119,24 +126,9 @@ fn lines(text: &str) -> BTreeMap<String, toml::Value> {
     BTreeMap::from([(RULES.to_owned(), toml::Value::Array(lines))])
 }
 
-/// Whether the sender's own domain says that he did not write this message: a wrong key, or none where all its mail has one.
-pub(super) fn is_denied(status: KeyStatus, why: Option<Why>, claim: Option<Claim>) -> bool {
-    match status {
-        KeyStatus::Invalid => why != Some(Why::Expired),
-        KeyStatus::Missing => claim == Some(Claim::All),
-        _ => false,
-    }
-}
-
-/// How stern a decision is: accept, mark, defer, quarantine, reject, as in a text where several lines may count.
-pub(super) fn sternness(disposition: Disposition) -> u8 {
-    match disposition {
-        Disposition::Accept => 0,
-        Disposition::Mark => 1,
-        Disposition::Defer => 2,
-        Disposition::Quarantine => 3,
-        Disposition::Reject => 4,
-    }
+/// Whether one disposition lets less through than another. A deferral is beside all of them, so it never does.
+pub(super) fn is_stricter(one: Disposition, other: Disposition) -> bool {
+    one.strictness().zip(other.strictness()).is_some_and(|(one, other)| one > other)
 }
 
 impl Policies {
@@ -176,7 +168,7 @@ impl Policies {
         let mut open = self.bound.open(status).filter_map(|policy| super::explain::effect(policy, status, why));
         match open.any(lets) {
             false => Standing::NotOpen,
-            true if is_denied(status, why, claim) => Standing::IfSterner,
+            true if is_denied(status, why, claim) => Standing::IfStricter,
             true => Standing::Counts,
         }
     }
@@ -190,26 +182,18 @@ impl Policies {
         choices: &[Choice],
         deadline: Instant,
     ) -> Vec<Decision> {
-        let mut texts: Vec<(&Arc<str>, Vec<usize>)> = Vec::new();
-        for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
-            let Some(text) = &choice.own else { continue };
-            match texts.iter_mut().find(|(known, _)| *known == text) {
-                Some((_, members)) => members.push(index),
-                None => texts.push((text, vec![index])),
-            }
-        }
-        let (mut decisions, mut fallen, mut turn) = (Vec::new(), Vec::new(), Instant::now());
-        // The other half of the time is for what takes their place.
         let begin = Instant::now();
+        let (mut decisions, mut fallen, mut turn) = (Vec::new(), BTreeMap::new(), begin);
+        // The other half of the time is for what takes their place.
         let half = begin + deadline.saturating_duration_since(begin) / 2;
-        for (text, members) in texts {
+        for (text, members) in by_text(choices, found) {
             match self.own_policy(text) {
                 Some(Ok(own)) => {
                     for decision in self.decide_by(&own, mail, found, members, half).await {
                         self.stand(found, decision, choices, &mut decisions, &mut fallen);
                     }
                 }
-                _ => fallen.extend(members.into_iter().map(|index| Fallen { index, own: None, why: UNREAD.into() })),
+                _ => fallen.extend(members.into_iter().map(|index| (index, Fallen { own: None, why: UNREAD.into() }))),
             }
             if turn.elapsed() >= AT_ONCE {
                 // Other messages on this thread get their turn meanwhile.
@@ -228,7 +212,7 @@ impl Policies {
         decision: Decision,
         choices: &[Choice],
         decisions: &mut Vec<Decision>,
-        fallen: &mut Vec<Fallen>,
+        fallen: &mut BTreeMap<usize, Fallen>,
     ) {
         let is_silent = is_silent_drop(decision.disposition, decision.notify);
         let effect = Effect { disposition: decision.disposition, notify: decision.notify };
@@ -243,51 +227,28 @@ impl Policies {
                 decisions.extend(of_users.into_iter().map(|decision| Decision { by: By::User, ..decision }));
                 return;
             }
-            Some(Standing::IfSterner) => MILDER.to_owned(),
-            Some(Standing::NotOpen) => format!("they say {effect}, which is not open to users for this result"),
-            None => FAILED.to_owned(),
+            Some(Standing::IfStricter) => NO_STRICTER.into(),
+            Some(Standing::NotOpen) => format!("they say {effect}, which is not open to users for this result").into(),
+            None => FAILED.into(),
         };
-        let own = (standing == Some(Standing::IfSterner)).then(|| Arc::new(decision.clone()));
-        let falls = |index| Fallen { index, own: own.clone(), why: why.clone() };
-        fallen.extend(decision.recipients.into_iter().map(falls));
+        let own = (standing == Some(Standing::IfStricter)).then(|| Arc::new(decision.clone()));
+        let falls = Fallen { own, why };
+        fallen.extend(decision.recipients.into_iter().map(|index| (index, falls.clone())));
     }
 
-    /// The decisions for recipients whose rules do not count, or only where they are sterner.
+    /// The decisions for recipients whose rules do not count, or only where they are stricter.
     async fn without(
         &self,
         mail: &Mail,
         found: &Found,
         choices: &[Choice],
-        fallen: Vec<Fallen>,
+        fallen: BTreeMap<usize, Fallen>,
         deadline: Instant,
     ) -> Vec<Decision> {
-        let mut policies: Vec<(&Arc<Shelved>, Vec<usize>)> = Vec::new();
-        for Fallen { index, .. } in &fallen {
-            let Some(choice) = choices.get(*index) else { continue };
-            match policies.iter_mut().find(|(policy, _)| policy.id == choice.policy.id) {
-                Some((_, members)) => members.push(*index),
-                None => policies.push((&choice.policy, vec![*index])),
-            }
-        }
         let mut decisions = Vec::new();
-        for (policy, members) in policies {
+        for (policy, members) in super::by_policy(choices, fallen.keys().copied()) {
             for decision in self.decide_by(policy, mail, found, members, deadline).await {
-                // Few, since the reasons are few and the sterner ones are counted by what they say.
-                let mut groups: Vec<(Word<'_>, Vec<usize>)> = Vec::new();
-                for index in &decision.recipients {
-                    let Some(fallen) = fallen.iter().find(|fallen| fallen.index == *index) else { continue };
-                    let is_sterner =
-                        |own: &&Arc<Decision>| sternness(own.disposition) > sternness(decision.disposition);
-                    let word = match fallen.own.as_ref().filter(is_sterner) {
-                        Some(own) => Ok(Arc::clone(own)),
-                        None => Err(fallen.why.as_str()),
-                    };
-                    match groups.iter_mut().find(|(known, _)| is_same(known, &word)) {
-                        Some((_, members)) => members.push(*index),
-                        None => groups.push((word, vec![*index])),
-                    }
-                }
-                for (word, recipients) in groups {
+                for (word, recipients) in by_word(&decision, &fallen) {
                     let mut split = Vec::new();
                     match word {
                         Ok(own) => {
@@ -295,7 +256,7 @@ impl Policies {
                             split.iter_mut().for_each(|decision| decision.by = By::User);
                         }
                         Err(why) => {
-                            let passed_over = Some(why.to_owned());
+                            let passed_over = Some(why.as_ref().to_owned());
                             super::split(Decision { recipients, passed_over, ..decision.clone() }, choices, &mut split);
                         }
                     }
@@ -307,7 +268,38 @@ impl Policies {
     }
 }
 
-fn is_same(one: &Word<'_>, other: &Word<'_>) -> bool {
+/// The texts of recipients whose mail ends here, each with those who have it; long ones that begin alike are not compared with each
+/// other.
+fn by_text<'a>(choices: &'a [Choice], found: &Found) -> Vec<(&'a Arc<str>, Vec<usize>)> {
+    let mut texts: Vec<(&Arc<str>, Vec<usize>)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (index, choice) in choices.iter().enumerate().filter(|(index, _)| found.concerns(*index)) {
+        let Some(text) = &choice.own else { continue };
+        let place = *places.entry(text).or_insert(texts.len());
+        match texts.get_mut(place) {
+            Some((_, members)) => members.push(index),
+            None => texts.push((text, vec![index])),
+        }
+    }
+    texts
+}
+
+/// Whose word counts beside this decision: its recipients by what their own rules say, or by why these do not count.
+fn by_word(decision: &Decision, fallen: &BTreeMap<usize, Fallen>) -> Vec<(Word, Vec<usize>)> {
+    let mut groups: Vec<(Word, Vec<usize>)> = Vec::new();
+    for index in &decision.recipients {
+        let Some(Fallen { own, why }) = fallen.get(index) else { continue };
+        let wins = |own: &&Arc<Decision>| is_stricter(own.disposition, decision.disposition);
+        let word = own.as_ref().filter(wins).map_or_else(|| Err(Arc::clone(why)), |own| Ok(Arc::clone(own)));
+        match groups.iter_mut().find(|(known, _)| is_same(known, &word)) {
+            Some((_, members)) => members.push(*index),
+            None => groups.push((word, vec![*index])),
+        }
+    }
+    groups
+}
+
+fn is_same(one: &Word, other: &Word) -> bool {
     match (one, other) {
         (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
         (Err(one), Err(other)) => one == other,
