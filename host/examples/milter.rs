@@ -9,6 +9,7 @@ use addrauth::config::{Config, Limits};
 use addrauth::filter::Filter;
 use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::reception::Reception;
 use addrauth::policy::Trial;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", listeners[0].local());
     let stop = CancellationToken::new();
     let (_snapshots, judge) = watch::channel(Arc::new(filter));
-    let serving = tokio::spawn(serve(listeners, judge, limits, Lanes::here(), stop.clone()));
+    let reception = Reception::open(judge, limits, stop.clone());
+    let serving = tokio::spawn(serve(listeners, reception, Lanes::here()));
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     stop.cancel();
     Ok(serving.await?)

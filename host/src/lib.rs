@@ -39,7 +39,8 @@
 //! | `sqlite`, `postgres` | `store`: keys, journal, quarantine and outbox in SQLite files; keys in PostgreSQL as well |
 //! | `outbox` | `outbox`: notices, reports and mails with keys, composed and sent |
 //! | `filter` | `filter::Filter`, `custody`, `keyring`: mail examined, what is owed kept, keys learned and stamped |
-//! | `milter` | `mta`: the door that Postfix and Sendmail know |
+//! | `mta` | `mta`: what all doors have in common |
+//! | `milter` | the door that Postfix and Sendmail know |
 //! | `authority` | `authority`: keys issued, posted, answered and expired |
 //! | `shipped` | the policies that ship, as components inside the library |
 //!
@@ -97,7 +98,7 @@ pub mod files;
 pub mod filter;
 #[cfg(feature = "filter")]
 pub mod keyring;
-#[cfg(feature = "milter")]
+#[cfg(feature = "mta")]
 pub mod mta;
 #[cfg(feature = "outbox")]
 pub mod outbox;

@@ -9,6 +9,7 @@ use addrauth::config::{Config, Limits, Listen, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::reception::Reception;
 use addrauth::policy::Trial;
 use addrauth::proto::address::{Address, Mailbox};
 use addrauth::proto::key::AuthKey;
@@ -96,7 +97,7 @@ impl House {
         let place = listeners[0].local();
         let (judge, receiver) = watch::channel(filter.clone());
         let door = CancellationToken::new();
-        tokio::spawn(serve(listeners, receiver, limits, Lanes::here(), door.clone()));
+        tokio::spawn(serve(listeners, Reception::open(receiver, limits, door.clone()), Lanes::here()));
         let answering = Some((stop, task));
         House { authority, config, filter, place, ahead, answering, door, state, _judge: judge, _zone: zone }
     }

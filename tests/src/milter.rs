@@ -10,6 +10,7 @@ use addrauth::case::{
 };
 use addrauth::config::{Limits, Listen, Milter};
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::reception::Reception;
 use addrauth::mta::{Judge, Lanes};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
@@ -158,7 +159,8 @@ pub fn open_with(judge: Arc<Fake>, place: &str, limits: Limits) -> Daemon {
     let place = listeners[0].local();
     let (judge, receiver) = watch::channel(judge);
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listeners, receiver, Arc::new(limits), Lanes::here(), shutdown.clone()));
+    let task =
+        tokio::spawn(serve(listeners, Reception::open(receiver, Arc::new(limits), shutdown.clone()), Lanes::here()));
     Daemon { place, judge, shutdown, task }
 }
 

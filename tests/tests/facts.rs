@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use addrauth::case::*;
-use addrauth::config::{Config, Limits, Milter, Observe, StateDir};
+use addrauth::config::{Config, Milter, Observe, StateDir};
 use addrauth::filter::Filter;
 use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::reception::Reception;
 use addrauth::policy::Trial;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
@@ -79,7 +80,8 @@ async fn delivered(stage: &Stage, message: &str) -> String {
     let place = listeners[0].local();
     let (_judge, receiver) = watch::channel(stage.filter.clone());
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(listeners, receiver, Arc::new(Limits::default()), Lanes::here(), shutdown.clone()));
+    let task =
+        tokio::spawn(serve(listeners, Reception::open(receiver, Arc::default(), shutdown.clone()), Lanes::here()));
     let mut mta = Mta::connect(&place).await.unwrap();
     let outcome = mta.send(&Envelope::inbound("a@else.example", BOB[0]), message.as_bytes()).await.unwrap();
     mta.quit().await.unwrap();

@@ -18,6 +18,7 @@ use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
 use crate::mta::listen::{self, Listener};
+use crate::mta::reception::Reception;
 use crate::mta::{Lanes, milter};
 use crate::policy::Trial;
 use crate::{daemon, files};
@@ -140,7 +141,8 @@ impl Running {
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
-        let serving = tokio::spawn(milter::serve(listeners, judge, limits, lanes, stop.clone()));
+        let reception = Reception::open(judge, limits, stop.clone());
+        let serving = tokio::spawn(milter::serve(listeners, reception, lanes));
         let stop = stop.drop_guard();
         Ok(Running { door, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
     }

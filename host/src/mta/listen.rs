@@ -246,10 +246,9 @@ pub async fn serve<J: Judge, F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let accepting = TaskTracker::new();
-    let lanes = Arc::new(lanes);
     for listener in listeners {
         let (closing, seats) = (reception.closing().clone(), seats.clone());
-        let accept = accept(listener, closing, seats, Arc::clone(&lanes), connection.clone());
+        let accept = accept(listener, closing, seats, lanes.clone(), connection.clone());
         accepting.spawn_on(accept, &lanes.accepting());
     }
     accepting.close();
@@ -261,7 +260,7 @@ async fn accept<F>(
     listener: Listener,
     closing: CancellationToken,
     seats: Seats,
-    lanes: Arc<Lanes>,
+    lanes: Lanes,
     connection: impl Fn(Socket, Seat) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,

@@ -12,6 +12,7 @@ mod changes;
 pub mod intake;
 mod letter;
 pub mod listen;
+#[cfg(feature = "milter")]
 pub mod milter;
 pub mod reception;
 mod refused;

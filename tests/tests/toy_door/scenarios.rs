@@ -8,6 +8,7 @@ use addrauth::config::{Config, Limits, Milter};
 use addrauth::filter::Filter;
 use addrauth::mta::Lanes;
 use addrauth::mta::milter::{self, serve};
+use addrauth::mta::reception::Reception;
 use addrauth::policy::Trial;
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_lab::zone::Zone;
@@ -234,7 +235,7 @@ async fn by_milter(stage: &Stage, cells: &[Cell]) -> Vec<Outcome> {
     let place = listeners[0].local();
     let (_sender, judge) = watch::channel(Arc::clone(&stage.filter));
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve(listeners, judge, Arc::new(Limits::default()), Lanes::here(), stop.clone()));
+    let serving = tokio::spawn(serve(listeners, Reception::open(judge, Arc::default(), stop.clone()), Lanes::here()));
     let mut mta = Mta::connect(&place).await.unwrap();
     let mut outcomes = Vec::new();
     for cell in cells {

@@ -17,6 +17,7 @@ use addrauth::config::{self, Config, Limits, Listen, Observe, StateDir};
 use addrauth::filter::{self, Filter};
 use addrauth::mta::listen::{self, Listener};
 use addrauth::mta::milter;
+use addrauth::mta::reception::Reception;
 use addrauth::mta::{Judge, Lanes};
 use addrauth::proto::address::{self, Address, Domain};
 use addrauth::proto::header;
@@ -129,7 +130,11 @@ impl Scene {
         let milter = listeners.first().map(Listener::local).ok_or(Error::NoCase)?;
         let mut tasks = vec![
             tokio::spawn(answering),
-            tokio::spawn(milter::serve(listeners, judge, Arc::clone(&limits), Lanes::here(), stop.clone())),
+            tokio::spawn(milter::serve(
+                listeners,
+                Reception::open(judge, Arc::clone(&limits), stop.clone()),
+                Lanes::here(),
+            )),
         ];
         if let Some(custody) = custody {
             let stop = stop.clone();

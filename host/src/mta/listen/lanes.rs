@@ -15,10 +15,11 @@ use crate::pulse::Pulse;
 /// another one wakes it: below this, what two threads could share is not worth that.
 const AHEAD: usize = 16;
 
-/// Where connections live. The first lane accepts them; each stays on the lane that it was given to. The lanes end when this is
-/// dropped, and so do the tasks on them: the drop comes after [`crate::mta::reception::Reception::drain`].
-#[derive(Debug)]
-pub struct Lanes(Vec<Lane>);
+/// Where connections of all doors live. The first lane accepts them; each stays on the lane that it was given to. The lanes end
+/// when the last clone is dropped, and so do the tasks on them: that drop comes after
+/// [`crate::mta::reception::Reception::drain`].
+#[derive(Clone, Debug)]
+pub struct Lanes(Arc<[Lane]>);
 
 #[derive(Debug)]
 struct Lane {
@@ -33,7 +34,7 @@ struct Lane {
 impl Lanes {
     /// No threads: connections live on the runtime of the caller.
     pub fn here() -> Lanes {
-        Lanes(Vec::new())
+        Lanes(Arc::default())
     }
 
     /// Starts so many threads, one at least.

@@ -16,10 +16,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
-use crate::config::{Limits, Milter};
+use crate::config::Milter;
 use crate::mta::reception::Reception;
 use crate::mta::{Judge, Lanes, listen};
 
@@ -57,18 +56,13 @@ pub fn check(milter: &Milter) -> Result<(), listen::Error> {
     places(milter).check()
 }
 
-/// Serves MTAs until `shutdown`; then messages in flight may end within `limits.mta.drain`, and the sockets are removed.
+/// Serves MTAs until the reception closes; then messages in flight may end within `limits.mta.drain`, and the sockets are
+/// removed.
 ///
-/// Connections live on these lanes; the listeners were bound within them. Each message keeps, to its end, the judge that stood behind the door at its MAIL. Beyond `limits.mta.connections` and
-/// `limits.mta.messages_in_flight` MAIL gets 451; beyond twice as many connections a new one is closed.
-pub async fn serve<J: Judge>(
-    listeners: Vec<Listener>,
-    judge: watch::Receiver<Arc<J>>,
-    limits: Arc<Limits>,
-    lanes: Lanes,
-    shutdown: CancellationToken,
-) {
-    let reception = Reception::open(judge, limits, shutdown);
+/// Connections live on these lanes; the listeners were bound within them. Each message keeps, to its end, the judge that stood
+/// behind the reception at its MAIL. Beyond `limits.mta.connections` and `limits.mta.messages_in_flight` MAIL gets 451; beyond
+/// twice as many connections a new one is closed.
+pub async fn serve<J: Judge>(listeners: Vec<Listener>, reception: Arc<Reception<J>>, lanes: Lanes) {
     let limits = Arc::clone(reception.limits());
     let seats = reception.seats(limits.mta.connections, "milter connections");
     let door = Arc::new(Door {
