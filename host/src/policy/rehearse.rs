@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::sandbox::contract::{self, Description, Value, Wants};
 use super::sandbox::{Guest, Sandbox};
 pub use super::written_facts::WrittenFacts;
-use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf, written_facts};
+use super::{Fault, Proposal, Refused, Trial, facts, printable, shelf, shipped, written_facts};
 use crate::case::{By, Decision, Found, KeyStatus, Mail, MarkAs, Why, restrained};
 use crate::config::{Limits, Size};
 
@@ -18,7 +20,9 @@ mod case_text;
 mod cases;
 mod clause;
 mod compare;
+mod constants;
 mod coverage;
+mod exact;
 mod findings;
 mod locate;
 mod merged;
@@ -130,6 +134,10 @@ pub struct Component {
     sandbox: Arc<Sandbox>,
     guest: Arc<Guest>,
     description: Description,
+    /// Whether it is the `rules` that ship: how they read their text is known.
+    is_rules: bool,
+    /// Settings that its cases need not name.
+    assumed: BTreeMap<String, toml::Value>,
 }
 
 /// Why a component cannot be rehearsed.
@@ -235,7 +243,9 @@ impl Stage {
         if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
             shelf::check_wanted("policy", &wanted, self.sandbox.limits()).map_err(Unfit::Asks)?;
         }
-        Ok(Component { sandbox: Arc::clone(&self.sandbox), guest: Arc::new(guest), description })
+        let is_rules = shipped::rules() == Some(octets);
+        let (sandbox, assumed) = (Arc::clone(&self.sandbox), BTreeMap::new());
+        Ok(Component { sandbox, guest: Arc::new(guest), description, is_rules, assumed })
     }
 }
 
@@ -243,7 +253,8 @@ impl Component {
     /// One that is loaded as a policy.
     pub(super) fn of(sandbox: &Arc<Sandbox>, policy: &shelf::Shelved) -> Component {
         let (guest, description) = (Arc::clone(&policy.guest), policy.description.clone());
-        Component { sandbox: Arc::clone(sandbox), guest, description }
+        let is_rules = shipped::rules().is_some_and(|octets| shelf::hex(&Sha256::digest(octets)) == policy.digest);
+        Component { sandbox: Arc::clone(sandbox), guest, description, is_rules, assumed: BTreeMap::new() }
     }
 
     /// The contract that it speaks.
@@ -330,12 +341,23 @@ impl Component {
         written_facts::settings(&self.description, &settings.0)
     }
 
-    /// The settings that differ from their defaults, as a case names them.
+    /// The same component where its cases stand beside these settings, and need not name them.
+    #[must_use]
+    pub fn assuming(self, settings: BTreeMap<String, toml::Value>) -> Component {
+        Component { assumed: settings, ..self }
+    }
+
+    /// The settings that differ from those that cases need not name, the defaults among them, as a case names them.
     pub fn changed(&self, settings: &Settings) -> toml::Table {
-        let pairs = self.description.settings.iter().zip(&settings.0);
-        let changed = pairs.filter(|(setting, value)| setting.kind.default_value().as_ref() != Some(*value));
+        let assumed = self.fit(&self.assumed).ok();
+        let assumed = |place: usize, setting: &contract::Setting| match &assumed {
+            Some(assumed) => assumed.0.get(place).cloned(),
+            None => setting.kind.default_value(),
+        };
+        let pairs = self.description.settings.iter().zip(&settings.0).enumerate();
+        let changed = pairs.filter(|(place, (setting, value))| assumed(*place, setting).as_ref() != Some(*value));
         changed
-            .filter_map(|(setting, value)| Some((setting.name.clone(), toml::Value::try_from(value.json()).ok()?)))
+            .filter_map(|(_, (setting, value))| Some((setting.name.clone(), toml::Value::try_from(value.json()).ok()?)))
             .collect()
     }
 

@@ -121,6 +121,9 @@ where
     }
     let signed = signed(id, &octets, &origin, bindings, limits)?;
     let size = module.map(|module| module.size).unwrap_or_default();
+    if size == Size::Large {
+        tracing::info!(policy = id, "of size large: it is tried and compiled now, which may take a minute");
+    }
     let tried = if origin == Origin::Shipped { Ok(()) } else { trial(&octets, &digest, size) };
     let guest = tried.and_then(|()| sandbox.load(&octets, size));
     let guest = guest.map_err(|why| Error::Refused { id: id.into(), origin: origin.clone(), why })?;

@@ -17,6 +17,11 @@ shipped! {
 #[cfg(not(feature = "shipped"))]
 pub(super) const SHIPPED: &[(&str, &[u8])] = &[];
 
+/// The octets of the `rules` that ship.
+pub(super) fn rules() -> Option<&'static [u8]> {
+    SHIPPED.iter().find(|(id, _)| *id == "rules").map(|(_, octets)| *octets)
+}
+
 /// The ids of the shipped components.
 pub(super) fn ids() -> impl Iterator<Item = &'static str> {
     SHIPPED.iter().map(|(id, _)| *id)

@@ -9,6 +9,7 @@ use addrauth::config::{Config, Limits};
 use addrauth::filter::read_in;
 use addrauth::mta::{letter, opened};
 use addrauth::policy::rehearse::{self, WrittenFacts};
+use addrauth::proto::address::Address;
 use addrauth::proto::record::Claim;
 use addrauth::verify::unasked;
 
@@ -40,6 +41,7 @@ pub(super) fn read(path: &Path, said: &Said, config: &Config, limits: &Arc<Limit
     };
     let to = |to: &String| if to.starts_with('<') { to.clone() } else { format!("<{to}>") };
     let mut recipients: Vec<String> = said.to.iter().map(to).collect();
+    let is_said = !recipients.is_empty() || top.delivered_to.is_some();
     if recipients.is_empty() {
         recipients.push(top.delivered_to.unwrap_or_else(|| nobody(config)));
     }
@@ -47,10 +49,20 @@ pub(super) fn read(path: &Path, said: &Said, config: &Config, limits: &Arc<Limit
     if mail.head().fields.is_empty() && mail.head().keys.is_empty() {
         return Err(whole(&"there is no header field in it: is it a message (.eml)?"));
     }
+    if let (false, Some(to)) = (is_said, addressee(&mail)) {
+        recipients = vec![format!("<{to}>")];
+    }
     // What the server that delivered it wrote down of its reverse-path.
     let author = || mail.sender().ok().map(|from| format!("<{from}>"));
     let from = said.from.clone().or(top.return_path).or_else(author).unwrap_or_else(|| "<>".into());
     letter(octets, client, &from, &recipients, limits).map_err(|e| whole(&e))
+}
+
+/// Who the message is for by its To, where that is one address.
+fn addressee(mail: &Mail) -> Option<Address> {
+    let mut fields = mail.named("To");
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    Address::from_field(&field.value, mail.smtputf8).ok()
 }
 
 /// Somebody here, where nobody says who the message is for.

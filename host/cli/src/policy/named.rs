@@ -56,7 +56,7 @@ impl Workshop {
 
     /// Finds a policy; the configuration is read only where the word names no place.
     pub(super) fn locate(&self, word: &str) -> Result<Located, Error> {
-        if let Some(text) = Text::read(Path::new(word))?
+        if let Some(text) = Text::at(Path::new(word))?
             && let Some(located) = text.located()
         {
             self.note_namesake(word, &located);
@@ -96,7 +96,7 @@ impl Workshop {
     }
 
     fn load_located(&self, located: Located, set: &[Setting]) -> Result<Named, Error> {
-        let component = self.open(&located)?;
+        let component = self.open(&located)?.assuming(located.settings.clone());
         let mut given = located.settings.clone();
         given.extend(set.iter().map(|Setting(name, value)| (name.clone(), value.clone())));
         Ok(Named { located, component: Arc::new(component), given })

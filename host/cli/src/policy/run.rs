@@ -29,7 +29,7 @@ pub(super) struct Options {
     /// What the sender's domain claims: testing, some or all.
     #[arg(long, value_parser = super::claim)]
     claim: Option<Claim>,
-    /// Who it is for [default: Delivered-To].
+    /// Who it is for [default: Delivered-To, else the address in To where it is one].
     #[arg(long, value_name = "ADDRESS", value_parser = super::address)]
     to: Vec<String>,
     /// The reverse-path; <> for none [default: Return-Path, else From].

@@ -62,10 +62,12 @@ pub(super) struct Point {
 pub(super) struct Axis {
     pub(super) kind: Kind,
     pub(super) points: Vec<Point>,
-    /// Points that are probed to be alike; the first of each class stands for it.
+    /// Points that are alike; the first of each class stands for it.
     pub(super) classes: Vec<Vec<usize>>,
-    /// Whether the points are all that the fact can be.
+    /// Whether the points are, or stand for, all that the fact can be.
     pub(super) closed: bool,
+    /// Whether the points of a class are one since no word of the text tells them apart, and not since a probe found so.
+    pub(super) by_text: bool,
     /// Samples that there was no room for.
     pub(super) left_out: usize,
 }
@@ -218,6 +220,23 @@ impl Aspect {
             Aspect::Header(_, values) => values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", "),
         }
     }
+
+    /// What rules other facts out is never taken for what does not.
+    pub(super) fn bearing(&self) -> (u8, bool) {
+        match self {
+            Aspect::Claim(claim) => (1, claim.is_some()),
+            Aspect::Sender(sender) => (2, sender.is_some()),
+            Aspect::EnvelopeSender(path) => (3, path.is_some()),
+            Aspect::Ip(ip) => (4, ip.is_some()),
+            Aspect::Trail(trail) => (5, trail.contains(Trail::BOUNCE)),
+            Aspect::Spf(Some((_, aligned))) | Aspect::Dkim(Some((_, aligned))) => (6, *aligned),
+            Aspect::Spf(None) | Aspect::Dkim(None) | Aspect::Dmarc(None) => (7, false),
+            Aspect::ClientName(name) => (8, name.is_some()),
+            Aspect::Helo(helo) => (9, helo.is_empty()),
+            Aspect::Tls(tls) => (10, *tls),
+            _ => (0, false),
+        }
+    }
 }
 
 impl Axis {
@@ -230,7 +249,7 @@ impl Axis {
     /// An axis of these points.
     pub(super) fn of(kind: Kind, points: Vec<Point>, closed: bool, left_out: usize) -> Axis {
         let classes = (0..points.len()).map(|point| vec![point]).collect();
-        Axis { kind, points, classes, closed, left_out }
+        Axis { kind, points, classes, closed, by_text: false, left_out }
     }
 
     /// The value that stands for a class.
@@ -248,6 +267,11 @@ impl Axis {
 
     /// Whether several points are taken for one, since a probe found no difference.
     pub(super) fn is_probed(&self) -> bool {
+        self.has_classes() && !self.by_text
+    }
+
+    /// Whether several points are one class.
+    pub(super) fn has_classes(&self) -> bool {
         self.classes.len() < self.points.len()
     }
 

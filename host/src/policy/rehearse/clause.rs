@@ -129,6 +129,7 @@ impl Clause {
         samples.ask(&self.text);
         for condition in &self.conditions {
             let Fact::Of(kind) = &condition.fact else { continue };
+            samples.keep_apart(kind.clone());
             for value in &condition.values {
                 condition.aspects(value).into_iter().for_each(|aspect| samples.name(kind.clone(), aspect));
             }

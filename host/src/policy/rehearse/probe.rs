@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::super::sandbox::contract::{Trail, Wanted};
+use super::super::sandbox::contract::Wanted;
 use super::answers::patiently;
 use super::axis::{Aspect, Axis};
 use super::samples::{Samples, Whole};
@@ -75,23 +75,6 @@ impl Chance {
         self.0 ^= self.0 >> 27;
         let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
         usize::try_from(drawn).unwrap_or(0) % most.max(1)
-    }
-}
-
-/// What rules other facts out is never taken for what does not.
-fn bearing(aspect: &Aspect) -> (u8, bool) {
-    match aspect {
-        Aspect::Claim(claim) => (1, claim.is_some()),
-        Aspect::Sender(sender) => (2, sender.is_some()),
-        Aspect::EnvelopeSender(path) => (3, path.is_some()),
-        Aspect::Ip(ip) => (4, ip.is_some()),
-        Aspect::Trail(trail) => (5, trail.contains(Trail::BOUNCE)),
-        Aspect::Spf(Some((_, aligned))) | Aspect::Dkim(Some((_, aligned))) => (6, *aligned),
-        Aspect::Spf(None) | Aspect::Dkim(None) | Aspect::Dmarc(None) => (7, false),
-        Aspect::ClientName(name) => (8, name.is_some()),
-        Aspect::Helo(helo) => (9, helo.is_empty()),
-        Aspect::Tls(tls) => (10, *tls),
-        _ => (0, false),
     }
 }
 
@@ -239,7 +222,7 @@ impl Probe<'_> {
             }
             let Some(current) = self.axes.get_mut(axis) else { continue };
             let alike = |one: usize, other: usize| {
-                let bears = |point: usize| current.points.get(point).map(|point| bearing(&point.aspect));
+                let bears = |point: usize| current.points.get(point).map(|point| point.aspect.bearing());
                 let told = |point: usize| seen.get(point).into_iter().flatten();
                 bears(one) == bears(other)
                     && told(one).zip(told(other)).all(|(one, other)| one.is_none() || other.is_none() || one == other)
@@ -252,6 +235,7 @@ impl Probe<'_> {
                 }
             }
             current.classes = classes;
+            current.by_text = false;
         }
     }
 

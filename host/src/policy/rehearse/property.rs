@@ -181,7 +181,14 @@ pub(super) fn settled(property: &Property, subject: &Subject, space: &Space, ans
 }
 
 fn unknown(property: &Property, text: String, begin: Instant) -> Proof {
-    let extent = Extent { rows: 0, exact: Vec::new(), sampled: Vec::new(), probed: Vec::new(), left_out: Vec::new() };
+    let extent = Extent {
+        rows: 0,
+        exact: Vec::new(),
+        alike: Vec::new(),
+        sampled: Vec::new(),
+        probed: Vec::new(),
+        left_out: Vec::new(),
+    };
     Proof { property: property.to_string(), outcome: Outcome::Unknown(text), extent, took: begin.elapsed() }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::super::sandbox::contract::{AuthResult, Claim, Facts, KeyStatus, Trail, Wanted, Wants, Why};
 use super::WrittenFacts;
 use super::axis::{Aspect, Axis, Kind, of_bits};
+use super::exact::Vocabulary;
 use super::samples::Samples;
 use super::subject::{Subject, both, reason, result};
 use crate::case;
@@ -42,6 +43,8 @@ pub struct Extent {
     pub rows: usize,
     /// Facts that stand with all that they can be.
     pub exact: Vec<String>,
+    /// Those of them of which values that no word of the text tells apart are one.
+    pub alike: Vec<String>,
     /// Facts that stand with samples.
     pub sampled: Vec<String>,
     /// Facts of which a probe found values that make no difference; only one of them is in the rows.
@@ -70,7 +73,10 @@ impl Extent {
     /// What was gone through, in a sentence.
     pub fn words(&self) -> String {
         if self.is_exact() {
-            return "exact: these are all combinations that the filter can find".into();
+            return match self.alike.as_slice() {
+                [] => "exact: these are all combinations that the filter can find".into(),
+                alike => format!("exact: values that the text does not tell apart are one in {}", alike.join(", ")),
+            };
         }
         let mut words = Vec::new();
         if !self.exact.is_empty() {
@@ -231,7 +237,11 @@ impl Space {
     /// The axes of that space.
     pub(super) fn wide(subjects: &[&Subject], more: &Samples, named: &Wanted, limits: &Limits) -> (Vec<Axis>, Wanted) {
         let wanted = subjects.iter().fold(named.clone(), |all, subject| both(&all, subject.wanted()));
-        (axes(&wanted, &Space::samples(subjects, more), limits.policy.samples), wanted)
+        let mut axes = axes(&wanted, &Space::samples(subjects, more), limits.policy.samples);
+        if let Some(vocabulary) = Vocabulary::of(subjects) {
+            axes.iter_mut().for_each(|axis| vocabulary.settle(axis, more.keeps_apart(&axis.kind)));
+        }
+        (axes, wanted)
     }
 
     /// The constants of these subjects, and more.
@@ -273,6 +283,7 @@ impl Space {
         Extent {
             rows: self.len(),
             exact: named(&|axis| axis.closed && !axis.is_probed()),
+            alike: named(&|axis| axis.has_classes() && axis.by_text),
             sampled: named(&|axis| !axis.closed),
             probed: named(&Axis::is_probed),
             left_out: (self.axes.iter().filter(|axis| axis.left_out > 0))

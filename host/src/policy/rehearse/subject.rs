@@ -108,6 +108,11 @@ impl Subject {
         &self.wanted.headers
     }
 
+    /// Whether it is a text for the `rules` that ship.
+    pub(super) fn is_rules(&self) -> bool {
+        matches!(&self.kind, Kind::One { component, .. } if component.is_rules)
+    }
+
     /// The values of its settings: where the constants of a policy are found.
     pub(super) fn settings(&self) -> Vec<&Value> {
         match &self.kind {
@@ -126,7 +131,7 @@ impl Subject {
         }
     }
 
-    /// The settings that differ from their defaults, as a case names them.
+    /// The settings that a case of it has to name: see [`Component::changed`].
     pub fn settings_changed(&self) -> toml::Table {
         match &self.kind {
             Kind::One { component, settings } => component.changed(settings),

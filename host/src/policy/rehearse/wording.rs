@@ -237,7 +237,7 @@ impl Test {
     }
 }
 
-fn is_absent(aspect: &Aspect) -> bool {
+pub(super) fn is_absent(aspect: &Aspect) -> bool {
     match aspect {
         Aspect::Claim(None)
         | Aspect::LastValid(None)
@@ -256,7 +256,7 @@ fn is_absent(aspect: &Aspect) -> bool {
 }
 
 /// Whether a word speaks of this value.
-fn names(aspect: &Aspect, word: &str) -> bool {
+pub(super) fn names(aspect: &Aspect, word: &str) -> bool {
     let nothing = matches!(word, "unknown" | "none" | "empty" | "unsaid");
     if is_absent(aspect) {
         return nothing;

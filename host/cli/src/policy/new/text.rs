@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::Error;
-use addrauth::config::{Config, Limits};
+use addrauth::config::{Config, Limits, Module};
 use addrauth::policy::rehearse::{self, Located};
 
 /// The shipped policy that reads it.
@@ -33,16 +33,30 @@ pub(in crate::policy) fn files(dir: &Path) -> Option<[PathBuf; 2]> {
 }
 
 impl Text {
-    /// The policy of a folder; none where it is no such folder.
-    pub(in crate::policy) fn read(dir: &Path) -> Result<Option<Text>, Error> {
-        let Some([file, _]) = files(dir) else { return Ok(None) };
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let text = addrauth::files::read_text(&file, Limits::default().policy.cases_octets)
-            .map_err(|e| Error::Read { path: file.clone(), source: e.into() })?;
-        let mut config = Config::parse(&text, &file)?;
-        let module = config.policies.remove(&name);
+    /// The policy of a folder, or of a file NAME.toml such as a candidate's; none where it is neither.
+    pub(in crate::policy) fn at(path: &Path) -> Result<Option<Text>, Error> {
+        if !(path.extension().is_some_and(|extension| extension == "toml") && path.is_file()) {
+            return Text::read(path);
+        }
+        let mut config = Text::config(path)?;
+        let ids: Vec<String> = config.policies.keys().cloned().collect();
+        let [id] = ids.as_slice() else {
+            let text = format!("it holds {} policies: name a file with one [policies.ID]", ids.len());
+            return Err(Error::Syntax { path: path.to_owned(), text });
+        };
+        let module = config.policies.remove(id);
+        Text::of(id.clone(), path.to_owned(), module).map(Some)
+    }
+
+    fn config(file: &Path) -> Result<Config, Error> {
+        let text = addrauth::files::read_text(file, Limits::default().policy.cases_octets)
+            .map_err(|e| Error::Read { path: file.to_owned(), source: e.into() })?;
+        Ok(Config::parse(&text, file)?)
+    }
+
+    fn of(name: String, file: PathBuf, module: Option<Module>) -> Result<Text, Error> {
         match module.filter(|module| module.module.as_deref() == Some(Path::new(READER))) {
-            Some(module) => Ok(Some(Text { name, file, settings: module.settings })),
+            Some(module) => Ok(Text { name, file, settings: module.settings }),
             None => {
                 let text = format!(
                     "there is no [policies.{name}] with module = \"{READER}\": the folder's name is the policy's id"
@@ -50,6 +64,14 @@ impl Text {
                 Err(Error::Syntax { path: file, text })
             }
         }
+    }
+
+    /// The policy of a folder; none where it is no such folder.
+    pub(in crate::policy) fn read(dir: &Path) -> Result<Option<Text>, Error> {
+        let Some([file, _]) = files(dir) else { return Ok(None) };
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let module = Text::config(&file)?.policies.remove(&name);
+        Text::of(name, file, module).map(Some)
     }
 
     /// The shipped policy that reads it, under its id and settings; none where this program has none.
@@ -80,6 +102,22 @@ mod tests {
         assert_eq!((ours.name.as_str(), ours.settings.len()), ("ours", 1));
         assert!(read("other.toml", text).unwrap().is_none());
         assert!(Text::read(Path::new("/nowhere")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_with_one_policy_is_that_policy_whatever_the_file_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("boss.next.toml");
+        let told = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Text::at(&path).map(|text| text.map(|text| text.name))
+        };
+        let one = "[policies.boss]\nmodule = \"rules\"\nsettings.rules = [\"otherwise accept\"]\n";
+        assert_eq!(told(one).unwrap().as_deref(), Some("boss"));
+        assert!(told("hostname = \"mx.test\"\n").is_err_and(|e| e.to_string().contains("0 policies")));
+        assert!(told(&format!("{one}[policies.other]\nmodule = \"rules\"\n")).is_err());
+        assert!(told("[policies.boss]\nmodule = \"mark\"\n").is_err_and(|e| e.to_string().contains("rules")));
+        assert!(Text::at(&dir.path().join("absent.toml")).unwrap().is_none());
     }
 
     #[test]

@@ -8,6 +8,13 @@ fn rules(component: &Arc<Component>, lines: &[&str]) -> Subject {
     component.under("it", component.fit(&given).unwrap()).unwrap()
 }
 
+/// The same component as one of which nothing is known: its texts are rehearsed as any policy's settings are.
+fn unknown(component: Arc<Component>) -> Arc<Component> {
+    let mut component = Arc::into_inner(component).unwrap();
+    component.is_rules = false;
+    Arc::new(component)
+}
+
 /// The changes that a line makes to a policy that accepts everything.
 fn changes(component: &Arc<Component>, condition: &str, limits: &Limits) -> Comparison {
     let line = format!("when {condition}: defer");
@@ -60,7 +67,7 @@ fn every_value_of_every_fact_that_a_text_can_name_makes_a_difference_that_is_fou
 fn a_rule_with_seven_conditions_is_found() {
     let limits = limits();
     let stage = Stage::new(&limits).unwrap();
-    let component = shipped(&stage, "rules");
+    let component = unknown(shipped(&stage, "rules"));
     let condition = "sender is @a.example and recipient is @b.example and client ip is 10.0.0.0/8 and trail is none and claim is all \
                      and spf aligned and size over 1M";
     let changes = changes(&component, condition, &limits);
@@ -68,14 +75,16 @@ fn a_rule_with_seven_conditions_is_found() {
     assert_eq!(changes.changes.len(), 1, "{changes:?}");
 }
 
+/// The colon in quotes hides the rest from those who read its words.
+const HIDDEN: &str = "helo is not 'a: b' and sender is x@a.example and recipient is y@b.example and client ip is 10.0.0.0/8 and trail is \
+                      bounce and claim is testing and spf is softfail and dkim is neutral and size over 1M";
+
 #[test]
 fn what_a_probe_does_not_find_is_not_told_and_the_facts_of_a_case_are_always_tried() {
     let limits = limits();
     let stage = Stage::new(&limits).unwrap();
-    let component = shipped(&stage, "rules");
-    // The colon in quotes hides the rest of the line from those who read its words.
-    let line = "when helo is not 'a: b' and sender is x@a.example and recipient is y@b.example and client ip is 10.0.0.0/8 and trail is \
-                bounce and claim is testing and spf is softfail and dkim is neutral and size over 1M: defer";
+    let component = unknown(shipped(&stage, "rules"));
+    let line = &format!("when {HIDDEN}: defer");
     let (old, new) = (rules(&component, &["otherwise accept"]), rules(&component, &[line, "otherwise accept"]));
     let hidden = compare(&old, &new, &Samples::default(), &limits).unwrap();
     assert!(hidden.counts.is_empty() && hidden.doubt().unwrap().contains("probe"), "{hidden:?}");
@@ -100,6 +109,15 @@ fn what_a_probe_does_not_find_is_not_told_and_the_facts_of_a_case_are_always_tri
     samples.tell(&facts.facts(new.wanted()).unwrap(), new.wanted());
     assert!(!compare(&old, &new, &samples, &limits).unwrap().counts.is_empty());
     assert!(matches!(proof("defer", &samples), Outcome::Fails(_)));
+}
+
+#[test]
+fn what_no_reader_of_words_finds_is_found_by_the_classes_of_a_text() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    let component = shipped(&stage, "rules");
+    let changes = changes(&component, HIDDEN, &limits);
+    assert!(changes.changes.len() == 1 && changes.doubt().is_none(), "{changes:?}");
 }
 
 #[test]
