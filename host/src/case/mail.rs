@@ -63,6 +63,9 @@ pub struct Head {
     pub keys: Vec<Option<AuthKey>>,
     /// The same for `X-New-Auth-Key`.
     pub new_keys: Vec<Option<AuthKey>>,
+    /// The names of the fields that the MTA may have to delete, top first, as the message spells them: in its letter case,
+    /// with the blanks that stand before the colon where the MTA shows them. Some MTAs delete by these spellings alone.
+    pub spelled: Vec<String>,
     /// Keys, bounded in number, that stand where the MTA sees no field: behind a bare CR, beyond the limits, or on the first
     /// lines of a body that a line of junk cut off the header. They count for no result, and are cut out of what is kept or
     /// told.

@@ -142,7 +142,7 @@ impl Intake {
     }
 
     /// A header field, the topmost first; `spaced` when values keep their leading space. Folds are LF and blank; blanks
-    /// behind the name are no part of it.
+    /// behind the name are no part of it, and count where the MTA deletes by spellings ([`Head::spelled`]).
     ///
     /// Postfix 3.7.11 (measured) hands `X-Auth-Key : v`, `X-Auth-Key<TAB>: v` and any letter case as one name without the
     /// blanks, and counts all of them in one row when it deletes; folds come as LF and blank, 8-bit octets as they are, a
@@ -152,6 +152,7 @@ impl Intake {
     /// # Errors
     /// [`Refused::KeyFields`].
     pub fn field(&mut self, name: &[u8], value: &[u8], spaced: bool) -> Result<(), Refused> {
+        let spelled = name;
         let name = name.trim_ascii_end();
         let over = self.is_over(name, value);
         let kind = Kind::of(name);
@@ -160,6 +161,7 @@ impl Intake {
                 return Err(Refused::KeyFields(self.limits.mta.key_fields));
             }
             self.doomed += 1;
+            self.head.spelled.push(String::from_utf8_lossy(spelled).into_owned());
         }
         // Beyond the limits the fields that may have to be deleted are only counted.
         match kind {

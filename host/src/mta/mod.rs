@@ -17,7 +17,7 @@ pub mod milter;
 pub mod reception;
 mod refused;
 
-pub use changes::{Changes, Insertion};
+pub use changes::{Changes, Counting, Insertion};
 pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
 pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
