@@ -13,11 +13,11 @@ use addrauth_tests::milter::{POSTFIX, frame};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A filter of its own, and where it takes milter connections.
-fn filter(dir: &tempfile::TempDir) -> (Daemon, String) {
+fn filter(dir: &tempfile::TempDir, settings: &str) -> (Daemon, String) {
     let config = dir.path().join("filter.toml");
     let text = format!(
         "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\"]\nstate_dir = {:?}\n\
-         [milter]\nlisten = [\"inet:127.0.0.1:0\"]\n",
+         {settings}[milter]\nlisten = [\"inet:127.0.0.1:0\"]\n",
         dir.path().join("state")
     );
     fs::write(&config, text).unwrap();
@@ -63,7 +63,7 @@ fn resident(daemon: &Daemon) -> usize {
 fn half_sent_frames_of_hundreds_of_connections_together_stay_within_one_bound() {
     const CONNECTIONS: usize = 400;
     let dir = tempfile::tempdir().unwrap();
-    let (daemon, place) = filter(&dir);
+    let (daemon, place) = filter(&dir, "");
     let before = resident(&daemon);
     let half = vec![b'x'; (1 << 20) - 2];
     let mut streams = Vec::new();
@@ -128,7 +128,7 @@ fn found(daemon: &Daemon, octets: &[u8]) -> Option<usize> {
 #[test]
 fn a11_no_key_stays_in_memory_of_a_frame_that_was_cut_off_or_of_a_message_that_is_over() {
     let dir = tempfile::tempdir().unwrap();
-    let (daemon, place) = filter(&dir);
+    let (daemon, place) = filter(&dir, "");
     let secret = |number: usize| format!("{number:03}-kept-in-no-memory-{}", "q".repeat(24));
     let pattern = "-kept-in-no-memory-".as_bytes();
     // A key that is being read is there: the search finds what there is to find.
@@ -187,20 +187,43 @@ fn mail(place: &str, macros: &str) -> String {
 }
 
 #[test]
-fn a_mail_server_that_is_not_understood_is_told_so_each_time_and_the_log_once() {
+fn of_a_mail_server_that_is_not_known_the_log_tells_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (daemon, place) = filter(&dir);
+    let (daemon, place) = filter(&dir, "");
     let about = |words: &str| daemon.log().lines().filter(|line| line.contains("WARN") && line.contains(words)).count();
-    let (refused, unknown) = ("its milter is not supported yet", "does not say that it is a Postfix");
+    let (refused, unknown) = ("does not fit", "does not say that it is a Postfix");
     for _ in 0..3 {
         assert_eq!(mail(&place, "v\0Postfix 3.7.11\0"), "c");
+        assert_eq!(mail(&place, STALWART), "c");
     }
     assert_eq!((about(refused), about(unknown)), (0, 0));
     for _ in 0..3 {
-        let words = "y451 4.3.5 Address Authentication: this mail server's milter is not supported yet\0";
-        assert_eq!(mail(&place, "{daemon_name}\0Stalwart v0.15.5\0j\0mx.one.example\0"), words);
         assert_eq!(mail(&place, "{daemon_name}\0mx.one.example\0v\08.17.1\0"), "c");
         assert_eq!(mail(&place, ""), "c");
     }
-    assert_eq!((about(refused), about(unknown)), (1, 1), "{}", daemon.log());
+    assert_eq!((about(refused), about(unknown)), (0, 1), "{}", daemon.log());
+}
+
+/// How a Stalwart introduces itself.
+const STALWART: &str = "{daemon_name}\0Stalwart v0.15.5\0j\0mx.one.example\0";
+
+#[test]
+fn a_stalwart_that_settings_do_not_fit_is_told_so_each_time_and_the_log_once() {
+    for (settings, names) in [
+        ("[policy]\nquarantine = \"mta\"", "policy.quarantine"),
+        ("[policy]\nspam_folder = \"+Junk\"\nmark = \"folder\"", "policy.spam_folder"),
+        ("trusted_authserv_ids = [\"mx.home.example\"]", "trusted_authserv_ids"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (daemon, place) = filter(&dir, &format!("observe = false\n{settings}\n"));
+        for _ in 0..3 {
+            let words = "y451 4.3.5 Address Authentication: its settings here do not fit this mail server\0";
+            assert_eq!(mail(&place, STALWART), words);
+            assert_eq!(mail(&place, "v\0Postfix 3.7.11\0"), "c");
+        }
+        let log = daemon.log();
+        let told =
+            log.lines().filter(|line| line.contains("WARN") && line.contains(names) && line.contains("does not fit"));
+        assert_eq!(told.count(), 1, "{log}");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
+use crate::config::{Peer, Unfit};
 use crate::filter::Filter;
 use crate::mta::Judge;
 
@@ -81,6 +82,10 @@ impl<J: Judge> Judge for Watched<J> {
 
     fn splits(&self) -> bool {
         self.judge.splits()
+    }
+
+    fn unfit(&self, peer: Peer) -> Option<Unfit> {
+        self.judge.unfit(peer)
     }
 
     async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {

@@ -6,16 +6,19 @@
 
 use std::mem::take;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use memchr::memchr;
 
 use crate::case::{Client, Envelope, Field, Head, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::mta::Refused;
 use crate::proto::address::Address;
 use crate::proto::header::{
-    KEY_FIELD, KEY_FIELDS, NEW_KEY_FIELD, TOLD_FIELDS, hidden_keys, hides_field, hides_key, key_value,
+    Bounds, KEY_FIELD, KEY_FIELDS, NEW_KEY_FIELD, TOLD_FIELDS, hidden_keys, hides_field, hides_key, key_value, scan,
 };
 use crate::proto::key::AuthKey;
 
@@ -225,6 +228,29 @@ impl Intake {
         self.head.fields.push(Field { name: name.to_owned(), value: stored });
     }
 
+    /// Lines of a header that the MTA does not know as fields of their own, and so cannot delete, although other readers may
+    /// take them for fields. A field that may have to be deleted makes the message malformed there.
+    pub fn beside(&mut self, lines: &[u8]) {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let block = scan(rest, Bounds { fields: usize::MAX, octets: usize::MAX });
+            for field in &block.fields {
+                let part = |range: &Range<usize>| rest.get(range.clone()).unwrap_or_default();
+                let (name, value) = (part(&field.name), part(&field.value));
+                let over = self.is_over(name, value);
+                if is_edited(name) {
+                    self.head.malformed = true;
+                    self.head.hidden.extend(AuthKey::parse(key_value(value)).ok());
+                } else if !over {
+                    self.plain_field(name, value, true);
+                }
+            }
+            // A line that is no field.
+            let line = rest.get(block.end..).unwrap_or_default();
+            rest = memchr(b'\n', line).and_then(|end| line.get(end + 1..)).unwrap_or_default();
+        }
+    }
+
     /// Ends the header: the message is a `Mail` now. `body_start` is how the body begins, empty where there is none. Of this
     /// only the session and the queue id are left.
     ///
@@ -242,6 +268,11 @@ impl Intake {
         let read = std::panic::catch_unwind(AssertUnwindSafe(|| Mail::new(envelope, head)));
         read.map_err(|_| Refused::Panicked("reading the header of"))
     }
+}
+
+/// Whether a field of this name, without blanks behind it, may have to be deleted.
+pub fn is_edited(name: &[u8]) -> bool {
+    Kind::of(name) != Kind::Other
 }
 
 /// Octets as text; absent where there are more than `limit`.

@@ -5,6 +5,7 @@
 //! says why a message is not taken. A door adds its bytes; [`milter`] is one.
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
+use crate::config::{Peer, Unfit};
 #[cfg(feature = "filter")]
 use crate::filter::Filter;
 
@@ -20,7 +21,7 @@ mod refused;
 pub use changes::{Changes, Counting, Insertion};
 pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
-pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
+pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused, UNFIT};
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their
 /// own.
@@ -35,6 +36,12 @@ pub trait Judge: Send + Sync + 'static {
     /// Whether recipients are to be told apart at RCPT.
     fn splits(&self) -> bool {
         false
+    }
+
+    /// Why this mail server's messages cannot be treated as the settings say.
+    fn unfit(&self, peer: Peer) -> Option<Unfit> {
+        let _ = peer;
+        None
     }
 
     /// Whether two recipients of one message that this client brings are treated alike, so that they may stay in it together.
@@ -56,6 +63,10 @@ impl Judge for Filter {
 
     fn splits(&self) -> bool {
         Filter::splits(self)
+    }
+
+    fn unfit(&self, peer: Peer) -> Option<Unfit> {
+        self.config().unfit(peer)
     }
 
     async fn alike(&self, client: &Client, first: &Recipient, next: &Recipient) -> bool {

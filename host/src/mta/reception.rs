@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::case::{Case, Client, Mail, Recipient};
-use crate::config::Limits;
+use crate::config::{Limits, Peer, Unfit};
 use crate::mta::{Judge, Refused};
 
 mod body;
@@ -187,6 +187,16 @@ impl<J: Judge> Admitted<J> {
             tracing::warn!(queue_id, "its recipients stay together: {fault}");
             true
         })
+    }
+
+    /// Why this mail server's messages cannot be treated as the judge's settings say.
+    pub fn unfit(&self, peer: Peer) -> Option<Unfit> {
+        self.judge.unfit(peer)
+    }
+
+    /// Whether the judge wants recipients told apart.
+    pub fn splits(&self) -> bool {
+        self.judge.splits()
     }
 
     /// Has the message examined, until `due` at most. The future is to be dropped where the MTA does not wait any more: then

@@ -10,6 +10,9 @@ pub const ONE_AT_A_TIME: &str = "452 4.5.3 One recipient at a time here, please 
 /// What the client is told where something here, or in the mail server's way of speaking, goes wrong with a message.
 pub const FOR_NOW: &str = "451 4.3.0 Temporary failure, please try again later";
 
+/// What the client is told where settings ask for what its message's mail server does in another way.
+pub const UNFIT: &str = "451 4.3.5 Address Authentication: its settings here do not fit this mail server";
+
 /// What the client is told where its message came through a mail server whose milter is not understood.
 pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 
@@ -29,6 +32,9 @@ pub enum Refused {
     /// More fields to delete than `limits.mta.key_fields`.
     #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
+    /// A header so large that nobody can say where the body begins.
+    #[error("a header of too many fields, or of more than {0} octets")]
+    Header(usize),
     /// A body over `limits.custody.body_octets` that was to be kept.
     #[error("its body has more than {0} octets, too many to keep a copy of")]
     Body(usize),
@@ -77,6 +83,7 @@ impl Refused {
             Refused::Path(_) => "554 5.1.3 A recipient's address is too long",
             Refused::Login(_) => "554 5.7.0 The login name is too long",
             Refused::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
+            Refused::Header(_) => "552 5.3.4 The message's header is too large",
             Refused::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
             Refused::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
             Refused::Panicked(_)
@@ -104,8 +111,14 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
-        let for_good =
-            [Refused::Recipients(1), Refused::Path(1), Refused::Login(1), Refused::KeyFields(1), Refused::Body(1)];
+        let for_good = [
+            Refused::Recipients(1),
+            Refused::Path(1),
+            Refused::Login(1),
+            Refused::KeyFields(1),
+            Refused::Header(1),
+            Refused::Body(1),
+        ];
         let for_now = [
             Refused::Full("x"),
             Refused::Panicked("x"),

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use addrauth::case::{
-    Decision, Disposition, Finding, Found, KeyStatus, Notify, Recipient, Redirect, Refusal, Reply, Verdict, Why,
+    Decision, Disposition, Envelope, Finding, Found, Head, KeyStatus, Mail, Notify, Recipient, Redirect, Refusal,
+    Reply, Verdict, Why,
 };
 use addrauth::config::Limits;
 use addrauth::mta::milter::frame::{Cutter, Frame, strings};
@@ -34,7 +35,8 @@ pub fn answer(octets: &[u8]) {
     let offer = Frame::new(b'O', &[&[6, actions, protocol].map(u32::to_be_bytes).concat()]);
     session.take(&offer, &mut out).expect("the offer is a good one");
     out.clear();
-    let said = session.answer(&reply, &recipients, &mut out);
+    let envelope = Envelope { recipients: recipients.clone(), ..Envelope::default() };
+    let said = session.answer(&reply, &Mail::new(envelope, Head::default()), &mut out);
     assert!(said.is_ok() || !settled || actions != 0x1ff, "{reply:?} {said:?}");
     let (mut frames, mut rest) = (Vec::new(), out.as_ref());
     while let Some(frame) = Cutter::new(limits.mta.frame).next(&mut rest).expect("our own frames are whole") {
@@ -42,7 +44,7 @@ pub fn answer(octets: &[u8]) {
     }
     assert!(rest.is_empty());
     check(&frames, &reply.verdict, said.is_ok());
-    envelope(&frames, &recipients);
+    struck_out(&frames, &recipients);
 }
 
 /// A recipient as RCPT would say him: whatever it is, no NUL.
@@ -52,7 +54,7 @@ fn recipient(path: &[u8]) -> Recipient {
 }
 
 /// Recipients are deleted by octets that RCPT said, before any are added, and somebody is left.
-fn envelope(frames: &[Frame], recipients: &[Recipient]) {
+fn struck_out(frames: &[Frame], recipients: &[Recipient]) {
     let of = |command| frames.iter().filter(move |frame: &&Frame| frame.command == command);
     let path = |frame: &Frame| frame.payload.strip_suffix(b"\0").expect("a NUL at the end").to_vec();
     let deleted: Vec<Vec<u8>> = of(b'-').map(path).collect();

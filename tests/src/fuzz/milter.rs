@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use addrauth::case::{Mail, Reply, Verdict};
+use addrauth::case::{Envelope, Head, Mail, Reply, Verdict};
 use addrauth::config::Limits;
 use addrauth::mta::Refused;
 use addrauth::mta::milter::frame::{Cutter, command};
@@ -66,7 +66,8 @@ pub fn milter(octets: &[u8]) {
                     unreported: None,
                     owed: vec![],
                 };
-                session.answer(&reply, &[], &mut out).expect("a discard is always offered");
+                let mail = Mail::new(Envelope::default(), Head::default());
+                session.answer(&reply, &mail, &mut out).expect("a discard is always offered");
                 admitted = false;
             }
             Act::Abandon => admitted = false,

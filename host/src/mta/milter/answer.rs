@@ -3,18 +3,18 @@
 use std::ops::{Deref, DerefMut};
 
 use tokio_util::bytes::BytesMut;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::frame::{answer, put};
 use super::terms::Terms;
-use crate::case::{Recipient, Refusal, Reply, Verdict};
+use crate::case::{Mail, Refusal, Reply, Verdict};
 use crate::mta::{Changes, Insertion, ONE_AT_A_TIME};
 use crate::proto::reply::{self, Class};
 
-/// The frames of one reply to a message with these recipients, each of at most `limit` octets. Fails where they need an
+/// The frames of one reply to this message, each of at most `limit` octets. Fails where they need an
 /// action that the MTA did not offer.
-pub fn frames(reply: &Reply, to: &[Recipient], terms: &Terms, limit: usize) -> Result<Wiped, Error> {
+pub fn frames(reply: &Reply, to: &Mail, terms: &Terms, limit: usize) -> Result<Wiped, Error> {
     let mut out = Wiped(BytesMut::new());
     match &reply.verdict {
         Verdict::Accept => {
@@ -84,8 +84,9 @@ pub fn refuse_recipient(fault: &Error, out: &mut BytesMut) {
 }
 
 /// Appends deletions of fields first, then insertions, then recipients that go and that come.
-fn changes(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
-    let Changes { deleted, inserted, struck_out, put_in } = Changes::of(reply, to)?;
+fn changes(reply: &Reply, to: &Mail, terms: &Terms, out: &mut BytesMut, limit: usize) -> Result<(), Error> {
+    let changes = Changes::of(reply, &to.recipients)?.counted(terms.counting(), &to.head().spelled)?;
+    let Changes { deleted, inserted, struck_out, put_in } = changes;
     let needs = [
         (!deleted.is_empty(), terms.may_delete(), "change header fields"),
         (!inserted.is_empty(), terms.may_insert(), "add header fields"),
@@ -101,6 +102,8 @@ fn changes(reply: &Reply, to: &[Recipient], terms: &Terms, out: &mut BytesMut, l
     for Insertion { index, name, value } in &inserted {
         // Without that agreement the MTA puts the space there itself.
         let value = if terms.keep_leading_space() { value } else { value.strip_prefix(' ').unwrap_or(value) };
+        let ending = if terms.folds_crlf() { "\r\n" } else { "\n" };
+        let value = Zeroizing::new(value.split('\n').collect::<Vec<_>>().join(ending));
         let parts = [&index.to_be_bytes(), name.as_bytes(), b"\0", value.as_bytes(), b"\0"];
         put(out, answer::INSERT, &parts, limit)?;
     }

@@ -14,11 +14,13 @@ use super::answer::refuse_for;
 use super::frame::{Cutter, Frame, Reader, command};
 use super::session::{Act, Session};
 use crate::case::{Case, Mail, Recipient};
-use crate::config::Limits;
+use crate::config::{Limits, Unfit};
 use crate::mta::listen::Socket;
 use crate::mta::reception::{Admitted, Reception, Seat};
 use crate::mta::{Judge, Refused};
 
+/// How long ago a Stalwart may have asked at RCPT about a message for which it asks at DATA.
+const LAST_ASKED: Duration = Duration::from_secs(900);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// How long an MTA may take to read why its connection ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -29,7 +31,9 @@ pub(super) struct Door<J> {
     /// Room for the octets of frames, until they are dropped.
     pub(super) frames: Arc<Semaphore>,
     /// Warns that every message of an MTA is refused.
-    pub(super) foreign: HourlyWarning,
+    pub(super) unfit: HourlyWarning,
+    /// Whether a Stalwart asks at RCPT.
+    pub(super) rcpt_stage: RcptStage,
     /// Warns that an MTA does not say that it is a Postfix.
     pub(super) unknown: HourlyWarning,
 }
@@ -53,6 +57,22 @@ impl HourlyWarning {
             *told = Some(Instant::now());
         }
         due
+    }
+}
+
+/// When a Stalwart asked at RCPT the last time. Where it does, it has asked so for each message before it asks at DATA.
+#[derive(Debug, Default)]
+pub(super) struct RcptStage(Mutex<Option<Instant>>);
+
+impl RcptStage {
+    fn seen(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether that is so recent that it may be of the same message: an SMTP client may be silent for some minutes.
+    fn is_recent(&self) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|at| at.elapsed() < LAST_ASKED)
     }
 }
 
@@ -109,14 +129,19 @@ impl<J: Judge> Connection<J> {
                 }
                 Act::Admit => self.admit().map(|()| true)?,
                 Act::Compare(both) => self.compare(&both).await.map(|()| true)?,
-                Act::Examine(mail) => self.begin_body(*mail, &frame.payload).await?,
-                Act::Collect => self.collect(&frame.payload).map(|()| true)?,
-                Act::Answer(mail) => self.answer(mail, &frame.payload).await?,
+                Act::Examine(mail) => self.begin_body(*mail, self.body_in(&frame)).await?,
+                Act::Collect => self.collect(self.body_in(&frame)).map(|()| true)?,
+                Act::Answer(mail) => self.answer(mail, self.body_in(&frame)).await?,
                 Act::Abandon => {
                     self.current = None;
                     true
                 }
-                Act::Quit => false,
+                Act::Quit => {
+                    if self.session.peer().is_some() && self.session.ends_at_rcpt() {
+                        self.door.rcpt_stage.seen();
+                    }
+                    false
+                }
             };
             if !waits {
                 return Ok(());
@@ -143,13 +168,15 @@ impl<J: Judge> Connection<J> {
         self.door.reception.hear(self.frames.next(), in_flight, patience).await?.unwrap_or(Ok(None))
     }
 
-    /// Warns once an hour of an MTA whose messages are refused, and of one that does not say at MAIL that it is a Postfix.
+    /// What of the message's own body the frame brings.
+    fn body_in<'a>(&self, frame: &'a Frame) -> &'a [u8] {
+        frame.payload.get(self.session.body_at()..).unwrap_or_default()
+    }
+
+    /// Warns once an hour of an MTA that does not say at MAIL who it is.
     fn tell_who(&self, command: u8) {
-        if let Some(why) = self.session.foreign() {
-            if self.door.foreign.is_due() {
-                tracing::warn!("every message of a mail server gets 451, since its milter is not supported yet: {why}");
-            }
-        } else if command == command::MAIL && !self.session.is_postfix() && self.door.unknown.is_due() {
+        let known = self.session.is_postfix() || self.session.peer().is_some();
+        if command == command::MAIL && !known && self.door.unknown.is_due() {
             let mta = self.session.mta();
             tracing::warn!(mta, "a mail server does not say that it is a Postfix: see BUGS in addrauth(1)");
         }
@@ -158,6 +185,10 @@ impl<J: Judge> Connection<J> {
     fn admit(&mut self) -> Result<(), Error> {
         match self.door.reception.admit(&self.seat) {
             Ok(admitted) => {
+                if let Some(unfit) = self.session.peer().and_then(|peer| admitted.unfit(peer)) {
+                    self.refuse_unfit(unfit);
+                    return Ok(());
+                }
                 self.current = Some(Current { admitted, queue_id: None, case: None });
                 self.session.admit(SystemTime::now(), &mut self.out)?;
             }
@@ -166,8 +197,32 @@ impl<J: Judge> Connection<J> {
         Ok(())
     }
 
+    /// Refuses the message of an MTA that the settings do not fit.
+    fn refuse_unfit(&mut self, unfit: Unfit) {
+        self.warn_of(unfit);
+        self.fail(unfit.into());
+    }
+
+    /// Warns once an hour of settings that do not fit an MTA.
+    fn warn_of(&self, unfit: Unfit) {
+        if self.door.unfit.is_due() {
+            tracing::warn!("every message of a mail server gets 451: {unfit}");
+        }
+    }
+
+    /// Whether recipients are to be told apart, and the MTA is one that asks at DATA alone. To it a 452 for one recipient refuses
+    /// the whole message, each time that it comes again.
+    fn cannot_split(&self) -> bool {
+        let splits = self.current.as_ref().is_some_and(|current| current.admitted.splits());
+        splits && self.session.peer().is_some() && !self.door.rcpt_stage.is_recent()
+    }
+
     /// Whether a recipient stays beside the first.
     async fn compare(&mut self, both: &[Recipient; 2]) -> Result<(), Error> {
+        if self.cannot_split() {
+            self.refuse_unfit(Unfit::RcptStage);
+            return Ok(());
+        }
         let alike = match &mut self.current {
             Some(current) => current.admitted.alike(self.session.client(), both, self.session.queue_id()).await,
             None => true,
@@ -232,7 +287,7 @@ impl<J: Judge> Connection<J> {
             Err(fault) => Err(fault),
         };
         let said = match kept {
-            Ok(case) => self.session.answer(&case.reply, &case.mail.recipients, &mut self.out),
+            Ok(case) => self.session.answer(&case.reply, &case.mail, &mut self.out),
             Err(fault) => {
                 refuse_for(&fault, &mut self.out);
                 Err(fault)
@@ -248,6 +303,10 @@ impl<J: Judge> Connection<J> {
     /// Has the message examined while the MTA waits. None when the MTA does not wait any more: it closed, or said something
     /// else, which is pending then. The outer error ends the connection, the inner one is the message's.
     async fn examine(&mut self, mail: Mail, due: Instant) -> Result<Option<Result<Case, Error>>, Error> {
+        if self.cannot_split() {
+            self.warn_of(Unfit::RcptStage);
+            return Ok(Some(Err(Unfit::RcptStage.into())));
+        }
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
         current.queue_id.clone_from(&mail.queue_id);
         tokio::select! {
@@ -272,7 +331,7 @@ impl<J: Judge> Connection<J> {
     async fn keep(&mut self, case: Case, rest: &[u8], due: Instant) -> Result<Case, Error> {
         let Some(current) = &mut self.current else { return Err(Error::Order(command::END)) };
         let session = &self.session;
-        let can_say = |case: &Case| session.can_say(&case.reply, &case.mail.recipients);
+        let can_say = |case: &Case| session.can_say(&case.reply, &case.mail);
         current.admitted.keep(case, rest, due, can_say).await
     }
 

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::mta::{FOR_NOW, NOT_SUPPORTED, Refused};
+use crate::config::Unfit;
+use crate::mta::{FOR_NOW, NOT_SUPPORTED, Refused, UNFIT};
 
 /// Why a connection ends, or a message is refused: see [`Error::reply`].
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +38,15 @@ pub enum Error {
     /// A protocol version below 2.
     #[error("milter protocol version {0}: versions from 2 on are spoken here")]
     Version(u32),
-    /// An MTA whose milter client works otherwise than Postfix's, so that the answers would not have their effect.
-    #[error("this mail server's milter is not supported yet: {0}")]
-    Foreign(&'static str),
+    /// Settings that do not fit the MTA: the answers would not have their effect.
+    #[error("{0}")]
+    Unfit(#[from] Unfit),
+    /// A Stalwart whose body does not begin with the header, so that nobody knows how its fields are spelled.
+    #[error("its body does not begin with its header, as it does where a Stalwart shows it to a milter")]
+    HeaderMissing,
+    /// The header and the body's beginning do not tell of the same fields, and a field may have to be deleted.
+    #[error("its header cannot be read for certain: the mail server takes other lines for fields")]
+    HeaderDiffers,
     /// A body that begins with the header's first fields, from an MTA that does not say that it is a Postfix. Either its
     /// milter client shows the whole message as the body, or the message was written so.
     #[error("its body begins with its header once more, as where a mail server's milter is not supported yet")]
@@ -61,7 +68,9 @@ impl Error {
         match self {
             Error::Refused(refused) => refused.reply(),
             Error::LongFrame { .. } => "552 5.3.4 A header field or a line of the message is too long",
-            Error::Foreign(_) | Error::HeaderAgain => NOT_SUPPORTED,
+            Error::HeaderDiffers => "554 5.6.0 The message's header cannot be read for certain",
+            Error::Unfit(_) => UNFIT,
+            Error::HeaderAgain | Error::HeaderMissing => NOT_SUPPORTED,
             Error::Io(_)
             | Error::EmptyFrame
             | Error::CutFrame
@@ -80,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
-        let for_good = [Error::Refused(Refused::Body(1)), Error::LongFrame { length: 2, limit: 1 }];
+        let for_good =
+            [Error::Refused(Refused::Body(1)), Error::LongFrame { length: 2, limit: 1 }, Error::HeaderDiffers];
         let for_now = [
             Error::Io(io::Error::other("x")),
             Error::EmptyFrame,
@@ -89,7 +99,8 @@ mod tests {
             Error::Order(b'x'),
             Error::Unknown(b'x'),
             Error::Version(1),
-            Error::Foreign("x"),
+            Error::Unfit(Unfit::RcptStage),
+            Error::HeaderMissing,
             Error::HeaderAgain,
             Error::Refused(Refused::Full("x")),
             Error::NotOffered("x"),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Error;
+use super::again::Again;
 use super::frame::strings;
 use crate::case::{Client, Mail, Recipient};
 use crate::config::Limits;
-use crate::mta::Refused;
 use crate::mta::intake::Intake;
 use crate::proto::header::{Bounds, Span, scan};
 
@@ -48,13 +48,20 @@ pub(super) struct Message {
     pub(super) intake: Intake,
     /// The first fields' names, and the first lines of their values.
     opening: Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// The header, until it is all there, of an MTA that shows it once more in the body.
+    again: Option<Again>,
 }
 
 impl Message {
     /// A message of which only the session is known.
     pub(super) fn new(client: Client, daemon: String, login: Option<String>, limits: Arc<Limits>) -> Message {
         let intake = Intake::new(client, daemon, login, limits);
-        Message { stage: Stage::Envelope, fault: None, asked: None, intake, opening: Vec::new() }
+        Message { stage: Stage::Envelope, fault: None, asked: None, intake, opening: Vec::new(), again: None }
+    }
+
+    /// Its header is to come twice, the second time as the beginning of the body.
+    pub(super) fn shown_again(&mut self) {
+        self.again = Some(Again::default());
     }
 
     /// MAIL.
@@ -72,8 +79,16 @@ impl Message {
         Ok(self.intake.recipient(path, parameters, told)?)
     }
 
+    /// Whether its header is to come twice.
+    pub(super) fn is_shown_again(&self) -> bool {
+        self.again.is_some()
+    }
+
     /// A header field; `spaced` when values keep their leading space.
-    pub(super) fn field(&mut self, payload: &[u8], spaced: bool) -> Result<(), Error> {
+    pub(super) fn field(&mut self, payload: &[u8], spaced: bool, limits: &Limits) -> Result<(), Error> {
+        if let Some(again) = &mut self.again {
+            return again.tell(payload, limits);
+        }
         let words = strings(payload).ok_or(Error::Malformed("header"))?;
         let &[name, value] = words.as_slice() else { return Err(Error::Malformed("header")) };
         if self.opening.len() < OPENING {
@@ -95,10 +110,17 @@ impl Message {
             && self.opening.iter().zip(&block.fields).all(same)
     }
 
-    /// Ends the header. `body_start` is how the body begins, empty where there is none.
-    pub(super) fn finish(&mut self, body_start: &[u8]) -> Result<Mail, Refused> {
+    /// Ends the header at a piece of the body; `last` where none follows. With the message comes the place in the piece at which its
+    /// body begins. There is no message yet where more of its header is to come.
+    pub(super) fn finish(&mut self, piece: &[u8], last: bool, limits: &Limits) -> Result<Option<(Mail, usize)>, Error> {
+        let mut body = 0;
+        if let Some(again) = &mut self.again {
+            let Some(begin) = again.hear(piece, last, limits)? else { return Ok(None) };
+            again.put_into(&mut self.intake)?;
+            (body, self.again) = (begin, None);
+        }
         self.stage = Stage::Body;
-        self.intake.finish(body_start)
+        Ok(Some((self.intake.finish(piece.get(body..).unwrap_or_default())?, body)))
     }
 }
 
@@ -120,7 +142,7 @@ mod tests {
             assert!(matches!(message.recipient(payload, None), Err(Error::Malformed("RCPT"))));
         }
         for payload in [&b""[..], b"A\0", b"A\0b", b"A\0b\0c\0"] {
-            assert!(matches!(message.field(payload, true), Err(Error::Malformed("header"))));
+            assert!(matches!(message.field(payload, true, &Limits::default()), Err(Error::Malformed("header"))));
         }
         let recipient =
             message.recipient(b"<b@two.example>\0ORCPT=rfc822;b@two.example\0NOTIFY=NEVER\0", None).unwrap();

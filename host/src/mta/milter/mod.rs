@@ -22,6 +22,7 @@ use crate::config::Milter;
 use crate::mta::reception::Reception;
 use crate::mta::{Judge, Lanes, listen};
 
+mod again;
 pub mod answer;
 mod connection;
 mod error;
@@ -33,7 +34,7 @@ pub mod terms;
 pub use crate::mta::listen::Listener;
 pub use error::Error;
 
-use connection::{Door, HourlyWarning};
+use connection::{Door, HourlyWarning, RcptStage};
 
 /// The places of `[milter]`.
 fn places(milter: &Milter) -> listen::Places<'_> {
@@ -68,7 +69,8 @@ pub async fn serve<J: Judge>(listeners: Vec<Listener>, reception: Arc<Reception<
     let door = Arc::new(Door {
         reception,
         frames: Arc::new(Semaphore::new(limits.mta.frames_octets.min(Semaphore::MAX_PERMITS))),
-        foreign: HourlyWarning::default(),
+        unfit: HourlyWarning::default(),
+        rcpt_stage: RcptStage::default(),
         unknown: HourlyWarning::default(),
     });
     let connection = {

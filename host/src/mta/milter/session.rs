@@ -12,7 +12,7 @@ use super::frame::{Frame, answer, append, command, put, strings};
 use super::message::{Message, Stage};
 use super::terms::Terms;
 use crate::case::{Client, Mail, Recipient, Reply};
-use crate::config::Limits;
+use crate::config::{Limits, Peer};
 use crate::mta::Refused;
 use crate::mta::intake::{login, text};
 
@@ -20,9 +20,8 @@ mod facts;
 
 use facts::{Rcpt, RcptMacros, connected, is_postfix};
 
-/// How Stalwart's `{daemon_name}` begins. Its milter client shows the whole message as the body, trims the names of header
-/// fields and deletes by untrimmed ones, and delivers what is quarantined (0.15.5 and 0.16.19, measured).
-const STALWART: &[u8] = b"Stalwart";
+/// How Stalwart's `{daemon_name}` begins; its version follows. It says no `v`.
+const STALWART: &str = "Stalwart";
 
 /// What is to be done after a frame. What the frame left in the output is to be written in any case.
 #[derive(Debug)]
@@ -64,9 +63,9 @@ pub struct Session {
     queue_id: String,
     /// What the MTA says of the recipient whose RCPT comes next.
     rcpt_macros: RcptMacros,
-    /// Why messages of this MTA are not taken. Only the MTA's own words decide that, never the look of a message.
-    foreign: Option<&'static str>,
     message: Option<Message>,
+    /// Where the message's own body begins in the last frame.
+    body_at: usize,
 }
 
 impl Session {
@@ -84,8 +83,8 @@ impl Session {
             login: Ok(None),
             queue_id: String::new(),
             rcpt_macros: RcptMacros::default(),
-            foreign: None,
             message: None,
+            body_at: 0,
         }
     }
 
@@ -104,6 +103,7 @@ impl Session {
     /// An error ends the connection. A fault of one message does not: the message is refused where an answer is due. A detail
     /// that cannot be read does neither: it is a fact that is missing.
     pub fn take(&mut self, frame: &Frame, out: &mut BytesMut) -> Result<Act, Error> {
+        self.body_at = 0;
         let Some(terms) = self.terms else {
             self.terms = Some(Terms::agree(frame, self.splits, out)?);
             return Ok(Act::Read);
@@ -175,23 +175,40 @@ impl Session {
     }
 
     /// Whether the MTA offered what this answer needs.
-    pub fn can_say(&self, reply: &Reply, recipients: &[Recipient]) -> Result<(), Error> {
-        frames(reply, recipients, &self.terms.unwrap_or_default(), self.limits.mta.frame).map(|_| ())
+    pub fn can_say(&self, reply: &Reply, mail: &Mail) -> Result<(), Error> {
+        frames(reply, mail, &self.agreed(), self.limits.mta.frame).map(|_| ())
     }
 
-    /// Appends the whole answer to the message with these recipients whose [`Act::Answer`] came. On an error, which is the
-    /// reason, it appends a refusal instead.
-    pub fn answer(&mut self, reply: &Reply, recipients: &[Recipient], out: &mut BytesMut) -> Result<(), Error> {
-        let terms = self.terms.unwrap_or_default();
-        let frames = frames(reply, recipients, &terms, self.limits.mta.frame);
+    /// Appends the whole answer to this message, whose [`Act::Answer`] came. On an error, which is the reason, it appends a
+    /// refusal instead.
+    pub fn answer(&mut self, reply: &Reply, mail: &Mail, out: &mut BytesMut) -> Result<(), Error> {
+        let frames = frames(reply, mail, &self.agreed(), self.limits.mta.frame);
         let frames = frames.inspect_err(|fault| refuse_for(fault, out))?;
         append(out, &frames);
         Ok(())
     }
 
-    /// Why no message of this MTA is taken, where that is so.
-    pub fn foreign(&self) -> Option<&'static str> {
-        self.foreign
+    /// What was agreed, as it is meant by this MTA.
+    fn agreed(&self) -> Terms {
+        let terms = self.terms.unwrap_or_default();
+        if self.peer().is_some() { terms.with_stalwart() } else { terms }
+    }
+
+    /// The MTA, where it does some things in its own way. Its own words decide that, never the look of a message.
+    pub fn peer(&self) -> Option<Peer> {
+        let is_stalwart = self.daemon.starts_with(STALWART) && !is_postfix(&self.mta);
+        is_stalwart.then_some(Peer::Stalwart)
+    }
+
+    /// Where in the frame that was taken last the message's own body begins, or goes on.
+    pub fn body_at(&self) -> usize {
+        self.body_at
+    }
+
+    /// Whether recipients came, and no more: a Stalwart that asks at RCPT ends the connection then.
+    pub fn ends_at_rcpt(&self) -> bool {
+        let accepted = |message: &Message| message.stage == Stage::Envelope && message.intake.first().is_some();
+        self.message.as_ref().is_some_and(|message| accepted(message) && message.fault.is_none())
     }
 
     /// Whether the MTA says that it is a Postfix.
@@ -221,13 +238,21 @@ impl Session {
             Err(fault) => (None, Some(fault.into())),
         };
         let client = Client { server: self.server.clone(), ..self.client.clone() };
-        let mut message = Message::new(client, self.daemon.clone(), login, Arc::clone(&self.limits));
+        // A version in a daemon's name would change with each update, and `learn` and `stamp` name daemons.
+        let (daemon, mta) = match self.peer() {
+            Some(Peer::Stalwart) => (STALWART, &self.daemon),
+            _ => (self.daemon.as_str(), &self.mta),
+        };
+        let mut message = Message::new(client, daemon.to_owned(), login, Arc::clone(&self.limits));
         message.intake.queued_as(&self.queue_id);
-        message.intake.taken_by(&self.mta);
+        message.intake.taken_by(mta);
+        if self.peer().is_some() {
+            message.shown_again();
+        }
         let begun = message.begin(payload);
         self.message = Some(message);
         let order = || unfinished.then_some(Error::Order(command::MAIL));
-        match begun.err().or_else(order).or(self.foreign.map(Error::Foreign)).or(unnamed) {
+        match begun.err().or_else(order).or(unnamed) {
             None => return Ok(Act::Admit),
             Some(fault) => self.refuse(fault, out),
         }
@@ -238,7 +263,10 @@ impl Session {
         let Some(message) = &mut self.message else { return Err(Error::Order(frame.command)) };
         let act = match &message.fault {
             Some(_) => Ok(Act::Read),
-            None => step(message, frame, rcpt, terms),
+            None => step(message, frame, rcpt, terms, &self.limits).map(|(act, body_at)| {
+                self.body_at = body_at;
+                act
+            }),
         };
         if let Err(fault @ Error::Refused(Refused::Recipients(_) | Refused::Path(_))) = &act
             && rcpt.alone
@@ -284,7 +312,7 @@ impl Session {
         let Some(message) = &mut self.message else { return };
         match fault {
             // The connection tells of it, and not each time.
-            Error::Foreign(_) => {}
+            Error::Unfit(_) => {}
             _ => tracing::warn!(queue_id = message.intake.queue_id(), "the message is refused: {fault}"),
         }
         message.fault.get_or_insert(fault);
@@ -292,7 +320,7 @@ impl Session {
 
     fn forget_client(&mut self) {
         self.forget_message();
-        (self.client, self.daemon, self.foreign) = (Client::default(), String::new(), None);
+        (self.client, self.daemon) = (Client::default(), String::new());
     }
 
     fn forget_message(&mut self) {
@@ -326,10 +354,7 @@ impl Session {
         let bare = name.strip_prefix(b"{").and_then(|name| name.strip_suffix(b"}")).unwrap_or(name);
         let limit = self.limits.mta.text;
         match bare {
-            b"daemon_name" => {
-                self.daemon = text(value, limit).unwrap_or_default();
-                self.foreign = value.starts_with(STALWART).then_some("it is a Stalwart");
-            }
+            b"daemon_name" => self.daemon = text(value, limit).unwrap_or_default(),
             b"v" => self.mta = text(value, limit).unwrap_or_default(),
             b"j" => self.server = text(value, limit).filter(|name| !name.is_empty()),
             b"rcpt_addr" if before == command::RCPT && value.len() <= limit => {
@@ -356,9 +381,14 @@ impl Session {
     }
 }
 
-/// What a frame inside a healthy message does to it.
-fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> Result<Act, Error> {
-    let order = || Err(Error::Order(frame.command));
+/// What a frame inside a healthy message does to it, and where the message's body begins in the frame.
+fn step(
+    message: &mut Message,
+    frame: &Frame,
+    rcpt: Rcpt<'_>,
+    terms: Terms,
+    limits: &Limits,
+) -> Result<(Act, usize), Error> {
     match (frame.command, message.stage) {
         (command::RCPT, Stage::Envelope) => {
             let recipient = message.recipient(&frame.payload, rcpt.whom)?;
@@ -366,33 +396,42 @@ fn step(message: &mut Message, frame: &Frame, rcpt: Rcpt<'_>, terms: Terms) -> R
             let told_apart = rcpt.alone && !message.intake.has_login();
             let Some(first) = message.intake.first().filter(|_| told_apart) else {
                 message.intake.join(recipient);
-                return Ok(Act::Read);
+                return Ok((Act::Read, 0));
             };
             let both = Box::new([first.clone(), recipient.clone()]);
             message.asked = Some(recipient);
-            return Ok(Act::Compare(both));
+            return Ok((Act::Compare(both), 0));
         }
         (command::DATA, Stage::Envelope) => message.stage = Stage::Header,
         (command::HEADER, Stage::Envelope | Stage::Header) => {
             message.stage = Stage::Header;
-            message.field(&frame.payload, terms.keep_leading_space())?;
+            message.field(&frame.payload, terms.keep_leading_space(), limits)?;
         }
         (command::END_OF_HEADER, Stage::Envelope | Stage::Header) => message.stage = Stage::HeaderEnd,
         // A stranger may write a message so, too: it says nothing of an MTA whose milter is known, nor of another message.
         (command::BODY | command::END, Stage::HeaderEnd)
-            if !is_postfix(message.intake.mta()) && message.comes_again(&frame.payload) =>
+            if !message.is_shown_again()
+                && !is_postfix(message.intake.mta())
+                && message.comes_again(&frame.payload) =>
         {
             return Err(Error::HeaderAgain);
         }
-        (command::BODY, Stage::HeaderEnd) => return Ok(Act::Examine(Box::new(message.finish(&frame.payload)?))),
+        (command::BODY, Stage::HeaderEnd) => {
+            if let Some((mail, body_at)) = message.finish(&frame.payload, false, limits)? {
+                return Ok((Act::Examine(Box::new(mail)), body_at));
+            }
+        }
         (command::BODY, Stage::Skipped) => {}
-        (command::BODY, Stage::Wanted) => return Ok(Act::Collect),
-        (command::END, Stage::Skipped | Stage::Wanted) => return Ok(Act::Answer(None)),
+        (command::BODY, Stage::Wanted) => return Ok((Act::Collect, 0)),
+        (command::END, Stage::Skipped | Stage::Wanted) => return Ok((Act::Answer(None), 0)),
         // The last frame may bring the last of the body along.
-        (command::END, Stage::HeaderEnd) => return Ok(Act::Answer(Some(Box::new(message.finish(&frame.payload)?)))),
-        _ => return order(),
+        (command::END, Stage::HeaderEnd) => {
+            let (mail, body_at) = message.finish(&frame.payload, true, limits)?.ok_or(Error::Order(command::END))?;
+            return Ok((Act::Answer(Some(Box::new(mail))), body_at));
+        }
+        _ => return Err(Error::Order(frame.command)),
     }
-    Ok(Act::Read)
+    Ok((Act::Read, 0))
 }
 
 #[cfg(test)]

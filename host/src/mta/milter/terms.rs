@@ -4,6 +4,7 @@ use tokio_util::bytes::BytesMut;
 
 use super::Error;
 use super::frame::{Frame, answer, command, put};
+use crate::mta::Counting;
 
 /// The newest version of the protocol that is spoken here.
 const VERSION: u32 = 6;
@@ -59,6 +60,8 @@ const MACROS: [(u32, &[u8]); 6] = [
 pub struct Terms {
     actions: u32,
     protocol: u32,
+    counting: Counting,
+    folds_crlf: bool,
 }
 
 impl Terms {
@@ -82,6 +85,7 @@ impl Terms {
         let terms = Terms {
             actions: actions & (ADD_FIELDS | CHANGE_FIELDS | recipients | QUARANTINE | CHOOSE_MACROS),
             protocol: protocol & (NO_UNKNOWN | SKIP | LEADING_SPACE | silent),
+            ..Terms::default()
         };
         let mut words = Vec::new();
         for word in [version.min(VERSION), terms.actions, terms.protocol] {
@@ -95,6 +99,24 @@ impl Terms {
         }
         put(out, answer::OPTIONS, &[&words], usize::MAX)?;
         Ok(terms)
+    }
+
+    /// What these terms mean with a Stalwart: it counts fields by their spelling, writes values as they come, delivers what is
+    /// to be held, and returns mail to a spam folder's address (0.15.5 and 0.16.19, measured).
+    #[must_use]
+    pub fn with_stalwart(self) -> Terms {
+        let actions = self.actions & !(QUARANTINE | ADD_RECIPIENTS);
+        Terms { actions, counting: Counting::BySpelling, folds_crlf: true, ..self }
+    }
+
+    /// How the MTA counts the fields of one name.
+    pub fn counting(&self) -> Counting {
+        self.counting
+    }
+
+    /// Whether the MTA writes a value's line endings as they come, so that they have to be CRLF.
+    pub fn folds_crlf(&self) -> bool {
+        self.folds_crlf
     }
 
     /// Whether fields may be inserted.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::case::Redirect;
+use crate::case::{Envelope, Head, Recipient, Redirect};
 use crate::mta::Refused;
 use crate::mta::milter::frame::{Cutter, Frame};
 use crate::proto::address::Address;
@@ -27,14 +27,15 @@ fn refusal(code: u16, status: &'static str, text: &str) -> Refusal {
 }
 
 fn said(verdict: Verdict) -> String {
-    let frames = frames(&reply(verdict, &[]), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+    let frames = frames(&reply(verdict, &[]), &to(&[]), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
     String::from_utf8(frames[4..].to_vec()).unwrap()
 }
 
 #[test]
 fn deletions_come_first_in_their_order_then_insertions_then_the_verdict() {
     let edits = [insert(0, "X-Auth-Key-Status", " NOKEY"), delete(2), insert(1, "B", " c"), delete(1)];
-    let frames = frames(&reply(Verdict::Hold("why".into()), &edits), &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+    let frames =
+        frames(&reply(Verdict::Hold("why".into()), &edits), &to(&[]), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
     let expected = b"\0\0\0\x11m\0\0\0\x02X-Auth-Key\0\0\0\0\0\x11m\0\0\0\x01X-Auth-Key\0\0\
         \0\0\0\x1ei\0\0\0\0X-Auth-Key-Status\0 NOKEY\0\0\0\0\x0ai\0\0\0\x01B\0 c\0\0\0\0\x05qwhy\0\0\0\0\x01a";
     assert_eq!(frames.as_ref(), expected);
@@ -46,21 +47,21 @@ fn a_key_is_inserted_on_top_and_stands_in_no_debug_text() {
     let edits = [insert(0, "X-Auth-Agent", " a"), Edit::InsertKey { key }];
     let reply = reply(Verdict::Accept, &edits);
     assert!(!format!("{reply:?}").contains("kkkk"));
-    let frames = frames(&reply, &[], &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
+    let frames = frames(&reply, &to(&[]), &terms(0x1ff, 0x1f_ffff), 1 << 20).unwrap();
     assert_eq!(&frames[25..57], b"\0\0\0\x28i\0\0\0\0X-Auth-Key\0 kkkkkkkkkkk");
-    assert!(matches!(super::frames(&reply, &[], &terms(0x1ff & !0x01, 0), 1 << 20), Err(Error::NotOffered(_))));
+    assert!(matches!(super::frames(&reply, &to(&[]), &terms(0x1ff & !0x01, 0), 1 << 20), Err(Error::NotOffered(_))));
 }
 
 #[test]
 fn without_leading_spaces_agreed_the_mta_writes_them() {
-    let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &[], &terms(0x1ff, 0), 1 << 20).unwrap();
+    let frames = frames(&reply(Verdict::Accept, &[insert(0, "A", " b")]), &to(&[]), &terms(0x1ff, 0), 1 << 20).unwrap();
     assert_eq!(frames.as_ref(), b"\0\0\0\x09i\0\0\0\0A\0b\0\0\0\0\x01a");
 }
 
 #[test]
 fn no_message_is_answered_without_what_its_answer_needs() {
     let fails = |verdict: Verdict, edits: &[Edit], actions: u32| {
-        matches!(frames(&reply(verdict, edits), &[], &terms(actions, 0), 1 << 20), Err(Error::NotOffered(_)))
+        matches!(frames(&reply(verdict, edits), &to(&[]), &terms(actions, 0), 1 << 20), Err(Error::NotOffered(_)))
     };
     assert!(fails(Verdict::Accept, &[delete(1)], 0x1ff & !0x10));
     assert!(fails(Verdict::Accept, &[insert(0, "A", " b")], 0x1ff & !0x01));
@@ -105,15 +106,15 @@ fn k8_an_edit_that_is_no_field_is_no_answer() {
         delete(0),
     ];
     for edit in bad {
-        let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &[], &terms(0x1ff, 0), 1 << 20);
+        let said = frames(&reply(Verdict::Accept, std::slice::from_ref(&edit)), &to(&[]), &terms(0x1ff, 0), 1 << 20);
         assert!(matches!(said, Err(Error::Refused(Refused::Edit))), "{edit:?}");
     }
-    assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &[], &terms(0x1ff, 0), 1 << 20).is_ok());
+    assert!(frames(&reply(Verdict::Accept, &[insert(0, "A", " b\n\tc")]), &to(&[]), &terms(0x1ff, 0), 1 << 20).is_ok());
 }
 
-fn to(paths: &[&str]) -> Vec<Recipient> {
+fn to(paths: &[&str]) -> Mail {
     let recipient = |path: &&str| Recipient::new(path.as_bytes());
-    paths.iter().map(recipient).collect()
+    Mail::new(Envelope { recipients: paths.iter().map(recipient).collect(), ..Envelope::default() }, Head::default())
 }
 
 fn struck(removed: &[usize], redirected: &[(usize, &str)]) -> Reply {
@@ -126,7 +127,7 @@ fn struck(removed: &[usize], redirected: &[(usize, &str)]) -> Reply {
 }
 
 /// Command and payload of each frame, but for the last, which accepts the message.
-fn changes(reply: &Reply, to: &[Recipient], actions: u32) -> Result<Vec<String>, Error> {
+fn changes(reply: &Reply, to: &Mail, actions: u32) -> Result<Vec<String>, Error> {
     let out = frames(reply, to, &terms(actions, 0x1f_ffff), 1 << 20)?;
     let (mut said, mut rest) = (Vec::new(), out.as_ref());
     while let Some(frame) = Cutter::new(1 << 20).next(&mut rest).unwrap() {
@@ -206,4 +207,27 @@ fn an_mta_that_lets_a_milter_change_no_recipients_hears_no_half_of_it() {
         let said = changes(&reply, &to, 0x1ff & !lacking);
         assert_eq!(matches!(said, Err(Error::NotOffered(_))), fails, "{lacking:#x} {said:?}");
     }
+}
+
+#[test]
+fn a_stalwart_hears_of_each_field_by_its_spelling_and_of_folds_by_crlf() {
+    let spelled = ["x-auth-key ", "X-Auth-Key", "X-AUTH-KEY", "x-auth-key "].map(String::from).to_vec();
+    let to = to(&["<b@two.example>"]).altered(|_, head| head.spelled = spelled);
+    let edits = [delete(4), delete(3), delete(2), delete(1), insert(0, "A", " b\n\tc")];
+    let terms = terms(0x1ff, 0x42).with_stalwart();
+    let out = frames(&reply(Verdict::Accept, &edits), &to, &terms, 1 << 20).unwrap();
+    let expected = b"\0\0\0\x12m\0\0\0\x02x-auth-key \0\0\0\0\0\x11m\0\0\0\x02X-AUTH-KEY\0\0\
+        \0\0\0\x11m\0\0\0\x01X-Auth-Key\0\0\0\0\0\x12m\0\0\0\x01x-auth-key \0\0\
+        \0\0\0\x0di\0\0\0\0A\0b\r\n\tc\0\0\0\0\x01a";
+    assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
+}
+
+#[test]
+fn a_stalwart_is_told_nothing_that_it_does_in_another_way() {
+    let to = to(&["<b@two.example>", "<c@two.example>"]);
+    let terms = terms(0x1ff, 0x42).with_stalwart();
+    let fails = |reply: &Reply| matches!(frames(reply, &to, &terms, 1 << 20), Err(Error::NotOffered(_)));
+    assert!(fails(&reply(Verdict::Hold("why".into()), &[])), "it delivers what is to be held");
+    assert!(fails(&struck(&[], &[(0, "b+Junk@two.example")])), "it returns mail to a spam folder's address");
+    assert!(!fails(&struck(&[0], &[])) && !fails(&reply(Verdict::Discard, &[])));
 }

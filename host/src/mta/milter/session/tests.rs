@@ -4,6 +4,7 @@ use super::*;
 use crate::case::Verdict;
 
 mod details;
+mod stalwart;
 
 const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
 
@@ -79,7 +80,7 @@ fn a_whole_message_becomes_a_mail() {
     assert_eq!(mail.head().fields[0].value, b" a@one.example");
     let reply = Reply::bare(Verdict::Accept);
     let mut out = BytesMut::new();
-    session.answer(&reply, &mail.recipients, &mut out).unwrap();
+    session.answer(&reply, &mail, &mut out).unwrap();
     assert_eq!(out.as_ref(), b"\0\0\0\x01a");
 }
 
