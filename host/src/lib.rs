@@ -31,7 +31,7 @@
 //!
 //! What a program does besides, such as finding the AS and asking it, keeping a journal, or serving a mail server, is a feature
 //! of its own; all are on by default. The directory `examples` has a program for each: decide a message, serve a milter on a
-//! port, verify a key, run an AS with its table in memory.
+//! port, verify a key, run an AS with its table in memory, be a mail server of its own.
 //!
 //! | feature | what it adds |
 //! | --- | --- |

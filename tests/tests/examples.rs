@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use addrauth_lab::mta::{Envelope, Fate, Mta};
 use addrauth_lab::zone::{Records, Zone};
+use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::smtp;
+use addrauth_tests::world::{GOOD, JUNK, key, leading_to};
 
 /// The examples that `cargo test` and `cargo build --examples` put beside this test.
 fn example(name: &str) -> Command {
@@ -103,5 +106,129 @@ async fn a_milter_on_a_port_examines_mail() {
     }
     mta.quit().await.unwrap();
     milter.end();
+    serving.end();
+}
+
+/// The scenarios of the table, and the shipped policies that are them; the last one puts everything off.
+const SCENARIOS: [(&str, &str); 8] = [
+    ("accept", "accept"),
+    ("mark", "mark"),
+    ("silent", "reject-silently"),
+    ("sender", "reject-notify-sender"),
+    ("recipient", "reject-notify-recipient"),
+    ("both", "reject-notify-both"),
+    ("quarantine", "quarantine"),
+    ("defer", "putting-off"),
+];
+
+/// A configuration in which each scenario has a domain of its own.
+fn scenarios(zone: &Zone) -> String {
+    let finals: Vec<String> = SCENARIOS.iter().map(|(name, _)| format!("{name}.here.example")).collect();
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/hostile.wasm");
+    let mut text = format!(
+        "hostname = \"mx.home.example\"\nfinal_domains = {finals:?}\nobserve = false\n\
+         [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\n\
+         [policies.putting-off]\nmodule = {module:?}\nsettings = {{ does = \"trap\" }}\n",
+        zone.addr
+    );
+    for (name, policy) in SCENARIOS {
+        text += &format!("[policy.domain.\"{name}.here.example\"]\n");
+        for result in ["valid", "invalid", "missing", "none", "unverified", "unusable"] {
+            // Bound to a missing key that would be a fault of the configuration.
+            let silent = policy == "reject-silently" && result == "missing";
+            text += &format!("{result} = \"{}\"\n", if silent { "reject-notify-sender" } else { policy });
+        }
+    }
+    text
+}
+
+/// Where a recipient's copy is after this answer, and how many notices there are, in the table's words.
+fn place(dir: &Path, recipient: &str, answer: &str) -> (String, usize) {
+    let files = |dir: PathBuf| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect::<Vec<_>>()
+    };
+    let (notices, mails): (Vec<String>, Vec<String>) =
+        files(dir.join("inbox").join(recipient)).into_iter().partition(|text| text.contains("Auto-Submitted:"));
+    let kept = files(dir.join("quarantine"))
+        .into_iter()
+        .filter(|text| text.starts_with("X-Kept-For: ") && text.lines().next().unwrap().contains(recipient));
+    let mut places = Vec::new();
+    for text in mails.iter().cloned().chain(kept) {
+        let head = text.split("\r\n\r\n").next().unwrap();
+        let clean = !head.to_ascii_lowercase().contains("x-auth-key:") && !head.contains("forged.example");
+        places.push(match head.lines().next().unwrap() {
+            _ if !clean => "spoiled",
+            first if first.starts_with("X-Kept-For: ") => "kept",
+            first if !first.starts_with("X-Auth-Key-Status: ") => "spoiled",
+            _ if head.contains("\nX-Spam-Flag: YES\r") => "marked",
+            _ => "inbox",
+        });
+    }
+    let nowhere = match answer {
+        "refuse" => "refused",
+        "defer" => "deferred",
+        _ => "dropped",
+    };
+    (if places.is_empty() { nowhere.to_owned() } else { places.join("+") }, notices.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_of_ones_own_obeys_each_scenario_of_the_table() {
+    let server = Authority::start([Act::Check(key(GOOD))]).await.unwrap();
+    let zone = Zone::start(leading_to(&[&server], "")).await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (config, dir) = (home.path().join("embed.toml"), home.path().join("mail"));
+    std::fs::write(&config, scenarios(&zone)).unwrap();
+    let serving = Serving::start(example("embed").arg(&config).arg(&dir));
+    let port: u16 = serving.place.rsplit_once(':').unwrap().1.parse().unwrap();
+
+    let lines = include_str!("../cases/doors.tsv").lines().filter(|line| !line.starts_with('#')).skip(1);
+    let (mut number, mut wrong) = (0, Vec::new());
+    for line in lines {
+        let words: Vec<&str> = line.split('\t').collect();
+        let &[scenario, shape, keys, answer, own, other, row, notice] = words.as_slice() else { panic!("{line}") };
+        for (name, credential) in [("valid", Some(GOOD)), ("wrong", Some(JUNK)), ("none", None)] {
+            if keys != "*" && !keys.split(',').any(|known| known == name) {
+                continue;
+            }
+            number += 1;
+            let recipient = format!("bob{number}@{scenario}.here.example");
+            let friend = format!("friend{number}@accept.here.example");
+            let field = credential.map(|key| format!("x-auth-key : {key}\r\n")).unwrap_or_default();
+            let message = format!(
+                "X-Auth-Key-Status: VALIDKEY; by=forged.example\r\n{field}From: Alice <alice@example.com>\r\n\
+                 Subject: cell {number}\r\n\r\none line\r\n.\r\n..\r\nend\r\n"
+            );
+            let to: Vec<&str> =
+                [recipient.as_str(), &friend].into_iter().take(1 + usize::from(shape == "mixed")).collect();
+            let reply = tokio::task::block_in_place(|| smtp::send(port, "alice@example.com", &to, message.as_bytes()));
+            let said = match (reply.code, reply.text.contains("Delivered")) {
+                (250, true) => "deliver",
+                (250, false) => "drop",
+                (550, _) => "refuse",
+                (451, _) => "defer",
+                _ => "something else",
+            };
+            // This server delivers a marked copy at once, and sends no report: it keeps the message instead.
+            let own = match own {
+                "copy" => "marked",
+                "reported" => "kept",
+                own => own,
+            };
+            let (place_own, notices) = place(&dir, &recipient, said);
+            let place_other = if shape == "mixed" { place(&dir, &friend, said).0 } else { "-".to_owned() };
+            let journal = std::fs::read_to_string(dir.join("journal")).unwrap_or_default();
+            let rows = journal.lines().count() + 1 - number;
+            let seen = [said, &place_own, &place_other, &rows.to_string(), &notices.to_string()].map(str::to_owned);
+            if seen != [answer, own, other, row, notice].map(str::to_owned) {
+                wrong.push(format!("{line} with {name}: {seen:?}"));
+            }
+            assert!(!journal.contains(GOOD) && !journal.contains(JUNK));
+        }
+    }
+    assert!(number == 8 * 2 * 3 && wrong.is_empty(), "{number} cells\n{}", wrong.join("\n"));
+    let kept = std::fs::read_dir(dir.join("quarantine")).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::read_to_string(kept).unwrap().ends_with("\r\n\r\none line\r\n.\r\n..\r\nend\r\n"));
     serving.end();
 }
