@@ -19,6 +19,7 @@ mod build;
 mod cases;
 mod check;
 mod diff;
+mod export;
 mod join;
 mod lock;
 mod mail;
@@ -114,6 +115,20 @@ enum Verb {
         csv: bool,
         #[command(flatten)]
         set: Set,
+    },
+    /// Write a policy for a host that takes no components: a core module with a C header, or JavaScript.
+    ///
+    /// `core`: NAME.core.wasm, which imports nothing, and addrauth_policy.h, which says what it exports. `js`: policy.js and its core module,
+    /// made by npm's jco (of ./node_modules or PATH, else by npx), and decide.mjs, which decides one message.
+    Export {
+        /// The policy.
+        policy: String,
+        /// The form.
+        #[arg(long = "as", value_name = "FORM")]
+        form: export::Form,
+        /// The folder that is made; else NAME-core or NAME-js.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Prove properties of a policy over all facts, or print a counterexample as a case.
     ///
@@ -295,6 +310,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
                 let form = table::Form::of(json, markdown, csv)?;
                 table::run(&workshop, policy.as_deref(), bindings.as_deref(), form, &set.set)
             }
+            Verb::Export { policy, form, out } => export::run(&workshop, &policy, form, out, json).map(Told::is),
             Verb::Prove { words, bindings, set } => prove::run(&workshop, &words, bindings.as_deref(), &set.set, json),
             Verb::Replay(options) => replay::run(&workshop, &options, json),
             Verb::Bench { policy, decisions, set } => bench::run(&workshop, &policy, decisions, &set.set, json),
@@ -408,6 +424,12 @@ enum Error {
         "`{0}` is decided by a component that ships with this program: there is no file to pin or to sign (a text of rules is configuration)"
     )]
     Ships(String),
+    #[error("{name} cannot be exported: {text}")]
+    Export { name: String, text: String },
+    #[error("{0} is there already: remove it, or name another folder by --out")]
+    ExportThere(PathBuf),
+    #[error("there is no npx: install Node.js with npm, which runs {jco}")]
+    NoNpm { jco: &'static str },
     #[error("{0} was changed meanwhile: nothing is written")]
     Changed(PathBuf),
     #[error("{0} is there already, and a key is not written over")]
