@@ -254,3 +254,54 @@ async fn no_recipient_of_a_message_by_sendmail_is_refused_by_himself() {
     }
     assert_eq!(sent(&mut mta, &unlike, "x").await.recipients.len(), 3);
 }
+
+/// What a Stalwart says of a client, and of a message to these recipients up to its end, in one connection.
+async fn stalwart(daemon: &Daemon, recipients: &[&str], at_data: bool) -> Vec<(u8, Vec<u8>)> {
+    let mut peer = Peer::negotiate(&daemon.place, [6, 0xff, 0x42]).await;
+    let mut heard = Vec::new();
+    let paths: Vec<String> = recipients.iter().map(|recipient| format!("<{recipient}>\0")).collect();
+    let mut frames: Vec<(u8, &[u8])> = vec![(b'C', b"client.test\x004\x9c@192.0.2.10\0"), (b'H', b"client.test\0")];
+    frames.push((b'M', b"<a@one.example>\0"));
+    frames.extend(paths.iter().map(|path| (b'R', path.as_bytes())));
+    if at_data {
+        frames.extend([(b'T', &b""[..]), (b'L', b"Subject\0x\0"), (b'N', b""), (b'B', b"Subject: x\r\n\r\nx\r\n")]);
+    }
+    peer.say(&[(b'D', b"C{daemon_name}\0Stalwart v0.15.5\0")]).await;
+    for frame in frames {
+        peer.say(&[frame]).await;
+        heard.extend(peer.hear().await);
+        // As Stalwart does: whatever is no "go on" ends it.
+        if heard.last().is_some_and(|(command, _)| *command != b'c') {
+            return heard;
+        }
+    }
+    if at_data {
+        peer.say(&[(b'E', b"")]).await;
+        while heard.last().is_some_and(|(command, _)| !matches!(command, b'a' | b'y')) {
+            heard.extend(peer.hear().await);
+        }
+    }
+    peer.say(&[(b'Q', b"")]).await;
+    assert_eq!(peer.hear().await, None);
+    heard
+}
+
+fn refused(heard: &[(u8, Vec<u8>)], begin: &str) -> bool {
+    heard.last().is_some_and(|(command, text)| *command == b'y' && text.starts_with(begin.as_bytes()))
+}
+
+#[tokio::test]
+async fn a_stalwart_that_asks_at_rcpt_has_recipients_told_apart_and_one_that_does_not_is_refused_with_words() {
+    let daemon = open_with(Fake::splitting(), PLACE, Limits::default());
+    let both = ["b@two.example", "c@three.example"];
+    for recipients in [&both[..1], &both] {
+        assert!(refused(&stalwart(&daemon, recipients, true).await, "451 4.3.5 "));
+    }
+    assert_eq!(daemon.fake().compared.load(Ordering::SeqCst), 0);
+    // The stage RCPT: the first recipient alone, then both.
+    assert!(stalwart(&daemon, &both[..1], false).await.iter().all(|(command, _)| *command == b'c'));
+    assert!(refused(&stalwart(&daemon, &both, false).await, "452 4.5.3 "));
+    let heard = stalwart(&daemon, &both[..1], true).await;
+    assert_eq!(heard.last(), Some(&(b'a', vec![])), "{heard:?}");
+    assert_eq!(kept(&daemon), [["<b@two.example>"]]);
+}

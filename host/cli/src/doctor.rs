@@ -17,6 +17,7 @@ mod installation;
 pub(crate) mod network;
 mod postfix;
 mod posts;
+mod stalwart;
 mod streams;
 
 /// Look at the configuration, the domains' Authentication Servers and Postfix, and say what to do
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// Postfix's configuration directory [default: postconf's own]
     #[arg(long, value_name = "DIR")]
     pub postfix: Option<PathBuf>,
+    /// Stalwart's configuration file, up to version 0.15 [default: /opt/stalwart/etc/config.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub stalwart: Option<PathBuf>,
     /// Where postconf is
     #[arg(long, value_name = "FILE", default_value = "postconf")]
     pub postconf: PathBuf,
@@ -179,6 +183,7 @@ async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &
     }
     if filters {
         postfix::examine(args, config, report).await;
+        stalwart::examine(args, config, report);
     }
 }
 

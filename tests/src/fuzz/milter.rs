@@ -104,5 +104,6 @@ fn check(mail: &Mail, limits: &Limits) {
         mail.head().fields.len() <= limits.mta.header_fields + limits.mta.key_fields
             && mail.recipients.len() <= limits.mta.recipients
     );
-    assert!(mail.head().fields.iter().all(|field| !field.value.contains(&0)));
+    // A value ends at its first NUL, but with a Stalwart, which delivers it whole.
+    assert!(mail.daemon == "Stalwart" || mail.head().fields.iter().all(|field| !field.value.contains(&0)));
 }
