@@ -13,6 +13,7 @@ use crate::proto::address::{Address, Domain};
 
 mod authority;
 mod custody;
+mod hooks;
 mod keyring;
 pub mod limits;
 mod milter;
@@ -27,6 +28,7 @@ mod warnings;
 
 pub use authority::Authority;
 pub use custody::Custody;
+pub use hooks::{Dialect, Hooks};
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
 pub use milter::{Listen, Milter};
@@ -101,6 +103,8 @@ pub struct Config {
     pub authentication_results: bool,
     /// The milter door.
     pub milter: Milter,
+    /// The door of MTA Hooks.
+    pub hooks: Hooks,
     /// DNS and VERIFY.
     pub verify: Verify,
     /// Which policy treats which result.
@@ -202,6 +206,7 @@ impl Config {
     fn check(&self) -> Result<(), Error> {
         self.verify.check()?;
         self.check_trust()?;
+        self.hooks.check()?;
         self.keyring.check(&self.final_domains)?;
         self.policy.check(&self.policies)?;
         self.policies.iter().try_for_each(|(id, module)| module.check(id))?;

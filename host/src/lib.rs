@@ -41,6 +41,7 @@
 //! | `filter` | `filter::Filter`, `custody`, `keyring`: mail examined, what is owed kept, keys learned and stamped |
 //! | `mta` | `mta`: what all doors have in common |
 //! | `milter` | the door that Postfix and Sendmail know |
+//! | `hooks` | the door that Stalwart knows, and other mail servers that speak MTA Hooks over HTTP |
 //! | `authority` | `authority`: keys issued, posted, answered and expired |
 //! | `shipped` | the policies that ship, as components inside the library |
 //!
@@ -77,7 +78,7 @@
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | proto, case, config, settle, verify, keyring, policy, custody |
-//! | [`mta`] | the doors, of which the milter is one: bytes into `Mail`, `Reply` into bytes; they never decide | proto, case, pulse, config, filter |
+//! | [`mta`] | the doors, milter and hooks: bytes into `Mail`, `Reply` into bytes; they never decide | proto, case, pulse, config, tls, filter |
 //! | [`daemon`] | a role opened, served, reloaded, stopped; signals are the program's | anything |
 //!
 //! The program `addrauth` is a crate of its own (`host/cli`): one file per verb over what is public here. What the demonstration
@@ -108,7 +109,7 @@ pub mod pulse;
 pub mod settle;
 #[cfg(feature = "sqlite")]
 pub mod store;
-#[cfg(feature = "verify")]
+#[cfg(any(feature = "hooks", feature = "verify"))]
 pub mod tls;
 #[cfg(feature = "verify")]
 pub mod verify;

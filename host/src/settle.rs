@@ -3,8 +3,8 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Decision, Direction, Disposition, Finding, Found, Learned, Mail, NewKey, Owed, Proven, Refusal, Reply, Submitted,
-    Unreported, Verdict,
+    Case, Decision, Direction, Disposition, Finding, Found, Learned, Mail, NewKey, Owed, Proven, Refusal, Reply,
+    Submitted, Unreported, Verdict,
 };
 use crate::proto::header::{
     Edit, KEY_FIELD, MARK_FIELD, NEW_KEY_FIELD, RESULTS_FIELD, SPAM_FIELD, STATUS_FIELD, deletions,
@@ -196,9 +196,12 @@ fn fate(
     if no_copy && apart {
         return (Reply::bare(Verdict::Reject(one_way())), false);
     }
-    if all_kept && rules.hold || no_copy {
+    if all_kept && rules.hold && mail.means.holds || no_copy {
         let owed = [vec![Owed::Record], fates.notices()].concat();
-        return (held_whole(reason(&fates.kept), owed, &fates, &reported), false);
+        return match mail.means.holds {
+            true => (held_whole(reason(&fates.kept), owed, &fates, &reported), false),
+            false => (marked_whole(owed, &fates, &reported), true),
+        };
     }
     let mut removed: Vec<usize> = [&fates.silent, &reported].into_iter().chain(whole).flatten().copied().collect();
     removed.sort_unstable();
@@ -219,11 +222,28 @@ fn held_whole(reason: String, owed: Vec<Owed>, fates: &Fates, reported: &[usize]
     Reply { owed, unreported, ..Reply::bare(Verdict::Hold(reason)) }
 }
 
+/// Delivers the message with the mark to all but those who would never hear of it, where it can be kept neither here nor by
+/// the MTA.
+fn marked_whole(owed: Vec<Owed>, fates: &Fates, reported: &[usize]) -> Reply {
+    let unreported = fates.unreported.or((!reported.is_empty()).then_some(Unreported::HeldWhole));
+    Reply { removed: fates.silent.clone(), owed, unreported, ..Reply::bare(Verdict::Accept) }
+}
+
+/// Whether the message is delivered with the mark to a recipient for whom another thing was decided, since no copy of it could
+/// be kept.
+pub fn is_marked_instead(case: &Case) -> bool {
+    let marks = |edit: &Edit| matches!(edit, Edit::Insert { name, .. } if name == SPAM_FIELD);
+    let gets_it = |index: &usize| !case.reply.removed.contains(index);
+    let other = |d: &Decision| d.disposition != Disposition::Mark && d.recipients.iter().any(gets_it);
+    let Case { mail, decisions, reply, .. } = case;
+    !mail.can_be_copied() && !mail.means.holds && reply.edits.iter().any(marks) && decisions.iter().any(other)
+}
+
 /// Whether a recipient is to have a copy that could never be sent. Then the MTA keeps the message, since it knows its own
-/// names.
+/// names; one that keeps none delivers it with the mark.
 fn cannot_be_copied(mail: &Mail, whole: &[&Vec<usize>]) -> bool {
     let mut indices = whole.iter().copied().flatten().peekable();
-    indices.peek().is_some() && (mail.head().truncated || indices.any(|index| !is_reachable(mail, *index)))
+    indices.peek().is_some() && (!mail.can_be_copied() || indices.any(|index| !is_reachable(mail, *index)))
 }
 
 /// What is owed to the recipients of these lists; an empty list owes nothing.

@@ -13,6 +13,7 @@ use addrauth::proto::address::Domain;
 use addrauth::proto::text;
 
 mod domain;
+pub(crate) mod hooks;
 mod installation;
 pub(crate) mod network;
 mod postfix;
@@ -160,6 +161,7 @@ async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &
     if filters {
         network::notices(config, report).await;
         network::door(config, report).await;
+        hooks::door(config, report).await;
     } else {
         report.good(
             "filter",
@@ -181,7 +183,7 @@ async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &
     for domain in &domains {
         domain::examine(domain, config, report).await;
     }
-    if filters {
+    if filters && !config.milter.listen.is_empty() {
         postfix::examine(args, config, report).await;
         stalwart::examine(args, config, report);
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Recipient, Why};
+use super::{Means, Recipient, Why};
 use crate::proto::address::{Address, BadFrom};
 use crate::proto::key::AuthKey;
 use crate::proto::redact::Redactor;
@@ -34,6 +34,8 @@ pub struct Envelope {
     pub size: Option<u64>,
     /// The recipients that the MTA accepted, in order.
     pub recipients: Vec<Recipient>,
+    /// What the door through which it comes can do with it.
+    pub means: Means,
 }
 
 impl Default for Envelope {
@@ -50,6 +52,7 @@ impl Default for Envelope {
             smtputf8: false,
             size: None,
             recipients: Vec::new(),
+            means: Means::default(),
         }
     }
 }
@@ -169,6 +172,11 @@ impl Mail {
         let Mail { mut envelope, mut head, .. } = self;
         change(&mut envelope, &mut head);
         Mail::new(envelope, head)
+    }
+
+    /// Whether a copy of the message would be whole: its header is within the limits, and the door has its own octets.
+    pub fn can_be_copied(&self) -> bool {
+        !self.head.truncated && self.envelope.means.exact
     }
 
     /// The same message with this as [`Client::server`].

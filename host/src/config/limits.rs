@@ -5,6 +5,7 @@ use super::size::Size;
 mod authority;
 mod custody;
 mod files;
+mod hooks;
 mod keyring;
 mod log;
 mod mta;
@@ -17,6 +18,7 @@ mod verify;
 pub use authority::Authority;
 pub use custody::Custody;
 pub use files::Files;
+pub use hooks::Hooks;
 pub use keyring::Keyring;
 pub use log::Log;
 pub use mta::Mta;
@@ -34,6 +36,8 @@ pub use verify::Verify;
 pub struct Limits {
     /// What a message may be made of, and how long the MTA waits.
     pub mta: Mta,
+    /// What requests of mail servers over HTTP may be made of.
+    pub hooks: Hooks,
     /// What finding and asking Authentication Servers may take.
     pub verify: Verify,
     /// What a component may be, and what its decisions may take.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Config, authority};
+use super::{Config, Listen, authority};
 use crate::proto::address::{Domain, Mailbox, is_host_name};
 
 /// Something that is allowed and probably not meant. [`Display`](fmt::Display) says it in an administrator's words.
@@ -19,8 +19,12 @@ pub enum Warning {
     },
     /// `final_domains` is empty.
     NoFinalDomains,
-    /// `milter.listen` is empty.
+    /// No door listens.
     NoDoor,
+    /// A place of `hooks.listen` that other hosts may reach, without TLS.
+    HooksInClear(Listen),
+    /// A setting that mail from Stalwart's hooks is treated without.
+    NotForStalwart(&'static str),
     /// `observe` is true.
     Observing,
     /// `authority.avt` is shorter than mail may wait in queues.
@@ -61,6 +65,8 @@ impl Warning {
             Warning::HostName { .. } => Concern::Both,
             Warning::NoFinalDomains
             | Warning::NoDoor
+            | Warning::HooksInClear(_)
+            | Warning::NotForStalwart(_)
             | Warning::Observing
             | Warning::ForeignDomain(_)
             | Warning::ForeignRecipient(_) => Concern::Filter,
@@ -85,7 +91,16 @@ impl fmt::Display for Warning {
                 write!(f, "hostname = {name:?} is no full name, and stands in by= and in notices: {way}")
             }
             Warning::NoFinalDomains => f.write_str("final_domains is empty: the filter examines and changes nothing"),
-            Warning::NoDoor => f.write_str("milter.listen is empty: no mail server can connect"),
+            Warning::NoDoor => f.write_str("milter.listen and hooks.listen are empty: no mail server can connect"),
+            Warning::HooksInClear(place) => write!(
+                f,
+                "hooks.listen has {place} without TLS, so mail, keys and credentials cross the network in clear: set hooks.tls"
+            ),
+            Warning::NotForStalwart(setting) => write!(
+                f,
+                "{setting} is not for mail that comes to the path /stalwart: Stalwart keeps no mail on hold, files nothing into \
+                 folders for a hook, and shows no Authentication-Results of its own"
+            ),
             Warning::Observing => f.write_str("observe = true: policies decide, and only the status field tells of it"),
             Warning::ShortAvt => {
                 f.write_str("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail")
@@ -128,11 +143,12 @@ impl Config {
         }
         for (is_so, warning) in [
             (self.final_domains.is_empty(), Warning::NoFinalDomains),
-            (self.milter.listen.is_empty(), Warning::NoDoor),
+            (self.milter.listen.is_empty() && !self.hooks.is_open(), Warning::NoDoor),
             (self.observe.0, Warning::Observing),
         ] {
             warnings.extend(is_so.then_some(warning));
         }
+        warnings.extend(self.hooks.warnings(self));
         warnings.extend(authority::warnings(self));
         warnings.extend(self.policy.warnings(&self.final_domains));
         warnings

@@ -109,7 +109,7 @@ impl Custody {
                 Err(failure) => self.deferred(case, &failure),
             };
         }
-        if case.reply.wants_body() && (body.is_none() || case.mail.head().truncated) {
+        if case.reply.wants_body() && (body.is_none() || !case.mail.can_be_copied()) {
             return self.deferred(case, "the message is not whole, so no copy of it can be");
         }
         let case = Arc::new(case);
@@ -157,6 +157,12 @@ impl Custody {
             }
         }
         notes.extend(case.reply.unreported.map(Unreported::note));
+        if settle::is_marked_instead(case) {
+            notes.push(
+                "delivered with the mark instead of kept, since the mail server does not show the message's own octets"
+                    .into(),
+            );
+        }
         let mut entry = journal::entry(case, self.limits.custody.journal_row, notes.join("; "));
         entry.known = self.newly_known(case);
         let copies = kept.iter().any(|message| message.copy);

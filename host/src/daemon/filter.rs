@@ -1,4 +1,4 @@
-//! The filter behind its milter door.
+//! The filter behind its doors.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -11,15 +11,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::doors::{self, Doors};
 use super::watch::Watch;
 use super::watchdog::Health;
 use super::watched::{UnderWay, Watched};
-use crate::config::{self, Concern, Config, Limits, Listen, Warning, Where};
+use crate::config::{Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
-use crate::mta::listen::{self, Listener};
+use crate::mta::Lanes;
+use crate::mta::listen;
 use crate::mta::reception::Reception;
-use crate::mta::{Lanes, milter};
 use crate::policy::Trial;
 use crate::{daemon, files};
 
@@ -30,6 +31,12 @@ pub enum Error {
     /// What it needs cannot be opened.
     #[error(transparent)]
     Filter(#[from] filter::Error),
+    /// No place to listen is named.
+    #[error("milter.listen and hooks.listen are empty: no mail server could connect; name a place in one of them")]
+    NoDoor,
+    /// The door of MTA Hooks cannot be set up.
+    #[error(transparent)]
+    Hooks(doors::Error),
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] listen::Error),
@@ -92,8 +99,8 @@ pub async fn run(
 /// A filter that serves, for a program that has more to tell it, or to hear of it, than [`run`] has. Dropped, it stops as by
 /// [`Running::stop`], but nothing tells when it has.
 pub struct Running {
-    /// The section `[milter]` by which the listeners were opened.
-    door: config::Milter,
+    /// The sections by which the listeners were opened.
+    doors: Doors,
     sender: watch::Sender<Arc<Watched<Filter>>>,
     under_way: Arc<UnderWay>,
     health: Arc<Health>,
@@ -120,14 +127,20 @@ impl Running {
     /// # Errors
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>, trial: Trial) -> Result<Running, Error> {
-        let (door, room, begun) = (config.milter.clone(), Arc::clone(&limits), SystemTime::now());
+        let (doors, room, begun) = (Doors::of(&config), Arc::clone(&limits), SystemTime::now());
+        if doors.are_shut() {
+            return Err(Error::NoDoor);
+        }
         let locks = Arc::new(Mutex::new(Locks::new()));
         check_free(&locks, &config)?;
         let filter = daemon::apart(async move { Filter::builder(config, trial).limits(room).open().await }).await??;
         lock(&locks, filter.config())?;
         let lanes = Lanes::start(limits.mta.lanes).map_err(Error::Threads)?;
-        let listeners = lanes.within(|| milter::bind(&door))?;
-        let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
+        let open = lanes.within(|| doors.open()).map_err(|error| match error {
+            doors::Error::Listen(error) => Error::Listen(error),
+            error => Error::Hooks(error),
+        })?;
+        let listening = open.listening();
         for place in &listening {
             tracing::info!("listening on {place}");
         }
@@ -135,16 +148,16 @@ impl Running {
         let watch = Watch::of(filter.policies().files(), begun, limits.policy.watch);
         let stop = CancellationToken::new();
         let under_way = Arc::new(UnderWay::new(limits.mta.answer));
-        let pulses = listeners.iter().map(Listener::pulse).chain(lanes.pulses()).collect();
+        let pulses = open.pulses().chain(lanes.pulses()).collect();
         let known = Arc::clone(&under_way);
         let health = Health::new(pulses, move || known.is_overdue());
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
         let reception = Reception::open(judge, limits, stop.clone());
-        let serving = tokio::spawn(milter::serve(listeners, reception, lanes));
+        let serving = tokio::spawn(open.serve(reception, lanes));
         let stop = stop.drop_guard();
-        Ok(Running { door, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
+        Ok(Running { doors, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
     }
 
     /// The places where it listens, with the ports that the system chose.
@@ -163,8 +176,8 @@ impl Running {
     /// # Errors
     /// The new configuration cannot be taken: the old one stays in force.
     pub async fn reload(&mut self, config: Config) -> Result<(), Error> {
-        if config.milter != self.door {
-            tracing::warn!("the [milter] section changed: restart to listen elsewhere");
+        if let Some(section) = self.doors.changed(&config) {
+            tracing::warn!("the [{section}] section changed: restart to listen elsewhere");
         }
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;

@@ -62,6 +62,9 @@ fn believed(mail: &Mail, config: &Config) -> Vec<Results> {
         !forged && config.trusted_authserv_ids.iter().any(|trusted| same_id(trusted, id))
     };
     let mut fields = Vec::new();
+    if !mail.means.results {
+        return fields;
+    }
     for field in mail.named(RESULTS_FIELD).filter(|field| authserv_id(&field.value).as_ref().is_some_and(is_trusted)) {
         let Some(results) = Results::parse(&field.value).ok().filter(|results| results.version == 1) else { break };
         let ends = results.left_out == LeftOut::Method;

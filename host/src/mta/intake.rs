@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use memchr::memchr;
 
-use crate::case::{Client, Envelope, Field, Head, Mail, Recipient, ReversePath};
+use crate::case::{Client, Envelope, Field, Head, Mail, Means, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::mta::Refused;
 use crate::proto::address::Address;
@@ -96,6 +96,11 @@ impl Intake {
     /// Whether its client logged in.
     pub fn has_login(&self) -> bool {
         self.envelope.login.is_some()
+    }
+
+    /// What this door can do with it.
+    pub fn by(&mut self, means: Means) {
+        self.envelope.means = means;
     }
 
     /// When MAIL came.

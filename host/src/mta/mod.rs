@@ -2,7 +2,7 @@
 //!
 //! All that doors have in common is here: [`listen`] accepts connections, [`intake`] makes a `Mail` of what a door hears,
 //! [`reception`] gives a message room, a judge and deadlines, [`Changes`] are what a reply asks of the MTA, and [`Refused`]
-//! says why a message is not taken. A door adds its bytes; [`milter`] is one.
+//! says why a message is not taken. A door adds its bytes: [`milter`] and [`hooks`].
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
 use crate::config::{Peer, Unfit};
@@ -10,6 +10,9 @@ use crate::config::{Peer, Unfit};
 use crate::filter::Filter;
 
 mod changes;
+#[cfg(feature = "hooks")]
+pub mod hooks;
+mod hourly;
 pub mod intake;
 mod letter;
 pub mod listen;
@@ -21,7 +24,7 @@ mod refused;
 pub use changes::{Changes, Counting, Insertion};
 pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
-pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused, UNFIT};
+pub use refused::{FOR_NOW, NOT_SUPPORTED, NOT_UNDERSTOOD, ONE_AT_A_TIME, Refused, TOO_LARGE, UNFIT};
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their
 /// own.

@@ -13,6 +13,12 @@ pub const FOR_NOW: &str = "451 4.3.0 Temporary failure, please try again later";
 /// What the client is told where settings ask for what its message's mail server does in another way.
 pub const UNFIT: &str = "451 4.3.5 Address Authentication: its settings here do not fit this mail server";
 
+/// What the client is told where its mail server asks in a way that is not understood here, or may not ask.
+pub const NOT_UNDERSTOOD: &str = "451 4.3.5 Address Authentication: this mail server is not set up for its filter";
+
+/// What the client is told of a message that its mail server shows as too large for one request (RFC 1870 §6.3).
+pub const TOO_LARGE: &str = "552 5.3.4 The message is too large to be examined";
+
 /// What the client is told where its message came through a mail server whose milter is not understood.
 pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 

@@ -40,7 +40,8 @@ impl Fates {
         for decision in decisions {
             for &index in &decision.recipients {
                 let Some(recipient) = mail.recipients.get(index) else { continue };
-                let folder = recipient.address().and_then(|address| folder(address, &rules.spam_folder));
+                let tag = spam_folder(mail, rules);
+                let folder = recipient.address().and_then(|address| folder(address, tag));
                 // A mark on some copies and not on others cannot be one field of the one message.
                 match decision.disposition {
                     Disposition::Accept => fates.plain.push(index),
@@ -95,7 +96,7 @@ impl Fates {
     fn file_in_folders(&mut self, mail: &Mail, rules: &Rules) {
         for index in std::mem::take(&mut self.marked) {
             let address = mail.recipients.get(index).and_then(Recipient::address);
-            match address.and_then(|address| folder(address, &rules.spam_folder)) {
+            match address.and_then(|address| folder(address, spam_folder(mail, rules))) {
                 Some(to) => self.folder.push(Redirect { recipient: index, to }),
                 None => self.marked.push(index),
             }
@@ -149,6 +150,11 @@ impl Fates {
 fn is_path_of(recipient: &Recipient, address: &Address) -> bool {
     let read = recipient.address().is_some_and(|known| known.is_but_for_case(address));
     read || recipient.path.eq_ignore_ascii_case(format!("<{address}>").as_bytes())
+}
+
+/// `policy.spam_folder` where the door can put such an address in; empty otherwise.
+fn spam_folder<'a>(mail: &Mail, rules: &'a Rules) -> &'a str {
+    if mail.means.folders { &rules.spam_folder } else { "" }
 }
 
 /// The address of a spam folder: `bob+Junk@…` for `bob@…` and for `bob+news@…`. Absent where `policy.spam_folder` is empty,

@@ -37,7 +37,7 @@ pub(super) fn both_ways(
     if !carries_key(mail, stamp) {
         return Reply { edits: outward(mail, stamp, rules), ..Reply::bare(Verdict::Accept) };
     }
-    if mail.head().truncated || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
+    if !mail.can_be_copied() || here.iter().any(|index| !(is_reachable(mail, *index) && leaves(mail, *index))) {
         // With `observe = true` nothing is refused, so the key is taken off for all.
         let edits = outward(mail, &Stamp::Bare(NotStamped::NotOwner), rules);
         return Reply { edits, ..Reply::bare(Verdict::Accept) };

@@ -12,6 +12,7 @@ use crate::proto::address::Address;
 use crate::proto::header::AGENT_FIELD;
 
 mod every;
+mod means;
 mod untold;
 
 fn mail(keys: usize, fields: &[&str]) -> Mail {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -38,7 +38,26 @@ pub enum Refused {
 pub struct Acceptor {
     certificate: PathBuf,
     key: PathBuf,
+    speaks: Speaks,
     current: Mutex<Current>,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// VERIFY: the other side has to name it.
+    Addrauth,
+    /// HTTP/1.1: the other side may name it.
+    Http,
+}
+
+impl Speaks {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Speaks::Addrauth => ALPN,
+            Speaks::Http => b"http/1.1",
+        }
+    }
 }
 
 struct Current {
@@ -64,18 +83,30 @@ impl Acceptor {
     /// # Errors
     /// One cannot be read, holds something else, or the two are not of one pair.
     pub fn open(config: &config::Tls) -> Result<Acceptor, Error> {
-        let seen = [stamp(&config.certificate), stamp(&config.key)];
-        let acceptor = read(&config.certificate, &config.key)?;
-        let current = Mutex::new(Current { acceptor, seen, looked: Instant::now() });
-        Ok(Acceptor { certificate: config.certificate.clone(), key: config.key.clone(), current })
+        Acceptor::speaking(Speaks::Addrauth, config)
     }
 
-    /// Greets whoever connected. It waits for as long as he likes: the caller sets the bound.
-    pub async fn accept(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
-        let stream = self.current().accept(tcp).await.map_err(Refused::Handshake)?;
-        match stream.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(stream),
-            _ => Err(Refused::OtherProtocol),
+    /// Reads the files, for a server of HTTP/1.1.
+    ///
+    /// # Errors
+    /// As [`Acceptor::open`].
+    pub fn http(config: &config::Tls) -> Result<Acceptor, Error> {
+        Acceptor::speaking(Speaks::Http, config)
+    }
+
+    fn speaking(speaks: Speaks, config: &config::Tls) -> Result<Acceptor, Error> {
+        let seen = [stamp(&config.certificate), stamp(&config.key)];
+        let acceptor = read(&config.certificate, &config.key, speaks)?;
+        let current = Mutex::new(Current { acceptor, seen, looked: Instant::now() });
+        Ok(Acceptor { certificate: config.certificate.clone(), key: config.key.clone(), speaks, current })
+    }
+
+    /// Greets the other side. It waits for as long as that likes: the caller sets the bound.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, plain: S) -> Result<TlsStream<S>, Refused> {
+        let stream = self.current().accept(plain).await.map_err(Refused::Handshake)?;
+        match (self.speaks, stream.get_ref().1.alpn_protocol()) {
+            (Speaks::Addrauth, Some(ALPN)) | (Speaks::Http, _) => Ok(stream),
+            (Speaks::Addrauth, _) => Err(Refused::OtherProtocol),
         }
     }
 
@@ -99,7 +130,7 @@ impl Acceptor {
             return;
         }
         current.seen = seen;
-        match read(&self.certificate, &self.key) {
+        match read(&self.certificate, &self.key, self.speaks) {
             Ok(acceptor) => {
                 current.acceptor = acceptor;
                 info!("the certificate of {} is in use from now on", self.certificate.display());
@@ -114,7 +145,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp(about.dev(), about.ino(), about.len(), about.mtime(), about.mtime_nsec()))
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
+fn read(certificate: &Path, key: &Path, speaks: Speaks) -> Result<TlsAcceptor, Error> {
     let chain = certificates(certificate)?;
     let wrong = |what: String| Error::File { path: key.to_owned(), what };
     let most = Limits::default().files.pem;
@@ -134,6 +165,6 @@ fn read(certificate: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| Error::Settings(e.to_string()))?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, secret).map_err(pair)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![speaks.alpn().to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

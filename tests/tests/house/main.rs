@@ -10,7 +10,9 @@ mod deferrals;
 use circles::Arrows;
 
 /// Crates that have one room each, with the beginnings of the paths below host/src that may name them.
-const ONE_ROOM: [(&str, &[&str]); 9] = [
+const ONE_ROOM: [(&str, &[&str]); 11] = [
+    ("axum", &["mta/hooks"]),
+    ("hyper", &["mta/hooks"]),
     ("wasmtime", &["policy/sandbox"]),
     ("hickory_resolver", &["verify/locate"]),
     ("hickory_proto", &["verify/locate"]),

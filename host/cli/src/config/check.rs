@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 
+use crate::doctor::hooks::is_asked_by_hooks;
 use crate::doctor::network::{is_milter, within_reach};
 use crate::warnings::warnings;
 use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
-use addrauth::mta::milter;
+use addrauth::daemon::doors;
+use addrauth::mta::{hooks, milter};
 use addrauth::policy::Policies;
 use addrauth::policy::trust::floor;
 use addrauth::proto::wire::DATAGRAM_MAX;
@@ -95,6 +97,10 @@ impl Checked {
             self.look(outbox::check(config, limits).map_err(Refused::from))?;
         }
         self.look(milter::check(&config.milter).map_err(Refused::from))?;
+        if config.hooks.is_open() {
+            self.look(hooks::check(&config.hooks).map_err(Refused::from))?;
+            self.look(doors::setting(&config.hooks).map_err(Refused::from))?;
+        }
         self.look(Verifier::new(&config.verify, &config.hostname, limits).map_err(Refused::from))?;
         self.look(store::check(config).map_err(Refused::from))?;
         self.look(keyring::check(config, limits).map_err(Refused::from))?;
@@ -121,6 +127,10 @@ impl Checked {
     async fn places(&mut self, config: &Config) -> Result<(), Refused> {
         if !config.final_domains.is_empty() || config.authority.domains.is_empty() {
             for place in &config.milter.listen {
+                let note = self.look(door(place).await)?;
+                self.notes.extend(note.flatten());
+            }
+            for place in &config.hooks.listen {
                 let note = self.look(door(place).await)?;
                 self.notes.extend(note.flatten());
             }
@@ -226,6 +236,9 @@ async fn door(place: &Listen) -> Result<Option<String>, Refused> {
     };
     match bound {
         Ok(()) => Ok(None),
+        Err(e) if e.kind() == ErrorKind::AddrInUse && is_asked_by_hooks(place).await => {
+            Ok(Some(format!("MTA Hooks are answered on {place} already: by the filter that runs")))
+        }
         Err(e) if e.kind() == ErrorKind::AddrInUse && is_milter(place).await => {
             Ok(Some(format!("a milter listens on {place} already: the filter that runs, or another program")))
         }

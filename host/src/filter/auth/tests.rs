@@ -52,6 +52,14 @@ fn nobody_is_believed_unless_named() {
 }
 
 #[test]
+fn where_the_header_shows_only_what_its_sender_wrote_nobody_is_believed() {
+    use crate::case::Means;
+    let shown = |results| mail(&[GOOD]).altered(|envelope, _| envelope.means = Means { results, ..Means::default() });
+    let config = trusting(&["mx.home.example"]);
+    assert!(mail_auth(&shown(true), None, &config).is_some() && mail_auth(&shown(false), None, &config).is_none());
+}
+
+#[test]
 fn where_nobody_writes_before_us_our_own_name_is_not_believed() {
     let config = Config { first_in_chain: true, ..trusting(&["mx.home.example", "filter.home.example"]) };
     assert_eq!(mail_auth(&mail(&[GOOD]), None, &config), None);

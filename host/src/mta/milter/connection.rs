@@ -1,6 +1,6 @@
 //! One connection: reads frames, has messages examined and kept, and writes each answer at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWriteExt;
@@ -15,13 +15,13 @@ use super::frame::{Cutter, Frame, Reader, command};
 use super::session::{Act, Session};
 use crate::case::{Case, Mail, Recipient};
 use crate::config::{Limits, Unfit};
+use crate::mta::hourly::HourlyWarning;
 use crate::mta::listen::Socket;
 use crate::mta::reception::{Admitted, Reception, Seat};
 use crate::mta::{Judge, Refused};
 
 /// How long ago a Stalwart may have asked at RCPT about a message for which it asks at DATA.
 const LAST_ASKED: Duration = Duration::from_secs(900);
-const HOUR: Duration = Duration::from_secs(3_600);
 /// How long an MTA may take to read why its connection ends.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -41,22 +41,6 @@ pub(super) struct Door<J> {
 impl<J: Judge> Door<J> {
     fn limits(&self) -> &Arc<Limits> {
         self.reception.limits()
-    }
-}
-
-/// A warning that the log gets once an hour: a line for each message would drown the others.
-#[derive(Debug, Default)]
-pub(super) struct HourlyWarning(Mutex<Option<Instant>>);
-
-impl HourlyWarning {
-    /// Whether the warning is due; if so, it counts as given for an hour.
-    fn is_due(&self) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = told.is_none_or(|at| at.elapsed() >= HOUR);
-        if due {
-            *told = Some(Instant::now());
-        }
-        due
     }
 }
 

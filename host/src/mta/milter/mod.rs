@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::config::Milter;
+use crate::mta::hourly::HourlyWarning;
 use crate::mta::reception::Reception;
 use crate::mta::{Judge, Lanes, listen};
 
@@ -34,7 +35,7 @@ pub mod terms;
 pub use crate::mta::listen::Listener;
 pub use error::Error;
 
-use connection::{Door, HourlyWarning, RcptStage};
+use connection::{Door, RcptStage};
 
 /// The places of `[milter]`.
 fn places(milter: &Milter) -> listen::Places<'_> {

@@ -1,0 +1,36 @@
+//! The bounds of MTA Hooks over HTTP.
+
+use std::time::Duration;
+
+/// What requests of mail servers may be made of, and how long they are kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Hooks {
+    /// Octets of one request. A message of 25 MB, beyond which the bridge before Postfix does not ask, has 34 MB in base64; 8-bit
+    /// octets that Stalwart escapes have more.
+    pub request: usize,
+    /// Octets of all requests at once. Beyond it a request is answered with 451.
+    pub requests_octets: usize,
+    /// Connections at once: Stalwart 0.15 makes one for each request, the bridge one for each hook in flight.
+    pub connections: usize,
+    /// How long our answer may take from the head of the request on: the bridge waits 20 s, Stalwart 30 s.
+    pub answer: Duration,
+    /// The fields of one message that are looked at. One with more is refused; beyond `limits.mta.header_fields` they are only
+    /// counted.
+    pub fields: usize,
+    /// Octets of one credential file: a token of 4 KiB is a long one.
+    pub credential: u64,
+}
+
+impl Default for Hooks {
+    fn default() -> Hooks {
+        Hooks {
+            request: 64 * 1024 * 1024,
+            requests_octets: 256 * 1024 * 1024,
+            connections: 500,
+            answer: Duration::from_secs(17),
+            fields: 20_000,
+            credential: 4 * 1024,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The doors of one filter: bound together, and served side by side by one reception.
+
+#[cfg(feature = "hooks")]
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{Config, Hooks, Listen, Milter};
+#[cfg(feature = "hooks")]
+use crate::mta::hooks::{self, Access, BadCredential, Setting};
+use crate::mta::listen::{self, Listener};
+use crate::mta::reception::Reception;
+use crate::mta::{Judge, Lanes, milter};
+use crate::pulse::Pulse;
+#[cfg(feature = "hooks")]
+use crate::{store, tls};
+
+/// Why the doors cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A place cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] listen::Error),
+    /// A credential cannot be read.
+    #[cfg(feature = "hooks")]
+    #[error(transparent)]
+    Secret(#[from] store::Error),
+    /// A file holds no credential.
+    #[cfg(feature = "hooks")]
+    #[error("{}: {source}", path.display())]
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BadCredential,
+    },
+    /// The certificate cannot be used.
+    #[cfg(feature = "hooks")]
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// This program was built without the door.
+    #[error("hooks.listen is set, and this program was built without the feature `hooks`")]
+    NotBuilt,
+}
+
+/// The sections of the configuration that name places to listen.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    milter: Milter,
+    hooks: Hooks,
+}
+
+/// The doors with their listeners.
+pub(super) struct Open {
+    milter: Vec<Listener>,
+    #[cfg(feature = "hooks")]
+    hooks: Option<(Vec<Listener>, Setting)>,
+}
+
+impl Doors {
+    pub(super) fn of(config: &Config) -> Doors {
+        Doors { milter: config.milter.clone(), hooks: config.hooks.clone() }
+    }
+
+    /// Whether no mail server could connect.
+    pub(super) fn are_shut(&self) -> bool {
+        self.milter.listen.is_empty() && !self.hooks.is_open()
+    }
+
+    /// The section that another configuration has changed.
+    pub(super) fn changed(&self, config: &Config) -> Option<&'static str> {
+        let changed = [("milter", config.milter != self.milter), ("hooks", config.hooks != self.hooks)];
+        changed.into_iter().find(|(_, changed)| *changed).map(|(section, _)| section)
+    }
+
+    /// Reads what the doors need, and binds every place.
+    pub(super) fn open(&self) -> Result<Open, Error> {
+        #[cfg(feature = "hooks")]
+        let hooks = match self.hooks.is_open() {
+            true => {
+                let setting = setting(&self.hooks)?;
+                Some((hooks::bind(&self.hooks)?, setting))
+            }
+            false => None,
+        };
+        #[cfg(not(feature = "hooks"))]
+        if self.hooks.is_open() {
+            return Err(Error::NotBuilt);
+        }
+        Ok(Open {
+            milter: milter::bind(&self.milter)?,
+            #[cfg(feature = "hooks")]
+            hooks,
+        })
+    }
+}
+
+/// What the door of MTA Hooks needs beside its listeners, read from the files that `[hooks]` names.
+///
+/// # Errors
+/// See [`Error`].
+#[cfg(feature = "hooks")]
+pub fn setting(hooks: &Hooks) -> Result<Setting, Error> {
+    let mut access = Access::default();
+    for path in &hooks.tokens {
+        let wrong = |source| Error::Credential { path: path.clone(), source };
+        access.token(&store::read_secret_line(path)?).map_err(wrong)?;
+    }
+    for path in &hooks.basic {
+        let wrong = |source| Error::Credential { path: path.clone(), source };
+        access.basic(&store::read_secret_line(path)?).map_err(wrong)?;
+    }
+    let tls = hooks.tls.is_on().then(|| tls::Acceptor::http(&hooks.tls)).transpose()?;
+    Ok(Setting { dialects: hooks.dialects.clone(), access, tls })
+}
+
+impl Open {
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        let listeners = self.milter.iter();
+        #[cfg(feature = "hooks")]
+        let listeners = listeners.chain(self.hooks.iter().flat_map(|(listeners, _)| listeners));
+        listeners
+    }
+
+    /// The places, with the ports that the system chose.
+    pub(super) fn listening(&self) -> Vec<Listen> {
+        self.listeners().map(Listener::local).collect()
+    }
+
+    /// What tells whether connections are waited for.
+    pub(super) fn pulses(&self) -> impl Iterator<Item = Arc<Pulse>> {
+        self.listeners().map(Listener::pulse)
+    }
+
+    /// Serves all doors until the reception closes. One without a place has nothing to serve, and would close the reception.
+    pub(super) async fn serve<J: Judge>(self, reception: Arc<Reception<J>>, lanes: Lanes) {
+        let by_milter = async {
+            if !self.milter.is_empty() {
+                milter::serve(self.milter, Arc::clone(&reception), lanes.clone()).await;
+            }
+        };
+        #[cfg(feature = "hooks")]
+        let by_hooks = async {
+            if let Some((listeners, setting)) = self.hooks {
+                hooks::serve(listeners, setting, Arc::clone(&reception), lanes.clone()).await;
+            }
+        };
+        #[cfg(not(feature = "hooks"))]
+        let by_hooks = async {};
+        tokio::join!(by_milter, by_hooks);
+    }
+}

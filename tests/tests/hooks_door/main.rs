@@ -1,0 +1,5 @@
+//! The door of MTA Hooks: what mail servers ask, and what they are answered, whatever goes wrong.
+
+mod captured;
+mod plan;
+mod trouble;

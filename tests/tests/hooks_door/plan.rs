@@ -1,0 +1,135 @@
+//! Applying the door's answer to a message is the plan of its reply, whatever the message is made of.
+
+use std::sync::{Arc, Mutex};
+
+use addrauth::case::{Body, Case, Direction, Finding, Mail, Redirect, Reply, Verdict};
+use addrauth::config::Limits;
+use addrauth::mta::Judge;
+use addrauth::proto::address::Address;
+use addrauth::proto::header::{Edit, deletions};
+use addrauth::proto::key::AuthKey;
+use addrauth_tests::hooks;
+use addrauth_tests::stalwart::{Brought, Stalwart};
+use addrauth_tests::world::GOOD;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+/// The fields that are to go, by the names that readers see.
+const DOOMED: [&str; 3] = ["x-auth-key", "x-new-auth-key", "x-auth-key-status"];
+
+/// A judge that deletes what is doomed, and otherwise does what it is told.
+#[derive(Default)]
+struct Planner {
+    told: Mutex<(Vec<usize>, bool)>,
+    bodies: Mutex<Vec<Mail>>,
+}
+
+impl Judge for Planner {
+    async fn examine(&self, mail: Mail) -> Case {
+        let (removed, redirects) = self.told.lock().unwrap().clone();
+        let keys = |name, count| deletions(std::iter::repeat_n(name, count), |_, _| true);
+        let mut edits = keys("X-Auth-Key", mail.head().keys.len());
+        edits.extend(keys("X-New-Auth-Key", mail.head().new_keys.len()));
+        edits.extend(keys("X-Auth-Key-Status", mail.named("X-Auth-Key-Status").count()));
+        let insert = |name: &str, value: &str| Edit::Insert { index: 0, name: name.into(), value: value.into() };
+        edits.push(insert("X-Spam-Flag", " YES"));
+        edits.push(insert("X-Auth-Key-Status", " VALIDKEY;\n\tby=mx"));
+        edits.push(Edit::InsertKey { key: AuthKey::parse(GOOD.as_bytes()).unwrap() });
+        let to = Address::parse(b"bob+Junk@recv.test", false).unwrap();
+        let redirected = if redirects { vec![Redirect { recipient: 0, to }] } else { Vec::new() };
+        let reply = Reply { edits, removed, redirected, ..Reply::bare(Verdict::Accept) };
+        Case { mail, finding: Finding::Passing(Direction::Relay), decisions: vec![], reply }
+    }
+
+    async fn keep(&self, case: Case, _: Option<Body>) -> Case {
+        self.bodies.lock().unwrap().push(case.mail.clone());
+        case
+    }
+}
+
+/// A line of a header: a name in some spelling, and a value.
+fn line() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let name = prop_oneof![
+        Just("X-Auth-Key"),
+        Just("x-AUTH-key"),
+        Just("X-New-Auth-Key"),
+        Just("X-Auth-Key-Status"),
+        Just("Subject"),
+        Just("From"),
+        Just("X-Auth-Key-Statuses"),
+        Just("Authentication-Results"),
+    ];
+    let blanks = prop_oneof![4 => Just(""), 1 => Just(" "), 1 => Just("\t"), 1 => Just(" \t ")];
+    let value = prop_oneof![
+        Just(b" plain".to_vec()),
+        Just(b"".to_vec()),
+        Just(b"\r\n\tfolded\r\n  twice".to_vec()),
+        Just(b" caf\xe9".to_vec()),
+        Just("  Jürgen <a@b.example>".as_bytes().to_vec()),
+        Just(format!(" {GOOD}").into_bytes()),
+    ];
+    (name, blanks, value).prop_map(|(name, blanks, value)| ([name.as_bytes(), blanks.as_bytes()].concat(), value))
+}
+
+/// The message as the plan leaves it, made from its lines.
+fn planned(lines: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Vec<u8> {
+    let mut whole =
+        format!("X-Auth-Key: {GOOD}\r\nX-Auth-Key-Status: VALIDKEY;\r\n\tby=mx\r\nX-Spam-Flag: YES\r\n").into_bytes();
+    for (name, value) in lines {
+        let read = String::from_utf8_lossy(name).trim_end().to_ascii_lowercase();
+        if !DOOMED.contains(&read.as_str()) {
+            whole.extend([name, b":".as_slice(), value, b"\r\n"].concat());
+        }
+    }
+    whole.extend([b"\r\n", body].concat());
+    whole
+}
+
+#[test]
+fn an_answer_applied_by_the_mail_server_is_the_plan() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _within = runtime.enter();
+    let judge = Arc::new(Planner::default());
+    let door = hooks::open(Arc::clone(&judge), Limits::default(), Default::default());
+    let stalwart = Stalwart { cuts: false, ..Stalwart::asking(door.place) };
+    let body = prop_oneof![
+        Just(b"".to_vec()),
+        Just(b"hello \xe9\r\n.\r\n..\r\n".to_vec()),
+        Just("käse\r\n".as_bytes().to_vec()),
+        Just(b"X-Auth-Key: text\r\nno end".to_vec()),
+    ];
+    let case =
+        (proptest::collection::vec(line(), 1..12), body, proptest::collection::vec(any::<bool>(), 2), any::<bool>());
+    let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&case, |(lines, body, gone, redirects)| {
+        // Never all of them: such a reply is none.
+        let removed: Vec<usize> = (0..2).filter(|at| gone[*at]).map(|at| at + 1).collect();
+        *judge.told.lock().unwrap() = (removed.clone(), redirects);
+        let mut octets: Vec<u8> = Vec::new();
+        lines.iter().for_each(|(name, value)| octets.extend([name, b":".as_slice(), value, b"\r\n"].concat()));
+        octets.extend([b"\r\n", body.as_slice()].concat());
+        let to = ["Bob@recv.test", "CAROL@recv.test", "dave@recv.test"].map(String::from).to_vec();
+        let brought = Brought { from: "a@send.test", to, login: None, id: "1", octets: &octets };
+        let seen = runtime.block_on(stalwart.takes(&brought, false));
+        let mut gets: Vec<&str> = vec!["bob@recv.test", "carol@recv.test", "dave@recv.test"];
+        gets = gets.into_iter().enumerate().filter(|(at, _)| !removed.contains(at)).map(|(_, to)| to).collect();
+        if redirects {
+            gets.remove(0);
+            gets.push("bob+junk@recv.test");
+        }
+        prop_assert_eq!(&seen.gets, &gets);
+        let plan = planned(&lines, &body);
+        prop_assert!(
+            seen.message == plan,
+            "{}\n\n{}",
+            String::from_utf8_lossy(&seen.message),
+            String::from_utf8_lossy(&plan)
+        );
+        let mail = judge.bodies.lock().unwrap().pop().unwrap();
+        let lossy = octets.contains(&0xe9);
+        prop_assert_eq!(mail.means.exact, !lossy);
+        Ok(())
+    });
+    runtime.block_on(door.close());
+    outcome.unwrap();
+}
