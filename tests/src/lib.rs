@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod bench;
 pub mod bombs;
+pub mod bridge;
 pub mod certificates;
 pub mod courier;
 pub mod crossroads;

@@ -37,6 +37,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod filter;
+mod hooks;
 mod journal;
 mod key;
 mod keyring;
@@ -94,6 +95,7 @@ enum Verb {
     Record(record::Args),
     Store(store::Args),
     Doctor(doctor::Args),
+    Hooks(hooks::Args),
     Journal(journal::Args),
     Why(why::Args),
     Policy(policy::Args),
@@ -169,6 +171,7 @@ async fn perform(verb: Verb, context: &Context, signals: Option<Signals>) -> Exi
         (Verb::Policy(args), _) => policy::run(args, context).await,
         (Verb::Quarantine(args), _) => quarantine::run(args, context).await,
         (Verb::User(args), _) => user::run(args, context).await,
+        (Verb::Hooks(args), _) => hooks::run(args, context).await,
         (Verb::Config(args), _) => config::run(args, context).await,
         (Verb::Demo(args), _) => demo::run(args, context).await,
     }

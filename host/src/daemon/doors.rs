@@ -48,6 +48,9 @@ pub enum Error {
 pub(super) struct Doors {
     milter: Milter,
     hooks: Hooks,
+    /// `state_dir`, where the filter has one.
+    #[cfg(feature = "hooks")]
+    state: Option<PathBuf>,
 }
 
 /// The doors with their listeners.
@@ -59,7 +62,12 @@ pub(super) struct Open {
 
 impl Doors {
     pub(super) fn of(config: &Config) -> Doors {
-        Doors { milter: config.milter.clone(), hooks: config.hooks.clone() }
+        Doors {
+            milter: config.milter.clone(),
+            hooks: config.hooks.clone(),
+            #[cfg(feature = "hooks")]
+            state: (!config.final_domains.is_empty()).then(|| config.state_dir.0.clone()),
+        }
     }
 
     /// Whether no mail server could connect.
@@ -78,7 +86,7 @@ impl Doors {
         #[cfg(feature = "hooks")]
         let hooks = match self.hooks.is_open() {
             true => {
-                let setting = setting(&self.hooks)?;
+                let setting = setting(&self.hooks, self.state.clone())?;
                 Some((hooks::bind(&self.hooks)?, setting))
             }
             false => None,
@@ -95,12 +103,13 @@ impl Doors {
     }
 }
 
-/// What the door of MTA Hooks needs beside its listeners, read from the files that `[hooks]` names.
+/// What the door of MTA Hooks needs beside its listeners, read from the files that `[hooks]` names; `state` is the directory where
+/// it keeps its own.
 ///
 /// # Errors
 /// See [`Error`].
 #[cfg(feature = "hooks")]
-pub fn setting(hooks: &Hooks) -> Result<Setting, Error> {
+pub fn setting(hooks: &Hooks, state: Option<PathBuf>) -> Result<Setting, Error> {
     let mut access = Access::default();
     for path in &hooks.tokens {
         let wrong = |source| Error::Credential { path: path.clone(), source };
@@ -111,7 +120,7 @@ pub fn setting(hooks: &Hooks) -> Result<Setting, Error> {
         access.basic(&store::read_secret_line(path)?).map_err(wrong)?;
     }
     let tls = hooks.tls.is_on().then(|| tls::Acceptor::http(&hooks.tls)).transpose()?;
-    Ok(Setting { dialects: hooks.dialects.clone(), access, tls })
+    Ok(Setting { dialects: hooks.dialects.clone(), access, tls, state })
 }
 
 impl Open {

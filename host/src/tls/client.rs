@@ -44,6 +44,8 @@ pub enum Failed {
 pub struct Connector {
     /// Trusted beside the system's.
     roots: Vec<CertificateDer<'static>>,
+    /// What is spoken.
+    speaks: &'static [u8],
     /// Made at the first connection: reading the system's roots takes a while, and most verifiers never need them.
     ready: OnceCell<Ready>,
 }
@@ -64,7 +66,15 @@ impl Connector {
     /// The file cannot be read, or holds no certificate.
     pub fn new(roots: &Path) -> Result<Connector, Error> {
         let roots = if roots.as_os_str().is_empty() { Vec::new() } else { certificates(roots)? };
-        Ok(Connector { roots, ready: OnceCell::new() })
+        Ok(Connector { roots, speaks: ALPN, ready: OnceCell::new() })
+    }
+
+    /// The same for servers of HTTP/1.1, which need not name it.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub fn http(roots: &Path) -> Result<Connector, Error> {
+        Ok(Connector { speaks: b"http/1.1", ..Connector::new(roots)? })
     }
 
     /// Connects to this address, which must have a certificate for this host name, and agrees upon VERIFY.
@@ -72,13 +82,14 @@ impl Connector {
     /// It waits as long as the system does: the caller sets the bound.
     pub async fn connect(&self, host: &str, address: SocketAddr) -> Result<TlsStream<TcpStream>, Failed> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Failed::Name(host.to_owned()))?;
-        let Ready(connector) = self.ready.get_or_try_init(|| ready(self.roots.clone())).await?;
+        let Ready(connector) = self.ready.get_or_try_init(|| ready(self.roots.clone(), self.speaks)).await?;
         let tcp = TcpStream::connect(address).await.map_err(Failed::Connect)?;
         // One line is one question: it must not wait for more.
         tcp.set_nodelay(true).map_err(Failed::Connect)?;
         let stream = connector.connect(name, tcp).await.map_err(failed)?;
         match stream.get_ref().1.alpn_protocol() {
-            Some(ALPN) => Ok(stream),
+            Some(spoken) if spoken == self.speaks => Ok(stream),
+            None if self.speaks != ALPN => Ok(stream),
             _ => Err(Failed::OtherProtocol),
         }
     }
@@ -89,13 +100,13 @@ pub fn ends(stream: &TlsStream<TcpStream>) -> Option<SystemTime> {
     stream.get_ref().1.peer_certificates()?.first().and_then(|certificate| lifetime::ends(certificate))
 }
 
-async fn ready(roots: Vec<CertificateDer<'static>>) -> Result<Ready, Error> {
-    let read = tokio::task::spawn_blocking(move || settings(roots)).await;
+async fn ready(roots: Vec<CertificateDer<'static>>, speaks: &'static [u8]) -> Result<Ready, Error> {
+    let read = tokio::task::spawn_blocking(move || settings(roots, speaks)).await;
     let config = read.map_err(|e| Error::Settings(e.to_string()))??;
     Ok(Ready(TlsConnector::from(Arc::new(config))))
 }
 
-fn settings(roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
+fn settings(roots: Vec<CertificateDer<'static>>, speaks: &'static [u8]) -> Result<ClientConfig, Error> {
     let mut store = RootCertStore::empty();
     // What one system calls a root another does not: those that cannot be used are passed over.
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -107,7 +118,7 @@ fn settings(roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> 
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(wrong)?;
     let mut config = builder.with_root_certificates(store).with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![speaks.to_vec()];
     Ok(config)
 }
 

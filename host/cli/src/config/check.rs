@@ -99,7 +99,7 @@ impl Checked {
         self.look(milter::check(&config.milter).map_err(Refused::from))?;
         if config.hooks.is_open() {
             self.look(hooks::check(&config.hooks).map_err(Refused::from))?;
-            self.look(doors::setting(&config.hooks).map_err(Refused::from))?;
+            self.look(doors::setting(&config.hooks, None).map_err(Refused::from))?;
         }
         self.look(Verifier::new(&config.verify, &config.hostname, limits).map_err(Refused::from))?;
         self.look(store::check(config).map_err(Refused::from))?;

@@ -18,8 +18,8 @@ pub struct Hooks {
     /// The fields of one message that are looked at. One with more is refused; beyond `limits.mta.header_fields` they are only
     /// counted.
     pub fields: usize,
-    /// Octets of one credential file: a token of 4 KiB is a long one.
-    pub credential: u64,
+    /// Mail servers that are registered at once; the one that was not used for longest makes room, and registers again.
+    pub registrations: usize,
 }
 
 impl Default for Hooks {
@@ -30,7 +30,7 @@ impl Default for Hooks {
             connections: 500,
             answer: Duration::from_secs(17),
             fields: 20_000,
-            credential: 4 * 1024,
+            registrations: 100,
         }
     }
 }

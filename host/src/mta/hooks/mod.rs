@@ -9,9 +9,11 @@
 //! dialect's words, within `limits.hooks.answer`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::config::{Dialect, Hooks};
 use crate::mta::hourly::HourlyWarning;
@@ -21,6 +23,7 @@ use crate::tls::Acceptor;
 
 mod access;
 mod connection;
+mod draft01;
 mod fault;
 mod loose;
 mod octets;
@@ -30,7 +33,10 @@ mod told;
 
 pub use crate::mta::listen::Listener;
 pub use access::{Access, BadCredential};
+pub use draft01::{Registration, Registry};
 pub use fault::Fault;
+
+use draft01::Repeats;
 
 /// The places of `[hooks]`.
 fn places(hooks: &Hooks) -> listen::Places<'_> {
@@ -62,12 +68,18 @@ pub struct Setting {
     pub access: Access,
     /// HTTPS; absent: HTTP.
     pub tls: Option<Acceptor>,
+    /// Where registrations and the last answers are kept; absent: in memory.
+    pub state: Option<PathBuf>,
 }
 
 /// What all connections share.
 struct Door<J> {
     reception: Arc<Reception<J>>,
     setting: Setting,
+    /// The mail servers of draft-01.
+    registry: Registry,
+    /// What was answered to them.
+    repeats: Repeats,
     /// Room for the octets of requests, until they are answered.
     room: Arc<Semaphore>,
     /// Warns that somebody asks without a right.
@@ -84,6 +96,22 @@ impl<J> fmt::Debug for Door<J> {
     }
 }
 
+impl<J: Judge> Door<J> {
+    /// When an answer is due to a request whose head has come now.
+    fn due(&self) -> Instant {
+        Instant::now() + self.reception.limits().hooks.answer
+    }
+
+    /// Logs a fault.
+    fn tell(&self, fault: &Fault) {
+        match fault {
+            Fault::Denied if !self.denied.is_due() => {}
+            Fault::Denied => tracing::warn!("requests of a mail server are refused for now: {fault}"),
+            _ => tracing::warn!("a message is refused: {fault}"),
+        }
+    }
+}
+
 /// Serves mail servers until the reception closes; then requests in flight may end within `limits.mta.drain`, and the sockets
 /// are removed.
 ///
@@ -94,6 +122,8 @@ pub async fn serve<J: Judge>(listeners: Vec<Listener>, setting: Setting, recepti
     let seats = reception.seats(limits.hooks.connections, "connections of hooks");
     let door = Arc::new(Door {
         reception,
+        registry: Registry::of(setting.state.clone()),
+        repeats: Repeats::of(setting.state.clone()),
         setting,
         room: Arc::new(Semaphore::new(limits.hooks.requests_octets.min(Semaphore::MAX_PERMITS))),
         denied: HourlyWarning::default(),

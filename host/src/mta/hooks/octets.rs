@@ -153,10 +153,11 @@ mod tests {
         assert!(matches!(read(broken, &room).await, Err(Fault::BrokeOff(_))));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_that_does_not_end_is_given_up_in_time() {
         let room = Arc::new(Semaphore::new(15));
         let endless = Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>());
-        assert!(matches!(read(endless, &room).await, Err(Fault::Refused(Refused::Silent { .. }))));
+        let bounds = Bounds { room: &room, octets: 10, due: Instant::now() + Duration::from_millis(50) };
+        assert!(matches!(Received::of(endless, &bounds).await, Err(Fault::Refused(Refused::Silent { .. }))));
     }
 }

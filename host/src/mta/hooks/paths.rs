@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::octets::{self, Bounds, Received};
-use super::{Door, Fault, stalwart};
+use super::{Door, Fault, draft01, stalwart};
 use crate::config::Dialect;
 use crate::mta::reception::Seat;
 use crate::mta::{Judge, Refused};
@@ -26,6 +26,14 @@ pub(super) fn router<J: Judge>(door: &Arc<Door<J>>) -> Router {
     let mut router = Router::new().route("/", get(about));
     if door.setting.dialects.contains(&Dialect::Stalwart) {
         router = router.route(STALWART, post(ask_stalwart::<J>));
+    }
+    if door.setting.dialects.contains(&Dialect::Draft01) {
+        let one = get(draft01::status::<J>).delete(draft01::deregister::<J>);
+        router = router
+            .route(draft01::DISCOVERY, get(draft01::discover::<J>))
+            .route(draft01::REGISTRATION, post(draft01::register::<J>))
+            .route(draft01::ONE_REGISTRATION, one)
+            .route(draft01::HOOK, post(draft01::hook::<J>));
     }
     router.fallback(nowhere).method_not_allowed_fallback(not_so).with_state(Arc::clone(door))
 }
@@ -77,20 +85,4 @@ async fn received<J: Judge>(
         return Err(Fault::Malformed("its content is encoded".into()));
     }
     Ok((received?, seat))
-}
-
-impl<J: Judge> Door<J> {
-    /// When an answer is due to a request whose head has come now.
-    fn due(&self) -> Instant {
-        Instant::now() + self.reception.limits().hooks.answer
-    }
-
-    /// Logs a fault.
-    fn tell(&self, fault: &Fault) {
-        match fault {
-            Fault::Denied if !self.denied.is_due() => {}
-            Fault::Denied => tracing::warn!("requests of a mail server are refused for now: {fault}"),
-            _ => tracing::warn!("a message is refused: {fault}"),
-        }
-    }
 }

@@ -42,7 +42,7 @@ pub(super) struct Told {
 
 impl Path {
     /// The octets of MAIL or RCPT.
-    fn octets(&self) -> Vec<u8> {
+    pub(super) fn octets(&self) -> Vec<u8> {
         [b"<", self.address.as_bytes(), b">"].concat()
     }
 
