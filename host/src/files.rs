@@ -7,7 +7,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "hooks", feature = "sqlite"))]
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,7 @@ pub fn open_with(path: &Path, options: &mut OpenOptions) -> Result<File, Error> 
 }
 
 /// Gives a file that root made in another user's directory to that user.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "hooks", feature = "sqlite"))]
 pub(crate) fn hand_over(made: &File, dir: &File) -> io::Result<()> {
     let dir = dir.metadata()?;
     match made.metadata()?.uid() {

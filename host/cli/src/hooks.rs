@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Context, exit, fail};
 
+mod brought;
 mod client;
 mod conform;
 mod draft01;

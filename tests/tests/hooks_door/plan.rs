@@ -8,6 +8,7 @@ use addrauth::mta::Judge;
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{Edit, deletions};
 use addrauth::proto::key::AuthKey;
+use addrauth_tests::bridge::{Bridge, shown};
 use addrauth_tests::hooks;
 use addrauth_tests::stalwart::{Brought, Stalwart};
 use addrauth_tests::world::GOOD;
@@ -71,10 +72,14 @@ fn line() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     (name, blanks, value).prop_map(|(name, blanks, value)| ([name.as_bytes(), blanks.as_bytes()].concat(), value))
 }
 
-/// The message as the plan leaves it, made from its lines.
-fn planned(lines: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Vec<u8> {
-    let mut whole =
-        format!("X-Auth-Key: {GOOD}\r\nX-Auth-Key-Status: VALIDKEY;\r\n\tby=mx\r\nX-Spam-Flag: YES\r\n").into_bytes();
+/// What the plan inserts, folded or in one line.
+fn inserted(fold: &str) -> Vec<u8> {
+    format!("X-Auth-Key: {GOOD}\r\nX-Auth-Key-Status: VALIDKEY;{fold}\tby=mx\r\nX-Spam-Flag: YES\r\n").into_bytes()
+}
+
+/// What the plan leaves of a message, made from its lines.
+fn left(lines: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
     for (name, value) in lines {
         let read = String::from_utf8_lossy(name).trim_end().to_ascii_lowercase();
         if !DOOMED.contains(&read.as_str()) {
@@ -91,6 +96,7 @@ fn an_answer_applied_by_the_mail_server_is_the_plan() {
     let _within = runtime.enter();
     let judge = Arc::new(Planner::default());
     let door = hooks::open(Arc::clone(&judge), Limits::default(), Default::default());
+    let bridge = runtime.block_on(Bridge::registered(door.place, None, &["data"]));
     let stalwart = Stalwart { cuts: false, ..Stalwart::asking(door.place) };
     let body = prop_oneof![
         Just(b"".to_vec()),
@@ -110,15 +116,30 @@ fn an_answer_applied_by_the_mail_server_is_the_plan() {
         octets.extend([b"\r\n", body.as_slice()].concat());
         let to = ["Bob@recv.test", "CAROL@recv.test", "dave@recv.test"].map(String::from).to_vec();
         let brought = Brought { from: "a@send.test", to, login: None, id: "1", octets: &octets };
+        let stays = |names: [&str; 3], junk: &str| -> Vec<String> {
+            let stay = names.into_iter().enumerate().filter(|(at, _)| !(removed.contains(at) || redirects && *at == 0));
+            stay.map(|(_, to)| to.to_owned()).chain(redirects.then(|| junk.to_owned())).collect()
+        };
+        let seen = runtime.block_on(bridge.takes(&brought, false));
+        prop_assert_eq!(
+            &seen.gets,
+            &stays(["Bob@recv.test", "CAROL@recv.test", "dave@recv.test"], "bob+Junk@recv.test")
+        );
+        let plan = [inserted(""), shown(&left(&lines, &body))].concat();
+        prop_assert!(
+            seen.message == plan,
+            "{}\n\n{}",
+            String::from_utf8_lossy(&seen.message),
+            String::from_utf8_lossy(&plan)
+        );
+        prop_assert!(judge.bodies.lock().unwrap().pop().unwrap().means.exact);
+
         let seen = runtime.block_on(stalwart.takes(&brought, false));
-        let mut gets: Vec<&str> = vec!["bob@recv.test", "carol@recv.test", "dave@recv.test"];
-        gets = gets.into_iter().enumerate().filter(|(at, _)| !removed.contains(at)).map(|(_, to)| to).collect();
-        if redirects {
-            gets.remove(0);
-            gets.push("bob+junk@recv.test");
-        }
-        prop_assert_eq!(&seen.gets, &gets);
-        let plan = planned(&lines, &body);
+        prop_assert_eq!(
+            &seen.gets,
+            &stays(["bob@recv.test", "carol@recv.test", "dave@recv.test"], "bob+junk@recv.test")
+        );
+        let plan = [inserted("\r\n"), left(&lines, &body)].concat();
         prop_assert!(
             seen.message == plan,
             "{}\n\n{}",

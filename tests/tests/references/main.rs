@@ -169,7 +169,7 @@ fn named_by_tests(source: &str, all: &Paragraphs) -> Vec<(usize, String)> {
             let fault = match name.get(at + 1) {
                 Some(number) if *part == "scenario" && is_number(number) => all.name("scenario", number),
                 // The integers of serde, such as `serialize_i64`.
-                _ if at > 0 && name[at - 1] == "serialize" => None,
+                _ if at > 0 && matches!(name[at - 1], "serialize" | "visit") => None,
                 _ if is_attack(&id) && id.len() > 1 && *part != PROOF => all.attack(&id),
                 _ => None,
             };

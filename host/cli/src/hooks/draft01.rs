@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::brought::{Brought, Trial};
 use super::client::{Client, Exchange};
 use super::conform::draft01::{Shown, answer, discovery, registration};
-use super::trying::{Brought, Trial};
 
 /// Where a scanner tells what it is.
 const DISCOVERY: &str = "/.well-known/mta-hooks";

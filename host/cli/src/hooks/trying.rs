@@ -11,7 +11,8 @@ use addrauth::store;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::client::{Client, Exchange};
+use super::brought::{Brought, Trial};
+use super::client::Client;
 use super::{draft01, stalwart};
 use crate::{Context, exit, fail};
 
@@ -58,23 +59,6 @@ enum Spoken {
     /// draft-degennaro-mta-hooks-01
     #[value(name = "draft-01")]
     Draft01,
-}
-
-/// What a client brings.
-#[derive(Debug)]
-pub(super) struct Brought {
-    pub(super) from: String,
-    pub(super) to: Vec<String>,
-    pub(super) login: Option<String>,
-    /// CRLF line endings.
-    pub(super) octets: Vec<u8>,
-}
-
-/// What was said, and what does not conform.
-#[derive(Debug, Default)]
-pub(super) struct Trial {
-    pub(super) exchanges: Vec<Exchange>,
-    pub(super) findings: Vec<String>,
 }
 
 /// Runs the verb.

@@ -233,8 +233,13 @@ pub(super) fn onward(story: &WrittenCase) -> &'static str {
 
 fn delivered(marked: bool, wished: Disposition) -> String {
     match wished {
-        Disposition::Accept => "delivered".into(),
+        Disposition::Accept if !marked => "delivered".into(),
         Disposition::Mark if marked => format!("delivered, with the field {SPAM_FIELD}: YES that mail filters know"),
+        // With `observe = true` nothing is marked.
+        _ if marked => format!(
+            "delivered, with the field {SPAM_FIELD}: YES that mail filters know, since the mail server does not show the \
+             message's own octets and no copy of it could be made"
+        ),
         _ => "delivered all the same, since `observe = true` was in force: policies decide, and nothing is done".into(),
     }
 }

@@ -330,7 +330,13 @@ impl Call<'_> {
         let (_admitted, case) = judged(admitted, mail, asked.body(), self.due, can_say).await?;
         // Not the octets of the answer: they hold the message.
         let plan = Plan::of(&case.reply);
-        turn.keep(&asked.digest, plan.clone(), !case.reply.owed.is_empty()).await;
+        let keeping = turn.keep(&asked.digest, plan.clone(), !case.reply.owed.is_empty());
+        // What was done is done: a disk that hangs does not make its sender bring it once more.
+        if tokio::time::timeout_at(self.due, keeping).await.is_err() {
+            tracing::warn!(
+                "an answer is not written down in time, so another try after a restart would be treated anew"
+            );
+        }
         Ok(self.say(&plan.said, &case.reply, &asked)?)
     }
 

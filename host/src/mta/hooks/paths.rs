@@ -77,7 +77,8 @@ async fn received<J: Judge>(
     let limits = door.reception.limits();
     let may = door.setting.access.of(&head.headers).is_some();
     // It is read to its end even so, since many a mail server reads no answer before.
-    let received = Received::of(body, &Bounds { room: &door.room, octets: limits.hooks.request, due }).await;
+    let octets = if may { limits.hooks.request } else { 0 };
+    let received = Received::of(body, &Bounds { room: &door.room, octets, due }).await;
     if !may {
         return Err(Fault::Denied);
     }

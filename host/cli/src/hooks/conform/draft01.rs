@@ -59,6 +59,9 @@ pub(in crate::hooks) fn registration(exchange: &Exchange, client: &Client) -> Ve
     if exchange.status != 201 {
         found.push(format!("a registration is answered {}, not 201: the mail server does not start", exchange.status));
     }
+    if exchange.status / 100 != 2 {
+        return found;
+    }
     let Some(told) = read(exchange) else {
         found.push("a registration is answered by no JSON".into());
         return found;

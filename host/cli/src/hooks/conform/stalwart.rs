@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::hooks::brought::{Brought, cut};
 use crate::hooks::client::Exchange;
-use crate::hooks::stalwart::cut;
-use crate::hooks::trying::Brought;
 
 /// What does not conform of an answer about this message.
 pub(in crate::hooks) fn findings(exchange: &Exchange, brought: &Brought) -> Vec<String> {

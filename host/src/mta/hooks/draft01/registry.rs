@@ -178,6 +178,8 @@ impl Registry {
             return Ok(done);
         };
         let lock = File::options().create(true).append(true).mode(0o600).open(dir.join(LOCK))?;
+        // `hooks revoke` may be root's.
+        files::hand_over(&lock, &File::open(dir)?)?;
         lock.lock()?;
         self.look(&mut now, true)?;
         let mut book = now.book.clone();
@@ -201,6 +203,7 @@ fn trim(book: &mut Book, used: &mut HashMap<String, Instant>) {
 fn write(dir: &Path, book: &Book) -> io::Result<()> {
     let (path, fresh) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
     let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    files::hand_over(&file, &File::open(dir)?)?;
     file.write_all(&serde_json::to_vec(book)?)?;
     file.sync_all()?;
     fs::rename(&fresh, &path)?;
