@@ -1,0 +1,3 @@
+import haraka from '@haraka/eslint-config'
+
+export default [...haraka]

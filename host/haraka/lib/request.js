@@ -1,0 +1,88 @@
+'use strict'
+
+// What is asked: the body of a request, of draft-degennaro-mta-hooks-01, from what Haraka knows.
+
+// The members of a request that this plugin can give.
+exports.PROPERTIES = [
+  '/stage',
+  '/action',
+  '/timestamp',
+  '/protocol',
+  '/rawMessage',
+  '/envelope',
+  '/queue',
+  '/client',
+  '/tls',
+  '/auth',
+  '/server',
+]
+
+// An address's text without its angle brackets: a method before Haraka 3.2, a getter since.
+exports.address_text = function (address) {
+  const text = typeof address?.address === 'function' ? address.address() : address?.address
+  return String(text ?? '')
+}
+
+// ESMTP parameters: an absent value is empty, as in the draft.
+function parameters(params) {
+  return Object.fromEntries(Object.entries(params ?? {}).map(([name, value]) => [name, value ?? '']))
+}
+
+// What Haraka writes where it found no name.
+const NO_NAME = new Set(['', 'Unknown', 'NXDOMAIN', 'DNSERROR'])
+
+function client_of(connection) {
+  const { remote = {}, hello = {} } = connection
+  return {
+    ip: remote.ip ?? null,
+    port: remote.port ?? 0,
+    ptr: NO_NAME.has(remote.host ?? '') ? null : remote.host,
+    ehlo: hello.host ?? null,
+    activeConnections: 0,
+  }
+}
+
+function tls_of(connection) {
+  const { tls } = connection
+  if (!tls?.enabled) return null
+  const { cipher = {} } = tls
+  return {
+    version: cipher.version ?? null,
+    cipher: cipher.standardName ?? cipher.name ?? null,
+    cipherBits: null,
+    certIssuer: null,
+    certSubject: null,
+  }
+}
+
+function auth_of(connection) {
+  const login = connection.notes?.auth_user
+  if (!login) return null
+  const method = connection.notes.auth_method ?? connection.results?.get?.('auth')?.method ?? null
+  return { login: String(login), method }
+}
+
+// The body of a request. facts: what MAIL and RCPT said beside addresses (mail, and rcpt by recipient). raw: the message,
+// null before there is one.
+exports.build_request = function (stage, connection, txn, facts, raw) {
+  const { local = {} } = connection
+  return {
+    stage,
+    action: 'accept',
+    timestamp: new Date().toISOString(),
+    protocol: { version: '1.0' },
+    queue: { id: txn.uuid },
+    envelope: {
+      from: { address: exports.address_text(txn.mail_from) || null, parameters: parameters(facts.mail) },
+      to: txn.rcpt_to.map((recipient) => ({
+        address: exports.address_text(recipient),
+        parameters: parameters(facts.rcpt.get(recipient)),
+      })),
+    },
+    rawMessage: raw ? raw.toString('base64') : null,
+    client: client_of(connection),
+    server: { name: local.host ?? null, ip: local.ip ?? null, port: local.port ?? 0 },
+    tls: tls_of(connection),
+    auth: auth_of(connection),
+  }
+}

@@ -1,0 +1,429 @@
+'use strict'
+
+const assert = require('node:assert/strict')
+const net = require('node:net')
+const { afterEach, describe, it } = require('node:test')
+
+const addrauth = require('..')
+const { accept, action, reject, Scanner, stripped } = require('../stand/scanner')
+const { call, connection_with, handed_on, plugin_with, settings } = require('../stand/transaction')
+
+const KEY = 'Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2y'
+const MESSAGE = [
+  'Received: from client.test\r\n\tby mx.test\r\n',
+  `X-Auth-Key: ${KEY}\r\n`,
+  'From: Alice <alice@send.test>\r\n',
+  `x-auth-key :\r\n\t${KEY}\r\n`,
+  'X-Auth-Key-Status: VALIDKEY; forged\r\n',
+  'Subject: caf\xc3\xa9\r\n folded\r\n',
+  '\r\n',
+  'hello \xe9\r\n.dot\r\n..two\r\nend\r\n',
+].join('')
+const REST = [
+  'Received: from client.test\r\n\tby mx.test\r\n',
+  'From: Alice <alice@send.test>\r\n',
+  'Subject: caf\xc3\xa9\r\n folded\r\n',
+  '\r\n',
+  'hello \xe9\r\n.dot\r\n..two\r\nend\r\n',
+].join('')
+
+const NEGOTIATED = Buffer.from([0, 0, 0, 13, 0x4f, 0, 0, 0, 6, 0, 0, 0, 0x3d, 0, 0, 0, 0])
+
+const open = []
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one()
+})
+
+async function setting(script, more) {
+  const scanner = await new Scanner(script).start()
+  const plugin = plugin_with(() => settings(scanner, more))
+  open.push(
+    () => scanner.stop(),
+    () => plugin.shutdown(),
+  )
+  return { scanner, plugin }
+}
+
+const text = async (txn) => (await handed_on(txn)).toString('latin1')
+const results = (connection) => connection.transaction.results.get('addrauth') ?? {}
+const quiet = (connection, plugin) =>
+  assert.ok(!JSON.stringify([results(connection), plugin.logged]).includes(KEY), 'a key stands in a log')
+
+describe('a message', () => {
+  it('is sent as Haraka would hand it on, with what Haraka knows of it', async () => {
+    const { scanner, plugin } = await setting(accept)
+    const connection = await connection_with(MESSAGE, { to: ['bob@recv.test', 'carol@recv.test'] })
+    const { transaction: txn } = connection
+    Object.assign(connection, {
+      notes: { ...connection.notes, auth_user: 'alice@send.test', auth_method: 'PLAIN' },
+      tls: { enabled: true, cipher: { version: 'TLSv1.3', standardName: 'TLS_AES_256_GCM_SHA384' } },
+    })
+    connection.remote.host = 'NXDOMAIN'
+    await call(plugin, 'note_mail', connection, [txn.mail_from, { SIZE: '700', SMTPUTF8: null }])
+    await call(plugin, 'note_rcpt', connection, [txn.rcpt_to[1], { NOTIFY: 'NEVER' }])
+    assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
+    const [{ body, headers }] = scanner.asked
+    assert.equal(Buffer.from(body.rawMessage, 'base64').toString('latin1'), MESSAGE)
+    assert.equal(headers['x-mta-hooks-request-id'], `${txn.uuid}.data`)
+    assert.deepEqual(body.envelope, {
+      from: { address: 'alice@send.test', parameters: { SIZE: '700', SMTPUTF8: '' } },
+      to: [
+        { address: 'bob@recv.test', parameters: {} },
+        { address: 'carol@recv.test', parameters: { NOTIFY: 'NEVER' } },
+      ],
+    })
+    assert.deepEqual(body.auth, { login: 'alice@send.test', method: 'PLAIN' })
+    assert.equal(body.tls.version, 'TLSv1.3')
+    assert.equal(body.client.ip, '192.0.2.10')
+    assert.equal(body.client.ptr, null)
+    assert.equal(body.client.ehlo, 'client.test')
+    assert.deepEqual([body.stage, body.action, body.queue.id], ['data', 'accept', txn.uuid])
+    assert.equal(await text(txn), MESSAGE, 'nothing was asked to be changed')
+    assert.deepEqual(results(connection).skip, ['no status'])
+  })
+
+  it('tells the null reverse-path and addresses of older versions of Haraka', async () => {
+    const { scanner, plugin } = await setting(accept)
+    const connection = await connection_with(MESSAGE, { from: '<>' })
+    connection.transaction.rcpt_to = [{ address: () => 'bob@recv.test' }]
+    await call(plugin, 'examine', connection)
+    assert.equal(scanner.asked[0].body.envelope.from.address, null)
+    assert.equal(scanner.asked[0].body.envelope.to[0].address, 'bob@recv.test')
+  })
+
+  it('loses its keys in each spelling, gets the status, and keeps every other octet', async () => {
+    for (const [word, list] of [
+      ['VALIDKEY', 'pass'],
+      ['INVALIDKEY', 'fail'],
+      ['UNUSABLE', 'fail'],
+      ['NOKEY', 'msg'],
+    ]) {
+      const { plugin } = await setting((body) => stripped(body, word))
+      const connection = await connection_with(MESSAGE)
+      const { transaction: txn } = connection
+      assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
+      const status = `X-Auth-Key-Status: ${word}; address=alice@send.test; by=mx.recv.test\r\n`
+      assert.equal(await text(txn), status + REST)
+      assert.deepEqual(results(connection)[list], [word])
+      // Haraka's indexes of the header go along.
+      assert.deepEqual(txn.header.get_all('x-auth-key'), [])
+      assert.match(txn.header.get('x-auth-key-status'), new RegExp(`^${word};`))
+      assert.equal(txn.header.get_decoded('subject').trim(), 'café folded')
+      // And what other plugins add stays possible.
+      txn.add_header('X-After', 'a')
+      txn.add_leading_header('X-Before', 'b')
+      txn.remove_header('From')
+      const after = await text(txn)
+      assert.ok(after.startsWith(`X-Before: b\r\n${status}`) && after.includes('X-After: a\r\n\r\nhello'))
+      assert.ok(!after.includes('From:'))
+      quiet(connection, plugin)
+      assert.deepEqual(await call(plugin, 'guard_queue', connection), { code: undefined, reply: undefined })
+    }
+  })
+
+  it('takes changes of single fields as well', async () => {
+    const { plugin } = await setting(() => ({
+      json: {
+        add: [{ path: '/message/headers', value: { name: 'X-Auth-Key-Status', value: ' VALIDKEY' }, index: 0 }],
+        delete: [5, 4, 2].map((at) => ({ path: `/message/headers/${at}` })),
+      },
+    }))
+    const connection = await connection_with(MESSAGE)
+    await call(plugin, 'examine', connection)
+    assert.equal(await text(connection.transaction), `X-Auth-Key-Status: VALIDKEY\r\n${REST}`)
+  })
+
+  it('is stamped on its way out', async () => {
+    const { plugin } = await setting(() => ({
+      json: { add: [{ path: '/message/headers', value: { name: 'X-Auth-Key', value: ` ${KEY}` }, index: 0 }] },
+    }))
+    const connection = await connection_with(REST, { relaying: true, notes: { auth_user: 'alice' } })
+    await call(plugin, 'examine', connection)
+    assert.equal(await text(connection.transaction), `X-Auth-Key: ${KEY}\r\n${REST}`)
+    quiet(connection, plugin)
+  })
+
+  it('is refused with the words of addrauth', async () => {
+    for (const [code, enhanced, returned] of [
+      [550, '5.7.1', 'DENY'],
+      [451, '4.7.1', 'DENYSOFT'],
+    ]) {
+      const { plugin } = await setting(() => reject(code, enhanced, 'no such key'))
+      const connection = await connection_with(MESSAGE)
+      const said = await call(plugin, 'examine', connection)
+      assert.equal(said.code, global[returned])
+      assert.equal(said.reply.code, code)
+      assert.equal(said.reply.reply, `${enhanced} no such key`)
+      assert.deepEqual(results(connection).fail, [`refused with ${code}`])
+      // Another plugin may overrule a refusal: the queue does not get the message, and a key is not in it any more.
+      assert.equal((await call(plugin, 'guard_queue', connection)).code, global[returned])
+      assert.ok(!(await text(connection.transaction)).includes(KEY))
+    }
+    const { plugin } = await setting(() => action('disconnect'))
+    assert.equal((await call(plugin, 'examine', await connection_with(MESSAGE))).code, DENYSOFTDISCONNECT)
+  })
+
+  it('is dropped where addrauth says so, before any plugin queues it', async () => {
+    const { scanner, plugin } = await setting(() => action('discard'))
+    const connection = await connection_with(MESSAGE)
+    assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
+    assert.equal(connection.transaction.notes.discard, true)
+    assert.equal(connection.transaction.notes.get('queue.wants'), 'discard')
+    assert.equal((await call(plugin, 'guard_queue', connection)).code, OK)
+    assert.equal(scanner.asked.length, 1)
+    assert.deepEqual(results(connection).fail, ['dropped'])
+  })
+
+  it('goes to those who are left, and to a folder that addrauth names', async () => {
+    const { plugin } = await setting((body) =>
+      stripped(body, 'INVALIDKEY', {
+        add: [{ path: '/envelope/to', value: { address: 'dan+spam@recv.test', parameters: {} } }],
+        delete: [2, 0].map((at) => ({ path: `/envelope/to/${at}` })),
+      }),
+    )
+    const connection = await connection_with(MESSAGE, { to: ['bob@recv.test', 'carol@recv.test', 'dan@recv.test'] })
+    await call(plugin, 'examine', connection)
+    assert.deepEqual(
+      connection.transaction.rcpt_to.map((one) => one.address),
+      ['carol@recv.test', 'dan+spam@recv.test'],
+    )
+    const [kept, added] = connection.transaction.rcpt_to
+    assert.equal(added.constructor, kept.constructor)
+  })
+
+  it('that is left to nobody is dropped', async () => {
+    const { plugin } = await setting(() => ({ json: { delete: [{ path: '/envelope/to/0' }] } }))
+    const connection = await connection_with(MESSAGE)
+    await call(plugin, 'examine', connection)
+    assert.equal((await call(plugin, 'guard_queue', connection)).code, OK)
+    assert.equal(connection.transaction.rcpt_to.length, 1)
+  })
+
+  it('is examined before the queue where another plugin ended data_post', async () => {
+    const { scanner, plugin } = await setting((body) => stripped(body, 'VALIDKEY'))
+    const connection = await connection_with(MESSAGE)
+    assert.deepEqual(await call(plugin, 'guard_queue', connection), { code: undefined, reply: undefined })
+    assert.equal(scanner.asked.length, 1)
+    assert.ok(!(await text(connection.transaction)).includes(KEY))
+  })
+
+  it("keeps addrauth's Authentication-Results, which Haraka takes away behind data_post", async () => {
+    const { plugin } = await setting(() => ({
+      json: {
+        add: [{ path: '/message/headers', value: { name: 'Authentication-Results', value: ' mx; x' }, index: 0 }],
+      },
+    }))
+    const connection = await connection_with(REST)
+    await call(plugin, 'examine', connection)
+    connection.transaction.remove_header('Authentication-Results')
+    connection.transaction.add_leading_header('Authentication-Results', 'mx; spf=pass')
+    await call(plugin, 'guard_queue', connection)
+    await call(plugin, 'guard_queue', connection)
+    const own = 'Authentication-Results: mx; x\r\nAuthentication-Results: mx; spf=pass\r\n'
+    assert.equal(await text(connection.transaction), own + REST)
+  })
+})
+
+describe('a recipient', () => {
+  const at_rcpt = async (script, more) => {
+    const { scanner, plugin } = await setting(script, { main: { rcpt: true }, ...more })
+    const connection = await connection_with(REST, { to: ['bob@recv.test', 'carol@recv.test'] })
+    return { scanner, connection, plugin, said: await call(plugin, 'ask_rcpt', connection) }
+  }
+
+  it('is asked about where rcpt = true, and refused alone', async () => {
+    const { scanner, plugin, connection, said } = await at_rcpt(() => reject(452, '4.5.3', 'in another transaction'))
+    assert.equal(said.code, DENYSOFT)
+    assert.equal(said.reply.code, 452)
+    assert.equal(said.reply.reply, '4.5.3 in another transaction')
+    const [{ body, headers }] = scanner.asked
+    assert.equal(body.stage, 'rcpt')
+    assert.equal(body.rawMessage, null)
+    assert.equal(body.envelope.to.length, 2)
+    await call(plugin, 'ask_rcpt', connection)
+    assert.notEqual(scanner.asked[1].headers['x-mta-hooks-request-id'], headers['x-mta-hooks-request-id'])
+    assert.deepEqual(scanner.registered[0].body.inbound.stages, ['rcpt', 'data'])
+  })
+
+  it('is let be otherwise', async () => {
+    assert.deepEqual((await at_rcpt(accept)).said, { code: undefined, reply: undefined })
+    const { scanner, plugin } = await setting(accept)
+    assert.equal((await call(plugin, 'ask_rcpt', await connection_with(REST))).code, undefined)
+    assert.equal(scanner.asked.length, 0)
+  })
+
+  it('is deferred where nobody can be asked, or let be where fail = strip', async () => {
+    const trouble = () => ({ status: 401, json: {} })
+    assert.equal((await at_rcpt(trouble)).said.code, DENYSOFT)
+    assert.equal((await at_rcpt(() => action('discard'))).said.code, DENYSOFT)
+    assert.equal((await at_rcpt(trouble, { main: { rcpt: true, fail: 'strip' } })).said.code, undefined)
+  })
+})
+
+describe('while addrauth cannot be asked, a message', () => {
+  const away = { error: () => ({ status: 401, json: {} }), timeout: () => 'hang' }
+
+  it('is deferred', async () => {
+    for (const script of [away.error, away.timeout, () => ({ body: KEY }), () => action('quarantine')]) {
+      const { plugin } = await setting(script, { main: { timeout: 0.3 } })
+      const connection = await connection_with(MESSAGE)
+      const said = await call(plugin, 'examine', connection)
+      assert.equal(said.code, DENYSOFT)
+      assert.equal(said.reply.code, 451)
+      assert.equal(results(connection).err.length, 1)
+      quiet(connection, plugin)
+      assert.equal((await call(plugin, 'guard_queue', connection)).code, DENYSOFT)
+    }
+  })
+
+  it('passes without its key, and without a forged result, where fail = strip', async () => {
+    for (const [script, more] of [
+      [away.error, { main: { fail: 'strip' } }],
+      [away.error, { defer: { error: false } }],
+      [away.timeout, { main: { timeout: 0.3 }, defer: { timeout: false } }],
+      [() => ({ status: 413, json: {} }), { main: { fail: 'strip' } }],
+      [() => ({ json: { set: [{ path: '/rawMessage', value: 'QQ==' }] } }), { main: { fail: 'strip' } }],
+    ]) {
+      const { plugin } = await setting(script, more)
+      const connection = await connection_with(MESSAGE)
+      assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
+      assert.equal(await text(connection.transaction), REST)
+      assert.match(results(connection).msg[0], /passed without examination/)
+      assert.equal((await call(plugin, 'guard_queue', connection)).code, undefined)
+      quiet(connection, plugin)
+    }
+  })
+
+  it('is deferred under fail = strip for another kind of failure', async () => {
+    const { plugin } = await setting(away.error, { defer: { timeout: false } })
+    assert.equal((await call(plugin, 'examine', await connection_with(MESSAGE))).code, DENYSOFT)
+  })
+
+  it('is deferred under fail = strip where it brings a next key, or has no other field', async () => {
+    const { plugin } = await setting(away.error, { main: { fail: 'strip' } })
+    for (const message of [`X-New-Auth-Key : ${KEY}\r\n${MESSAGE}`, `X-Auth-Key: ${KEY}\r\n\r\nbody\r\n`]) {
+      const connection = await connection_with(message)
+      assert.equal((await call(plugin, 'examine', connection)).code, DENYSOFT)
+      quiet(connection, plugin)
+    }
+  })
+
+  it('that is too large for it is refused for good', async () => {
+    const { plugin } = await setting(() => ({ status: 413, json: {} }))
+    const said = await call(plugin, 'examine', await connection_with(MESSAGE))
+    assert.equal(said.code, DENY)
+    assert.equal(said.reply.code, 552)
+  })
+})
+
+describe('the plugin', () => {
+  it('answers each hook once, whatever breaks', async () => {
+    const { plugin } = await setting(accept, { main: { fail: 'strip' } })
+    const faults = [
+      (connection) => (connection.transaction.message_stream = null),
+      (connection) => (connection.transaction.rcpt_to = null),
+      (connection) => (connection.remote = null),
+      (connection) =>
+        (connection.transaction.message_stream.pipe = () =>
+          connection.transaction.message_stream.emit('error', new Error(KEY))),
+    ]
+    for (const fault of faults) {
+      const connection = await connection_with(MESSAGE)
+      fault(connection)
+      let calls = 0
+      const said = await new Promise((resolve) => {
+        plugin.examine((code) => {
+          calls += 1
+          resolve(code)
+        }, connection)
+      })
+      assert.equal(said, DENYSOFT)
+      assert.equal(calls, 1)
+      quiet(connection, plugin)
+    }
+  })
+
+  it('defers a message that Haraka does not read in time', async () => {
+    const { plugin } = await setting(accept, { main: { timeout: 0.2, fail: 'strip' } })
+    const connection = await connection_with(MESSAGE)
+    connection.transaction.message_stream.pipe = (sink) => sink
+    assert.equal((await call(plugin, 'examine', connection)).code, DENYSOFT)
+    assert.match(results(connection).err[0], /in time/)
+  })
+
+  it('defers where a version of Haraka keeps the header elsewhere', async () => {
+    const { plugin } = await setting((body) => stripped(body, 'VALIDKEY'))
+    const connection = await connection_with(MESSAGE)
+    const { message_stream } = connection.transaction
+    message_stream.headers = [...message_stream.headers]
+    assert.equal((await call(plugin, 'examine', connection)).code, DENYSOFT)
+  })
+
+  it('does nothing for a client who has gone, and calls nobody back', async () => {
+    let held
+    const { plugin } = await setting(() => (held?.(), accept()))
+    assert.equal((await call(plugin, 'examine', { transaction: null })).code, undefined)
+    assert.equal((await call(plugin, 'guard_queue', {})).code, undefined)
+    assert.equal((await call(plugin, 'ask_rcpt', undefined)).code, undefined)
+    assert.equal((await call(plugin, 'note_mail', undefined)).code, undefined)
+    assert.equal((await call(plugin, 'note_rcpt', {}, [])).code, undefined)
+    const connection = await connection_with(MESSAGE)
+    const asked = new Promise((resolve) => (held = resolve))
+    let called = false
+    plugin.examine(() => (called = true), connection)
+    await asked
+    connection.transaction = null
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.equal(called, false)
+  })
+
+  it('takes new settings, and keeps the former ones where the new ones cannot be', async () => {
+    const scanners = [await new Scanner(accept).start(), await new Scanner(accept).start()]
+    let ini = settings(scanners[0])
+    const plugin = plugin_with(() => ini)
+    open.push(
+      () => scanners[0].stop(),
+      () => scanners[1].stop(),
+      () => plugin.shutdown(),
+    )
+    await call(plugin, 'examine', await connection_with(MESSAGE))
+    ini = { main: { port: 'x' } }
+    plugin.changed()
+    assert.match(plugin.logged.at(-1), /main.port is x.*the former settings stay/)
+    await call(plugin, 'examine', await connection_with(MESSAGE))
+    ini = settings(scanners[1])
+    plugin.changed()
+    await call(plugin, 'examine', await connection_with(MESSAGE))
+    assert.deepEqual(
+      scanners.map((one) => one.asked.length),
+      [2, 1],
+    )
+  })
+
+  it('does not start with settings that cannot be', () => {
+    assert.throws(() => plugin_with(() => ({ main: {} })), /main.port or main.unix_socket/)
+  })
+
+  it('ends where it never asked anybody', () => {
+    addrauth.shutdown.call({})
+  })
+
+  it('tells the administrator that a milter listens there', async () => {
+    const milter = net.createServer((socket) => {
+      socket.on('error', () => {})
+      socket.on('data', ([first]) => (first ? socket.destroy() : socket.write(NEGOTIATED)))
+    })
+    await new Promise((resolve) => milter.listen(0, '127.0.0.1', resolve))
+    open.push(() => new Promise((resolve) => milter.close(resolve)))
+    const plugin = plugin_with(() => settings({ port: milter.address().port }))
+    const connection = await connection_with(MESSAGE)
+    assert.equal((await call(plugin, 'examine', connection)).code, DENYSOFT)
+    assert.match(plugin.logged.at(-1), /speaks the milter protocol and not HTTP/)
+    assert.match(results(connection).err[0], /speaks the milter protocol and not HTTP/)
+  })
+
+  it('stands before what queues, and before what ends MAIL or RCPT', () => {
+    const { hooks } = plugin_with(() => ({ main: { port: 1 } }))
+    assert.deepEqual(Object.keys(hooks), ['mail', 'rcpt', 'rcpt_ok', 'data_post', 'queue', 'queue_outbound'])
+  })
+})
