@@ -17,7 +17,7 @@ const MOST_SOCKETS = 64
 // Octets of an answer beyond twice the request's: an answer holds the message at most once.
 const SPARE_OCTETS = 1024 * 1024
 // A registration ends by itself where a Haraka that was killed took none back.
-const REGISTERED_MILLISECONDS = 24 * 60 * 60 * 1000
+const REGISTERED_MILLISECONDS = 60 * 60 * 1000
 // A registration is renewed so long before it ends.
 const RENEW_MILLISECONDS = 5000
 // Time for the farewell.
