@@ -79,6 +79,24 @@ fn a1_to_a7_no_spelling_of_a_key_field_survives() {
     }
 }
 
+/// Messages, and what is left of each without its key fields: the scanner of haraka-plugin-addrauth is tried on them too.
+const VECTORS: &str = include_str!("../../../../tests/cases/strip.json");
+
+#[test]
+fn a_message_is_stripped_as_the_vectors_say_that_the_plugin_of_haraka_keeps_too() {
+    let file: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
+    let vectors = file["vectors"].as_array().unwrap();
+    assert!(vectors.len() > 50);
+    for vector in vectors {
+        // Each character is one octet.
+        let octets = |member: &str| -> Vec<u8> {
+            vector[member].as_str().unwrap().chars().map(|octet| u8::try_from(u32::from(octet)).unwrap()).collect()
+        };
+        let stripped = strip(&octets("message"), &[NAME], WIDE).unwrap();
+        assert_eq!(stripped, octets("stripped"), "{}", vector["what"]);
+    }
+}
+
 #[test]
 fn a8_a_key_below_a_line_of_junk_is_not_in_the_block_but_seen() {
     let message = b"From: a@one.test\r\nthis is junk\r\nX-Auth-Key: k\r\n\r\nbody";
