@@ -14,8 +14,9 @@ exports.folder = process.env.HARAKA_DIR && path.resolve(process.env.HARAKA_DIR, 
 exports.Haraka = class {
   log = ''
 
-  // ini: config/addrauth.ini. forward: the port of the server to which everything goes.
-  async start(ini, forward, plugins = []) {
+  // ini: config/addrauth.ini. forward: the port of the server to which everything goes. plugins: others, before the usual
+  // ones. hosts: the domains whose mail ends here.
+  async start(ini, forward, { plugins = [], hosts = ['recv.test'], me = 'mx.recv.test' } = {}) {
     this.at = mkdtempSync(path.join(tmpdir(), 'addrauth-haraka-'))
     const config = path.join(this.at, 'config')
     mkdirSync(config)
@@ -32,10 +33,10 @@ exports.Haraka = class {
       plugins: list.join('\n'),
       'smtp.ini': 'listen=127.0.0.1:0\nnodes=0\n',
       'http.ini': '',
-      host_list: 'recv.test\n',
-      me: 'mx.recv.test',
+      host_list: hosts.join('\n'),
+      me,
       'smtp_forward.ini': `host=127.0.0.1\nport=${forward}\nenable_outbound=true\n`,
-      'auth_flat_file.ini': '[core]\nmethods=PLAIN\n[users]\nalice@send.test=secret\nalice@recv.test=secret\n',
+      'auth_flat_file.ini': '[core]\nmethods=PLAIN\n[users]\nalice@send.test=secret\nbob@accept.here.example=secret\n',
       'log.ini': '[main]\nlevel=info\n',
       'addrauth.ini': ini,
       'outbound.ini': `queue_dir=${path.join(this.at, 'queue')}\n`,

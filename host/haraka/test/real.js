@@ -197,7 +197,7 @@ describe('a real Haraka whose addrauth is away', { skip }, () => {
     const sink = await new Sink().start()
     const haraka = new Haraka()
     try {
-      await haraka.start(ini, sink.port, plugins)
+      await haraka.start(ini, sink.port, { plugins })
       await use(haraka, sink)
     } finally {
       await haraka.stop()
