@@ -12,9 +12,9 @@ const config = (main, more = {}) => parse_config({ main, ...more }, 30)
 
 describe('addrauth.ini', () => {
   it('needs no more than where addrauth listens', () => {
-    assert.deepEqual(config({ port: 8894 }), {
-      options: { host: '127.0.0.1', port: 8894 },
-      where: 'http://127.0.0.1:8894',
+    assert.deepEqual(config({ port: 8893 }), {
+      options: { host: '127.0.0.1', port: 8893 },
+      where: 'http://127.0.0.1:8893',
       tls: false,
       path: '/draft-01',
       token: null,
