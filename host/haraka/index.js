@@ -108,13 +108,16 @@ function answer(plugin, next, connection, decide) {
       return await decide()
     } catch (error) {
       // Not its text: this is a fault of the plugin, and nobody knows what stands in it.
-      plugin.logerror(`addrauth: a fault in the plugin (${error?.name})`)
+      plugin.logerror(`a fault in the plugin (${error?.name})`)
       return later()
     }
   }
-  run().then((args) => {
-    if (connection.transaction === transaction) nextOnce(...args)
-  })
+  run()
+    .then((args) => {
+      if (connection.transaction === transaction) nextOnce(...args)
+    })
+    // What comes after next() is Haraka's.
+    .catch((error) => plugin.logerror(`a fault behind the plugin (${error?.name})`))
 }
 
 // RCPT, accepted by another plugin. It is asked about where [main] rcpt = true.
@@ -163,7 +166,7 @@ function keep_results(txn) {
 exports.outcome = function (connection, txn) {
   const facts = facts_of(txn)
   facts.outcome ??= this.decide(connection, txn).catch((error) => {
-    this.logerror(`addrauth: a fault in the plugin (${error?.name})`)
+    this.logerror(`a fault in the plugin (${error?.name})`)
     return { args: later() }
   })
   return facts.outcome

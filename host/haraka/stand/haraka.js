@@ -31,7 +31,7 @@ exports.Haraka = class {
     const list = [...before, 'rcpt_to.in_host_list', 'auth/flat_file', 'addrauth', 'queue/smtp_forward']
     const files = {
       plugins: list.join('\n'),
-      'smtp.ini': 'listen=127.0.0.1:0\nnodes=0\n',
+      'smtp.ini': 'listen=127.0.0.1:0\nnodes=0\ngraceful_shutdown=true\nforce_shutdown_timeout=5\n',
       'http.ini': '',
       host_list: hosts.join('\n'),
       me,
@@ -63,9 +63,14 @@ exports.Haraka = class {
     return this
   }
 
-  async stop() {
-    if (this.process.exitCode === null) this.process.kill('SIGTERM')
+  // Haraka ends in an orderly way on SIGINT.
+  async end() {
+    if (this.process.exitCode === null) this.process.kill('SIGINT')
     await this.ended
+  }
+
+  async stop() {
+    await this.end()
     rmSync(this.at, { recursive: true, force: true })
   }
 }

@@ -343,6 +343,18 @@ describe('the plugin', () => {
     }
   })
 
+  it('survives what comes after it', async () => {
+    const { plugin } = await setting(accept)
+    const connection = await connection_with(MESSAGE)
+    plugin.examine(() => {
+      throw new TypeError(KEY)
+    }, connection)
+    while (!plugin.logged.some((line) => line.includes('behind the plugin'))) {
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    quiet(connection, plugin)
+  })
+
   it('defers a message that Haraka does not read in time', async () => {
     const { plugin } = await setting(accept, { main: { timeout: 0.2, fail: 'strip' } })
     const connection = await connection_with(MESSAGE)

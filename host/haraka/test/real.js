@@ -78,6 +78,7 @@ describe('a real Haraka', { skip }, () => {
   })
   after(async () => {
     if (haraka.process) await haraka.stop()
+    assert.equal(scanner.deleted.length, 1, 'its registration is taken back')
     await scanner.stop()
     await sink.stop()
     assert.ok(!haraka.log.includes(KEY), 'a key stands in the log of Haraka')
