@@ -1,7 +1,8 @@
 'use strict'
 
 const assert = require('node:assert/strict')
-const { mkdtempSync, rmSync } = require('node:fs')
+const { existsSync, mkdtempSync, readFileSync, rmSync } = require('node:fs')
+const https = require('node:https')
 const net = require('node:net')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
@@ -11,6 +12,8 @@ const { parse_config } = require('../lib/config')
 const { Door } = require('../lib/door')
 const { accept, Scanner } = require('../stand/scanner')
 
+// Certificates of addrauth's test vectors, beside the sources.
+const STUB = path.resolve(__dirname, '..', '..', '..', 'tests', 'vectors', 'stub')
 const KEY = 'Vb3kQ9w2Zr7tYp0sXn4mLc8dHf1gJa6eUi5oRk2y'
 const open = []
 afterEach(async () => {
@@ -23,9 +26,9 @@ async function scanner(script, register, unix) {
   return one
 }
 
-function door(main, auth = {}) {
+function door(main, auth = {}, tls = {}) {
   const told = []
-  const one = new Door(parse_config({ main, auth }, 30), (words) => told.push(words))
+  const one = new Door(parse_config({ main, auth, tls }, 30), (words) => told.push(words))
   open.push(() => one.close())
   return { one, told, ask: (id = 'id-1', wait = 3000) => one.ask(id, { stage: 'data' }, performance.now() + wait) }
 }
@@ -252,8 +255,25 @@ describe('the door', () => {
     await one.close()
   })
 
-  it('speaks TLS where it is told to', async () => {
-    const played = await scanner(accept)
-    await assert.rejects(door({ port: played.port, scheme: 'https' }).ask(), /https:.*cannot be reached/)
-  })
+  it(
+    'speaks TLS where it is told to, and believes a certificate that it was given',
+    { skip: !existsSync(STUB) },
+    async () => {
+      const file = (name) => path.join(STUB, name)
+      const server = https.createServer({ key: readFileSync(file('as.key')), cert: readFileSync(file('as.pem')) })
+      const played = new Scanner(accept)
+      server.on('request', (request, response) => played.serve(request, response))
+      await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+      open.push(() => new Promise((resolve) => server.close(resolve) && server.closeAllConnections()))
+      const main = { port: server.address().port, scheme: 'https' }
+      const tls = { ca_file: file('root.pem'), servername: 'as.example.com' }
+      assert.equal((await door(main, {}, tls).ask()).status, 200)
+      await assert.rejects(
+        door(main, {}, { ...tls, servername: 'mx.example.com' }).ask(),
+        /ERR_TLS_CERT_ALTNAME_INVALID/,
+      )
+      await assert.rejects(door(main).ask(), /https:.*cannot be reached/)
+      assert.equal((await door(main, {}, { reject_unauthorized: false }).ask()).status, 200)
+    },
+  )
 })
