@@ -11,10 +11,11 @@ const { Malformed, parse_answer } = require('./lib/answer')
 const { header_after, recipients_after, status_word } = require('./lib/apply')
 const { BOOLEANS, parse_config } = require('./lib/config')
 const { Door, DoorError } = require('./lib/door')
-const { KEY, MARK, NEW_KEY, RESULTS, STATUS, field_name, without } = require('./lib/header')
+const { KEY, MARK, NEW_KEY, STATUS, field_name, without } = require('./lib/header')
 const { Unreadable, put_header, read } = require('./lib/message')
 const { hush } = require('./lib/quiet')
 const { build_request } = require('./lib/request')
+const { keep_results, results_of, write_results } = require('./lib/results')
 
 Object.assign(exports, { parse_answer, parse_config })
 
@@ -150,16 +151,9 @@ exports.guard_queue = function (next, connection) {
   if (!txn) return next()
   answer(this, next, connection, async () => {
     const { args } = await this.outcome(connection, txn)
-    if (!args.length) keep_results(txn)
+    if (!args.length) keep_results(txn, facts_of(txn).results)
     return args
   })
-}
-
-// Haraka takes all Authentication-Results away behind data_post, to write its own.
-function keep_results(txn) {
-  const list = txn.header.header_list
-  const gone = facts_of(txn).results.filter((entry) => !list.includes(entry))
-  if (gone.length) put_header(txn, [...gone, ...list])
 }
 
 // What becomes of a message: { args, drop }, the arguments of next(). It is asked about once.
@@ -183,6 +177,7 @@ async function decide(plugin, connection, txn) {
   const deadline = performance.now() + plugin.cfg.milliseconds
   let sent
   try {
+    write_results(connection, txn)
     sent = await read(txn, AbortSignal.timeout(plugin.cfg.milliseconds))
   } catch (error) {
     return { args: plugin.handle_failure(error, 'data', txn) }
@@ -252,7 +247,7 @@ function obey(plugin, plan, txn, sent, asked) {
   if (plan.action === 'discard' || !recipients.length) return dropped(plugin, txn)
   if (header) {
     put_header(txn, header)
-    facts_of(txn).results = header.filter((one) => field_name(one) === RESULTS && !sent.list.includes(one))
+    facts_of(txn).results = results_of(header, sent)
   }
   if (plan.gone.length || plan.added.length) txn.rcpt_to = recipients
   tell(plugin, txn, status_word(header))

@@ -207,6 +207,21 @@ describe('a message', () => {
     assert.ok(!(await text(connection.transaction)).includes(KEY))
   })
 
+  it('shows what other plugins found out by now, and what a stranger claims to be so not', async () => {
+    const { scanner, plugin } = await setting(accept)
+    const forged = 'authentication-results\t: mx; spf=pass\r\n'
+    const others = 'Authentication-Results: other; spf=pass\r\n'
+    const connection = await connection_with(`${forged}${others}${REST}`)
+    await call(plugin, 'examine', connection)
+    assert.equal(await text(connection.transaction), others + REST)
+    const found = await connection_with(`${forged}${others}${REST}`)
+    found.auth_results = () => 'mx;\r\n\tdkim=pass'
+    await call(plugin, 'examine', found)
+    const shown = Buffer.from(scanner.asked[1].body.rawMessage, 'base64').toString('latin1')
+    assert.equal(shown, `Authentication-Results: mx;\r\n\tdkim=pass\r\n${REST}`)
+    assert.equal(found.transaction.header.get_all('authentication-results').length, 1)
+  })
+
   it("keeps addrauth's Authentication-Results, which Haraka takes away behind data_post", async () => {
     const { plugin } = await setting(() => ({
       json: {

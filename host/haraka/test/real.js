@@ -175,7 +175,7 @@ describe('a real Haraka', { skip }, () => {
     const octets = `From: alice@send.test\r\nSubject: x\r\n${BODY}`
     const { mail, asked } = await sent(octets, { to: ['stamped@else.test'], login: 'alice@send.test' })
     assert.deepEqual(asked[0].body.auth, { login: 'alice@send.test', method: 'PLAIN' })
-    // Haraka writes its own result of the login, below before this plugin sees the message, on top after it.
+    // Haraka's own result of the login, which it writes anew behind data_post.
     const results = /Authentication-Results: mx\.recv\.test;\r\n\tauth=pass \(plain\)\r\n/
     const [before, after] = [raw_of(asked[0]).toString('latin1'), mail[0].octets]
     assert.match(before, results)
