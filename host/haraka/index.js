@@ -214,12 +214,13 @@ function refusal({ code, text, subject, detail }, action) {
 
 // The answer at RCPT: it lets the recipient be, or refuses him.
 exports.handle_rcpt = function (plan, txn) {
-  if (plan.action === 'accept') return []
+  const changes = plan.raw || plan.header.length || plan.gone.length || plan.added.length
+  if (plan.action === 'accept' && !changes) return []
   if (plan.reply) {
     note(this, txn, { msg: `recipient refused with ${plan.reply.code}` })
     return refusal(plan.reply, plan.action)
   }
-  return this.handle_failure(new Malformed(`it answers ${plan.action} at RCPT`), 'rcpt', txn)
+  return this.handle_failure(new Malformed('it answers at RCPT what is for a message'), 'rcpt', txn)
 }
 
 // The answer to a message: { args, drop }.

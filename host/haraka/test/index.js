@@ -271,6 +271,8 @@ describe('a recipient', () => {
     const trouble = () => ({ status: 401, json: {} })
     assert.equal((await at_rcpt(trouble)).said.code, DENYSOFT)
     assert.equal((await at_rcpt(() => action('discard'))).said.code, DENYSOFT)
+    const strikes = () => ({ json: { delete: [{ path: '/envelope/to/0' }] } })
+    assert.equal((await at_rcpt(strikes)).said.code, DENYSOFT)
     assert.equal((await at_rcpt(trouble, { main: { rcpt: true, fail: 'strip' } })).said.code, undefined)
   })
 })
@@ -356,6 +358,11 @@ describe('the plugin', () => {
       assert.equal(calls, 1)
       quiet(connection, plugin)
     }
+    const { plugin: asks } = await setting(accept, { main: { rcpt: true } })
+    const connection = await connection_with(MESSAGE)
+    connection.transaction.rcpt_to = null
+    assert.equal((await call(asks, 'ask_rcpt', connection)).code, DENYSOFT)
+    assert.match(asks.logged.at(-1), /a fault in the plugin \(TypeError\)/)
   })
 
   it('survives what comes after it', async () => {
