@@ -18,6 +18,8 @@ const MOST_SOCKETS = 64
 const SPARE_OCTETS = 1024 * 1024
 // A registration ends by itself where a Haraka that was killed took none back.
 const REGISTERED_MILLISECONDS = 60 * 60 * 1000
+// What addrauth takes for the shortest time in which an answer makes sense.
+const SHORTEST_MILLISECONDS = 2000
 // A registration is renewed so long before it ends.
 const RENEW_MILLISECONDS = 5000
 // Time for the farewell.
@@ -103,7 +105,7 @@ exports.Door = class {
     const wanted = {
       name,
       version,
-      timeoutMs: milliseconds,
+      timeoutMs: Math.max(milliseconds, SHORTEST_MILLISECONDS),
       expiresAt: new Date(Date.now() + REGISTERED_MILLISECONDS).toISOString(),
       serialization: 'json',
       inbound: { stages, properties: PROPERTIES },

@@ -64,6 +64,7 @@ describe('the door', () => {
     assert.equal(registration.headers.authorization, 'Bearer secret')
     assert.equal(registration.body.name, 'haraka-plugin-addrauth')
     assert.deepEqual(registration.body.inbound.stages, ['data'])
+    assert.equal(registration.body.timeoutMs, 20000)
     assert.ok(registration.body.inbound.properties.includes('/rawMessage'))
     const [asked] = played.asked
     assert.equal(asked.path, '/draft-01/hook')
