@@ -15,8 +15,8 @@ exports.Haraka = class {
   log = ''
 
   // ini: config/addrauth.ini. forward: the port of the server to which everything goes. plugins: others, before the usual
-  // ones. hosts: the domains whose mail ends here.
-  async start(ini, forward, { plugins = [], hosts = ['recv.test'], me = 'mx.recv.test' } = {}) {
+  // ones. hosts: the domains whose mail ends here. without: the plugin is left out.
+  async start(ini, forward, { plugins = [], hosts = ['recv.test'], me = 'mx.recv.test', without = false } = {}) {
     this.at = mkdtempSync(path.join(tmpdir(), 'addrauth-haraka-'))
     const config = path.join(this.at, 'config')
     mkdirSync(config)
@@ -28,7 +28,8 @@ exports.Haraka = class {
       writeFileSync(path.join(this.at, 'plugins', `${name}.js`), code)
       return name
     })
-    const list = [...before, 'rcpt_to.in_host_list', 'auth/flat_file', 'addrauth', 'queue/smtp_forward']
+    const own = without ? [] : ['addrauth']
+    const list = [...before, 'rcpt_to.in_host_list', 'auth/flat_file', ...own, 'queue/smtp_forward']
     const files = {
       plugins: list.join('\n'),
       'smtp.ini': 'listen=127.0.0.1:0\nnodes=0\ngraceful_shutdown=true\nforce_shutdown_timeout=5\n',
