@@ -99,6 +99,12 @@ const later = (text = 'Address authentication is not available, try again later'
 
 const TOO_LARGE = 'Message is too large to be examined'
 
+// A fault in words: its kind and its place. Nobody knows what stands in its text.
+function fault(error) {
+  const place = /\n( +at [^\n]*)/.exec(error?.stack ?? '')?.[1].trim() ?? 'somewhere'
+  return `a fault, ${error?.name}, ${place}`
+}
+
 // Runs an asynchronous decision so that it answers the hook once, whatever happens. A hook that throws would let the
 // message through, and a promise that fails would end Haraka.
 function answer(plugin, next, connection, decide) {
@@ -108,8 +114,7 @@ function answer(plugin, next, connection, decide) {
     try {
       return await decide()
     } catch (error) {
-      // Not its text: this is a fault of the plugin, and nobody knows what stands in it.
-      plugin.logerror(`a fault in the plugin (${error?.name})`)
+      plugin.logerror(fault(error))
       return later()
     }
   }
@@ -118,7 +123,7 @@ function answer(plugin, next, connection, decide) {
       if (connection.transaction === transaction) nextOnce(...args)
     })
     // What comes after next() is Haraka's.
-    .catch((error) => plugin.logerror(`a fault behind the plugin (${error?.name})`))
+    .catch((error) => plugin.logerror(fault(error)))
 }
 
 // RCPT, accepted by another plugin. It is asked about where [main] rcpt = true.
@@ -160,7 +165,7 @@ exports.guard_queue = function (next, connection) {
 exports.outcome = function (connection, txn) {
   const facts = facts_of(txn)
   facts.outcome ??= this.decide(connection, txn).catch((error) => {
-    this.logerror(`a fault in the plugin (${error?.name})`)
+    this.logerror(fault(error))
     return { args: later() }
   })
   return facts.outcome

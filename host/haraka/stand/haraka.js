@@ -3,7 +3,7 @@
 // A real Haraka with the plugin, in a folder of its own. HARAKA_DIR names a folder where `npm install haraka` was run.
 
 const { spawn } = require('node:child_process')
-const { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } = require('node:fs')
+const { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } = require('node:fs')
 const { tmpdir } = require('node:os')
 const path = require('node:path')
 
@@ -16,7 +16,8 @@ exports.Haraka = class {
 
   // ini: config/addrauth.ini. forward: the port of the server to which everything goes. plugins: others, before the usual
   // ones. hosts: the domains whose mail ends here. without: the plugin is left out.
-  async start(ini, forward, { plugins = [], hosts = ['recv.test'], me = 'mx.recv.test', without = false } = {}) {
+  // spool: messages go to disk.
+  async start(ini, forward, { plugins = [], hosts = ['recv.test'], me = 'mx.recv.test', without, spool } = {}) {
     this.at = mkdtempSync(path.join(tmpdir(), 'addrauth-haraka-'))
     const config = path.join(this.at, 'config')
     mkdirSync(config)
@@ -44,7 +45,9 @@ exports.Haraka = class {
     }
     for (const [name, content] of Object.entries(files)) writeFileSync(path.join(config, name), content)
     // One's own file replaces the whole default.
-    copyFileSync(path.join(exports.folder, 'config', 'connection.ini'), path.join(config, 'connection.ini'))
+    const connection = readFileSync(path.join(exports.folder, 'config', 'connection.ini'), 'utf8')
+    const kept = spool ? connection.replace('[main]', `[main]\nspool_dir=${this.at}\nspool_after=1000`) : connection
+    writeFileSync(path.join(config, 'connection.ini'), kept)
     this.process = spawn(process.execPath, [path.join(exports.folder, 'bin', 'haraka'), '-c', this.at], {
       stdio: ['ignore', 'pipe', 'pipe'],
     })

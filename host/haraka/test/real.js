@@ -193,6 +193,25 @@ describe('a real Haraka', { skip }, () => {
   })
 })
 
+describe('a real Haraka that keeps messages on disk', { skip }, () => {
+  it('hands them on as it does others', async () => {
+    const [haraka, scanner, sink] = [new Haraka(), new Scanner(play), new Sink()]
+    try {
+      await Promise.all([sink.start(), scanner.start()])
+      await haraka.start(`port=${scanner.port}\n`, sink.port, { spool: true })
+      const large = MESSAGE + `${'y'.repeat(76)}\r\n`.repeat(5000)
+      assert.match((await send(haraka.port, large, to('bob'))).data, /^250/)
+      const raw = raw_of(scanner.asked[0])
+      assert.ok(raw.length > 300000)
+      assert.ok(sink.got[0].octets.endsWith(strip(raw, ['x-auth-key', STATUS]).toString('latin1')))
+      assert.match((await send(haraka.port, large, to('refused'))).data, /^550/)
+    } finally {
+      await haraka.stop()
+      await Promise.all([sink.stop(), scanner.stop()])
+    }
+  })
+})
+
 describe('a real Haraka whose addrauth is away', { skip }, () => {
   const played = async (ini, plugins, use) => {
     const sink = await new Sink().start()
