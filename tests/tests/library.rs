@@ -60,6 +60,8 @@ fn each_feature_brings_what_it_needs_and_not_the_others() {
     assert!(has("verify", "hickory-resolver") && !has("verify", "sqlx") && !has("verify", "lettre"));
     assert!(has("sqlite", "rusqlite") && !has("sqlite", "sqlx") && !has("sqlite", "hickory-resolver"));
     assert!(has("milter", "tokio-util") && !has("milter", "rusqlite") && !has("milter", "hickory-resolver"));
+    assert!(has("hooks", "axum") && !has("hooks", "rusqlite") && !has("hooks", "hickory-resolver"));
+    assert!(!has("milter", "axum") && !has("filter", "axum"));
     assert!(has("postgres", "sqlx-postgres") && !has("postgres", "sqlx-sqlite"));
     assert!(has("outbox", "lettre") && !has("outbox", "hickory-resolver"));
 }

@@ -12,6 +12,7 @@ use crate::filter::Filter;
 mod changes;
 #[cfg(feature = "hooks")]
 pub mod hooks;
+#[cfg(any(feature = "hooks", feature = "milter"))]
 mod hourly;
 pub mod intake;
 mod letter;

@@ -6,3 +6,4 @@ mod draft01;
 mod fuzzed;
 mod plan;
 mod trouble;
+mod verbs;

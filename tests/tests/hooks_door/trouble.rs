@@ -64,7 +64,7 @@ async fn a_panicking_judge_and_a_late_one_are_451_and_the_next_message_is_well()
 async fn verdicts_are_said_and_what_stalwart_would_lose_is_not() {
     let door = open(Fake::named("one"), Limits::default(), Access::default());
     for (subject, words) in
-        [("reject", "550 5.7.1 no  250 yes"), ("discard", "discard"), ("hold", LATER), ("fine", "accept")]
+        [("reject", "550 5.7.1 no??250 yes"), ("discard", "discard"), ("hold", LATER), ("fine", "accept")]
     {
         assert_eq!(says(&door, subject).await, words, "{subject}");
     }

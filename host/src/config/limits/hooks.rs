@@ -15,9 +15,6 @@ pub struct Hooks {
     pub connections: usize,
     /// How long our answer may take from the head of the request on: the bridge waits 20 s, Stalwart 30 s.
     pub answer: Duration,
-    /// The fields of one message that are looked at. One with more is refused; beyond `limits.mta.header_fields` they are only
-    /// counted.
-    pub fields: usize,
     /// Mail servers that are registered at once; the one that was not used for longest makes room, and registers again.
     pub registrations: usize,
 }
@@ -29,7 +26,6 @@ impl Default for Hooks {
             requests_octets: 256 * 1024 * 1024,
             connections: 500,
             answer: Duration::from_secs(17),
-            fields: 20_000,
             registrations: 100,
         }
     }

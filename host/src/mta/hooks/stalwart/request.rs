@@ -9,7 +9,7 @@ use crate::mta::hooks::told::{Path, Told};
 
 /// Recipients that are looked at: ten times as many as one message may have.
 const MOST_RECIPIENTS: usize = 10_000;
-/// Fields that are looked at, `limits.hooks.fields`.
+/// Fields that are looked at; a message with more is refused. Beyond `limits.mta.header_fields` they are only counted.
 const MOST_FIELDS: usize = 20_000;
 /// What stands for an octet that is no UTF-8.
 const LOST: char = '\u{fffd}';
