@@ -12,9 +12,9 @@ use addrauth::policy::rehearse::{Component, Stage, WrittenFacts};
 use addrauth_tests::daemon::binary;
 use serde_json::{Value, json};
 
-use core::Core;
+use interpreter::Core;
 
-mod core;
+mod interpreter;
 
 /// Facts in one table at most; of more, every second, third or so is taken.
 const MOST: usize = 1_500;
