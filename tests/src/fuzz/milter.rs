@@ -58,14 +58,7 @@ pub fn milter(octets: &[u8]) {
                 // Examined exactly once: now, or before.
                 assert_eq!(mail.is_some(), !examined);
                 mail.iter().for_each(|mail| check(mail, &limits));
-                let reply = Reply {
-                    verdict: Verdict::Discard,
-                    edits: vec![],
-                    removed: vec![],
-                    redirected: vec![],
-                    unreported: None,
-                    owed: vec![],
-                };
+                let reply = Reply::bare(Verdict::Discard);
                 session.answer(&reply, &[], &mut out).expect("a discard is always offered");
                 admitted = false;
             }
