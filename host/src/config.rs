@@ -15,6 +15,7 @@ mod authority;
 mod custody;
 mod keyring;
 pub mod limits;
+mod lmtp;
 mod milter;
 mod notices;
 mod policy;
@@ -28,6 +29,7 @@ pub use authority::Authority;
 pub use custody::Custody;
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
+pub use lmtp::{Lmtp, NextHop};
 pub use milter::{Listen, Milter};
 pub use notices::Notices;
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
@@ -99,6 +101,8 @@ pub struct Config {
     pub authentication_results: bool,
     /// The milter door.
     pub milter: Milter,
+    /// The LMTP door.
+    pub lmtp: Lmtp,
     /// DNS and VERIFY.
     pub verify: Verify,
     /// Which policy treats which result.
@@ -199,6 +203,7 @@ impl Config {
     /// probably not meant is in [`Config::warnings`].
     fn check(&self) -> Result<(), Error> {
         self.verify.check()?;
+        self.lmtp.check()?;
         self.check_trust()?;
         self.keyring.check(&self.final_domains)?;
         self.policy.check(&self.policies)?;

@@ -1,4 +1,4 @@
-//! The filter behind its milter door.
+//! The filter behind its doors.
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::delivery::Delivery;
 use super::watch::Watch;
 use super::watchdog::Health;
 use super::watched::{UnderWay, Watched};
@@ -94,6 +95,8 @@ pub async fn run(
 pub struct Running {
     /// The section `[milter]` by which the listeners were opened.
     door: config::Milter,
+    /// The section `[lmtp]`, likewise.
+    delivery: config::Lmtp,
     sender: watch::Sender<Arc<Watched<Filter>>>,
     under_way: Arc<UnderWay>,
     health: Arc<Health>,
@@ -102,6 +105,7 @@ pub struct Running {
     /// Dropped, it stops what was begun.
     stop: DropGuard,
     serving: JoinHandle<()>,
+    delivering: JoinHandle<()>,
     looking: JoinHandle<()>,
     sending: JoinHandle<Vec<Arc<Custody>>>,
     locks: Arc<Mutex<Locks>>,
@@ -127,7 +131,9 @@ impl Running {
         lock(&locks, filter.config())?;
         let lanes = Lanes::start(limits.mta.lanes).map_err(Error::Threads)?;
         let listeners = lanes.within(|| milter::bind(&door))?;
-        let listening: Vec<Listen> = listeners.iter().map(Listener::local).collect();
+        let delivery = Delivery::bind(filter.config(), &lanes)?;
+        let bound = || listeners.iter().chain(delivery.listeners());
+        let listening: Vec<Listen> = bound().map(Listener::local).collect();
         for place in &listening {
             tracing::info!("listening on {place}");
         }
@@ -135,16 +141,32 @@ impl Running {
         let watch = Watch::of(filter.policies().files(), begun, limits.policy.watch);
         let stop = CancellationToken::new();
         let under_way = Arc::new(UnderWay::new(limits.mta.answer));
-        let pulses = listeners.iter().map(Listener::pulse).chain(lanes.pulses()).collect();
+        let pulses = bound().map(Listener::pulse).chain(lanes.pulses()).collect();
         let known = Arc::clone(&under_way);
         let health = Health::new(pulses, move || known.is_overdue());
+        let section = filter.config().lmtp.clone();
         let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
         let reception = Reception::open(judge, limits, stop.clone());
+        let delivering = tokio::spawn(delivery.serve(Arc::clone(&reception), lanes.clone()));
         let serving = tokio::spawn(milter::serve(listeners, reception, lanes));
         let stop = stop.drop_guard();
-        Ok(Running { door, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
+        Ok(Running {
+            door,
+            delivery: section,
+            sender,
+            under_way,
+            health,
+            listening,
+            watch,
+            stop,
+            serving,
+            delivering,
+            looking,
+            sending,
+            locks,
+        })
     }
 
     /// The places where it listens, with the ports that the system chose.
@@ -165,6 +187,9 @@ impl Running {
     pub async fn reload(&mut self, config: Config) -> Result<(), Error> {
         if config.milter != self.door {
             tracing::warn!("the [milter] section changed: restart to listen elsewhere");
+        }
+        if config.lmtp != self.delivery {
+            tracing::warn!("the [lmtp] section changed: restart to listen, or to deliver, elsewhere");
         }
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;
@@ -202,6 +227,7 @@ impl Running {
         self.health.stops_taking();
         drop(self.stop);
         self.serving.await?;
+        self.delivering.await?;
         self.looking.await?;
         // No message is in flight any more, so nothing can come after what is written here.
         for custody in self.sending.await? {

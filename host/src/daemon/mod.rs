@@ -9,6 +9,8 @@ mod ask;
 #[cfg(feature = "authority")]
 pub mod authority;
 #[cfg(all(feature = "filter", feature = "milter"))]
+mod delivery;
+#[cfg(all(feature = "filter", feature = "milter"))]
 pub mod filter;
 #[cfg(all(feature = "filter", feature = "milter"))]
 mod watch;

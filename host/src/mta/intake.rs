@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::case::{Client, Envelope, Field, Head, Mail, Recipient, ReversePath};
+use crate::case::{Client, Door, Envelope, Field, Head, Mail, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::mta::Refused;
 use crate::proto::address::Address;
@@ -60,6 +60,11 @@ impl Intake {
     pub fn new(client: Client, daemon: String, login: Option<String>, limits: Arc<Limits>) -> Intake {
         let envelope = Envelope { client, daemon, login, ..Envelope::default() };
         Intake { limits, envelope, head: Head::default(), fields: 0, octets: 0, doomed: 0 }
+    }
+
+    /// The door, where it is not that of a reception.
+    pub fn comes_to(&mut self, door: Door) {
+        self.envelope.door = door;
     }
 
     /// MAIL: the reverse-path and its parameters. A path over `limits.mta.text` has no address; a parameter that is not known

@@ -12,6 +12,8 @@ mod changes;
 pub mod intake;
 mod letter;
 pub mod listen;
+#[cfg(feature = "lmtp")]
+pub mod lmtp;
 #[cfg(feature = "milter")]
 pub mod milter;
 pub mod reception;

@@ -29,6 +29,9 @@ pub enum Refused {
     /// More fields to delete than `limits.mta.key_fields`.
     #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
+    /// A header over `limits.mta.lmtp_header`, at the door that takes it as octets.
+    #[error("its header has more than {0} octets")]
+    Header(usize),
     /// A body over `limits.custody.body_octets` that was to be kept.
     #[error("its body has more than {0} octets, too many to keep a copy of")]
     Body(usize),
@@ -78,6 +81,7 @@ impl Refused {
             Refused::Login(_) => "554 5.7.0 The login name is too long",
             Refused::KeyFields(_) => "554 5.6.0 Too many header fields that tell of authentication",
             Refused::Body(_) => "552 5.3.4 The message is too large to be kept for its recipients",
+            Refused::Header(_) => "552 5.3.4 The header is too large",
             Refused::Full(_) => "451 4.3.2 Too many messages at once, please try again later",
             Refused::Panicked(_)
             | Refused::Late { .. }
@@ -85,6 +89,19 @@ impl Refused {
             | Refused::Silent { .. }
             | Refused::Edit
             | Refused::Recipient => FOR_NOW,
+        }
+    }
+
+    /// What an MTA is told that has the message in its queue already. Nothing is refused for good there: the MTA would tell a
+    /// reverse-path that may be forged. A fault of the message waits in the queue, where the postmaster sees it.
+    pub fn reply_behind_queue(&self) -> &'static str {
+        match self {
+            Refused::Recipients(_) => self.reply_to_recipient(),
+            Refused::Body(_) => "452 4.3.4 The message is too large to be kept for its recipients",
+            Refused::Header(_) => "452 4.3.4 The header is too large",
+            Refused::Path(_) => "451 4.1.3 A recipient's address is too long",
+            Refused::Full(_) => self.reply(),
+            _ => FOR_NOW,
         }
     }
 
@@ -104,8 +121,14 @@ mod tests {
 
     #[test]
     fn what_lies_in_the_message_is_refused_for_good_and_what_lies_here_for_now() {
-        let for_good =
-            [Refused::Recipients(1), Refused::Path(1), Refused::Login(1), Refused::KeyFields(1), Refused::Body(1)];
+        let for_good = [
+            Refused::Recipients(1),
+            Refused::Path(1),
+            Refused::Login(1),
+            Refused::KeyFields(1),
+            Refused::Body(1),
+            Refused::Header(1),
+        ];
         let for_now = [
             Refused::Full("x"),
             Refused::Panicked("x"),
@@ -118,6 +141,8 @@ mod tests {
         for (faults, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
             assert!(faults.iter().all(|fault| is_reply(fault.reply(), class)), "{faults:?}");
         }
+        let behind = |fault: &Refused| is_reply(fault.reply_behind_queue(), '4');
+        assert!(for_good.iter().chain(&for_now).all(behind), "behind a queue nothing is refused for good");
         assert!(is_reply(Refused::Recipients(1).reply_to_recipient(), '4') && is_reply(ONE_AT_A_TIME, '4'));
         assert_eq!(Refused::Path(1).reply_to_recipient(), Refused::Path(1).reply());
     }

@@ -14,7 +14,7 @@ use crate::doctor::network::{is_milter, within_reach};
 use crate::warnings::warnings;
 use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
-use addrauth::mta::milter;
+use addrauth::mta::{lmtp, milter};
 use addrauth::policy::Policies;
 use addrauth::policy::trust::floor;
 use addrauth::proto::wire::DATAGRAM_MAX;
@@ -95,6 +95,7 @@ impl Checked {
             self.look(outbox::check(config, limits).map_err(Refused::from))?;
         }
         self.look(milter::check(&config.milter).map_err(Refused::from))?;
+        self.look(lmtp::check(&config.lmtp).map_err(Refused::from))?;
         self.look(Verifier::new(&config.verify, &config.hostname, limits).map_err(Refused::from))?;
         self.look(store::check(config).map_err(Refused::from))?;
         self.look(keyring::check(config, limits).map_err(Refused::from))?;
