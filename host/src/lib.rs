@@ -41,6 +41,7 @@
 //! | `filter` | `filter::Filter`, `custody`, `keyring`: mail examined, what is owed kept, keys learned and stamped |
 //! | `mta` | `mta`: what all doors have in common |
 //! | `milter` | the door that Postfix and Sendmail know |
+//! | `lmtp` | the door between a mail server's queue and its mailboxes |
 //! | `authority` | `authority`: keys issued, posted, answered and expired |
 //! | `shipped` | the policies that ship, as components inside the library |
 //!

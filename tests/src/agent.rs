@@ -33,6 +33,8 @@ pub struct Delivery {
     pub mail: String,
     /// The recipients that were accepted, without their brackets.
     pub to: Vec<String>,
+    /// What RCPT said of each besides.
+    pub wishes: Vec<String>,
     /// The octets.
     pub message: Vec<u8>,
 }
@@ -105,6 +107,7 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
     let mut reader = BufReader::new(reader);
     writer.write_all(b"220 agent LMTP\r\n").await?;
     let (mut mail, mut to, mut chunks) = (String::new(), Vec::<String>::new(), Vec::new());
+    let mut wishes = Vec::new();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -123,16 +126,17 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
             }
             "MAIL" if !habits.at_mail.is_empty() => replies.push(habits.at_mail.clone()),
             "MAIL" => {
-                (mail, to, chunks) = (text.clone(), Vec::new(), Vec::new());
+                (mail, to, chunks, wishes) = (text.clone(), Vec::new(), Vec::new(), Vec::new());
                 replies.push("250 2.1.0 OK".into());
             }
             "RCPT" => {
-                let path = rest.trim_start_matches("TO:").split(' ').next().unwrap_or_default();
+                let (path, more) = rest.trim_start_matches("TO:").split_once(' ').unwrap_or((&rest[3..], ""));
                 let address = path.trim_start_matches('<').trim_end_matches('>').to_owned();
                 match habits.at_rcpt.get(&address) {
                     Some(reply) => replies.push(reply.clone()),
                     None => {
                         to.push(address);
+                        wishes.push(more.to_owned());
                         replies.push("250 2.1.5 OK".into());
                     }
                 }
@@ -144,7 +148,7 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
                     seen.lock().unwrap_or_else(PoisonError::into_inner).cut_short += 1;
                     return Ok(());
                 };
-                replies = ended(habits, seen, &mail, &to, message);
+                replies = ended(habits, seen, (&mail, &wishes), &to, message);
             }
             "BDAT" => {
                 let mut words = rest.split(' ');
@@ -153,7 +157,7 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
                 reader.read_exact(&mut chunk).await?;
                 chunks.extend(chunk);
                 match words.next() {
-                    Some(_) => replies = ended(habits, seen, &mail, &to, std::mem::take(&mut chunks)),
+                    Some(_) => replies = ended(habits, seen, (&mail, &wishes), &to, std::mem::take(&mut chunks)),
                     None => replies.push("250 2.0.0 chunk".into()),
                 }
             }
@@ -195,11 +199,17 @@ async fn data(reader: &mut (impl AsyncBufRead + Unpin), habits: &Habits) -> std:
     Ok(Some(message[2..].to_vec()))
 }
 
-fn ended(habits: &Habits, seen: &Mutex<Seen>, mail: &str, to: &[String], message: Vec<u8>) -> Vec<String> {
+fn ended(
+    habits: &Habits,
+    seen: &Mutex<Seen>,
+    (mail, wishes): (&str, &[String]),
+    to: &[String],
+    message: Vec<u8>,
+) -> Vec<String> {
     let reply = |address: &String| habits.at_end.get(address).cloned().unwrap_or_else(|| "250 2.0.0 Saved".into());
     let replies: Vec<String> = to.iter().map(reply).collect();
     let got: Vec<String> = to.iter().filter(|to| !habits.at_end.contains_key(*to)).cloned().collect();
-    let delivery = Delivery { mail: mail.to_owned(), to: got, message };
+    let delivery = Delivery { mail: mail.to_owned(), to: got, wishes: wishes.to_vec(), message };
     seen.lock().unwrap_or_else(PoisonError::into_inner).deliveries.push(delivery);
     replies
 }

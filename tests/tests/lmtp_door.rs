@@ -12,6 +12,7 @@ use addrauth::config::{Limits, Listen, Lmtp, NextHop};
 use addrauth::mta::lmtp::{self, Settings};
 use addrauth::mta::reception::Reception;
 use addrauth::mta::{Judge, Lanes};
+use addrauth::proto::address::Address;
 use addrauth::proto::header::Edit;
 use addrauth_tests::agent::{Agent, Client, Habits};
 use tokio::sync::watch;
@@ -270,7 +271,7 @@ async fn who_gets_nothing_is_answered_and_the_agent_hears_nothing() {
 
 #[tokio::test]
 async fn a_spam_folder_that_the_agent_does_not_know_gives_way_to_the_recipient_with_the_mark() {
-    let to = "bob+Junk@home.example".parse().unwrap();
+    let to = Address::parse(b"bob+Junk@home.example", false).unwrap();
     let marked = mixed().variants[0].edits.clone();
     let reply =
         Reply { redirected: vec![Redirect { recipient: 0, to }], edits: marked, ..Reply::bare(Verdict::Accept) };
@@ -314,6 +315,27 @@ async fn a_dot_that_another_reader_could_take_for_the_end_goes_on_by_chunks_alon
         assert_eq!(stage.agent.take()[0].message, smuggled.as_bytes());
         stage.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_the_agent_offers_is_offered_and_what_the_mta_asks_for_reaches_it() {
+    let habits = Habits { offers: vec!["SIZE 5000", "DSN", "8BITMIME", "VRFY"], ..Habits::default() };
+    let stage = Stage::set(accepted(), habits).await;
+    let (mut mta, offers) = Client::open(stage.place).await;
+    let expected = ["250-mx.home.example", "250-PIPELINING", "250-8BITMIME", "250-DSN", "250-SIZE 5000"];
+    assert_eq!(offers[..5], expected);
+    assert!(mta.say("MAIL FROM:<a@b> SMTPUTF8").await[0].starts_with("555 "));
+    mta.say("MAIL FROM:<a@b> SIZE=100 BODY=8BITMIME RET=HDRS").await;
+    mta.say("RCPT TO:<bob@home.example> NOTIFY=NEVER ORCPT=rfc822;bob@home.example").await;
+    mta.say("DATA").await;
+    mta.write(&addrauth_tests::agent::stuffed(MESSAGE)).await;
+    assert_eq!(mta.reply().await, ["250 2.0.0 Saved"]);
+    let got = stage.agent.take();
+    // The size is that of the message as it goes on.
+    let size = 100 + PLAIN.len() - MESSAGE.len();
+    assert_eq!(got[0].mail, format!("MAIL FROM:<a@b> SIZE={size} BODY=8BITMIME RET=HDRS"));
+    assert_eq!(got[0].wishes, ["NOTIFY=NEVER ORCPT=rfc822;bob@home.example"]);
+    stage.close().await;
 }
 
 #[tokio::test]

@@ -17,7 +17,26 @@ pub struct Lmtp {
     /// The group of a unix socket; empty: the process's own. Its mode is always 0660.
     pub group: String,
     /// Where messages go on: the delivery agent's LMTP, `unix:/run/dovecot/lmtp` or `inet:mailstore.example.com:24`.
+    #[serde(with = "maybe")]
     pub next: Option<NextHop>,
+}
+
+/// A next hop as its text, none as an empty one.
+mod maybe {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(next: &Option<NextHop>, serializer: S) -> Result<S::Ok, S::Error> {
+        match next {
+            Some(next) => serializer.collect_str(next),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NextHop>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let next = (!text.is_empty()).then(|| text.parse().map_err(serde::de::Error::custom));
+        next.transpose()
+    }
 }
 
 impl Lmtp {
@@ -78,18 +97,6 @@ impl fmt::Display for NextHop {
             NextHop::Inet(host, port) => write!(f, "inet:{host}:{port}"),
             NextHop::Unix(path) => write!(f, "unix:{}", path.display()),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for NextHop {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NextHop, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl Serialize for NextHop {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

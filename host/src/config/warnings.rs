@@ -85,7 +85,7 @@ impl fmt::Display for Warning {
                 write!(f, "hostname = {name:?} is no full name, and stands in by= and in notices: {way}")
             }
             Warning::NoFinalDomains => f.write_str("final_domains is empty: the filter examines and changes nothing"),
-            Warning::NoDoor => f.write_str("milter.listen is empty: no mail server can connect"),
+            Warning::NoDoor => f.write_str("milter.listen and lmtp.listen are empty: no mail server can connect"),
             Warning::Observing => f.write_str("observe = true: policies decide, and only the status field tells of it"),
             Warning::ShortAvt => {
                 f.write_str("authority.avt is below 5d, the time that mail may wait in queues: late mail will fail")
@@ -128,7 +128,7 @@ impl Config {
         }
         for (is_so, warning) in [
             (self.final_domains.is_empty(), Warning::NoFinalDomains),
-            (self.milter.listen.is_empty(), Warning::NoDoor),
+            (self.milter.listen.is_empty() && self.lmtp.listen.is_empty(), Warning::NoDoor),
             (self.observe.0, Warning::Observing),
         ] {
             warnings.extend(is_so.then_some(warning));

@@ -22,7 +22,9 @@ mod refused;
 pub use changes::{Changes, Insertion};
 pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
-pub use refused::{FOR_NOW, NOT_SUPPORTED, ONE_AT_A_TIME, Refused};
+pub use refused::{
+    AGENT_AWAY, AGENT_SILENT, FOR_NOW, NO_ROOM, NOT_SUPPORTED, ONE_AT_A_TIME, Refused, SMUGGLED, passed_on,
+};
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their
 /// own.

@@ -13,6 +13,23 @@ pub const FOR_NOW: &str = "451 4.3.0 Temporary failure, please try again later";
 /// What the client is told where its message came through a mail server whose milter is not understood.
 pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 
+/// What an MTA is told of a recipient whose delivery agent cannot be reached.
+pub const AGENT_AWAY: &str = "451 4.4.1 The delivery agent cannot be reached";
+
+/// The same where the delivery agent does not say what became of the copy.
+pub const AGENT_SILENT: &str = "451 4.4.2 The delivery agent did not answer";
+
+/// What an MTA is told of a message in which another reader could find an end that is none.
+pub const SMUGGLED: &str = "451 4.6.0 A dot stands behind a line end that is none";
+
+/// What an MTA is told of a copy whose body cannot wait.
+pub const NO_ROOM: &str = "452 4.3.1 No room for the message, please try again later";
+
+/// A code that is passed on: that which would end the session, and all that waits in it, becomes a refusal for now.
+pub fn passed_on(code: u16) -> u16 {
+    if code == 421 { 451 } else { code }
+}
+
 /// Why a message, or one of its recipients, is refused: see [`Refused::reply`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

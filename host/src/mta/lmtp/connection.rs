@@ -7,35 +7,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Settings;
-use super::hop::{Envelope, Fault, Hop};
+use super::door::Door;
+use super::hop::{Envelope, Hop};
 use super::message::Message;
 use super::offers::Offers;
 use super::session::{Act, Session};
-use super::spool::Room;
+use crate::case::Mail;
 use crate::mta::listen::Socket;
-use crate::mta::reception::{Reception, Seat};
-use crate::mta::{Judge, Refused};
+use crate::mta::reception::Seat;
+use crate::mta::{FOR_NOW, Judge, Refused};
 
 /// Octets that are read at once: more than a command line has.
 const WINDOW: usize = 32 * 1024;
 /// How long an MTA may take to read why its connection ends.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// What all connections share.
-pub(super) struct Door<J> {
-    pub(super) reception: Arc<Reception<J>>,
-    pub(super) settings: Settings,
-    pub(super) room: Room,
-}
-
-impl<J: Judge> Door<J> {
-    /// A connection to the next hop.
-    pub(super) async fn connect(&self) -> Result<Hop, Fault> {
-        let patience = self.reception.limits().mta.next_hop;
-        Hop::connect(&self.settings.next, &self.settings.name, patience).await
-    }
-}
 
 /// Serves a connection to its end; from a standing place every MAIL gets 451.
 pub(super) async fn run<J: Judge>(socket: Socket, door: Arc<Door<J>>, seat: Seat) {
@@ -103,7 +88,7 @@ impl<J: Judge> Connection<J> {
                 Act::Piece => {
                     let piece = self.session.piece();
                     if let Some(message) = &mut self.message {
-                        message.piece(&piece, &mut self.hop).await;
+                        message.piece(&self.door, &piece, &mut self.hop).await;
                     }
                 }
                 Act::End => self.end().await,
@@ -195,14 +180,15 @@ impl<J: Judge> Connection<J> {
     }
 
     /// Has the message examined, and takes the first piece of its body.
-    async fn begin(&mut self, mail: crate::case::Mail) {
+    async fn begin(&mut self, mail: Mail) {
         // The reply to DATA went out before: nothing waits to be written.
         let (header, piece) = (self.session.header(), self.session.piece());
         let (Some(message), Some(header)) = (&mut self.message, header) else { return };
         let (path, parameters) = self.session.mail();
-        let envelope = Envelope { path, parameters, by_chunks: self.session.by_chunks() };
+        let envelope =
+            Envelope { path, parameters, wishes: self.session.wishes(), by_chunks: self.session.by_chunks() };
         match message.begin(&self.door, mail, header, envelope, &mut self.hop).await {
-            Ok(()) => message.piece(&piece, &mut self.hop).await,
+            Ok(()) => message.piece(&self.door, &piece, &mut self.hop).await,
             Err(refused) => message.refuse(&refused, &mut self.hop),
         }
     }
@@ -212,10 +198,11 @@ impl<J: Judge> Connection<J> {
         let said = match self.message.take() {
             Some(message) => {
                 let (path, parameters) = self.session.mail();
-                let envelope = Envelope { path, parameters, by_chunks: self.session.by_chunks() };
+                let envelope =
+                    Envelope { path, parameters, wishes: self.session.wishes(), by_chunks: self.session.by_chunks() };
                 message.end(&self.door, envelope, recipients, &mut self.hop).await
             }
-            None => vec![crate::mta::FOR_NOW.as_bytes().to_vec(); recipients],
+            None => vec![FOR_NOW.as_bytes().to_vec(); recipients],
         };
         self.session.answer(said.iter().map(Vec::as_slice), &mut self.out);
     }

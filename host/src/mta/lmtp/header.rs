@@ -131,7 +131,10 @@ fn write(field: &Insertion<'_>, octets: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::proto::header::deletions;
 
     const MESSAGE: &[u8] = b"Received: a\r\n\tb\r\nx-auth-key : one\r\nFrom: c\r\nX-Auth-Key:two\r\n\r\nbody";
 
@@ -164,5 +167,56 @@ mod tests {
     fn a_header_over_its_bound_is_none() {
         assert!(matches!(Cut::of(MESSAGE, 20), Err(Refused::Header(20))));
         assert!(Cut::of(b"From: a\r\n", 100).is_ok_and(|cut| !cut.is_whole() && cut.end() == 9));
+    }
+
+    /// The header as a list of whole fields, changed one command after the other as an MTA would.
+    fn by_hand(fields: &[(String, String)], edits: &[Edit]) -> Vec<(String, String)> {
+        let mut rows = fields.to_vec();
+        for edit in edits {
+            match edit {
+                Edit::Delete { name, index } => {
+                    let mut named = rows.iter().enumerate().filter(|(_, (known, _))| known.eq_ignore_ascii_case(name));
+                    if let Some(at) = named.nth(*index as usize - 1).map(|(at, _)| at) {
+                        rows.remove(at);
+                    }
+                }
+                Edit::Insert { index, name, value } => {
+                    rows.insert((*index as usize).min(rows.len()), (name.clone(), value.replace('\n', "\r\n")));
+                }
+                Edit::InsertKey { .. } => {}
+            }
+        }
+        rows
+    }
+
+    fn octets(fields: &[(String, String)]) -> Vec<u8> {
+        fields.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect::<String>().into_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn the_changes_of_a_reply_make_the_header_that_an_mta_would_make(
+            names in prop::collection::vec(prop_oneof![Just("X-Auth-Key"), Just("x-auth-key"), Just("From"), Just("Received")], 0..12),
+            values in prop::collection::vec(" ?[a-z\u{e9}:]{0,9}(\r\n[ \t][a-z]{1,4}){0,2}", 12),
+            doomed in prop::collection::vec(any::<bool>(), 12),
+            inserted in prop::collection::vec((0u32..2, "[A-Z][a-z-]{0,5}", " [a-z]{0,8}(\n\t[a-z]{1,4}){0,2}"), 0..4),
+            body in prop_oneof![Just(""), Just("\r\n"), Just("\r\nbody"), Just("\nbody"), Just("junk\r\n")],
+        ) {
+            let fields: Vec<(String, String)> =
+                names.iter().zip(&values).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            let mut edits = deletions(names.iter().copied(), |at, _| doomed[at]);
+            edits.extend(inserted.into_iter().map(|(index, name, value)| Edit::Insert { index, name, value }));
+            let message = [octets(&fields), body.as_bytes().to_vec()].concat();
+            let cut = Cut::of(&message, 1 << 20).unwrap();
+            let mut expected = octets(&by_hand(&fields, &edits));
+            match body {
+                "junk\r\n" if !edits.is_empty() => expected.extend(b"\r\n"),
+                "\nbody" => expected.extend(b"\n"),
+                "" | "junk\r\n" => {}
+                _ => expected.extend(b"\r\n"),
+            }
+            prop_assert_eq!(cut.with(&edits).unwrap().escape_ascii().to_string(), expected.escape_ascii().to_string());
+            prop_assert_eq!(&message[cut.end()..], body.trim_start_matches(['\r', '\n']).as_bytes());
+        }
     }
 }

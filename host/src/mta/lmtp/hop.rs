@@ -12,7 +12,10 @@ use super::offers::{Offers, name_and_value};
 use super::plan::{Group, To};
 use crate::config::NextHop;
 use crate::mta::listen::Socket;
+use crate::mta::{AGENT_AWAY, AGENT_SILENT, FOR_NOW, SMUGGLED, passed_on};
 
+/// What this side calls itself where it has no name.
+pub const LHLO_NAME: &str = "localhost";
 /// Octets of one reply line: twice what RFC 5321 §4.5.3.1.5 has room for.
 const REPLY_LINE: usize = 1_024;
 /// Lines of one reply.
@@ -33,6 +36,9 @@ pub enum Fault {
     /// It took too long.
     #[error("the next hop was silent for too long")]
     Silent,
+    /// The program stops.
+    #[error("the program stops before the next hop has answered")]
+    Stopping,
     /// What it said is no reply of LMTP.
     #[error("the next hop said what is no reply")]
     Nonsense,
@@ -48,11 +54,10 @@ impl Fault {
     /// What the MTA is told of each recipient.
     pub fn reply(&self) -> &'static str {
         match self {
-            Fault::Unreachable(_) | Fault::Unwilling(_) => "451 4.4.1 The delivery agent cannot be reached",
-            Fault::Broke(_) | Fault::Closed | Fault::Silent | Fault::Nonsense => {
-                "451 4.4.2 The delivery agent did not answer"
-            }
-            Fault::Smuggled(_) => "451 4.6.0 A dot stands behind a line end that is none",
+            Fault::Unreachable(_) | Fault::Unwilling(_) => AGENT_AWAY,
+            Fault::Broke(_) | Fault::Closed | Fault::Silent | Fault::Nonsense => AGENT_SILENT,
+            Fault::Stopping => FOR_NOW,
+            Fault::Smuggled(_) => SMUGGLED,
         }
     }
 
@@ -77,9 +82,9 @@ impl Reply {
         self.code / 100 == class
     }
 
-    /// The reply as it is passed on, without the last line's ending. What would end the session becomes 451.
+    /// The reply as it is passed on, without the last line's ending. See [`passed_on`].
     pub fn line(&self) -> Vec<u8> {
-        let code = if self.code == 421 { 451 } else { self.code };
+        let code = passed_on(self.code);
         let last = self.lines.len().saturating_sub(1);
         let mut all = Vec::new();
         for (at, line) in self.lines.iter().enumerate() {
@@ -135,6 +140,8 @@ pub struct Envelope<'a> {
     pub path: &'a [u8],
     /// Its parameters.
     pub parameters: &'a [Vec<u8>],
+    /// Those of each RCPT, with a blank before each.
+    pub wishes: &'a [Vec<u8>],
     /// Whether its body came by BDAT, and so may be what DATA cannot say.
     pub by_chunks: bool,
 }
@@ -182,7 +189,7 @@ impl Hop {
     /// The connection is of no use any more.
     pub async fn begin(&mut self, envelope: Envelope<'_>, group: &Group) -> Result<Begun, Fault> {
         let mail = self.mail(envelope, group.grown);
-        let (accepted, mut refused) = self.envelope(&mail, group).await?;
+        let (accepted, mut refused) = self.envelope(&mail, envelope.wishes, group).await?;
         self.used = true;
         if accepted.is_empty() {
             self.say(b"RSET\r\n").await?;
@@ -207,7 +214,12 @@ impl Hop {
     }
 
     /// MAIL and RCPT: who is accepted, and who is not. Where MAIL is refused, nobody is.
-    async fn envelope(&mut self, mail: &[u8], group: &Group) -> Result<(Vec<To>, Vec<(To, Reply)>), Fault> {
+    async fn envelope(
+        &mut self,
+        mail: &[u8],
+        wishes: &[Vec<u8>],
+        group: &Group,
+    ) -> Result<(Vec<To>, Vec<(To, Reply)>), Fault> {
         self.say(mail).await?;
         let reply = self.reply().await?;
         if !reply.is(2) {
@@ -215,7 +227,8 @@ impl Hop {
         }
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         for to in &group.to {
-            let mut reply = self.recipient(&to.path).await?;
+            let wishes = wishes.get(to.recipient).map_or(&b""[..], Vec::as_slice);
+            let mut reply = self.recipient(&to.path, wishes).await?;
             let mut to = to.clone();
             // The address of a spam folder is our choice: what the next hop says of it is no word about the recipient.
             if let (Some(own), false) = (&to.own, reply.is(2)) {
@@ -223,7 +236,7 @@ impl Hop {
                     "the delivery agent does not take a spam folder's address ({}): see policy.spam_folder",
                     reply.code
                 );
-                reply = self.recipient(own).await?;
+                reply = self.recipient(own, wishes).await?;
                 to = To { path: own.clone(), own: None, recipient: to.recipient };
             }
             if reply.is(2) { accepted.push(to) } else { refused.push((to, reply)) }
@@ -231,8 +244,8 @@ impl Hop {
         Ok((accepted, refused))
     }
 
-    async fn recipient(&mut self, path: &[u8]) -> Result<Reply, Fault> {
-        self.say(&[b"RCPT TO:", path, b"\r\n"].concat()).await?;
+    async fn recipient(&mut self, path: &[u8], wishes: &[u8]) -> Result<Reply, Fault> {
+        self.say(&[b"RCPT TO:", path, wishes, b"\r\n"].concat()).await?;
         self.reply().await
     }
 

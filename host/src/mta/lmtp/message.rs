@@ -4,17 +4,14 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::connection::Door;
+use super::door::Door;
 use super::header::Cut;
 use super::hop::{Envelope, Fault, Hop, Open, Reply};
 use super::plan::{Group, Plan, To};
 use super::spool::Spool;
-use crate::case::{Case, Finding, NewKey};
+use crate::case::{Case, Mail, NewKey};
 use crate::mta::reception::Admitted;
-use crate::mta::{FOR_NOW, Judge, Refused};
-
-/// Where a body that waits cannot be kept.
-const NO_ROOM: &str = "452 4.3.1 No room for the message, please try again later";
+use crate::mta::{FOR_NOW, Judge, NO_ROOM, Refused};
 
 /// The message in flight.
 pub(super) struct Message<J> {
@@ -63,7 +60,7 @@ impl<J: Judge> Message<J> {
     pub(super) async fn begin(
         &mut self,
         door: &Door<J>,
-        mail: crate::case::Mail,
+        mail: Mail,
         cut: Cut,
         envelope: Envelope<'_>,
         hop: &mut Option<Hop>,
@@ -72,7 +69,6 @@ impl<J: Judge> Message<J> {
         let plan = Plan::of(&case.reply, &case.mail.recipients, &cut)?;
         // A new key may turn out to be an old one when it is kept, and then it is not delivered.
         let learns = case.finding.found().is_some_and(|found| matches!(found.new_key, Some(NewKey::Proven(_))));
-        debug_assert!(!learns || matches!(case.finding, Finding::Found(_) | Finding::Submitted(_)));
         self.judged = Some((case, cut));
         self.take(plan);
         if !learns {
@@ -90,7 +86,7 @@ impl<J: Judge> Message<J> {
     }
 
     /// A piece of its body.
-    pub(super) async fn piece(&mut self, piece: &[u8], hop: &mut Option<Hop>) {
+    pub(super) async fn piece(&mut self, door: &Door<J>, piece: &[u8], hop: &mut Option<Hop>) {
         if self.failed.is_some() {
             return;
         }
@@ -109,10 +105,15 @@ impl<J: Judge> Message<J> {
                 self.say(&group.to, NO_ROOM.as_bytes());
             }
         }
-        if let (Some(open), Some(connection)) = (&mut self.open, hop.as_mut())
-            && let Err(fault) = connection.piece(open, piece).await
-        {
-            self.lose(fault, hop);
+        if let (Some(open), Some(connection)) = (&mut self.open, hop.as_mut()) {
+            let brought = tokio::select! {
+                biased;
+                () = door.reception.closed().cancelled() => Err(Fault::Stopping),
+                brought = connection.piece(open, piece) => brought,
+            };
+            if let Err(fault) = brought {
+                self.lose(fault, hop);
+            }
         }
     }
 
@@ -203,7 +204,11 @@ impl<J: Judge> Message<J> {
                 }
             }
             if until.is_some() && self.is_open() {
-                self.replay(hop).await;
+                tokio::select! {
+                    biased;
+                    () = door.reception.closed().cancelled() => self.lose(Fault::Stopping, hop),
+                    () = self.replay(hop) => {}
+                }
             }
         }
     }
@@ -236,7 +241,7 @@ impl<J: Judge> Message<J> {
         let ended = match hop.as_mut() {
             Some(connection) => tokio::select! {
                 biased;
-                () = door.reception.closed().cancelled() => Err(Fault::Silent),
+                () = door.reception.closed().cancelled() => Err(Fault::Stopping),
                 ended = connection.end(open, until) => ended,
             },
             None => Err(Fault::Closed),
@@ -284,7 +289,7 @@ async fn begin<J: Judge>(
     };
     tokio::select! {
         biased;
-        () = door.reception.closed().cancelled() => Err(Fault::Silent),
+        () = door.reception.closed().cancelled() => Err(Fault::Stopping),
         begun = beginning => begun,
     }
 }

@@ -9,19 +9,20 @@
 //! hop's own words are passed on as they are. Whatever goes wrong here ends in a 4xx for those whose copy is not delivered: the
 //! MTA, which has the message in its queue, would write to a reverse-path that may be forged.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, Lmtp, NextHop};
+use crate::config::Lmtp;
 use crate::mta::reception::Reception;
 use crate::mta::{Judge, Lanes, listen};
 
 pub mod command;
 mod connection;
+mod door;
 pub mod dots;
 mod facts;
 pub mod header;
 pub mod hop;
+mod incoming;
 mod message;
 pub mod offers;
 pub mod plan;
@@ -29,28 +30,9 @@ pub mod session;
 pub mod spool;
 
 pub use crate::mta::listen::Listener;
+pub use door::Settings;
 
-use connection::Door;
-
-/// What the door needs besides its places.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where messages go on.
-    pub next: NextHop,
-    /// What the door calls itself.
-    pub name: String,
-    /// The directory where bodies wait that do not stay in memory.
-    pub spool: PathBuf,
-}
-
-impl Settings {
-    /// What this configuration says; none where it opens no such door.
-    pub fn of(config: &Config) -> Option<Settings> {
-        let next = config.lmtp.next.clone().filter(|_| !config.lmtp.listen.is_empty())?;
-        let name = if config.hostname.is_empty() { "localhost".to_owned() } else { config.hostname.clone() };
-        Some(Settings { next, name, spool: config.state_dir.0.clone() })
-    }
-}
+use door::Door;
 
 /// The places of `[lmtp]`.
 fn places(lmtp: &Lmtp) -> listen::Places<'_> {

@@ -9,6 +9,7 @@ use super::command::{Command, NoCommand};
 use super::dots::Unstuffed;
 use super::facts::Facts;
 use super::header::Cut;
+use super::incoming::{Incoming, Stage};
 use super::offers::Offers;
 use crate::case::{Door, Mail};
 use crate::config::Limits;
@@ -19,10 +20,6 @@ use crate::mta::intake::Intake;
 const LINE: usize = 4_096;
 /// Commands in a row that bring no message further. An MTA needs a few.
 const IDLE: usize = 100;
-/// Octets of a body among which a hidden key field is looked for: as many as a milter gets in the first piece.
-const BODY_START: usize = 64 * 1024;
-/// Octets from which on it is worth looking whether the header is whole.
-const LOOK: usize = 16 * 1024;
 
 /// What the door has to do.
 #[derive(Debug)]
@@ -48,32 +45,6 @@ pub enum Act {
     Abandon,
     /// The connection ends.
     Quit,
-}
-
-/// A message on its way in.
-#[derive(Debug)]
-struct Message {
-    intake: Intake,
-    path: Vec<u8>,
-    parameters: Vec<Vec<u8>>,
-    recipients: usize,
-    stage: Stage,
-    /// The header and the beginning of the body, until it is examined; it may hold keys.
-    start: Zeroizing<Vec<u8>>,
-    /// How many octets `start` is to have before it is looked at again.
-    look: usize,
-    header: Option<Cut>,
-    by_chunks: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// MAIL is not answered yet.
-    Asked,
-    Envelope,
-    /// The header, or the beginning of the body, is coming in.
-    Start,
-    Body,
 }
 
 /// Where octets belong that come in now.
@@ -104,7 +75,7 @@ pub struct Session {
     lhlo: Option<String>,
     offers: Offers,
     facts: Facts,
-    message: Option<Message>,
+    message: Option<Incoming>,
     /// Why the message whose MAIL came last is not taken: said again to what was sent along with it.
     refused: Option<&'static str>,
     piece: Vec<u8>,
@@ -201,9 +172,14 @@ impl Session {
         self.message.as_ref().map_or((&b"<>"[..], &[]), |message| (&message.path, &message.parameters))
     }
 
+    /// The parameters of each RCPT, a blank before each parameter.
+    pub fn wishes(&self) -> &[Vec<u8>] {
+        self.message.as_ref().map_or(&[], |message| &message.wishes)
+    }
+
     /// How many recipients the message has: each gets an answer at its end.
     pub fn recipients(&self) -> usize {
-        self.message.as_ref().map_or(0, |message| message.recipients)
+        self.wishes().len()
     }
 
     /// Whether the message came by BDAT.
@@ -247,7 +223,7 @@ impl Session {
 
     /// Makes room for octets of the header. A text that grew by itself would leave copies of keys behind.
     fn make_room(&mut self, octets: usize) {
-        let Some(Message { stage: Stage::Start, start, .. }) = &mut self.message else { return };
+        let Some(Incoming { stage: Stage::Start, start, .. }) = &mut self.message else { return };
         let needed = start.len().saturating_add(octets);
         if needed > start.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
@@ -393,17 +369,7 @@ impl Session {
         intake.begin(path, parameters);
         intake.queued_as(&facts.queue_id);
         self.refused = None;
-        self.message = Some(Message {
-            intake,
-            path: path.to_vec(),
-            parameters: parameters.iter().map(|parameter| parameter.to_vec()).collect(),
-            recipients: 0,
-            stage: Stage::Asked,
-            start: Zeroizing::default(),
-            look: LOOK,
-            header: None,
-            by_chunks: false,
-        });
+        self.message = Some(Incoming::new(intake, path, parameters));
         Act::Admit
     }
 
@@ -418,7 +384,7 @@ impl Session {
         match message.intake.recipient(path, parameters, None) {
             Ok(recipient) => {
                 message.intake.join(recipient);
-                message.recipients += 1;
+                message.wishes.push(parameters.iter().flat_map(|word| [b" ", *word].concat()).collect());
                 say(out, "250 2.1.5 Ok");
                 Act::Said
             }
@@ -431,7 +397,7 @@ impl Session {
 
     fn data(&mut self, out: &mut Vec<u8>) -> Act {
         match &mut self.message {
-            Some(message) if message.stage == Stage::Envelope && message.recipients > 0 => {
+            Some(message) if message.stage == Stage::Envelope && !message.wishes.is_empty() => {
                 message.stage = Stage::Start;
                 self.hearing = Hearing::Dots(Unstuffed::default());
                 self.idle = 0;
@@ -459,7 +425,7 @@ impl Session {
     fn chunk(&mut self, size: u64, last: bool, out: &mut Vec<u8>) -> Act {
         let offered = self.offers.chunking;
         let counts = match &mut self.message {
-            Some(message) if offered && message.recipients > 0 => {
+            Some(message) if offered && !message.wishes.is_empty() => {
                 if message.stage == Stage::Envelope {
                     message.stage = Stage::Start;
                     message.by_chunks = true;
@@ -485,41 +451,6 @@ impl Session {
         self.facts = Facts::default();
         self.hearing = Hearing::Commands;
         self.piece.clear();
-    }
-}
-
-impl Message {
-    /// Reads the header once it is whole and the body has begun, or the message is `over`: the mail, and the beginning of the
-    /// body.
-    fn look_at(&mut self, over: bool, limits: &Limits) -> Option<Result<(Box<Mail>, Vec<u8>), Refused>> {
-        if !over && self.start.len() < self.look {
-            return None;
-        }
-        let cut = match Cut::of(&self.start, limits.mta.lmtp_header) {
-            Ok(cut) => cut,
-            Err(refused) => return Some(Err(self.fail(refused))),
-        };
-        let body = self.start.get(cut.end()..).unwrap_or_default();
-        if !over && (!cut.is_whole() || body.len() < BODY_START) {
-            self.look = (self.start.len() * 2).min(cut.end().saturating_add(BODY_START)).max(self.start.len() + 1);
-            return None;
-        }
-        self.stage = Stage::Body;
-        let told = cut.tell(&mut self.intake).and_then(|()| {
-            let mail = self.intake.finish(body.get(..BODY_START).unwrap_or(body))?;
-            Ok((Box::new(mail), body.to_vec()))
-        });
-        let told = told.map_err(|refused| self.fail(refused));
-        self.header = Some(cut);
-        // Wiped: it may hold keys.
-        self.start = Zeroizing::default();
-        Some(told)
-    }
-
-    fn fail(&mut self, refused: Refused) -> Refused {
-        self.stage = Stage::Body;
-        self.start = Zeroizing::default();
-        refused
     }
 }
 

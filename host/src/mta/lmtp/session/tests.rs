@@ -179,6 +179,7 @@ fn the_envelope_is_what_the_mta_said() {
     assert_eq!((mail.queue_id.as_deref(), mail.daemon.as_str(), mail.login.as_deref()), (Some("4XyZ"), "lmtp", None));
     assert!(matches!(&mail.reverse_path, ReversePath::Path(Some(path)) if path.to_string() == "a@b.example"));
     assert_eq!(mail.recipients[0].path, b"<bob>");
+    assert_eq!(session.wishes(), [b"".to_vec()]);
 }
 
 /// Words of which conversations are made, good ones and bad ones.

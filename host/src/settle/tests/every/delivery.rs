@@ -87,7 +87,7 @@ fn whatever_was_found_nothing_is_refused_for_good() {
         Finding::Found(found),
         Finding::Submitted(submitted),
         Finding::Unclear,
-        Finding::Passing(crate::case::Direction::Own),
+        Finding::Passing(Direction::Own),
         Finding::Postponed(Postponed::NewKey(Why::Timeout)),
     ] {
         for one in wishes() {
