@@ -12,6 +12,7 @@ use addrauth::config::Config;
 use addrauth::proto::address::Domain;
 use addrauth::proto::text;
 
+mod delivery;
 mod domain;
 mod installation;
 pub(crate) mod network;
@@ -156,6 +157,7 @@ async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &
     if filters {
         network::notices(config, report).await;
         network::door(config, report).await;
+        delivery::examine(config, report).await;
     } else {
         report.good(
             "filter",
