@@ -24,7 +24,7 @@ mod written;
 pub use answerer::Answerer;
 pub use finding::{AuthResult, Finding, Found, MailAuth, Submitted};
 pub use keys::{Learned, Limited, NewKey, NotLearned, NotStamped, Postponed, Proven, Stamp};
-pub use mail::{Body, Client, Envelope, Field, Head, Mail, ReversePath};
+pub use mail::{Body, Client, Door, Envelope, Field, Head, Mail, ReversePath};
 pub use means::Means;
 pub use recipient::{Place, Recipient};
 pub use result::{Direction, KeyStatus, Why};
@@ -34,8 +34,8 @@ pub use tally::Carried;
 pub use unreported::{Unreported, unreported_in};
 pub use wish::Wish;
 pub use written::{
-    CASE_VERSION, WrittenCase, WrittenFinding, WrittenFound, WrittenNewKey, WrittenRedirect, WrittenRefusal,
-    WrittenReply, WrittenStamp, WrittenSubmitted, WrittenVerdict, stamp,
+    CASE_VERSION, WrittenCase, WrittenFinding, WrittenFound, WrittenNewKey, WrittenPutOff, WrittenRedirect,
+    WrittenRefusal, WrittenReply, WrittenStamp, WrittenSubmitted, WrittenVariant, WrittenVerdict, stamp,
 };
 
 /// What a policy wants to happen (the contract's word).
@@ -136,6 +136,10 @@ pub struct Reply {
     pub removed: Vec<usize>,
     /// Recipients that get the message in a spam folder: the MTA strikes them out and puts these paths in their place.
     pub redirected: Vec<Redirect>,
+    /// Recipients whose copies are changed in another way than `edits` says: only at [`Door::Delivery`].
+    pub variants: Vec<Variant>,
+    /// Recipients that are refused for now while the others are not: only at [`Door::Delivery`].
+    pub put_off: Vec<PutOff>,
     /// What must be durable before the MTA hears of the verdict.
     pub owed: Vec<Owed>,
     /// Why the sender gets no report. Present where a decision wants the sender told and the message is not refused.
@@ -150,6 +154,8 @@ impl Reply {
             edits: Vec::new(),
             removed: Vec::new(),
             redirected: Vec::new(),
+            variants: Vec::new(),
+            put_off: Vec::new(),
             owed: Vec::new(),
             unreported: None,
         }
@@ -176,6 +182,24 @@ pub struct Redirect {
     pub recipient: usize,
     /// Where it goes.
     pub to: Address,
+}
+
+/// Changes to the header of some recipients' copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Indices into [`Envelope::recipients`].
+    pub recipients: Vec<usize>,
+    /// All changes to these copies, in the order in which they are to be made.
+    pub edits: Vec<Edit>,
+}
+
+/// A recipient that is refused for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOff {
+    /// Index into [`Envelope::recipients`].
+    pub recipient: usize,
+    /// The refusal.
+    pub refusal: Refusal,
 }
 
 /// The fate of a message: exactly one of these.

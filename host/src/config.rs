@@ -16,6 +16,7 @@ mod custody;
 mod hooks;
 mod keyring;
 pub mod limits;
+mod lmtp;
 mod milter;
 mod notices;
 mod peer;
@@ -31,6 +32,7 @@ pub use custody::Custody;
 pub use hooks::{Dialect, Hooks};
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
+pub use lmtp::{Lmtp, NextHop};
 pub use milter::{Listen, Milter};
 pub use notices::Notices;
 pub use peer::{Peer, Unfit};
@@ -105,6 +107,8 @@ pub struct Config {
     pub milter: Milter,
     /// The door of MTA Hooks.
     pub hooks: Hooks,
+    /// The LMTP door.
+    pub lmtp: Lmtp,
     /// DNS and VERIFY.
     pub verify: Verify,
     /// Which policy treats which result.
@@ -205,6 +209,7 @@ impl Config {
     /// probably not meant is in [`Config::warnings`].
     fn check(&self) -> Result<(), Error> {
         self.verify.check()?;
+        self.lmtp.check()?;
         self.check_trust()?;
         self.hooks.check()?;
         self.keyring.check(&self.final_domains)?;

@@ -3,7 +3,7 @@
 use std::iter::repeat_n;
 
 use crate::case::{
-    Case, Decision, Direction, Disposition, Finding, Found, Learned, Mail, NewKey, Owed, Proven, Refusal, Reply,
+    Case, Decision, Direction, Disposition, Door, Finding, Found, Learned, Mail, NewKey, Owed, Proven, Refusal, Reply,
     Submitted, Unreported, Verdict,
 };
 use crate::proto::header::{
@@ -12,6 +12,7 @@ use crate::proto::header::{
 use crate::proto::key::AuthKey;
 use crate::proto::text::field_word;
 
+mod delivery;
 mod fates;
 mod outward;
 mod results;
@@ -65,6 +66,9 @@ pub struct Permits {
 ///   itself is dropped; a message that also goes elsewhere is refused;
 /// * what a login of ours sends to both goes out as if to those elsewhere alone, stamped or as submitted; the recipients here are
 ///   struck out, and get a copy of their own without the key, with their status and mark.
+///
+/// All of this is said of [`Door::Reception`]. At [`Door::Delivery`] each recipient has a fate and a header of its own, none is
+/// elsewhere, and nothing is refused for good or held (INVARIANTS §3.6).
 pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
     let found = match finding {
         Finding::Found(found) => found,
@@ -77,6 +81,7 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             };
             return Reply { edits, ..Reply::bare(Verdict::Accept) };
         }
+        Finding::Submitted(Submitted { inside: Some(found), .. }) if mail.door == Door::Delivery => found,
         Finding::Submitted(Submitted { stamp, inside, .. }) => {
             return match inside {
                 Some(found) => both_ways(mail, stamp, found, decisions, rules, permits),
@@ -84,6 +89,7 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
             };
         }
         Finding::Postponed(postponed) => return Reply::bare(Verdict::Defer(later(postponed))),
+        Finding::Unclear if mail.door == Door::Delivery => return deferred(),
         Finding::Unclear => return Reply::bare(Verdict::Reject(unclear())),
     };
     if let Some(NewKey::Proven(proven)) = &found.new_key {
@@ -91,6 +97,9 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     }
     if rules.observe {
         return Reply { edits: edits(mail, found, false, rules), ..Reply::bare(Verdict::Accept) };
+    }
+    if mail.door == Door::Delivery {
+        return delivery::each(mail, found, decisions, rules, permits);
     }
     let (mut reply, mut mark) = fate(mail, found, decisions, rules, permits, Sharing::One);
     if !strikes_out(mail, &reply) {
@@ -118,11 +127,13 @@ fn leaves(mail: &Mail, index: usize) -> bool {
     mail.recipients.get(index).is_some_and(|recipient| recipient.struck_out_by().is_some())
 }
 
-/// Whether recipients share the message that the MTA has, or those whose mail ends here get copies of their own.
+/// Whether recipients share the message that the MTA has, those whose mail ends here get copies of their own, or each gets the
+/// message with a header of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     One,
     Apart,
+    Each,
 }
 
 /// The reply to a mail that brings a new key. It ends here (Phase I) unless `keyring.deliver_key_mail` or `observe` is true;
@@ -142,6 +153,14 @@ fn key_mail(mail: &Mail, found: &Found, proven: &Proven, rules: &Rules) -> Reply
 
 /// The deferral of a message, where a recipient has no decision or a decision defers it.
 fn put_off(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict> {
+    undecided(mail, found, decisions).or_else(|| {
+        let deferred = decisions.iter().find(|decision| decision.disposition == Disposition::Defer)?;
+        Some(Verdict::Defer(defer(&deferred.reason)))
+    })
+}
+
+/// The deferral of a message of which a recipient has no decision, or several.
+fn undecided(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict> {
     let said = |index: usize| decisions.iter().flat_map(|d| &d.recipients).filter(|known| **known == index).count();
     // Two decisions about one copy would be two fates, so it is put off like one without a decision. A copy that goes
     // elsewhere must have none.
@@ -149,8 +168,7 @@ fn put_off(mail: &Mail, found: &Found, decisions: &[Decision]) -> Option<Verdict
     if decisions.is_empty() || !(0..mail.recipients.len()).all(once) {
         return Some(Verdict::Defer(defer("no policy decided")));
     }
-    let deferred = decisions.iter().find(|decision| decision.disposition == Disposition::Defer)?;
-    Some(Verdict::Defer(defer(&deferred.reason)))
+    None
 }
 
 /// The reply but for its edits, and whether the mark's field is among them.

@@ -1,5 +1,6 @@
 //! Fakes and test beds: what the tests put around the daemon.
 
+pub mod agent;
 pub mod authority;
 pub mod bench;
 pub mod bombs;

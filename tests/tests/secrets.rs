@@ -66,14 +66,7 @@ fn configured(dir: &std::path::Path, mailbox: &Mailbox) -> Config {
 /// The message, refused for this result, of which its recipient is to be told.
 fn case(mail: Mail, found: Found) -> Case {
     let mail = mail.altered(|envelope, _| envelope.recipients = vec![Recipient::new(b"<bob@example.net>")]);
-    let reply = Reply {
-        verdict: Verdict::Discard,
-        edits: Vec::new(),
-        removed: vec![],
-        redirected: vec![],
-        unreported: None,
-        owed: vec![Owed::Record, Owed::Notice(0)],
-    };
+    let reply = Reply { owed: vec![Owed::Record, Owed::Notice(0)], ..Reply::bare(Verdict::Discard) };
     Case { mail, finding: Finding::Found(found), decisions: Vec::new(), reply }
 }
 

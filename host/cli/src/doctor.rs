@@ -12,6 +12,7 @@ use addrauth::config::Config;
 use addrauth::proto::address::Domain;
 use addrauth::proto::text;
 
+mod delivery;
 mod domain;
 pub(crate) mod hooks;
 mod installation;
@@ -162,6 +163,7 @@ async fn examine(args: &Args, domain: Option<Domain>, config: &Config, report: &
         network::notices(config, report).await;
         network::door(config, report).await;
         hooks::door(config, report).await;
+        delivery::examine(config, report).await;
     } else {
         report.good(
             "filter",

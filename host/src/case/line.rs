@@ -129,6 +129,9 @@ impl Case {
         if let Some(found) = self.finding.found().filter(|found| !found.elsewhere.is_empty()) {
             line.word("elsewhere", &found.elsewhere.len().to_string());
         }
+        if !self.reply.put_off.is_empty() {
+            line.word("put-off", &self.reply.put_off.len().to_string());
+        }
         line.word("verdict", self.reply.verdict.word());
         line.text
     }

@@ -14,6 +14,8 @@ use crate::proto::redact::Redactor;
 /// What the MTA told of a message before its header.
 #[derive(Clone, Debug)]
 pub struct Envelope {
+    /// The door that it came to.
+    pub door: Door,
     /// When its MAIL command came, by the wall clock.
     pub received: SystemTime,
     /// The MTA's name for it; Postfix tells it at DATA.
@@ -38,10 +40,23 @@ pub struct Envelope {
     pub means: Means,
 }
 
+/// Where on its way a message meets us, and so what can be done with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    /// While its client waits: the client tells the sender of a refusal. The MTA has one copy, with one header for all
+    /// recipients, and may know some of them by other names later.
+    #[default]
+    Reception,
+    /// Between the MTA's queue and the mailboxes. Every recipient is a mailbox here and can have a fate and a header of its
+    /// own. A refusal for good would make the MTA write to the reverse-path, which may be forged, so there is none.
+    Delivery,
+}
+
 impl Default for Envelope {
     /// Nothing is told: the null reverse-path, no recipient, the beginning of 1970.
     fn default() -> Envelope {
         Envelope {
+            door: Door::Reception,
             received: SystemTime::UNIX_EPOCH,
             queue_id: None,
             client: Client::default(),

@@ -36,7 +36,7 @@ impl WrittenCase {
     pub fn carried(&self) -> BTreeSet<(&'static str, Carried)> {
         let treated_apart = self.treated_apart();
         let each = |decision: &Decision| {
-            let came_to = |index: &usize| self.came_to(decision.disposition, treated_apart.contains(index));
+            let came_to = |index: &usize| self.came_to(decision.disposition, *index, treated_apart.contains(index));
             decision.recipients.iter().map(|index| (decision.disposition.word(), came_to(index))).collect::<Vec<_>>()
         };
         match self.decisions.as_slice() {
@@ -65,13 +65,14 @@ impl WrittenCase {
         let as_it_is = reply.owed.iter().filter_map(|owed| if let Owed::Apart(who) = owed { Some(who) } else { None });
         let as_it_is: BTreeSet<usize> = as_it_is.flatten().copied().collect();
         let struck_out = reply.removed.iter().copied().filter(|index| !as_it_is.contains(index));
-        struck_out.chain(reply.redirected.iter().map(|redirect| redirect.recipient)).collect()
+        let put_off = reply.put_off.iter().map(|put_off| put_off.recipient);
+        struck_out.chain(reply.redirected.iter().map(|redirect| redirect.recipient)).chain(put_off).collect()
     }
 
-    fn came_to(&self, decided: Disposition, is_apart: bool) -> Carried {
+    fn came_to(&self, decided: Disposition, index: usize, is_apart: bool) -> Carried {
         let reply = &self.reply;
         let untouched = reply.verdict == WrittenVerdict::Accept && !is_apart;
-        let marked = reply.added.iter().any(|name| name == SPAM_FIELD);
+        let marked = reply.added_for(index).iter().any(|name| name == SPAM_FIELD);
         match (decided, &reply.verdict) {
             (Disposition::Accept, WrittenVerdict::Accept) => Carried::InForce,
             (Disposition::Mark, _) if untouched && marked => Carried::InForce,

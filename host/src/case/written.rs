@@ -6,7 +6,9 @@ use humantime_serde::re::humantime::format_rfc3339_millis;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Case, Client, Decision, Direction, Finding, Found, KeyStatus, Learned, MailAuth, NewKey, NotLearned};
-use super::{NotStamped, Owed, Postponed, Redirect, Reply, ReversePath, Stamp, Unreported, Verdict, Why};
+use super::{
+    NotStamped, Owed, Postponed, PutOff, Redirect, Reply, ReversePath, Stamp, Unreported, Variant, Verdict, Why,
+};
 use crate::proto::address::{Address, BadAddress};
 use crate::proto::header::{Edit, KEY_FIELD};
 use crate::proto::record::Claim;
@@ -164,11 +166,43 @@ pub struct WrittenReply {
     pub removed: Vec<usize>,
     /// Recipients who got it in their spam folder.
     pub redirected: Vec<WrittenRedirect>,
+    /// Recipients whose copies got other fields than `added`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<WrittenVariant>,
+    /// Recipients who were refused for now while the others were not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_off: Vec<WrittenPutOff>,
     /// What had to be durable first.
     pub owed: Vec<Owed>,
     /// Why the sender got no report, although a decision wanted the sender told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreported: Option<Unreported>,
+}
+
+/// A [`super::Variant`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WrittenVariant {
+    /// Indices of the recipients.
+    pub recipients: Vec<usize>,
+    /// The fields that were written into their copies, by name.
+    pub added: Vec<String>,
+}
+
+/// A [`super::PutOff`] written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WrittenPutOff {
+    /// Index of the recipient.
+    pub recipient: usize,
+    /// The refusal.
+    pub refusal: WrittenRefusal,
+}
+
+impl WrittenReply {
+    /// The fields that were written into this recipient's copy, by name.
+    pub fn added_for(&self, recipient: usize) -> &[String] {
+        let own = self.variants.iter().find(|variant| variant.recipients.contains(&recipient));
+        own.map_or(&self.added, |variant| &variant.added)
+    }
 }
 
 /// A [`super::Redirect`] written down.
@@ -340,11 +374,9 @@ fn reply(reply: &Reply, redactor: &Redactor) -> WrittenReply {
         status: refusal.status.to_owned(),
         text: redactor.cut_text(&refusal.text).into_owned(),
     };
-    let added = reply.edits.iter().filter_map(|edit| match edit {
-        Edit::Insert { name, .. } => Some(name.clone()),
-        Edit::InsertKey { .. } => Some(KEY_FIELD.to_owned()),
-        Edit::Delete { .. } => None,
-    });
+    let put_off = |put_off: &PutOff| WrittenPutOff { recipient: put_off.recipient, refusal: refusal(&put_off.refusal) };
+    let variant =
+        |variant: &Variant| WrittenVariant { recipients: variant.recipients.clone(), added: added(&variant.edits) };
     WrittenReply {
         verdict: match &reply.verdict {
             Verdict::Accept => WrittenVerdict::Accept,
@@ -353,12 +385,24 @@ fn reply(reply: &Reply, redactor: &Redactor) -> WrittenReply {
             Verdict::Reject(why) => WrittenVerdict::Reject(refusal(why)),
             Verdict::Defer(why) => WrittenVerdict::Defer(refusal(why)),
         },
-        added: added.collect(),
+        added: added(&reply.edits),
         removed: reply.removed.clone(),
         redirected: reply.redirected.iter().cloned().map(WrittenRedirect::from).collect(),
+        variants: reply.variants.iter().map(variant).collect(),
+        put_off: reply.put_off.iter().map(put_off).collect(),
         owed: reply.owed.clone(),
         unreported: reply.unreported,
     }
+}
+
+/// The fields that these changes write, by name.
+fn added(edits: &[Edit]) -> Vec<String> {
+    let added = edits.iter().filter_map(|edit| match edit {
+        Edit::Insert { name, .. } => Some(name.clone()),
+        Edit::InsertKey { .. } => Some(KEY_FIELD.to_owned()),
+        Edit::Delete { .. } => None,
+    });
+    added.collect()
 }
 
 /// A time as RFC 3339 with milliseconds; a time beyond the year 9999 as the last second of that year.

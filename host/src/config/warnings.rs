@@ -91,7 +91,7 @@ impl fmt::Display for Warning {
                 write!(f, "hostname = {name:?} is no full name, and stands in by= and in notices: {way}")
             }
             Warning::NoFinalDomains => f.write_str("final_domains is empty: the filter examines and changes nothing"),
-            Warning::NoDoor => f.write_str("milter.listen and hooks.listen are empty: no mail server can connect"),
+            Warning::NoDoor => f.write_str("milter.listen, hooks.listen and lmtp.listen are empty: no mail server can connect"),
             Warning::HooksInClear(place) => write!(
                 f,
                 "hooks.listen has {place} without TLS, so mail, keys and credentials cross the network in clear: set hooks.tls"
@@ -143,7 +143,7 @@ impl Config {
         }
         for (is_so, warning) in [
             (self.final_domains.is_empty(), Warning::NoFinalDomains),
-            (self.milter.listen.is_empty() && !self.hooks.is_open(), Warning::NoDoor),
+            (self.milter.listen.is_empty() && !self.hooks.is_open() && self.lmtp.listen.is_empty(), Warning::NoDoor),
             (self.observe.0, Warning::Observing),
         ] {
             warnings.extend(is_so.then_some(warning));

@@ -269,7 +269,11 @@ async fn work(queue: Arc<Queue>, over: CancellationToken) {
 pub(super) fn may_wait(case: &Case) -> bool {
     let reply = &case.reply;
     let learns = case.finding.found().is_some_and(|found| matches!(found.new_key, Some(NewKey::Proven(_))));
-    reply.owed.is_empty() && reply.removed.is_empty() && reply.redirected.is_empty() && !learns
+    reply.owed.is_empty()
+        && reply.removed.is_empty()
+        && reply.redirected.is_empty()
+        && reply.put_off.is_empty()
+        && !learns
 }
 
 /// The row of this case; absent where the message was not ours to judge, and where one that only goes out is as it should be.

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, Hooks, Listen, Milter};
+use crate::config::{Config, Hooks, Listen, Lmtp, Milter};
 #[cfg(feature = "hooks")]
 use crate::mta::hooks::{self, Access, BadCredential, Setting};
 use crate::mta::listen::{self, Listener};
+#[cfg(feature = "lmtp")]
+use crate::mta::lmtp;
 use crate::mta::reception::Reception;
 use crate::mta::{Judge, Lanes, milter};
 use crate::pulse::Pulse;
@@ -39,8 +41,8 @@ pub enum Error {
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// This program was built without the door.
-    #[error("hooks.listen is set, and this program was built without the feature `hooks`")]
-    NotBuilt,
+    #[error("{0}.listen is set, and this program was built without the feature `{0}`")]
+    NotBuilt(&'static str),
 }
 
 /// The sections of the configuration that name places to listen.
@@ -48,9 +50,12 @@ pub enum Error {
 pub(super) struct Doors {
     milter: Milter,
     hooks: Hooks,
+    lmtp: Lmtp,
     /// `state_dir`, where the filter has one.
     #[cfg(feature = "hooks")]
     state: Option<PathBuf>,
+    #[cfg(feature = "lmtp")]
+    delivery: Option<lmtp::Settings>,
 }
 
 /// The doors with their listeners.
@@ -58,6 +63,8 @@ pub(super) struct Open {
     milter: Vec<Listener>,
     #[cfg(feature = "hooks")]
     hooks: Option<(Vec<Listener>, Setting)>,
+    #[cfg(feature = "lmtp")]
+    lmtp: Option<(Vec<Listener>, lmtp::Settings)>,
 }
 
 impl Doors {
@@ -65,19 +72,26 @@ impl Doors {
         Doors {
             milter: config.milter.clone(),
             hooks: config.hooks.clone(),
+            lmtp: config.lmtp.clone(),
             #[cfg(feature = "hooks")]
             state: (!config.final_domains.is_empty()).then(|| config.state_dir.0.clone()),
+            #[cfg(feature = "lmtp")]
+            delivery: lmtp::Settings::of(config),
         }
     }
 
     /// Whether no mail server could connect.
     pub(super) fn are_shut(&self) -> bool {
-        self.milter.listen.is_empty() && !self.hooks.is_open()
+        self.milter.listen.is_empty() && !self.hooks.is_open() && self.lmtp.listen.is_empty()
     }
 
     /// The section that another configuration has changed.
     pub(super) fn changed(&self, config: &Config) -> Option<&'static str> {
-        let changed = [("milter", config.milter != self.milter), ("hooks", config.hooks != self.hooks)];
+        let changed = [
+            ("milter", config.milter != self.milter),
+            ("hooks", config.hooks != self.hooks),
+            ("lmtp", config.lmtp != self.lmtp),
+        ];
         changed.into_iter().find(|(_, changed)| *changed).map(|(section, _)| section)
     }
 
@@ -93,12 +107,23 @@ impl Doors {
         };
         #[cfg(not(feature = "hooks"))]
         if self.hooks.is_open() {
-            return Err(Error::NotBuilt);
+            return Err(Error::NotBuilt("hooks"));
+        }
+        #[cfg(feature = "lmtp")]
+        let lmtp = match &self.delivery {
+            Some(settings) => Some((lmtp::bind(&self.lmtp)?, settings.clone())),
+            None => None,
+        };
+        #[cfg(not(feature = "lmtp"))]
+        if !self.lmtp.listen.is_empty() {
+            return Err(Error::NotBuilt("lmtp"));
         }
         Ok(Open {
             milter: milter::bind(&self.milter)?,
             #[cfg(feature = "hooks")]
             hooks,
+            #[cfg(feature = "lmtp")]
+            lmtp,
         })
     }
 }
@@ -128,6 +153,8 @@ impl Open {
         let listeners = self.milter.iter();
         #[cfg(feature = "hooks")]
         let listeners = listeners.chain(self.hooks.iter().flat_map(|(listeners, _)| listeners));
+        #[cfg(feature = "lmtp")]
+        let listeners = listeners.chain(self.lmtp.iter().flat_map(|(listeners, _)| listeners));
         listeners
     }
 
@@ -156,6 +183,14 @@ impl Open {
         };
         #[cfg(not(feature = "hooks"))]
         let by_hooks = async {};
-        tokio::join!(by_milter, by_hooks);
+        #[cfg(feature = "lmtp")]
+        let by_lmtp = async {
+            if let Some((listeners, settings)) = self.lmtp {
+                lmtp::serve(listeners, Arc::clone(&reception), lanes.clone(), settings).await;
+            }
+        };
+        #[cfg(not(feature = "lmtp"))]
+        let by_lmtp = async {};
+        tokio::join!(by_milter, by_hooks, by_lmtp);
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{read_in, rules, trust};
 use crate::case::Wish;
 use crate::case::{
-    Body, Case, Client, Decision, Direction, Disposition, Finding, Found, KeyStatus, Mail, NewKey, Place, Postponed,
-    Recipient, Unreported, Why,
+    Body, Case, Client, Decision, Direction, Disposition, Door, Finding, Found, KeyStatus, Mail, NewKey, Place,
+    Postponed, Recipient, Unreported, Why,
 };
 use crate::config::{Config, Limits, Mixed};
 use crate::custody::Custody;
@@ -207,10 +207,12 @@ impl Filter {
     /// key or forge a status. A submitter that is trusted counts as a login with its own addresses alone.
     async fn find(&self, mail: &Mail) -> Finding {
         let count = mail.recipients.len();
-        let elsewhere: Vec<usize> =
-            (0..count).filter(|&index| !mail.recipients.get(index).is_some_and(|to| self.ends_here(to))).collect();
+        // Between queue and mailbox every recipient is a mailbox of ours, by whatever name.
+        let final_for_all = mail.door == Door::Delivery && !self.config.final_domains.is_empty();
+        let ends_here = |index: usize| mail.recipients.get(index).is_some_and(|to| self.ends_here(to));
+        let elsewhere: Vec<usize> = (0..count).filter(|&index| !(final_for_all || ends_here(index))).collect();
         let (leaves, stays) = (!elsewhere.is_empty(), elsewhere.len() < count);
-        let unclear = mail.recipients.iter().filter(|recipient| self.is_unclear(recipient)).count();
+        let unclear = mail.recipients.iter().filter(|recipient| !final_for_all && self.is_unclear(recipient)).count();
         if unclear > 0 && self.rules.observe {
             let queue_id = mail.queue_id.as_deref().unwrap_or_default().escape_default().to_string();
             tracing::warn!(
@@ -303,15 +305,15 @@ impl Filter {
             .map_err(|error| tracing::warn!("the users' choices are not to be had: {error}"))
     }
 
-    /// What may be said and to whom. It is looked up only where the sender is to be told of some recipients while others get
-    /// the message.
+    /// What may be said and to whom. It is looked up only where the sender is to be told and the server that brought the message
+    /// does not do that: others get the message, or it came by way of our own queue.
     async fn permits(&self, mail: &Mail, finding: &mut Finding, decisions: &[Decision]) -> Permits {
         let refuse = !trust::is_relay(&self.config, mail);
         let Some(custody) = &self.custody else { return Permits { report: Err(Unreported::NobodyKeeps), refuse } };
         let Some(found) = finding.found_mut() else { return Permits { report: Err(Unreported::Undecided), refuse } };
         let tells = |d: &Decision| d.disposition == Disposition::Reject && d.notify.sender;
-        let mixed = decisions.iter().any(tells) && !(decisions.iter().all(tells) && found.elsewhere.is_empty());
-        let report = if mixed {
+        let refused_whole = mail.door == Door::Reception && decisions.iter().all(tells) && found.elsewhere.is_empty();
+        let report = if decisions.iter().any(tells) && !refused_whole {
             found.owns_path = self.owns_path(mail).await;
             custody.permit(mail, found).await
         } else {

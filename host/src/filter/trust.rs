@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::case::{Client, Mail};
+use crate::case::{Client, Door, Mail};
 use crate::config::Config;
 use crate::proto::address::Address;
 use crate::proto::header::STATUS_FIELD;
@@ -56,10 +56,10 @@ pub(super) fn is_relay(config: &Config, mail: &Mail) -> bool {
 /// How many of the message's fields, from the top, our own servers wrote.
 ///
 /// Where the client is a relay or hop of ours, those are all fields down to the first Received that names a client which is
-/// none of ours: there the message came in. Of other messages none is ours, since an MTA shows a milter no field that it
-/// writes itself.
+/// none of ours: there the message came in. So it is for all that our own MTA has queued before us. Of other messages none is
+/// ours, since an MTA shows a milter no field that it writes itself.
 pub(super) fn own_fields(config: &Config, mail: &Mail) -> usize {
-    if !is_hop(config, mail) && !is_relay(config, mail) {
+    if mail.door == Door::Reception && !is_hop(config, mail) && !is_relay(config, mail) {
         return 0;
     }
     let networks = || config.trusted_hops.iter().chain(&config.trusted_relays);

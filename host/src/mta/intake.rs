@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use memchr::memchr;
 
-use crate::case::{Client, Envelope, Field, Head, Mail, Means, Recipient, ReversePath};
+use crate::case::{Client, Door, Envelope, Field, Head, Mail, Means, Recipient, ReversePath};
 use crate::config::Limits;
 use crate::mta::Refused;
 use crate::proto::address::Address;
@@ -63,6 +63,11 @@ impl Intake {
     pub fn new(client: Client, daemon: String, login: Option<String>, limits: Arc<Limits>) -> Intake {
         let envelope = Envelope { client, daemon, login, ..Envelope::default() };
         Intake { limits, envelope, head: Head::default(), fields: 0, octets: 0, doomed: 0 }
+    }
+
+    /// The door, where it is not that of a reception.
+    pub fn comes_to(&mut self, door: Door) {
+        self.envelope.door = door;
     }
 
     /// MAIL: the reverse-path and its parameters. A path over `limits.mta.text` has no address; a parameter that is not known

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use super::Refused;
 use super::intake::Intake;
 use crate::case::{Client, Mail};
 use crate::config::Limits;
-use crate::proto::header::{Bounds, scan};
+use crate::proto::header::{Block, Bounds, scan};
 
 /// Octets of a body among which a hidden key field is looked for.
 const BODY_START: usize = 64 * 1024;
@@ -79,18 +81,27 @@ pub fn letter(
         let recipient = intake.recipient(path.as_bytes(), &[], None)?;
         intake.join(recipient);
     }
+    tell_fields(&mut intake, octets, &block)?;
+    let body = octets.get(block.end..).unwrap_or_default();
+    intake.finish(body.get(..BODY_START).unwrap_or(body))
+}
+
+/// Tells the intake of each field of a header that was found in these octets.
+pub(super) fn tell_fields(intake: &mut Intake, octets: &[u8], block: &Block) -> Result<(), Refused> {
     for field in &block.fields {
         let part = |range: &std::ops::Range<usize>| octets.get(range.clone()).unwrap_or_default();
         let value = part(&field.value);
-        let unix: Vec<u8> = (value.iter().enumerate())
-            // An MTA hands folds over as LF alone; a bare CR stays, since some readers take it for a line's end.
-            .filter(|(at, octet)| !(**octet == b'\r' && value.get(at + 1) == Some(&b'\n')))
-            .map(|(_, octet)| *octet)
-            .collect();
+        // It may be a key.
+        let unix: Zeroizing<Vec<u8>> = Zeroizing::new(
+            (value.iter().enumerate())
+                // An MTA hands folds over as LF alone; a bare CR stays, since some readers take it for a line's end.
+                .filter(|(at, octet)| !(**octet == b'\r' && value.get(at + 1) == Some(&b'\n')))
+                .map(|(_, octet)| *octet)
+                .collect(),
+        );
         intake.field(part(&field.name), &unix, true)?;
     }
-    let body = octets.get(block.end..).unwrap_or_default();
-    intake.finish(body.get(..BODY_START).unwrap_or(body))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -253,6 +253,8 @@ pub async fn serve<J: Judge, F>(
     }
     accepting.close();
     accepting.wait().await;
+    // A door without places is no reason to close the others.
+    reception.closing().cancelled().await;
     reception.drain().await;
 }
 

@@ -17,6 +17,8 @@ mod hourly;
 pub mod intake;
 mod letter;
 pub mod listen;
+#[cfg(feature = "lmtp")]
+pub mod lmtp;
 #[cfg(feature = "milter")]
 pub mod milter;
 pub mod reception;
@@ -25,7 +27,10 @@ mod refused;
 pub use changes::{Changes, Counting, Insertion};
 pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
-pub use refused::{FOR_NOW, NOT_SUPPORTED, NOT_UNDERSTOOD, ONE_AT_A_TIME, Refused, TOO_LARGE, UNFIT};
+pub use refused::{
+    AGENT_AWAY, AGENT_SILENT, FOR_NOW, NO_ROOM, NOT_SUPPORTED, NOT_UNDERSTOOD, ONE_AT_A_TIME, Refused, SMUGGLED,
+    TOO_LARGE, UNFIT, passed_on,
+};
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their
 /// own.

@@ -22,6 +22,23 @@ pub const TOO_LARGE: &str = "552 5.3.4 The message is too large to be examined";
 /// What the client is told where its message came through a mail server whose milter is not understood.
 pub const NOT_SUPPORTED: &str = "451 4.3.5 Address Authentication: this mail server's milter is not supported yet";
 
+/// What an MTA is told of a recipient whose delivery agent cannot be reached.
+pub const AGENT_AWAY: &str = "451 4.4.1 The delivery agent cannot be reached";
+
+/// The same where the delivery agent does not say what became of the copy.
+pub const AGENT_SILENT: &str = "451 4.4.2 The delivery agent did not answer";
+
+/// What an MTA is told of a message in which another reader could find an end that is none.
+pub const SMUGGLED: &str = "451 4.6.0 A dot stands behind a line end that is none";
+
+/// What an MTA is told of a copy whose body cannot wait.
+pub const NO_ROOM: &str = "452 4.3.1 No room for the message, please try again later";
+
+/// A code that is passed on: that which would end the session, and all that waits in it, becomes a refusal for now.
+pub fn passed_on(code: u16) -> u16 {
+    if code == 421 { 451 } else { code }
+}
+
 /// Why a message, or one of its recipients, is refused: see [`Refused::reply`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,7 +55,8 @@ pub enum Refused {
     /// More fields to delete than `limits.mta.key_fields`.
     #[error("more than {0} fields that may have to be deleted: X-Auth-Key, X-Auth-Key-Status, Authentication-Results")]
     KeyFields(usize),
-    /// A header so large that nobody can say where the body begins.
+    /// A header so large that nobody can say where the body begins, or over `limits.mta.lmtp_header` at the door that takes it as
+    /// octets.
     #[error("a header of too many fields, or of more than {0} octets")]
     Header(usize),
     /// A body over `limits.custody.body_octets` that was to be kept.
@@ -101,6 +119,19 @@ impl Refused {
         }
     }
 
+    /// What an MTA is told that has the message in its queue already. Nothing is refused for good there: the MTA would tell a
+    /// reverse-path that may be forged. A fault of the message waits in the queue, where the postmaster sees it.
+    pub fn reply_behind_queue(&self) -> &'static str {
+        match self {
+            Refused::Recipients(_) => self.reply_to_recipient(),
+            Refused::Body(_) => "452 4.3.4 The message is too large to be kept for its recipients",
+            Refused::Header(_) => "452 4.3.4 The header is too large",
+            Refused::Path(_) => "451 4.1.3 A recipient's address is too long",
+            Refused::Full(_) => self.reply(),
+            _ => FOR_NOW,
+        }
+    }
+
     /// What the client is told where one recipient is refused and the message goes on without that one. A recipient too many
     /// is refused for now: the sender brings the rest in another message (RFC 5321 §4.5.3.1.10).
     pub fn reply_to_recipient(&self) -> &'static str {
@@ -137,6 +168,8 @@ mod tests {
         for (faults, class) in [(&for_good[..], '5'), (&for_now[..], '4')] {
             assert!(faults.iter().all(|fault| is_reply(fault.reply(), class)), "{faults:?}");
         }
+        let behind = |fault: &Refused| is_reply(fault.reply_behind_queue(), '4');
+        assert!(for_good.iter().chain(&for_now).all(behind), "behind a queue nothing is refused for good");
         assert!(is_reply(Refused::Recipients(1).reply_to_recipient(), '4') && is_reply(ONE_AT_A_TIME, '4'));
         assert_eq!(Refused::Path(1).reply_to_recipient(), Refused::Path(1).reply());
     }

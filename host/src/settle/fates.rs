@@ -21,6 +21,8 @@ pub(super) struct Fates {
     pub(super) unreported: Option<Unreported>,
     /// Kept back.
     pub(super) kept: Vec<usize>,
+    /// Refused for now, each by itself.
+    pub(super) put_off: Vec<usize>,
     /// Gets a notice.
     pub(super) noticed: Vec<usize>,
 }
@@ -51,6 +53,7 @@ impl Fates {
                         }
                         _ => fates.marked.push(index),
                     },
+                    Disposition::Defer if sharing == Sharing::Each => fates.put_off.push(index),
                     Disposition::Quarantine | Disposition::Defer => fates.kept.push(index),
                     Disposition::Reject if !permits.refuse => {
                         fates.kept.push(index);

@@ -58,16 +58,8 @@ pub fn milter(octets: &[u8]) {
                 // Examined exactly once: now, or before.
                 assert_eq!(mail.is_some(), !examined);
                 mail.iter().for_each(|mail| check(mail, &limits));
-                let reply = Reply {
-                    verdict: Verdict::Discard,
-                    edits: vec![],
-                    removed: vec![],
-                    redirected: vec![],
-                    unreported: None,
-                    owed: vec![],
-                };
                 let mail = Mail::new(Envelope::default(), Head::default());
-                session.answer(&reply, &mail, &mut out).expect("a discard is always offered");
+                session.answer(&Reply::bare(Verdict::Discard), &mail, &mut out).expect("a discard is always offered");
                 admitted = false;
             }
             Act::Abandon => admitted = false,

@@ -7,10 +7,12 @@ use addrauth::proto::results::{self, LeftOut, METHOD, Results};
 use addrauth::proto::wire::{self, Answer, DATAGRAM_MAX, Reason, Request, Status};
 
 mod answer;
+mod lmtp;
 mod milter;
 mod rules;
 
 pub use answer::answer;
+pub use lmtp::lmtp;
 pub use milter::milter;
 pub use rules::rules;
 
@@ -18,10 +20,11 @@ pub use rules::rules;
 type Target = fn(&[u8]);
 
 /// Every target by the name of its file and of its corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("address", address),
     ("answer", answer),
     ("header", header),
+    ("lmtp", lmtp),
     ("milter", milter),
     ("record", record),
     ("results", results),

@@ -1,4 +1,4 @@
-//! The scenario table (tests/cases/doors.tsv), brought to all doors.
+//! The scenario table (tests/cases/doors.tsv), brought to all doors of a reception.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,22 +33,22 @@ const SCENARIOS: [(&str, Option<&str>); 8] = [
     ("quarantine", Some("quarantine")),
     ("defer", None),
 ];
-const KEYS: [(&str, Option<&str>, &str); 3] =
+pub(super) const KEYS: [(&str, Option<&str>, &str); 3] =
     [("valid", Some(GOOD), "valid"), ("wrong", Some(JUNK), "invalid"), ("none", None, "missing")];
-const FRIEND: &str = "friend@accept.here.example";
-const BODY: &str = "one line\r\n.\r\nX-Auth-Key: in the body it is text\r\n";
+pub(super) const FRIEND: &str = "friend@accept.here.example";
+pub(super) const BODY: &str = "one line\r\n.\r\nX-Auth-Key: in the body it is text\r\n";
 
 /// A message to be brought.
 #[derive(Clone, Copy, Debug)]
-struct Cell {
+pub(super) struct Cell {
     number: usize,
     scenario: &'static str,
-    mixed: bool,
-    key: (&'static str, Option<&'static str>, &'static str),
+    pub(super) mixed: bool,
+    pub(super) key: (&'static str, Option<&'static str>, &'static str),
 }
 
 /// What a line of the table expects, or what was seen: answer, own, other, row, notice.
-type Fates = [String; 5];
+pub(super) type Fates = [String; 5];
 
 /// What the MTA does with a message in the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ struct Outcome {
 }
 
 impl Cell {
-    fn all() -> Vec<Cell> {
+    pub(super) fn all() -> Vec<Cell> {
         let mut all = Vec::new();
         for (scenario, _) in SCENARIOS {
             for mixed in [false, true] {
@@ -72,25 +72,25 @@ impl Cell {
     }
 
     /// An address of its own where a report may go to it, of which each gets one in an hour.
-    fn sender(&self) -> String {
+    pub(super) fn sender(&self) -> String {
         let told = ["silent", "sender", "both"].contains(&self.scenario);
         if told { format!("u{}@example.com", self.number) } else { "alice@example.com".into() }
     }
 
-    fn own(&self) -> String {
+    pub(super) fn own(&self) -> String {
         format!("bob{}@{}.here.example", self.number, self.scenario)
     }
 
-    fn recipients(&self) -> Vec<String> {
+    pub(super) fn recipients(&self) -> Vec<String> {
         if self.mixed { vec![self.own(), FRIEND.into()] } else { vec![self.own()] }
     }
 
-    fn queue_id(&self) -> String {
+    pub(super) fn queue_id(&self) -> String {
         format!("C{}", self.number)
     }
 
     /// Names and values, LF for line endings.
-    fn fields(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
         let from = self.sender();
         let mut fields = vec![
             ("X-Auth-Key-Status", " VALIDKEY; address=boss@example.com; by=forged.example".to_owned()),
@@ -105,9 +105,9 @@ impl Cell {
     }
 }
 
-/// The line that speaks of each cell.
-fn expected(cell: &Cell) -> Fates {
-    let mut lines = include_str!("../../cases/doors.tsv").lines().filter(|line| !line.starts_with('#'));
+/// The line of this table that speaks of a cell.
+pub(super) fn expected(cell: &Cell, table: &str) -> Fates {
+    let mut lines = table.lines().filter(|line| !line.starts_with('#'));
     assert_eq!(lines.next(), Some("scenario\tshape\tkey\tanswer\town\tother\trow\tnotice"));
     let shape = if cell.mixed { "mixed" } else { "one" };
     let speaks = |words: &Vec<&str>| {
@@ -120,13 +120,21 @@ fn expected(cell: &Cell) -> Fates {
 }
 
 /// A filter in a folder of its own; there is one behind each door.
-struct Stage {
+pub(super) struct Stage {
     home: tempfile::TempDir,
-    filter: Arc<Filter>,
+    pub(super) filter: Arc<Filter>,
+}
+
+/// What the filter's files have of one message.
+pub(super) struct Files {
+    /// Result and verdict of each row of the journal.
+    pub(super) journal: Vec<(String, String)>,
+    /// What waits, and for whom.
+    pub(super) kept: Vec<(String, String)>,
 }
 
 impl Stage {
-    async fn set(zone: &Zone) -> Stage {
+    pub(super) async fn set(zone: &Zone) -> Stage {
         let home = tempfile::tempdir().unwrap();
         let finals: Vec<String> = SCENARIOS.iter().map(|(name, _)| format!("{name}.here.example")).collect();
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile/hostile.wasm");
@@ -155,13 +163,12 @@ impl Stage {
         Stage { home, filter: Arc::new(Filter::builder(config, Trial::waived()).open().await.unwrap()) }
     }
 
-    /// Everything that is not as the table says; `reports` where the door shows what vouches for a reverse-path.
-    async fn differences(&self, cells: &[Cell], outcomes: &[Outcome], reports: bool) -> Vec<String> {
+    /// What the files have of each message.
+    pub(super) async fn files(&self, cells: &[Cell]) -> Vec<Files> {
         self.filter.custody().unwrap().flush().await;
         let file = Connection::open(self.home.path().join("filter.db")).unwrap();
         file.busy_timeout(Duration::from_secs(30)).unwrap();
-        let mut wrong = Vec::new();
-        for (cell, outcome) in cells.iter().zip(outcomes) {
+        let files = |cell: &Cell| {
             let id = cell.queue_id();
             let rows = |query: &str| -> Vec<(String, String)> {
                 let mut statement = file.prepare(query).unwrap();
@@ -176,13 +183,23 @@ impl Stage {
             let owed = rows(
                 "SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?",
             );
-            let notices = owed.iter().filter(|owed| **owed == ("notice".to_owned(), cell.own())).count();
             kept.extend(owed);
+            Files { journal, kept }
+        };
+        cells.iter().map(files).collect()
+    }
+
+    /// Everything that is not as the table says; `reports` where the door shows what vouches for a reverse-path.
+    async fn differences(&self, cells: &[Cell], outcomes: &[Outcome], reports: bool) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for ((cell, outcome), Files { journal, kept }) in cells.iter().zip(outcomes).zip(self.files(cells).await) {
+            let notices = kept.iter().filter(|owed| **owed == ("notice".to_owned(), cell.own())).count();
             let row = journal.iter().filter(|(result, _)| result == cell.key.2).count();
             let other = if cell.mixed { outcome.place(&kept, FRIEND, "") } else { "-".into() };
             let own = outcome.place(&kept, &cell.own(), &cell.sender());
             let seen: Fates = [outcome.word().into(), own, other, row.to_string(), notices.to_string()];
-            let expected = expected(cell).map(|word| if word == "reported" && !reports { "kept".into() } else { word });
+            let expected = expected(cell, include_str!("../../cases/doors.tsv"));
+            let expected = expected.map(|word| if word == "reported" && !reports { "kept".into() } else { word });
             if seen != expected || journal.len() != 1 {
                 wrong.push(format!("{cell:?}: {seen:?} and not {expected:?}; {journal:?} {kept:?}"));
             }

@@ -16,7 +16,7 @@ use crate::warnings::warnings;
 use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
 use addrauth::daemon::doors;
-use addrauth::mta::{hooks, milter};
+use addrauth::mta::{hooks, lmtp, milter};
 use addrauth::policy::Policies;
 use addrauth::policy::trust::floor;
 use addrauth::proto::wire::DATAGRAM_MAX;
@@ -101,6 +101,7 @@ impl Checked {
             self.look(hooks::check(&config.hooks).map_err(Refused::from))?;
             self.look(doors::setting(&config.hooks, None).map_err(Refused::from))?;
         }
+        self.look(lmtp::check(&config.lmtp).map_err(Refused::from))?;
         self.look(Verifier::new(&config.verify, &config.hostname, limits).map_err(Refused::from))?;
         self.look(store::check(config).map_err(Refused::from))?;
         self.look(keyring::check(config, limits).map_err(Refused::from))?;

@@ -11,6 +11,7 @@ use super::{Args, Report};
 use addrauth::config::{Config, Limits, Listen};
 use addrauth::files;
 
+mod delivery;
 mod doors;
 mod milters;
 mod reach;
@@ -24,14 +25,17 @@ const OPENDKIM: &str = "/etc/opendkim.conf";
 /// Octets of another program's answer that are read: a main.cf of this length would be a curiosity.
 const ANSWER: u64 = 4 * 1024 * 1024;
 /// The parameters that are looked at.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 30] = [
     "always_bcc",
     "compatibility_level",
     "config_directory",
     "header_checks",
+    "lmtp_send_xforward_command",
     "local_header_rewrite_clients",
+    "local_transport",
     "mail_owner",
     "mail_version",
+    "mailbox_transport",
     "milter_command_timeout",
     "milter_content_timeout",
     "milter_default_action",
@@ -47,8 +51,11 @@ const NAMES: [&str; 24] = [
     "relay_domains",
     "remote_header_rewrite_domain",
     "smtpd_milters",
+    "relay_transport",
+    "transport_maps",
     "virtual_alias_domains",
     "virtual_mailbox_domains",
+    "virtual_transport",
 ];
 
 /// A Postfix as postconf shows it, `$name` expanded.
@@ -130,6 +137,13 @@ pub(super) async fn examine(args: &Args, config: &Config, report: &mut Report) {
         Err(text) => return report.unknown(about, text),
     };
     report.good(about, format!("version {}, {}", setup.of("mail_version"), setup.of("config_directory")));
+    delivery::judge(&setup, config, report);
+    if config.milter.listen.is_empty() && !config.lmtp.listen.is_empty() {
+        // There is no milter that an smtpd could name.
+        let tables =
+            Tables { postmap: postconf.with_file_name("postmap"), etc: setup.of("config_directory").to_owned() };
+        return settings::domains(&setup, &tables, config, report).await;
+    }
     doors::judge(&setup, config, report);
     match files::read_text(Path::new(OPENDKIM), Limits::default().files.config) {
         Ok(text) => doors::clash(&text, config, report),

@@ -138,6 +138,9 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
     if let Some((_, to)) = redirected.chain(in_folders).find(|(index, _)| *index == recipient) {
         return format!("delivered to the recipient's spam folder, by way of {to}");
     }
+    if reply.put_off.iter().any(|put_off| put_off.recipient == recipient) {
+        return "put off for this recipient; our mail server is to try again".into();
+    }
     match &reply.verdict {
         WrittenVerdict::Hold(_) => {
             let place = "kept back in the mail server's own hold queue, for the postmaster to look at";
@@ -163,7 +166,7 @@ pub(super) fn fate(account: &Account, decision: &Decision, recipient: usize) -> 
             "dropped: it was delivered to nobody, and the sender hears nothing of it".into()
         }
         _ if dropped => "not delivered to this recipient, and the sender hears nothing of it".into(),
-        _ => delivered(reply.added.iter().any(|name| name == SPAM_FIELD), decision.disposition),
+        _ => delivered(reply.added_for(recipient).iter().any(|name| name == SPAM_FIELD), decision.disposition),
     }
 }
 

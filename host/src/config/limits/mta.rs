@@ -39,6 +39,21 @@ pub struct Mta {
     /// How long comparing a recipient with the first one may take (`policy.mixed = "split"`), while the SMTP client waits.
     /// After that the recipient stays, and the end of the message settles it.
     pub compare: Duration,
+    /// LMTP connections at once: a Postfix lmtp process each, 100 of them by default.
+    pub lmtp_connections: usize,
+    /// Octets of one header at the LMTP door, which holds it whole: four times what is read of one.
+    pub lmtp_header: usize,
+    /// How long the next hop may take for one reply, or for taking in a piece: below the 180 s that Postfix waits
+    /// for a piece to be taken from it.
+    pub next_hop: Duration,
+    /// How long the next hop may take for all it has to do once a message is over: below the 600 s that Postfix waits then.
+    pub next_hop_end: Duration,
+    /// Octets of a body that wait in memory where it goes to the next hop more than once; more lie in a file.
+    pub spool_memory: usize,
+    /// Octets of such a body: above Postfix's `message_size_limit`; a larger one is refused for now, for those it waits for.
+    pub spool_octets: usize,
+    /// Octets of all of them at once; beyond it, 452.
+    pub spools_octets: usize,
     /// How long our answer may take from the end of the message on: Postfix waits 30 s.
     pub answer: Duration,
     /// How long messages in flight may go on when the program stops: the longest answer.
@@ -63,6 +78,13 @@ impl Default for Mta {
             greeting: Duration::from_secs(10),
             text: 2_048,
             compare: Duration::from_secs(2),
+            lmtp_connections: 500,
+            lmtp_header: 1024 * 1024,
+            next_hop: Duration::from_secs(100),
+            next_hop_end: Duration::from_secs(500),
+            spool_memory: 256 * 1024,
+            spool_octets: 64 * 1024 * 1024,
+            spools_octets: 1024 * 1024 * 1024,
             answer: Duration::from_secs(28),
             drain: Duration::from_secs(30),
         }

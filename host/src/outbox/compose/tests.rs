@@ -39,14 +39,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         facts: Default::default(),
         settings: Default::default(),
     };
-    let reply = Reply {
-        verdict: Verdict::Discard,
-        edits: Vec::new(),
-        removed: vec![],
-        redirected: vec![],
-        unreported: None,
-        owed: vec![Owed::Notice(0)],
-    };
+    let reply = Reply { owed: vec![Owed::Notice(0)], ..Reply::bare(Verdict::Discard) };
     let finding = Finding::Found(Found::bare(KeyStatus::Invalid, None, address(sender)));
     Case { mail, finding, decisions: vec![decision], reply }
 }

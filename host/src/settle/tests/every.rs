@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 mod both;
+mod delivery;
 
 use super::*;
 use Disposition::{Accept, Defer, Mark, Quarantine, Reject};
