@@ -1,6 +1,6 @@
 //! One connection: reads frames, has messages examined and kept, and writes each answer at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWriteExt;
