@@ -210,7 +210,7 @@ async fn what_the_agent_does_not_say_is_no_delivery() {
         habits_at_end(BOTH[0], "354 again?"),
     ] {
         let stage = Stage::set(accepted(), habits.clone()).await;
-        let answers = stage.bring(&BOTH, &[MESSAGE, &[b'x'; 100_000]].concat()).await;
+        let answers = stage.bring(&BOTH, &[MESSAGE, &[b'x'; 100_000], b"\r\n"].concat()).await;
         assert!(
             answers.len() == 2 && answers.iter().all(|answer| answer.starts_with("451 4.4.2 ")),
             "{habits:?} {answers:?}"
@@ -366,7 +366,7 @@ async fn a_message_that_does_not_come_to_its_end_is_delivered_to_nobody() {
     mta.say("MAIL FROM:<>").await;
     mta.say("RCPT TO:<bob@home.example>").await;
     mta.say("DATA").await;
-    mta.write(&[MESSAGE, &b"0123456789\r\n".repeat(100_000)].concat()).await;
+    mta.write(&[b"From: a@b\r\n\r\n".to_vec(), b"0123456789\r\n".repeat(100_000)].concat()).await;
     drop(mta);
     stage.stop.cancel();
     let Stage { agent, serving, .. } = stage;
