@@ -296,5 +296,5 @@ pub fn decoded(text: &str) -> Option<Vec<u8>> {
         let octets = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
         out.extend(&octets[..bare.len().checked_sub(1)?]);
     }
-    (text.len() % 4 == 0).then_some(out)
+    text.len().is_multiple_of(4).then_some(out)
 }

@@ -228,9 +228,9 @@ mod tests {
             };
             let spelled: Vec<String> = fields.iter().map(spelling).collect();
             let mut edits = Vec::new();
-            for name in 0..2 {
-                let of_name: Vec<_> = fields.iter().filter(|field| field.0 == name).collect();
-                edits.extend(deletions(vec![names[name]; of_name.len()], |at, _| of_name[at].2));
+            for (place, name) in names.into_iter().enumerate().take(2) {
+                let of_name: Vec<_> = fields.iter().filter(|field| field.0 == place).collect();
+                edits.extend(deletions(vec![name; of_name.len()], |at, _| of_name[at].2));
             }
             let reply = reply(edits);
             let changes = Changes::of(&reply, &[]).unwrap().counted(Counting::BySpelling, &spelled).unwrap();

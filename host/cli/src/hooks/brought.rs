@@ -19,11 +19,14 @@ pub(super) struct Trial {
     pub(super) findings: Vec<String>,
 }
 
+/// A field's name and value, as they came.
+pub(super) type Spelled = (Vec<u8>, Vec<u8>);
+
 /// A message's fields, names untrimmed and values with their line endings, and its body. A line without a colon is left out.
-pub(super) fn cut(octets: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, &[u8]) {
+pub(super) fn cut(octets: &[u8]) -> (Vec<Spelled>, &[u8]) {
     let end = octets.windows(4).position(|four| four == b"\r\n\r\n").map_or(octets.len(), |at| at + 2);
     let (header, rest) = octets.split_at_checked(end).unwrap_or((octets, b""));
-    let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut fields: Vec<Spelled> = Vec::new();
     for line in header.split_inclusive(|octet| *octet == b'\n') {
         let colon = line.iter().position(|octet| *octet == b':').and_then(|at| line.split_at_checked(at));
         match (fields.last_mut(), colon) {

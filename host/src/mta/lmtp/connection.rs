@@ -95,7 +95,8 @@ impl<J: Judge> Connection<J> {
                 Act::Abandon => self.abandon(),
                 Act::Quit => {
                     self.abandon();
-                    return Ok(self.write().await?);
+                    self.write().await?;
+                    return Ok(());
                 }
             }
         }

@@ -40,6 +40,9 @@ pub(super) enum Stage {
     Body,
 }
 
+/// A message whose header was read, and the beginning of its body.
+pub(super) type Begun = (Box<Mail>, Vec<u8>);
+
 impl Incoming {
     /// A message whose MAIL is not answered yet.
     pub(super) fn new(intake: Intake, path: &[u8], parameters: &[&[u8]]) -> Incoming {
@@ -58,7 +61,7 @@ impl Incoming {
 
     /// Reads the header once it is whole and the body has begun, or the message is `over`: the mail, and the beginning of the
     /// body.
-    pub(super) fn look_at(&mut self, over: bool, limits: &Limits) -> Option<Result<(Box<Mail>, Vec<u8>), Refused>> {
+    pub(super) fn look_at(&mut self, over: bool, limits: &Limits) -> Option<Result<Begun, Refused>> {
         if !over && self.start.len() < self.look {
             return None;
         }

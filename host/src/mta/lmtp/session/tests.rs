@@ -25,7 +25,8 @@ struct Heard {
 fn heard(session: &mut Session, octets: &[u8], sizes: &[usize]) -> Heard {
     let (mut heard, mut out, mut window) = (Heard::default(), Vec::new(), Vec::new());
     let (mut at, mut sizes) = (0, sizes.iter().cycle());
-    let (mut current, mut failed): (Option<(Vec<u8>, Vec<u8>)>, bool) = (None, false);
+    let mut current: Option<(Vec<u8>, Vec<u8>)> = None;
+    let mut failed = false;
     // Each act either reads octets, ends a message or waits: no conversation takes more.
     for _ in 0..octets.len() * 4 + 1_000 {
         let (used, act) = session.take(&window, &mut out);

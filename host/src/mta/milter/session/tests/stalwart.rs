@@ -12,9 +12,12 @@ const UNBOUND: Bounds = Bounds { fields: usize::MAX, octets: usize::MAX };
 /// What Stalwart offers.
 const STALWART: [u32; 3] = [6, 0xff, 0x42];
 
+/// A field's name and value, as they came.
+type Spelled = (Vec<u8>, Vec<u8>);
+
 /// The fields that Stalwart knows of a message, each with its spelling and its value's octets, and the body.
-fn known(raw: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>) {
-    let (mut fields, mut rest): (Vec<(Vec<u8>, Vec<u8>)>, &[u8]) = (Vec::new(), raw);
+fn known(raw: &[u8]) -> (Vec<Spelled>, Vec<u8>) {
+    let (mut fields, mut rest) = (Vec::<Spelled>::new(), raw);
     loop {
         let end = rest.iter().position(|octet| *octet == b'\n').map_or(rest.len(), |end| end + 1);
         let (line, below) = rest.split_at(end);
