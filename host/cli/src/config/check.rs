@@ -128,11 +128,11 @@ impl Checked {
     async fn places(&mut self, config: &Config) -> Result<(), Refused> {
         if !config.final_domains.is_empty() || config.authority.domains.is_empty() {
             for place in &config.milter.listen {
-                let note = self.look(door(place).await)?;
+                let note = self.look(door(place, Answers::Milter).await)?;
                 self.notes.extend(note.flatten());
             }
             for place in &config.hooks.listen {
-                let note = self.look(door(place).await)?;
+                let note = self.look(door(place, Answers::Hooks).await)?;
                 self.notes.extend(note.flatten());
             }
         }
@@ -216,8 +216,15 @@ fn database(path: &Path) -> Result<(), Refused> {
     Ok(store::check_version(path, &begin)?)
 }
 
-/// Whether the milter can listen there, or does already.
-async fn door(place: &Listen) -> Result<Option<String>, Refused> {
+/// What a filter that runs would answer to on a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Milter,
+    Hooks,
+}
+
+/// Whether this door can listen there, or does already. It is asked in its own protocol: the log of one that runs tells of any other.
+async fn door(place: &Listen, door: Answers) -> Result<Option<String>, Refused> {
     let wrong = |e: std::io::Error| Refused::from(format!("cannot listen on {place}: {e}"));
     let bound = match place {
         Listen::Inet(address) => TcpListener::bind(address).map(drop),
@@ -237,10 +244,10 @@ async fn door(place: &Listen) -> Result<Option<String>, Refused> {
     };
     match bound {
         Ok(()) => Ok(None),
-        Err(e) if e.kind() == ErrorKind::AddrInUse && is_asked_by_hooks(place).await => {
+        Err(e) if e.kind() == ErrorKind::AddrInUse && door == Answers::Hooks && is_asked_by_hooks(place).await => {
             Ok(Some(format!("MTA Hooks are answered on {place} already: by the filter that runs")))
         }
-        Err(e) if e.kind() == ErrorKind::AddrInUse && is_milter(place).await => {
+        Err(e) if e.kind() == ErrorKind::AddrInUse && door == Answers::Milter && is_milter(place).await => {
             Ok(Some(format!("a milter listens on {place} already: the filter that runs, or another program")))
         }
         Err(e) => Err(wrong(e)),
