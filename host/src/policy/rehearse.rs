@@ -28,6 +28,7 @@ mod locate;
 mod merged;
 mod nearest;
 mod order;
+mod phrase;
 mod probe;
 mod property;
 mod replay;

@@ -81,7 +81,7 @@ fn print(comparison: &Comparison) {
             other => other.word(),
         };
         println!("{word:<9} {}\n  was {}\n  now {}", changed.when, changed.old, changed.new);
-        println!("  {} of {} combinations\n", changed.combinations, comparison.extent.rows);
+        println!("  {} of {} combinations of facts\n", changed.combinations, comparison.extent.rows);
     }
     let counts: Vec<String> =
         comparison.counts.iter().map(|(change, count)| format!("{count} {}", change.word())).collect();
@@ -95,6 +95,9 @@ fn print(comparison: &Comparison) {
     );
     if comparison.cut {
         println!("There are more rows: they are left out.");
+    }
+    if comparison.doubt().is_none() && comparison.extent.is_exact() && !counts.is_empty() && !comparison.cut {
+        println!("All other mail is treated as before.");
     }
     if let Some(doubt) = comparison.doubt() {
         println!("UNKNOWN   whether there are others: {doubt}.");

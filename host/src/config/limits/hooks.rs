@@ -15,6 +15,8 @@ pub struct Hooks {
     pub connections: usize,
     /// How long our answer may take from the head of the request on: the bridge waits 20 s, Stalwart 30 s.
     pub answer: Duration,
+    /// How long a connection may say nothing: nobody has shown a credential before, and a mail server opens another one.
+    pub idle: Duration,
     /// Mail servers that are registered at once; the one that was not used for longest makes room, and registers again.
     pub registrations: usize,
 }
@@ -26,6 +28,7 @@ impl Default for Hooks {
             requests_octets: 256 * 1024 * 1024,
             connections: 500,
             answer: Duration::from_secs(17),
+            idle: Duration::from_secs(60),
             registrations: 100,
         }
     }

@@ -51,7 +51,7 @@ async fn converse<J: Judge>(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(door.reception.limits().mta.idle)
+        .header_read_timeout(door.reception.limits().hooks.idle)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);

@@ -282,7 +282,7 @@ impl Call<'_> {
         let bounds = octets::Bounds { room: &door.room, octets: limits.hooks.request, due: self.due };
         let received = Received::of(body, &bounds).await?;
         let asked = Asked::read(self.form, &received.octets, self.registration)?;
-        drop(received);
+        let _room = received.into_room();
         match asked.stage {
             Stage::Data => self.data(door, &seat, asked).await,
             Stage::Rcpt => {

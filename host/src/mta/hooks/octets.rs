@@ -52,6 +52,12 @@ impl Received {
         outcome.map(|()| received)
     }
 
+    /// Wipes the octets once they are read, and keeps their share of the room: what was read of them takes as much until the request is
+    /// answered.
+    pub(super) fn into_room(self) -> Option<OwnedSemaphorePermit> {
+        self.room
+    }
+
     fn add(&mut self, piece: &[u8], bounds: &Bounds<'_>) -> Result<(), Fault> {
         let needed = self.octets.len().saturating_add(piece.len());
         if needed > self.octets.capacity() {

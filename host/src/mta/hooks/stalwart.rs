@@ -36,7 +36,7 @@ pub(super) async fn answer<J: Judge>(
 ) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let request = Request::read(&received.octets)?;
     // A message has one copy from here on.
-    drop(received);
+    let _room = received.into_room();
     let stage = request.stage();
     let Parts { told, message } = request.into_parts();
     match (stage, message) {

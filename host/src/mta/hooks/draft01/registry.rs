@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::registration::Registration;
@@ -30,6 +31,8 @@ pub struct Registry {
     /// The directory; without one they are kept in memory.
     dir: Option<PathBuf>,
     now: Arc<Mutex<Now>>,
+    /// Held while the file is read or written: never where mail waits.
+    disk: Arc<Mutex<()>>,
 }
 
 /// What is known of the file.
@@ -66,7 +69,7 @@ pub(super) enum Standing {
 impl Registry {
     /// The registrations of this directory.
     pub fn of(dir: Option<PathBuf>) -> Registry {
-        Registry { dir, now: Arc::default() }
+        Registry { dir, now: Arc::default(), disk: Arc::default() }
     }
 
     /// All that have not ended.
@@ -74,9 +77,8 @@ impl Registry {
     /// # Errors
     /// The file cannot be read.
     pub fn list(&self) -> io::Result<Vec<Registration>> {
-        let mut now = self.locked();
-        self.look(&mut now, true)?;
-        let at = SystemTime::now();
+        self.look()?;
+        let (now, at) = (self.locked(), SystemTime::now());
         Ok(now.book.registrations.iter().filter(|one| !one.has_ended(at)).cloned().collect())
     }
 
@@ -124,10 +126,17 @@ impl Registry {
 
     /// What this id is to who shows this credential.
     pub(super) async fn find(&self, id: &str, owner: [u8; 32]) -> Standing {
-        let is_due = self.locked().looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        let is_due = {
+            let mut now = self.locked();
+            let is_due = now.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+            if is_due {
+                now.looked = Some(Instant::now());
+            }
+            is_due
+        };
         if is_due {
             let registry = self.clone();
-            let looking = tokio::task::spawn_blocking(move || registry.look(&mut registry.locked(), false));
+            let looking = tokio::task::spawn_blocking(move || registry.glance());
             if let Ok(Err(fault)) = looking.await {
                 tracing::warn!("the registrations that were read before stay in use: {fault}");
             }
@@ -150,43 +159,61 @@ impl Registry {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Reads the file where it has changed, unless it is being read or written.
+    fn glance(&self) -> io::Result<()> {
+        let Ok(_disk) = self.disk.try_lock() else { return Ok(()) };
+        self.read()
+    }
+
     /// Reads the file where it has changed.
-    fn look(&self, now: &mut Now, always: bool) -> io::Result<()> {
+    fn look(&self) -> io::Result<()> {
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read()
+    }
+
+    /// The same, with `disk` held. What is known is not, while the file is read.
+    fn read(&self) -> io::Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        now.looked = Some(Instant::now());
         let path = dir.join(FILE);
+        let known = {
+            let now = self.locked();
+            now.seen
+        };
         let seen = stamp(&path);
-        if !always && seen == now.seen {
+        if seen.is_some() && seen == known {
             return Ok(());
         }
-        now.book = match files::read(&path, OCTETS) {
+        let book = match files::read(&path, OCTETS) {
             Ok(octets) => serde_json::from_slice(&octets).map_err(io::Error::from)?,
             Err(e) if e.is_absent() => Book::default(),
             Err(e) => return Err(io::Error::from(e)),
         };
-        now.seen = seen;
+        let mut now = self.locked();
+        (now.book, now.seen) = (book, seen);
         Ok(())
     }
 
     /// Changes the file, as no other process does at the same time.
     fn change<T>(&self, change: impl FnOnce(&mut Book, &mut HashMap<String, Instant>) -> T) -> io::Result<T> {
-        let mut now = self.locked();
+        let _disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(dir) = &self.dir else {
-            let Now { book, used, .. } = &mut *now;
+            let Now { book, used, .. } = &mut *self.locked();
             let done = change(book, used);
             trim(book, used);
             return Ok(done);
         };
-        let lock = File::options().create(true).append(true).mode(0o600).open(dir.join(LOCK))?;
-        // `hooks revoke` may be root's.
-        files::hand_over(&lock, &File::open(dir)?)?;
-        lock.lock()?;
-        self.look(&mut now, true)?;
-        let mut book = now.book.clone();
-        let done = change(&mut book, &mut now.used);
-        trim(&mut book, &mut now.used);
+        let _lock = lock(dir)?;
+        self.read()?;
+        let (mut book, mut used) = {
+            let now = self.locked();
+            (now.book.clone(), now.used.clone())
+        };
+        let done = change(&mut book, &mut used);
+        trim(&mut book, &mut used);
         write(dir, &book)?;
+        let mut now = self.locked();
         now.seen = stamp(&dir.join(FILE));
+        trim(&mut book, &mut now.used);
         now.book = book;
         Ok(done)
     }
@@ -199,14 +226,32 @@ fn trim(book: &mut Book, used: &mut HashMap<String, Instant>) {
     used.retain(|id, _| book.registrations.iter().any(|one| one.id == *id));
 }
 
+/// Locks the directory's file for this. `hooks revoke` may be root's, and the directory another user's: a link is not followed, and
+/// what is not new is left to its owner.
+fn lock(dir: &Path) -> io::Result<File> {
+    let path = dir.join(LOCK);
+    let mut options = File::options();
+    options.append(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let lock = match options.clone().create_new(true).open(&path) {
+        Ok(made) => {
+            files::hand_over(&made, &File::open(dir)?)?;
+            made
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => options.open(&path)?,
+        Err(e) => return Err(e),
+    };
+    lock.lock()?;
+    Ok(lock)
+}
+
 /// Writes the file whole or not at all.
 fn write(dir: &Path, book: &Book) -> io::Result<()> {
-    let (path, fresh) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
-    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-    files::hand_over(&file, &File::open(dir)?)?;
+    // A name of its own, so that none leads elsewhere.
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    files::hand_over(file.as_file(), &File::open(dir)?)?;
     file.write_all(&serde_json::to_vec(book)?)?;
-    file.sync_all()?;
-    fs::rename(&fresh, &path)?;
+    file.as_file().sync_all()?;
+    file.persist(dir.join(FILE)).map_err(|e| e.error)?;
     File::open(dir)?.sync_all()
 }
 
@@ -281,6 +326,44 @@ mod tests {
             assert_eq!(standing, ["active", "gone", "active"]);
             assert_eq!(registry.list().unwrap().len(), 3);
         }
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_directory_leads_to_no_other_file() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = other.path().join("shadow");
+        fs::write(&target, "theirs").unwrap();
+        for name in [LOCK, "hooks.json.new", FILE] {
+            let _ = fs::remove_file(dir.path().join(FILE));
+            std::os::unix::fs::symlink(&target, dir.path().join(name)).unwrap();
+            let registry = Registry::of(Some(dir.path().to_owned()));
+            let added = registry.add(wanted(), [1; 32], 3).await;
+            assert_eq!(added.is_ok(), name == "hooks.json.new", "{name}");
+            assert_eq!(fs::read_to_string(&target).unwrap(), "theirs", "{name}");
+            let _ = fs::remove_file(dir.path().join(name));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_does_not_wait_for_a_registration_that_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of(Some(dir.path().to_owned()));
+        let made = registry.add(wanted(), [1; 32], 3).await.unwrap();
+        let held = File::options().append(true).open(dir.path().join(LOCK)).unwrap();
+        held.lock().unwrap();
+        let waiting = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.add(wanted(), [1; 32], 3).await.is_ok() }
+        });
+        while registry.disk.try_lock().is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        registry.locked().looked = None;
+        let found = tokio::time::timeout(Duration::from_secs(60), is(&registry, &made.id, 1)).await;
+        assert_eq!(found.unwrap(), "active");
+        held.unlock().unwrap();
+        assert!(waiting.await.unwrap());
+        assert_eq!(registry.list().unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -190,16 +190,24 @@ fn edited(raw: &[u8], changes: &Changes<'_>) -> Result<Zeroizing<Vec<u8>>, Refus
             _ => below.insert(0, field(insertion)),
         }
     }
+    let rest = raw.get(block.end..).unwrap_or_default();
+    let is_kept = gone.iter().any(|gone| !gone);
+    if !is_kept && !changes.inserted.is_empty() && matches!(rest.first(), Some(b' ' | b'\t')) {
+        // What begins with a fold would go on with our own field.
+        return Err(Refused::Edit);
+    }
     lines.iter().for_each(|line| out.extend_from_slice(line));
     for (field, gone) in block.fields.iter().zip(&gone) {
         if !gone {
             out.extend_from_slice(part(&field.whole));
-            // Those for the place below the first field.
+            // Those for the place below the first field, which a header without an end may leave open.
+            if !below.is_empty() && !out.ends_with(b"\n") {
+                out.extend_from_slice(b"\r\n");
+            }
             std::mem::take(&mut below).iter().for_each(|line| out.extend_from_slice(line));
         }
     }
     below.iter().for_each(|line| out.extend_from_slice(line));
-    let rest = raw.get(block.end..).unwrap_or_default();
     out.extend_from_slice(rest);
     if block.ending == Ending::Message {
         // A message that ends with its header; without an empty line the MTA would not know where.
@@ -207,4 +215,37 @@ fn edited(raw: &[u8], changes: &Changes<'_>) -> Result<Zeroizing<Vec<u8>>, Refus
         out.extend_from_slice(if ended { b"\r\n" } else { b"\r\n\r\n" });
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::header::Edit;
+
+    fn said(raw: &str, edits: Vec<Edit>) -> Result<String, Refused> {
+        let reply = Reply { edits, ..Reply::bare(Verdict::Accept) };
+        let changes = Changes::of(&reply, &[])?;
+        edited(raw.as_bytes(), &changes).map(|octets| String::from_utf8(octets.to_vec()).unwrap())
+    }
+
+    fn status(index: u32) -> Edit {
+        Edit::Insert { index, name: "X-Auth-Key-Status".into(), value: " UNUSABLE".into() }
+    }
+
+    #[test]
+    fn nothing_of_the_message_goes_on_with_a_field_of_ours() {
+        let fold = " ; VALIDKEY; address=ceo@bank.example\r\nFrom: a@b.example\r\n\r\nbody";
+        assert!(matches!(said(fold, vec![status(0)]), Err(Refused::Edit)));
+        assert!(matches!(said(&fold.replacen(' ', "\t", 1), vec![status(0)]), Err(Refused::Edit)));
+        assert_eq!(said(fold, Vec::new()).unwrap(), fold);
+        let gone = Edit::Delete { name: "X-Auth-Key".into(), index: 1 };
+        let kept = said("X-Auth-Key: k\r\nA: b\r\n\r\n body", vec![gone, status(0)]).unwrap();
+        assert_eq!(kept, "X-Auth-Key-Status: UNUSABLE\r\nA: b\r\n\r\n body");
+    }
+
+    #[test]
+    fn a_field_without_an_end_gets_one_before_another_stands_below_it() {
+        let said = said("A: b", vec![status(1)]).unwrap();
+        assert!(said.starts_with("A: b\r\nX-Auth-Key-Status: UNUSABLE\r\n"), "{said:?}");
+    }
 }

@@ -62,6 +62,8 @@ struct Slots {
 struct Written {
     file: Option<File>,
     lines: usize,
+    /// When the first line that counts was written.
+    oldest: u64,
 }
 
 /// A line of the file.
@@ -159,12 +161,18 @@ impl Slots {
         let Slots { all, plain, done } = self;
         for (list, most) in [(plain, PLAIN), (done, DONE)] {
             while list.front().is_some_and(|(at, _)| at.saturating_add(KEPT) < now) || list.len() > most {
-                let Some((at, key)) = list.pop_front() else { break };
+                let Some((at, key)) = list.front() else { break };
+                let answered = match all.get(key).map(|slot| slot.try_lock()) {
+                    // Another try of it is being answered: it is forgotten later.
+                    Some(Err(_)) => break,
+                    Some(Ok(slot)) => slot.as_ref().map(|answered| answered.at),
+                    None => None,
+                };
                 // Not one of the same name that came later.
-                let is_this = |slot: &Slot| slot.try_lock().is_ok_and(|of| of.as_ref().is_some_and(|of| of.at == at));
-                if all.get(&key).is_some_and(is_this) {
-                    all.remove(&key);
+                if answered == Some(*at) {
+                    all.remove(key);
                 }
+                list.pop_front();
             }
         }
     }
@@ -173,7 +181,8 @@ impl Slots {
 impl Written {
     fn append(&mut self, dir: &std::path::Path, line: &Line, live: usize) -> io::Result<()> {
         let path = dir.join(FILE);
-        if self.file.is_none() || self.lines > live.saturating_add(SPARE) {
+        let is_old = self.lines > 0 && self.oldest.saturating_add(2 * KEPT) < now();
+        if self.file.is_none() || is_old || self.lines > live.saturating_add(SPARE) {
             // Those that still count are copied; a crash meanwhile leaves the old file.
             let kept: Vec<Line> = match files::read(&path, OCTETS) {
                 Ok(octets) => octets
@@ -192,6 +201,7 @@ impl Written {
             std::fs::rename(&fresh, &path)?;
             File::open(dir)?.sync_all()?;
             (self.file, self.lines) = (Some(file), kept.len());
+            self.oldest = kept.first().map_or(line.at, |line| line.at);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         write_line(file, line)?;
@@ -319,6 +329,34 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("{text}{}", &text[..text.len() / 2])).unwrap();
         assert_eq!(known(&Repeats::of(Some(dir.path().to_owned())), "id", 7).await, "same");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_asked_for_again_as_its_time_ends_is_forgotten_later() {
+        let repeats = Repeats::of(None);
+        let key = || ([1; 32], "id".to_owned());
+        repeats.turn(key()).await.keep(&[7; 32], plan(), false).await;
+        let asked = repeats.turn(key()).await;
+        let forget = || {
+            let mut slots = repeats.slots.lock().unwrap();
+            slots.forget(now() + KEPT + 10);
+            slots.all.len()
+        };
+        assert_eq!(forget(), 1);
+        drop(asked);
+        assert_eq!(forget(), 0);
+    }
+
+    #[tokio::test]
+    async fn lines_that_count_no_more_do_not_stay_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let line =
+            |id: &str, at| Line { at, owner: digits(&[1; 32]), id: id.into(), digest: digits(&[7; 32]), plan: plan() };
+        let mut written = Written::default();
+        written.append(dir.path(), &line("early", now() - 3 * KEPT), 1).unwrap();
+        written.append(dir.path(), &line("late", now()), 2).unwrap();
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(text.contains("late") && !text.contains("early"), "{text}");
     }
 
     #[test]

@@ -112,6 +112,27 @@ fn what_a_probe_does_not_find_is_not_told_and_the_facts_of_a_case_are_always_tri
 }
 
 #[test]
+fn a_change_is_told_by_bounds_and_marks_and_not_by_samples() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    let component = shipped(&stage, "rules");
+    for (condition, words) in [
+        ("last valid within 90 days", "last-valid at most 90 days ago"),
+        ("not last valid within 90 days and not never valid", "last-valid more than 90 days ago"),
+        ("never valid", "last-valid never"),
+        ("size over 10M", "size more than 10485760 octets"),
+        ("size under 10M or size is unknown", "size not said or at most 10485759 octets"),
+        ("last valid within 90 days and not last valid within 30 days", "last-valid 31 to 90 days ago"),
+        ("trail is not none and trail is not mailing-list", "any mark, but no mailing-list"),
+        ("trail is in [forwarded, resent] and trail is not bounce", "forwarded or resent, but no bounce"),
+    ] {
+        let changes = changes(&component, condition, &limits);
+        let told: Vec<&str> = changes.changes.iter().map(|changed| changed.when.as_str()).collect();
+        assert!(told.iter().any(|told| told.contains(words)), "{condition}: {told:?}");
+    }
+}
+
+#[test]
 fn what_no_reader_of_words_finds_is_found_by_the_classes_of_a_text() {
     let limits = limits();
     let stage = Stage::new(&limits).unwrap();
