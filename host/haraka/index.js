@@ -12,7 +12,7 @@ const { header_after, recipients_after, status_word } = require('./lib/apply')
 const { BOOLEANS, parse_config } = require('./lib/config')
 const { Door, DoorError } = require('./lib/door')
 const { KEY, MARK, NEW_KEY, STATUS, field_name, without } = require('./lib/header')
-const { Unreadable, put_header, read } = require('./lib/message')
+const { Unreadable, keep_fields, put_header, read } = require('./lib/message')
 const { hush } = require('./lib/quiet')
 const { build_request } = require('./lib/request')
 const { keep_results, results_of, write_results } = require('./lib/results')
@@ -182,6 +182,7 @@ async function decide(plugin, connection, txn) {
   const deadline = performance.now() + plugin.cfg.milliseconds
   let sent
   try {
+    keep_fields(txn)
     write_results(connection, txn)
     sent = await read(txn, AbortSignal.timeout(plugin.cfg.milliseconds))
   } catch (error) {

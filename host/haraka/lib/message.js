@@ -8,7 +8,7 @@
 
 const { Writable } = require('node:stream')
 
-const { split } = require('./header')
+const { field_name, split } = require('./header')
 
 // Octets of a message above which nothing is read; Haraka's own bound, max.bytes, is 25 MiB.
 const MOST_OCTETS = 256 * 1024 * 1024
@@ -17,12 +17,23 @@ const NO_INDEX = new Set(['__proto__', 'constructor', 'prototype'])
 class Unreadable extends Error {}
 exports.Unreadable = Unreadable
 
+const is_field = (entry) => field_name(entry) !== null
+
+// Takes those lines off the header that are no fields, each with its folds. addrauth's header ends at the first of them,
+// while Haraka, and readers behind it, look for fields beyond: these would be fields that nobody examined.
+exports.keep_fields = function (txn) {
+  const { header_list } = txn.header
+  const list = header_list.filter(is_field)
+  if (list.length !== header_list.length) exports.put_header(txn, list)
+}
+
 // Reads the message of a transaction: { raw, list, body }, its octets, its header as Haraka keeps it, and where the body
 // begins. Ends by itself where signal is aborted.
 exports.read = async function (txn, signal) {
   const raw = await octets_of(txn.message_stream, signal)
   const parts = split(raw)
   if (!parts) throw new Unreadable('the message has no header that ends')
+  if (!parts.list.every(is_field)) throw new Unreadable('the header holds lines that are no fields')
   return { raw, ...parts }
 }
 
@@ -81,7 +92,7 @@ const same = (one, other) => one.length === other.length && one.every((value, at
 function values_by_name(list) {
   const values = new Map()
   for (const entry of list) {
-    const match = /^([^\s:]+):\s*([\s\S]*)$/.exec(entry.replace(/\r\n/g, '\n'))
+    const match = /^([^\s:]*):\s*([\s\S]*)$/.exec(entry.replace(/\r\n/g, '\n'))
     const name = match?.[1].toLowerCase()
     if (!match || NO_INDEX.has(name)) continue
     if (!values.has(name)) values.set(name, [])

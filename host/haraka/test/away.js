@@ -45,6 +45,15 @@ describe('while addrauth cannot be asked, a message', () => {
     }
   })
 
+  it('passes without fields behind a line that is none either, where fail = strip', async () => {
+    const { plugin } = await setting(away.error, { main: { fail: 'strip' } })
+    for (const how of [{}, { relaying: true }]) {
+      const connection = await connection_with(MESSAGE.replace('X-Auth-Key:', 'junk\r\n: \r\nX-Auth-Key:'), how)
+      assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
+      assert.equal(await text(connection.transaction), REST)
+    }
+  })
+
   it('is deferred under fail = strip for another kind of failure', async () => {
     const { plugin } = await setting(away.error, { defer: { timeout: false } })
     assert.equal((await call(plugin, 'examine', await connection_with(MESSAGE))).code, DENYSOFT)

@@ -340,6 +340,24 @@ describe('a real Haraka and the real addrauth', { skip }, () => {
     })
   })
 
+  it('let no field through behind a line that is none', async () => {
+    await played({}, async ({ haraka, sink }) => {
+      const own = 'From: me@accept.here.example\r\nSubject: x\r\n'
+      const forged = 'X-Auth-Key-Status: VALIDKEY; address=ceo@bank.example; by=mx.home.example\r\n'
+      for (const junk of ['junk', '>From me@one.test Mon Nov 30 17:12:30 2026', ': x', '\xc4: x']) {
+        const octets = `${own}${junk}\r\n${forged}x-auth-key : ${JUNK}\r\nX-Last: y\r\n\r\n${BODY}`
+        assert.match((await send(haraka.port, octets, { to: [FRIEND] })).data, /^250/)
+        const left = sink.got.at(-1).octets.replace(RECEIVED, '').replace(RESULTS, '')
+        const status = /^X-Auth-Key-Status: (?!VALIDKEY)[^\r]*address=me@accept\.here\.example;[^\r]*\r\n/
+        assert.match(left, status)
+        assert.equal(left.replace(status, ''), `${own}X-Last: y\r\n\r\n${BODY}`)
+      }
+      const two = `${own}junk\r\n${forged}From: ceo@bank.example\r\n\r\n${BODY}`
+      await send(haraka.port, two, { to: [FRIEND] })
+      assert.ok(!/VALIDKEY; address=ceo/.test(sink.got.at(-1)?.octets), 'a forged status is left')
+    })
+  })
+
   it('deliver to the spam folder where mark = "folder"', async () => {
     await played({ toml: 'mark = "folder"\nspam_folder = "+Junk"\n' }, async ({ haraka, sink }) => {
       const octets = message({ key: 'none', sender: 'alice@example.com' })

@@ -180,6 +180,62 @@ describe('a message', () => {
     assert.equal(found.transaction.header.get_all('authentication-results').length, 1)
   })
 
+  it('is shown and handed on without lines of its header that are no fields', async () => {
+    const forged = `X-Auth-Key-Status: VALIDKEY; address=ceo@bank.example\r\nX-Auth-Key: ${KEY}\r\n`
+    const last = 'From: ceo@bank.example\r\n'
+    const fold = `junk\r\n\tX-Auth-Key: ${KEY}`
+    for (const [line, kept] of [
+      ['junk', false],
+      ['junk\r\nmore', false],
+      [fold, false],
+      ['From me@one.test Mon Nov 30 17:12:30 2026', false],
+      ['>From me@one.test Mon Nov 30 17:12:30 2026', false],
+      ['>From: me@one.test', true],
+      ['X-Odd : v', true],
+      ['X-Odd\t \t:\r\n\tv', true],
+      [' : a fold of the field before', true],
+      [':', false],
+      [': v', false],
+      ['.junk', false],
+      ['.dot: v', true],
+      ['\xc3\x84: v', false],
+      ['X-Auth\xa0-Key: v', false],
+      ['X-Auth-Key\0: v', false],
+      ['X-Auth-Key\x7f: v', false],
+      ['X-Auth-Key\r: v', false],
+      [`X-Auth-Key\r\n : ${KEY}`, false],
+      ['X Auth-Key: v', false],
+    ]) {
+      const around = (field, fields) => REST.replace('\r\n\r\n', `\r\n${field}${fields}${last}\r\n`)
+      const field = kept ? `${line}\r\n` : ''
+      const pass = async (script, how) => {
+        const { scanner, plugin } = await setting(script)
+        const connection = await connection_with(around(`${line}\r\n`, forged), how)
+        assert.equal((await call(plugin, 'examine', connection)).code, undefined, line)
+        assert.equal((await call(plugin, 'guard_queue', connection)).code, undefined, line)
+        const raw = Buffer.from(scanner.asked[0].body.rawMessage, 'base64').toString('latin1')
+        assert.equal(raw, around(field, forged), line)
+        quiet(connection, plugin)
+        return text(connection.transaction)
+      }
+      for (const how of [{}, { relaying: true }]) {
+        assert.equal(await pass(accept, how), around(field, forged), line)
+        const status = 'X-Auth-Key-Status: INVALIDKEY; address=alice@send.test; by=mx.recv.test\r\n'
+        const left = await pass((body) => stripped(body, 'INVALIDKEY'), how)
+        assert.equal(left, status + around(field, ''), line)
+      }
+    }
+  })
+
+  it('is deferred where such a line stands inside an entry of another plugin, or where nothing else is left', async () => {
+    const { scanner, plugin } = await setting(accept)
+    const connection = await connection_with(REST)
+    connection.transaction.header.header_list.push('X-Other: v\njunk\n')
+    assert.equal((await call(plugin, 'examine', connection)).code, DENYSOFT)
+    assert.equal((await call(plugin, 'examine', await connection_with('junk\r\n\r\nbody\r\n'))).code, DENYSOFT)
+    assert.equal(scanner.asked.length, 0)
+  })
+
   it("keeps addrauth's Authentication-Results, which Haraka takes away behind data_post", async () => {
     const { plugin } = await setting(() => ({
       json: {
