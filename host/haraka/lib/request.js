@@ -28,15 +28,25 @@ function parameters(params) {
   return Object.fromEntries(Object.entries(params ?? {}).map(([name, value]) => [name, value ?? '']))
 }
 
-// What Haraka writes where it found no name.
-const NO_NAME = new Set(['', 'Unknown', 'NXDOMAIN', 'DNSERROR'])
+// The client's name where it leads back to the client's address, else null. Haraka's own name is the first answer of the
+// reverse zone, which the client writes; its plugin fcrdns looks the names up. The plugin's list of names has such as lead
+// into the client's network only, so the address is looked for as well.
+function confirmed_name(connection) {
+  const { remote = {}, results } = connection
+  const name = String(remote.host ?? '').toLowerCase()
+  const found = results?.get?.('fcrdns')
+  if (!name || ![found?.fcrdns].flat().includes(name)) return null
+  const addresses = found.ptr_name_to_ip
+  if (!addresses || !Object.hasOwn(addresses, name)) return null
+  return [addresses[name]].flat().includes(remote.ip) ? remote.host : null
+}
 
 function client_of(connection) {
   const { remote = {}, hello = {} } = connection
   return {
     ip: remote.ip ?? null,
     port: remote.port ?? 0,
-    ptr: NO_NAME.has(remote.host ?? '') ? null : remote.host,
+    ptr: confirmed_name(connection),
     ehlo: hello.host ?? null,
     activeConnections: 0,
   }

@@ -16,7 +16,6 @@ describe('a message', () => {
       notes: { ...connection.notes, auth_user: 'alice@send.test', auth_method: 'PLAIN' },
       tls: { enabled: true, cipher: { version: 'TLSv1.3', standardName: 'TLS_AES_256_GCM_SHA384' } },
     })
-    connection.remote.host = 'NXDOMAIN'
     await call(plugin, 'note_mail', connection, [txn.mail_from, { SIZE: '700', SMTPUTF8: null }])
     await call(plugin, 'note_rcpt', connection, [txn.rcpt_to[1], { NOTIFY: 'NEVER' }])
     assert.deepEqual(await call(plugin, 'examine', connection), { code: undefined, reply: undefined })
@@ -38,6 +37,40 @@ describe('a message', () => {
     assert.deepEqual([body.stage, body.action, body.queue.id], ['data', 'accept', txn.uuid])
     assert.equal(await text(txn), MESSAGE, 'nothing was asked to be changed')
     assert.deepEqual(results(connection).skip, ['no status'])
+  })
+
+  it("tells the client's name only where fcrdns found that it leads back to the client's address", async () => {
+    const [ip, name] = ['192.0.2.10', 'mail.bank.example']
+    const found = (names, addresses) => ({
+      fcrdns: names,
+      ptr_name_to_ip: addresses,
+      ptr_names: [name],
+      has_rdns: true,
+    })
+    for (const [host, result, told] of [
+      ['Mail.Bank.example', found([name], { [name]: ['192.0.2.9', ip] }), 'Mail.Bank.example'],
+      [name, found([], { [name]: ['198.51.100.1'] }), null],
+      [name, found(['other.example'], { 'other.example': [ip], [name]: [] }), null],
+      // In the client's network only.
+      [name, found([name], { [name]: ['192.0.2.9'] }), null],
+      // What fcrdns found before XCLIENT or PROXY changed the address.
+      [name, found([name], { [name]: ['203.0.113.1'] }), null],
+      [name, found([name], undefined), null],
+      ['constructor', found(['constructor'], {}), null],
+      [name, { skip: ['private_ip'], fcrdns: [] }, null],
+      [name, null, null],
+      ['NXDOMAIN', found([], {}), null],
+      [undefined, found([], {}), null],
+      [null, found([undefined], {}), null],
+    ]) {
+      const { scanner, plugin } = await setting(accept)
+      const connection = await connection_with(REST)
+      connection.remote.host = host
+      if (result) connection.results.add({ name: 'fcrdns' }, result)
+      await call(plugin, 'examine', connection)
+      assert.equal(scanner.asked[0].body.client.ptr, told, JSON.stringify([host, result]))
+      assert.equal(scanner.asked[0].body.client.ip, ip)
+    }
   })
 
   it('tells the null reverse-path and addresses of older versions of Haraka', async () => {
