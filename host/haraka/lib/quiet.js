@@ -7,7 +7,7 @@ const LOGGER = /[\\/]haraka-email-message[\\/]lib[\\/]logger\.js$/
 const HUSHED = Symbol('addrauth')
 
 exports.redact = function (text) {
-  return String(text).replace(/(x-(?:new-)?auth-key[ \t]*:)[\s\S]*/i, '$1 (left out)')
+  return String(text).replace(/(x-(?:new-)?auth-key\s*:)[\s\S]*/i, '$1 (left out)')
 }
 
 // Wraps the logger of Haraka's header parser, wherever it is loaded from.

@@ -17,10 +17,12 @@ it('what Haraka prints of a header has no key in it', () => {
   hush(cache)
   logger.lognotice('Header did not look right: X-Auth-Key : secret\n secret')
   logger.logerror('x-NEW-auth-key\t:secret')
+  logger.lognotice('X-Auth-Key\r\n : secret')
   logger.lognotice('Header did not look right: junk')
   assert.deepEqual(printed, [
     'Header did not look right: X-Auth-Key : (left out)',
     'x-NEW-auth-key\t: (left out)',
+    'X-Auth-Key\r\n : (left out)',
     'Header did not look right: junk',
   ])
   assert.equal(redact(7), '7')
