@@ -18,6 +18,12 @@ pub struct Habits {
     pub at_end: HashMap<String, String>,
     /// What it says to MAIL; empty: it takes it.
     pub at_mail: String,
+    /// What it says to DATA instead of taking the message; empty: it takes it.
+    pub at_data: String,
+    /// What it says to RSET; empty: 250.
+    pub at_rset: String,
+    /// It says nothing more on a connection once it has so many messages.
+    pub silent_after: Option<usize>,
     /// It closes the connection instead of saying what became of a message.
     pub closes_at_end: bool,
     /// It closes the connection once so many octets of a message have come.
@@ -108,11 +114,14 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
     writer.write_all(b"220 agent LMTP\r\n").await?;
     let (mut mail, mut to, mut chunks) = (String::new(), Vec::<String>::new(), Vec::new());
     let mut wishes = Vec::new();
-    let mut line = Vec::new();
+    let (mut line, mut done) = (Vec::new(), 0);
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line).await? == 0 {
             return Ok(());
+        }
+        if habits.silent_after.is_some_and(|most| done >= most) {
+            std::future::pending::<()>().await;
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
@@ -142,6 +151,10 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
                 }
             }
             "DATA" if to.is_empty() => replies.push("503 5.5.1 No recipients".into()),
+            "DATA" if !habits.at_data.is_empty() => {
+                to.clear();
+                replies.push(habits.at_data.clone());
+            }
             "DATA" => {
                 writer.write_all(b"354 Go on\r\n").await?;
                 let Some(message) = data(&mut reader, habits).await? else {
@@ -162,10 +175,12 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
                 }
             }
             "QUIT" => replies.push("221 2.0.0 Bye".into()),
+            "RSET" if !habits.at_rset.is_empty() => replies.push(habits.at_rset.clone()),
             "RSET" => replies.push("250 2.0.0 OK".into()),
             _ => replies.push("500 5.5.1 What?".into()),
         }
         let over = matches!(verb, "DATA" | "BDAT") && replies.len() == to.len() && !to.is_empty();
+        done += usize::from(over);
         if over && habits.closes_at_end {
             return Ok(());
         }
@@ -234,6 +249,13 @@ impl Client {
     pub async fn say(&mut self, line: &str) -> Vec<String> {
         self.write(format!("{line}\r\n").as_bytes()).await;
         self.reply().await
+    }
+
+    /// Hears octets until the connection ends.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest).await;
+        rest
     }
 
     /// Writes octets.

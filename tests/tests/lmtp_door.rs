@@ -220,6 +220,34 @@ async fn what_the_agent_does_not_say_is_no_delivery() {
 }
 
 #[tokio::test]
+async fn a_word_of_the_agent_in_the_wrong_place_is_no_word_about_a_recipient() {
+    let said = |reply: &str| reply.to_owned();
+    for habits in [
+        Habits { at_data: said("250 2.0.0 Saved"), ..Habits::default() },
+        Habits { at_mail: said("354 Go on"), ..Habits::default() },
+        Habits { at_rcpt: HashMap::from([(BOTH[0].into(), said("354 Go on"))]), ..Habits::default() },
+        Habits { at_mail: said("550 5.1.0 no"), at_rset: said("354 Go on"), ..Habits::default() },
+    ] {
+        let stage = Stage::set(accepted(), habits.clone()).await;
+        let answers = stage.bring(&[BOTH[0]], MESSAGE).await;
+        assert_eq!(answers, ["451 4.4.2 The delivery agent did not answer"], "{habits:?}");
+        assert_eq!(stage.agent.take(), []);
+        stage.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reply_too_many_is_not_taken_for_one_to_the_next_message() {
+    let stage = Stage::set(accepted(), habits_at_end(BOTH[0], "250 2.0.0 Saved\r\n250 2.0.0 Saved")).await;
+    let (mut mta, _) = Client::open(stage.place).await;
+    for _ in 0..3 {
+        assert_eq!(mta.bring("a@b", &[BOTH[0].to_owned()], MESSAGE).await, ["250 2.0.0 Saved"]);
+    }
+    assert_eq!((stage.agent.take().len(), stage.agent.connections()), (3, 3));
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_ends_its_connections_is_connected_to_again() {
     let stage = Stage::set(accepted(), Habits { one_message: true, ..Habits::default() }).await;
     let (mut mta, _) = Client::open(stage.place).await;

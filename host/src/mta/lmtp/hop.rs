@@ -1,9 +1,11 @@
 //! The connection to the next hop: commands out, replies in, each in time and within bounds.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 
@@ -77,6 +79,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// The reply, where it refuses. Any other has no place where this is asked, and must not reach the MTA as if it were the
+    /// word about a recipient.
+    fn refusal(self) -> Result<Reply, Fault> {
+        if self.is(4) || self.is(5) { Ok(self) } else { Err(Fault::Nonsense) }
+    }
+
     /// Whether it is of this class: 2, 3, 4 or 5.
     pub fn is(&self, class: u16) -> bool {
         self.code / 100 == class
@@ -183,17 +191,26 @@ impl Hop {
         self.used && fault.is_stale()
     }
 
+    /// Whether the next hop has said nothing that it was not asked for: a word too many would be taken for the next reply.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut room = [0; 1];
+        let mut room = ReadBuf::new(&mut room);
+        let mut context = Context::from_waker(Waker::noop());
+        self.heard.is_empty() && Pin::new(&mut self.socket).poll_read(&mut context, &mut room).is_pending()
+    }
+
     /// Brings the envelope of a group, and its header where the next hop wants the message.
     ///
     /// # Errors
     /// The connection is of no use any more.
     pub async fn begin(&mut self, envelope: Envelope<'_>, group: &Group) -> Result<Begun, Fault> {
+        // What came with the greeting is no reply to MAIL.
+        self.is_owed_nothing()?;
         let mail = self.mail(envelope, group.grown);
         let (accepted, mut refused) = self.envelope(&mail, envelope.wishes, group).await?;
         self.used = true;
         if accepted.is_empty() {
-            self.say(b"RSET\r\n").await?;
-            self.reply().await?;
+            self.reset().await?;
             return Ok(Begun { open: None, refused });
         }
         let mut open = if envelope.by_chunks && self.offers.chunking {
@@ -202,15 +219,24 @@ impl Hop {
             self.say(b"DATA\r\n").await?;
             let reply = self.reply().await?;
             if !reply.is(3) {
+                let reply = reply.refusal()?;
                 refused.extend(accepted.into_iter().map(|to| (to, reply.clone())));
-                self.say(b"RSET\r\n").await?;
-                self.reply().await?;
+                self.reset().await?;
                 return Ok(Begun { open: None, refused });
             }
             Open { to: accepted, way: Way::Data(Stuffed::default()) }
         };
         self.piece(&mut open, &group.header).await?;
         Ok(Begun { open: Some(open), refused })
+    }
+
+    async fn reset(&mut self) -> Result<(), Fault> {
+        self.say(b"RSET\r\n").await?;
+        if self.reply().await?.is(2) { Ok(()) } else { Err(Fault::Nonsense) }
+    }
+
+    fn is_owed_nothing(&self) -> Result<(), Fault> {
+        if self.heard.is_empty() { Ok(()) } else { Err(Fault::Nonsense) }
     }
 
     /// MAIL and RCPT: who is accepted, and who is not. Where MAIL is refused, nobody is.
@@ -223,6 +249,7 @@ impl Hop {
         self.say(mail).await?;
         let reply = self.reply().await?;
         if !reply.is(2) {
+            let reply = reply.refusal()?;
             return Ok((Vec::new(), group.to.iter().map(|to| (to.clone(), reply.clone())).collect()));
         }
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
@@ -239,7 +266,7 @@ impl Hop {
                 reply = self.recipient(own, wishes).await?;
                 to = To { path: own.clone(), own: None, recipient: to.recipient };
             }
-            if reply.is(2) { accepted.push(to) } else { refused.push((to, reply)) }
+            if reply.is(2) { accepted.push(to) } else { refused.push((to, reply.refusal()?)) }
         }
         Ok((accepted, refused))
     }
@@ -294,6 +321,7 @@ impl Hop {
     /// # Errors
     /// It does not say, so nobody knows: the MTA brings the message again.
     pub async fn end(&mut self, open: Open, until: Instant) -> Result<Vec<(To, Reply)>, Fault> {
+        self.is_owed_nothing()?;
         let mut wire = Vec::new();
         match open.way {
             Way::Data(stuffed) => stuffed.end(&mut wire),

@@ -276,6 +276,10 @@ async fn begin<J: Judge>(
     hop: &mut Option<Hop>,
 ) -> Result<Wanted, Fault> {
     let beginning = async {
+        if hop.as_mut().is_some_and(|connection| !connection.is_quiet()) {
+            tracing::warn!("the next hop said what it was not asked for, or closed: the connection is not used again");
+            *hop = None;
+        }
         if let Some(connection) = hop.as_mut() {
             match connection.begin(envelope, group).await {
                 Ok(begun) => return Ok((begun.open, begun.refused)),
