@@ -248,6 +248,30 @@ async fn a_reply_too_many_is_not_taken_for_one_to_the_next_message() {
 }
 
 #[tokio::test]
+async fn what_an_mta_did_not_read_in_time_is_not_said_again() {
+    let to: Vec<String> = (0..200).map(|at| format!("u{at}@home.example")).collect();
+    let long = |to: &String| (to.clone(), format!("{}250 {to}", format!("250-{}\r\n", "x".repeat(900)).repeat(45)));
+    let habits = Habits { at_end: to.iter().map(long).collect(), ..Habits::default() };
+    let expected: String = to.iter().map(|to| format!("{}\r\n", habits.at_end[to])).collect();
+    let limits = Limits::default().with(|limits| limits.mta.write = Duration::from_millis(500));
+    let stage = Stage::with(accepted(), None, habits, limits).await;
+    let (mut mta, _) = Client::open(stage.place).await;
+    assert!(mta.say("MAIL FROM:<>").await[0].starts_with("250"));
+    for to in &to {
+        assert!(mta.say(&format!("RCPT TO:<{to}>")).await[0].starts_with("250"));
+    }
+    mta.say("DATA").await;
+    mta.write(&[addrauth_tests::agent::stuffed(MESSAGE), b"QUIT\r\n".to_vec()].concat()).await;
+    while stage.agent.delivered() == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let heard = String::from_utf8(mta.rest().await).unwrap();
+    assert!(format!("{expected}221 2.0.0 Bye\r\n").starts_with(&heard), "{} of {}", heard.len(), expected.len());
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_ends_its_connections_is_connected_to_again() {
     let stage = Stage::set(accepted(), Habits { one_message: true, ..Habits::default() }).await;
     let (mut mta, _) = Client::open(stage.place).await;

@@ -49,6 +49,9 @@ enum End {
     Refused(#[from] Refused),
     #[error("the connection broke: {0}")]
     Broke(#[from] std::io::Error),
+    /// A reply went out in part. What would be said behind it would be taken for the rest of it.
+    #[error("the MTA did not read its replies for {0:?}")]
+    Cut(Duration),
 }
 
 struct Connection<J> {
@@ -120,10 +123,8 @@ impl<J: Judge> Connection<J> {
 
     async fn write(&mut self) -> Result<(), End> {
         let limit = self.door.reception.limits().mta.write;
-        let writing = self.socket.write_all(&self.out);
-        timeout(limit, writing).await.map_err(|_| Refused::Silent { what: "not reading", limit })??;
-        self.out.clear();
-        Ok(())
+        let out = std::mem::take(&mut self.out);
+        Ok(timeout(limit, self.socket.write_all(&out)).await.map_err(|_| End::Cut(limit))??)
     }
 
     /// Ends the connection, and says why where the MTA still listens.
@@ -131,8 +132,7 @@ impl<J: Judge> Connection<J> {
         tracing::warn!(queue_id = self.session.queue_id(), "an LMTP connection ends: {fault}");
         self.abandon();
         if let End::Refused(_) = fault {
-            self.out.extend_from_slice(b"421 4.3.2 Please try again later\r\n");
-            let _ = timeout(FAREWELL, self.socket.write_all(&self.out)).await;
+            let _ = timeout(FAREWELL, self.socket.write_all(b"421 4.3.2 Please try again later\r\n")).await;
         }
     }
 
