@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 use super::door::Door;
 use super::hop::{Envelope, Hop};
 use super::message::Message;
-use super::offers::Offers;
 use super::session::{Act, Session};
 use crate::case::Mail;
 use crate::mta::listen::Socket;
@@ -143,13 +142,15 @@ impl<J: Judge> Connection<J> {
         }
     }
 
-    /// Finds out what the next hop offers. Where it cannot be reached, nothing is offered, and MAIL tries again.
+    /// Finds out what the next hop offers. Where it cannot be reached, LHLO gets 451: an MTA that is offered nothing would
+    /// bounce a message that needs an extension, or change its body.
     async fn greet(&mut self) {
         self.abandon();
-        self.reach().await;
-        let nothing = Offers::default();
-        let offers = self.hop.as_ref().map_or(&nothing, |hop| &hop.offers);
-        self.session.greet(&self.door.settings.name, offers, &mut self.out);
+        let away = self.reach().await;
+        match &self.hop {
+            Some(hop) => self.session.greet(&self.door.settings.name, &hop.offers, &mut self.out),
+            None => self.session.is_away(away.unwrap_or(FOR_NOW), &mut self.out),
+        }
     }
 
     async fn reach(&mut self) -> Option<&'static str> {

@@ -28,7 +28,7 @@ pub enum Act {
     Wait,
     /// Nothing: a command was answered.
     Said,
-    /// Find out what the next hop offers, then [`Session::greet`].
+    /// Find out what the next hop offers, then [`Session::greet`] or [`Session::is_away`].
     Greet,
     /// Make room for a message, then [`Session::admit`] or [`Session::refuse`].
     Admit,
@@ -73,6 +73,8 @@ pub struct Session {
     hearing: Hearing,
     /// What the MTA called itself in LHLO.
     lhlo: Option<String>,
+    /// Why LHLO was refused.
+    away: Option<&'static str>,
     offers: Offers,
     facts: Facts,
     message: Option<Incoming>,
@@ -91,6 +93,7 @@ impl Session {
             limits: Arc::new(limits),
             hearing: Hearing::Commands,
             lhlo: None,
+            away: None,
             offers: Offers::default(),
             facts: Facts::default(),
             message: None,
@@ -135,10 +138,17 @@ impl Session {
         }
     }
 
-    /// The next hop offers this, or nothing is known of it: the reply to LHLO.
+    /// The next hop offers this: the reply to LHLO.
     pub fn greet(&mut self, name: &str, offers: &Offers, out: &mut Vec<u8>) {
         self.offers = offers.clone();
         out.extend_from_slice(&offers.greeting(name));
+    }
+
+    /// The next hop cannot be reached: LHLO gets this reply, and so does what is said without another LHLO.
+    pub fn is_away(&mut self, reply: &'static str, out: &mut Vec<u8>) {
+        self.lhlo = None;
+        (self.away, self.refused) = (Some(reply), Some(reply));
+        say(out, reply);
     }
 
     /// There is room for the message that [`Act::Admit`] announced.
@@ -308,12 +318,13 @@ impl Session {
 
     fn command(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Act {
         if self.lhlo.is_none() && matches!(command, Command::Mail(..)) {
-            say(out, "503 5.5.1 LHLO first");
+            say(out, self.away.unwrap_or("503 5.5.1 LHLO first"));
             return self.idles(out);
         }
         match command {
             Command::Lhlo(name) => {
                 self.forget();
+                self.away = None;
                 self.lhlo = Some(String::from_utf8_lossy(name).into_owned());
                 match self.idles(out) {
                     Act::Said => Act::Greet,
