@@ -32,6 +32,21 @@ pub enum NoCommand {
     Unknown,
     /// Its words are wrong.
     Syntax,
+    /// A MAIL whose path cannot be read. A stranger may have written it.
+    Sender,
+    /// A RCPT whose path cannot be read.
+    Recipient,
+}
+
+impl NoCommand {
+    /// What is wrong with a line that begins so, where it is wrong.
+    pub fn of(line: &[u8]) -> NoCommand {
+        match line.get(..4).unwrap_or_default().to_ascii_uppercase().as_slice() {
+            b"MAIL" => NoCommand::Sender,
+            b"RCPT" => NoCommand::Recipient,
+            _ => NoCommand::Syntax,
+        }
+    }
 }
 
 impl<'a> Command<'a> {
@@ -41,7 +56,7 @@ impl<'a> Command<'a> {
     /// [`NoCommand`]: in a line with any control octet, since the next hop could take a CR or LF for a line's end.
     pub fn read(line: &'a [u8]) -> Result<Command<'a>, NoCommand> {
         if line.iter().any(u8::is_ascii_control) {
-            return Err(NoCommand::Syntax);
+            return Err(NoCommand::of(line));
         }
         let end = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
         let (verb, rest) = line.split_at_checked(end).unwrap_or((line, b""));
@@ -50,9 +65,12 @@ impl<'a> Command<'a> {
         match verb.to_ascii_uppercase().as_slice() {
             b"LHLO" if rest.is_empty() || rest.contains(&b' ') => Err(NoCommand::Syntax),
             b"LHLO" => Ok(Command::Lhlo(rest)),
-            b"MAIL" => path(rest, b"FROM:").map(|(path, parameters)| Command::Mail(path, parameters)),
-            b"RCPT" => match path(rest, b"TO:")? {
-                (b"<>", _) => Err(NoCommand::Syntax),
+            b"MAIL" => {
+                let (path, parameters) = path(rest, b"FROM:").ok_or(NoCommand::Sender)?;
+                Ok(Command::Mail(path, parameters))
+            }
+            b"RCPT" => match path(rest, b"TO:").ok_or(NoCommand::Recipient)? {
+                (b"<>", _) => Err(NoCommand::Recipient),
                 (path, parameters) => Ok(Command::Rcpt(path, parameters)),
             },
             b"DATA" => alone(Command::Data),
@@ -68,11 +86,11 @@ impl<'a> Command<'a> {
 }
 
 /// The path behind `FROM:` or `TO:`, and the parameters behind it.
-fn path<'a>(words: &'a [u8], before: &[u8]) -> Result<(&'a [u8], Vec<&'a [u8]>), NoCommand> {
-    let (begin, rest) = words.split_at_checked(before.len()).ok_or(NoCommand::Syntax)?;
+fn path<'a>(words: &'a [u8], before: &[u8]) -> Option<(&'a [u8], Vec<&'a [u8]>)> {
+    let (begin, rest) = words.split_at_checked(before.len())?;
     let rest = rest.trim_ascii_start();
     if !begin.eq_ignore_ascii_case(before) || rest.first() != Some(&b'<') {
-        return Err(NoCommand::Syntax);
+        return None;
     }
     let (mut quoted, mut escaped, mut end) = (false, false, None);
     for (at, octet) in rest.iter().enumerate() {
@@ -87,12 +105,12 @@ fn path<'a>(words: &'a [u8], before: &[u8]) -> Result<(&'a [u8], Vec<&'a [u8]>),
             _ => {}
         }
     }
-    let (path, parameters) = end.and_then(|end| rest.split_at_checked(end)).ok_or(NoCommand::Syntax)?;
+    let (path, parameters) = end.and_then(|end| rest.split_at_checked(end))?;
     if !matches!(parameters.first(), None | Some(b' ')) {
-        return Err(NoCommand::Syntax);
+        return None;
     }
     let parameters = parameters.split(|octet| *octet == b' ').filter(|word| !word.is_empty()).collect();
-    Ok((path, parameters))
+    Some((path, parameters))
 }
 
 fn bdat<'a>(words: &[u8]) -> Result<Command<'a>, NoCommand> {
@@ -149,14 +167,16 @@ mod tests {
         let quoted = br#"RCPT TO:<"a >\" b"@c.example> NOTIFY=NEVER"#;
         assert_eq!(Command::read(quoted), Ok(Command::Rcpt(br#"<"a >\" b"@c.example>"#, vec![b"NOTIFY=NEVER"])));
         for wrong in ["MAIL FROM:a@b", "MAIL FROM:<a@b", "MAIL", "RCPT TO:<>", "RCPT FROM:<a>", "MAIL FROM:<a>x"] {
-            assert_eq!(Command::read(wrong.as_bytes()), Err(NoCommand::Syntax), "{wrong}");
+            assert_eq!(Command::read(wrong.as_bytes()), Err(NoCommand::of(wrong.as_bytes())), "{wrong}");
         }
+        assert_eq!(NoCommand::of(b"rcpt"), NoCommand::Recipient);
+        assert_eq!(NoCommand::of(b"MAIL FROM"), NoCommand::Sender);
     }
 
     #[test]
     fn no_octet_that_may_end_a_line_gets_into_a_word() {
         for wrong in [&b"RCPT TO:<a\rQUIT>"[..], b"RCPT TO:<a\nQUIT>", b"NOOP \0", b"LHLO a\x7f", b"NOOP\t"] {
-            assert_eq!(Command::read(wrong), Err(NoCommand::Syntax));
+            assert_eq!(Command::read(wrong), Err(NoCommand::of(wrong)));
         }
     }
 

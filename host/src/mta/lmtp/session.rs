@@ -272,12 +272,12 @@ impl Session {
     }
 
     fn overlong(&mut self, input: &[u8]) -> (usize, Act) {
-        match input.iter().position(|octet| *octet == b'\n') {
+        match input.windows(2).position(|pair| pair == b"\r\n") {
             Some(end) => {
                 self.hearing = Hearing::Commands;
-                (end + 1, Act::Said)
+                (end + 2, Act::Said)
             }
-            None => (input.len(), Act::Wait),
+            None => (input.len() - usize::from(input.ends_with(b"\r")), Act::Wait),
         }
     }
 
@@ -288,22 +288,31 @@ impl Session {
             if input.len() < LINE {
                 return (0, Act::Wait);
             }
-            say(out, "500 5.5.2 The line is too long");
             self.hearing = Hearing::Overlong;
-            return (0, self.idles(out));
+            return (0, self.cannot(NoCommand::of(room), "500 5.5.2 The line is too long", out));
         };
         let act = match Command::read(room.get(..end).unwrap_or_default()) {
             Ok(command) => self.command(command, out),
-            Err(bad) => {
-                let reply = match bad {
-                    NoCommand::Unknown => "500 5.5.1 This is LMTP, and that is no command of it",
-                    NoCommand::Syntax => "501 5.5.2 Syntax",
-                };
-                say(out, reply);
-                self.idles(out)
+            Err(NoCommand::Unknown) => {
+                self.cannot(NoCommand::Unknown, "500 5.5.1 This is LMTP, and that is no command of it", out)
             }
+            Err(bad) => self.cannot(bad, "501 5.5.2 Syntax", out),
         };
         (end + 2, act)
+    }
+
+    /// A line that is no command gets this reply; an address that cannot be read, one that keeps the message in the queue.
+    fn cannot(&mut self, bad: NoCommand, reply: &'static str, out: &mut Vec<u8>) -> Act {
+        let reply = match bad {
+            NoCommand::Sender => "451 4.1.7 The sender's address cannot be read",
+            NoCommand::Recipient => "451 4.1.3 The recipient's address cannot be read",
+            NoCommand::Unknown | NoCommand::Syntax => reply,
+        };
+        if bad == NoCommand::Sender && self.message.is_none() {
+            self.refused = Some(reply);
+        }
+        say(out, reply);
+        self.idles(out)
     }
 
     /// A command that brings no message further: there are so many in a row.

@@ -134,13 +134,22 @@ fn commands_have_an_order_and_a_length_and_there_are_so_many_in_a_row() {
         ("RCPT TO:<a@b>\r\nDATA\r\nBDAT 3 LAST\r\nabcNOOP\r\n", vec!["503", "503", "503", "250"]),
         ("MAIL FROM:<>\r\nMAIL FROM:<>\r\nDATA\r\nRSET\r\nDATA\r\n", vec!["250", "503", "503", "250", "503"]),
         ("MAIL FROM:<> X=1\r\nRCPT TO:<a@b>\r\nDATA\r\n", vec!["555", "555", "555"]),
-        ("EHLO a\r\nVRFY a\r\nMAIL FROM:a\r\nNOOP\n.\r\n", vec!["500", "252", "501", "501"]),
-        ("MAIL FROM:<>\r\nRCPT TO:<>\r\nRCPT TO:<a> X\r\nRCPT TO:<a>\r\n", vec!["250", "501", "555", "250"]),
+        ("EHLO a\r\nVRFY a\r\nMAIL FROM:a\r\nNOOP\n.\r\n", vec!["500", "252", "451", "501"]),
+        ("MAIL FROM:<>\r\nRCPT TO:<>\r\nRCPT TO:<a> X\r\nRCPT TO:<a>\r\n", vec!["250", "451", "555", "250"]),
+        // A stranger's address that cannot be read waits in the queue, with all that is sent along.
+        ("MAIL FROM:<a\tb>\r\nRCPT TO:<a>\r\nDATA\r\nRSET\r\nDATA\r\n", vec!["451", "451", "451", "250", "503"]),
     ] {
         assert_eq!(codes(&heard(&mut session(&Limits::default()), said.as_bytes(), &[1]).replies), expected, "{said}");
     }
     let long = format!("NOOP {}\r\nNOOP\r\n", "x".repeat(10_000));
     assert_eq!(codes(&heard(&mut session(&Limits::default()), long.as_bytes(), &[700]).replies), ["500", "250"]);
+    for (verb, code) in [("MAIL FROM:<", "451"), ("RCPT TO:<", "451"), ("NOOP ", "500")] {
+        let long = format!("{verb}{}\nNOOP\r\rNOOP\r\nNOOP\r\n", "x".repeat(10_000));
+        for size in [1, 700, 4_999] {
+            let heard = heard(&mut session(&Limits::default()), long.as_bytes(), &[size]);
+            assert_eq!(codes(&heard.replies), [code, "250"], "{verb}");
+        }
+    }
     let many = heard(&mut session(&Limits::default()), "NOOP\r\n".repeat(500).as_bytes(), &[700]);
     assert_eq!(codes(&many.replies).last(), Some(&"421"));
     let fresh = heard(&mut Session::new(&Limits::default()), b"MAIL FROM:<>\r\nLHLO\r\n", &[700]);
