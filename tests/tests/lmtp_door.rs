@@ -223,6 +223,48 @@ async fn what_the_agent_does_not_say_is_no_delivery() {
 }
 
 #[tokio::test]
+async fn what_the_agent_has_said_stands_where_it_says_no_more() {
+    let stage = Stage::set(accepted(), habits_at_end(BOTH[1], "no reply at all")).await;
+    assert_eq!(stage.bring(&BOTH, MESSAGE).await, ["250 2.0.0 Saved", "451 4.4.2 The delivery agent did not answer"]);
+    stage.close().await;
+    let habits = Habits {
+        at_end: HashMap::from([
+            (BOTH[0].into(), "250 2.0.0\tSaved".into()),
+            (BOTH[1].into(), format!("250 {}", "x".repeat(5_000))),
+        ]),
+        ..Habits::default()
+    };
+    let stage = Stage::set(accepted(), habits).await;
+    let answers = stage.bring(&BOTH, MESSAGE).await;
+    assert_eq!((&answers[0][..], &answers[1][..8], answers[1].len()), ("250 2.0.0 Saved", "250 xxxx", 1_028));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_by_what_we_added_waits() {
+    let offer = || vec!["SIZE 100"];
+    let too_large = "552 5.3.4 too large";
+    let at_end = habits_at_end(BOTH[0], too_large);
+    let at_mail = Habits { at_mail: too_large.into(), ..Habits::default() };
+    for (habits, size, code) in
+        [(&at_end, 100, "452"), (&at_mail, 100, "452"), (&at_mail, 101, "552"), (&at_end, 9, "552")]
+    {
+        let stage = Stage::set(accepted_and_grown(), Habits { offers: offer(), ..habits.clone() }).await;
+        let (mut mta, _) = Client::open(stage.place).await;
+        mta.say(&format!("MAIL FROM:<a@b> SIZE={size}")).await;
+        mta.say("RCPT TO:<bob@home.example>").await;
+        mta.say("DATA").await;
+        mta.write(&addrauth_tests::agent::stuffed(MESSAGE)).await;
+        assert!(mta.reply().await[0].starts_with(code), "{size} {habits:?}");
+        stage.close().await;
+    }
+}
+
+fn accepted_and_grown() -> Reply {
+    Reply { edits: vec![insert("X-Spam-Flag", " YES")], ..Reply::bare(Verdict::Accept) }
+}
+
+#[tokio::test]
 async fn a_word_of_the_agent_in_the_wrong_place_is_no_word_about_a_recipient() {
     let said = |reply: &str| reply.to_owned();
     for habits in [

@@ -12,16 +12,17 @@ use tokio::time::{Instant, timeout_at};
 use super::dots::{Smuggled, Stuffed};
 use super::offers::{Offers, name_and_value};
 use super::plan::{Group, To};
+use super::reply::{self, Reply};
 use crate::config::NextHop;
 use crate::mta::listen::Socket;
-use crate::mta::{AGENT_AWAY, AGENT_SILENT, FOR_NOW, SMUGGLED, passed_on};
+use crate::mta::{AGENT_AWAY, AGENT_SILENT, FOR_NOW, SMUGGLED};
 
 /// What this side calls itself where it has no name.
 pub const LHLO_NAME: &str = "localhost";
-/// Octets of one reply line: twice what RFC 5321 §4.5.3.1.5 has room for.
-const REPLY_LINE: usize = 1_024;
-/// Lines of one reply.
-const REPLY_LINES: usize = 50;
+/// Octets of one reply line that are read to find its end. [`reply::LINE`] of them are passed on.
+const REPLY_LINE: usize = 64 * 1_024;
+/// Lines of one reply that are read to find its end. [`reply::LINES`] of them are passed on.
+const REPLY_LINES: usize = 1_000;
 
 /// Why the next hop did not take a message, or say what became of it. The MTA keeps it and tries again.
 #[derive(Debug, thiserror::Error)]
@@ -69,42 +70,6 @@ impl Fault {
     }
 }
 
-/// One reply of the next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Its code.
-    pub code: u16,
-    /// What stands behind the code on each line.
-    pub lines: Vec<Vec<u8>>,
-}
-
-impl Reply {
-    /// The reply, where it refuses. Any other has no place where this is asked, and must not reach the MTA as if it were the
-    /// word about a recipient.
-    fn refusal(self) -> Result<Reply, Fault> {
-        if self.is(4) || self.is(5) { Ok(self) } else { Err(Fault::Nonsense) }
-    }
-
-    /// Whether it is of this class: 2, 3, 4 or 5.
-    pub fn is(&self, class: u16) -> bool {
-        self.code / 100 == class
-    }
-
-    /// The reply as it is passed on, without the last line's ending. See [`passed_on`].
-    pub fn line(&self) -> Vec<u8> {
-        let code = passed_on(self.code);
-        let last = self.lines.len().saturating_sub(1);
-        let mut all = Vec::new();
-        for (at, line) in self.lines.iter().enumerate() {
-            let parts = if at == last { ' ' } else { '-' };
-            all.extend_from_slice(format!("{code}{parts}").as_bytes());
-            all.extend_from_slice(line);
-            all.extend_from_slice(if at == last { b"" } else { b"\r\n" });
-        }
-        all
-    }
-}
-
 /// A connection to the next hop.
 #[derive(Debug)]
 pub struct Hop {
@@ -124,6 +89,8 @@ pub struct Open {
     /// The recipients that it accepted, in the order of its answers.
     pub to: Vec<To>,
     way: Way,
+    /// Whether the copy is larger than the next hop offers to take, and only by what was added here.
+    outgrown: bool,
 }
 
 #[derive(Debug)]
@@ -206,25 +173,25 @@ impl Hop {
     pub async fn begin(&mut self, envelope: Envelope<'_>, group: &Group) -> Result<Begun, Fault> {
         // What came with the greeting is no reply to MAIL.
         self.is_owed_nothing()?;
-        let mail = self.mail(envelope, group.grown);
-        let (accepted, mut refused) = self.envelope(&mail, envelope.wishes, group).await?;
+        let (mail, outgrown) = mail(envelope, group.grown, self.offers.size.flatten());
+        let (accepted, mut refused) = self.envelope(&mail, outgrown, envelope.wishes, group).await?;
         self.used = true;
         if accepted.is_empty() {
             self.reset().await?;
             return Ok(Begun { open: None, refused });
         }
         let mut open = if envelope.by_chunks && self.offers.chunking {
-            Open { to: accepted, way: Way::Chunks }
+            Open { to: accepted, way: Way::Chunks, outgrown }
         } else {
             self.say(b"DATA\r\n").await?;
             let reply = self.reply().await?;
             if !reply.is(3) {
-                let reply = reply.refusal()?;
+                let reply = reply.refusal()?.of(outgrown);
                 refused.extend(accepted.into_iter().map(|to| (to, reply.clone())));
                 self.reset().await?;
                 return Ok(Begun { open: None, refused });
             }
-            Open { to: accepted, way: Way::Data(Stuffed::default()) }
+            Open { to: accepted, way: Way::Data(Stuffed::default()), outgrown }
         };
         self.piece(&mut open, &group.header).await?;
         Ok(Begun { open: Some(open), refused })
@@ -243,13 +210,14 @@ impl Hop {
     async fn envelope(
         &mut self,
         mail: &[u8],
+        outgrown: bool,
         wishes: &[Vec<u8>],
         group: &Group,
     ) -> Result<(Vec<To>, Vec<(To, Reply)>), Fault> {
         self.say(mail).await?;
         let reply = self.reply().await?;
         if !reply.is(2) {
-            let reply = reply.refusal()?;
+            let reply = reply.refusal()?.of(outgrown);
             return Ok((Vec::new(), group.to.iter().map(|to| (to.clone(), reply.clone())).collect()));
         }
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
@@ -276,24 +244,6 @@ impl Hop {
         self.reply().await
     }
 
-    /// MAIL with the parameters that the MTA gave, the size with what the header has grown by.
-    fn mail(&self, envelope: Envelope<'_>, grown: i64) -> Vec<u8> {
-        let mut line = [b"MAIL FROM:", envelope.path].concat();
-        for parameter in envelope.parameters {
-            let (name, value) = name_and_value(parameter);
-            let size = std::str::from_utf8(value).ok().and_then(|size| size.parse::<u64>().ok());
-            line.push(b' ');
-            match (name.as_slice(), size) {
-                (b"SIZE", Some(size)) => {
-                    line.extend_from_slice(format!("SIZE={}", size.saturating_add_signed(grown)).as_bytes());
-                }
-                _ => line.extend_from_slice(parameter),
-            }
-        }
-        line.extend_from_slice(b"\r\n");
-        line
-    }
-
     /// Brings a piece of the message.
     ///
     /// # Errors
@@ -316,11 +266,11 @@ impl Hop {
         }
     }
 
-    /// Ends the message: what the next hop says of each recipient, until then.
+    /// Ends the message: what the next hop says of each recipient is in `said`, as soon as it is heard, until then.
     ///
     /// # Errors
-    /// It does not say, so nobody knows: the MTA brings the message again.
-    pub async fn end(&mut self, open: Open, until: Instant) -> Result<Vec<(To, Reply)>, Fault> {
+    /// It does not say of the others, so nobody knows: the MTA brings the message again for them.
+    pub async fn end(&mut self, open: Open, until: Instant, said: &mut Vec<(To, Reply)>) -> Result<(), Fault> {
         self.is_owed_nothing()?;
         let mut wire = Vec::new();
         match open.way {
@@ -328,15 +278,14 @@ impl Hop {
             Way::Chunks => wire.extend_from_slice(b"BDAT 0 LAST\r\n"),
         }
         self.say(&wire).await?;
-        let mut said = Vec::with_capacity(open.to.len());
         for to in open.to {
             let reply = self.reply_until(until).await?;
             if reply.is(3) {
                 return Err(Fault::Nonsense);
             }
-            said.push((to, reply));
+            said.push((to, reply.of(open.outgrown)));
         }
-        Ok(said)
+        Ok(())
     }
 
     /// Says that nothing more comes. What it answers does not matter.
@@ -359,15 +308,18 @@ impl Hop {
     }
 
     async fn read(&mut self) -> Result<Reply, Fault> {
-        let mut reply: Option<Reply> = None;
+        let (mut reply, mut lines) = (None::<Reply>, 0);
         loop {
             let line = self.read_line().await?;
-            let (code, text, last) = parts(&line).ok_or(Fault::Nonsense)?;
+            let (code, text, last) = reply::parts(&line).ok_or(Fault::Nonsense)?;
             let reply = reply.get_or_insert_with(|| Reply { code, lines: Vec::new() });
-            if reply.code != code || reply.lines.len() >= REPLY_LINES {
+            lines += 1;
+            if reply.code != code || lines > REPLY_LINES {
                 return Err(Fault::Nonsense);
             }
-            reply.lines.push(text.to_vec());
+            if reply.lines.len() < reply::LINES {
+                reply.lines.push(text);
+            }
             if last {
                 return Ok(reply.clone());
             }
@@ -384,7 +336,7 @@ impl Hop {
             if self.heard.len() > REPLY_LINE {
                 return Err(Fault::Nonsense);
             }
-            let mut room = [0; REPLY_LINE];
+            let mut room = [0; 1_024];
             match self.socket.read(&mut room).await {
                 Ok(0) => return Err(Fault::Closed),
                 Ok(read) => self.heard.extend_from_slice(room.get(..read).unwrap_or_default()),
@@ -394,19 +346,27 @@ impl Hop {
     }
 }
 
-/// The parts of a reply line: code, text, and whether it is the last. Its text has no control octet.
-fn parts(line: &[u8]) -> Option<(u16, &[u8], bool)> {
-    let (code, rest) = line.split_at_checked(3)?;
-    let code: u16 =
-        std::str::from_utf8(code).ok().filter(|code| code.bytes().all(|o| o.is_ascii_digit()))?.parse().ok()?;
-    let (last, text) = match rest.split_first() {
-        None => (true, rest),
-        Some((b' ', text)) => (true, text),
-        Some((b'-', text)) => (false, text),
-        Some(_) => return None,
-    };
-    let known = (200..600).contains(&code) && line.len() <= REPLY_LINE;
-    (known && !text.iter().any(u8::is_ascii_control)).then_some((code, text, last))
+/// MAIL with the parameters that the MTA gave, the size with what the header has grown by; and whether the message is larger by
+/// that alone than the next hop offers to take. Then it is asked for as much as it takes.
+fn mail(envelope: Envelope<'_>, grown: i64, offered: Option<u64>) -> (Vec<u8>, bool) {
+    let mut line = [b"MAIL FROM:", envelope.path].concat();
+    let mut outgrown = false;
+    for parameter in envelope.parameters {
+        let (name, value) = name_and_value(parameter);
+        let size = std::str::from_utf8(value).ok().and_then(|size| size.parse::<u64>().ok());
+        line.push(b' ');
+        match (name.as_slice(), size) {
+            (b"SIZE", Some(size)) => {
+                let now = size.saturating_add_signed(grown);
+                let most = offered.filter(|most| (size..now).contains(most));
+                outgrown |= most.is_some();
+                line.extend_from_slice(format!("SIZE={}", most.unwrap_or(now)).as_bytes());
+            }
+            _ => line.extend_from_slice(parameter),
+        }
+    }
+    line.extend_from_slice(b"\r\n");
+    (line, outgrown)
 }
 
 #[cfg(test)]
@@ -414,20 +374,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_line_is_a_code_and_printable_text() {
-        assert_eq!(parts(b"250-a b"), Some((250, &b"a b"[..], false)));
-        assert_eq!(parts(b"250"), Some((250, &b""[..], true)));
-        for wrong in [&b"25"[..], b"199 a", b"600 a", b"2x0 a", b"250+a", b"250 a\rb", b"250 \0", b"+50 a"] {
-            assert_eq!(parts(wrong), None, "{}", wrong.escape_ascii());
+    fn a_size_that_we_made_too_large_is_said_as_what_is_offered() {
+        let parameters = [b"SIZE=100".to_vec()];
+        let envelope = Envelope { path: b"<>", parameters: &parameters, wishes: &[], by_chunks: false };
+        for (grown, offered, size, outgrown) in [
+            (9, None, 109, false),
+            (9, Some(109), 109, false),
+            (9, Some(108), 108, true),
+            (9, Some(100), 100, true),
+            (9, Some(99), 109, false),
+            (-9, Some(95), 91, false),
+        ] {
+            let line = format!("MAIL FROM:<> SIZE={size}\r\n").into_bytes();
+            assert_eq!(mail(envelope, grown, offered), (line, outgrown), "{grown} {offered:?}");
         }
-        let long = [b"250 ".as_slice(), &[b'a'; REPLY_LINE]].concat();
-        assert_eq!(parts(&long), None);
-    }
-
-    #[test]
-    fn a_reply_is_passed_on_as_it_came_but_for_one_that_would_end_the_session() {
-        let reply = |code| Reply { code, lines: vec![b"5.1.1 no".to_vec(), b"5.1.1 body".to_vec()] };
-        assert_eq!(reply(550).line(), b"550-5.1.1 no\r\n550 5.1.1 body");
-        assert_eq!(reply(421).line(), b"451-5.1.1 no\r\n451 5.1.1 body");
     }
 }

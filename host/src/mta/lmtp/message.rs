@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::header::Cut;
-use super::hop::{Envelope, Fault, Hop, Open, Reply};
+use super::hop::{Envelope, Fault, Hop, Open};
 use super::plan::{Group, Plan, To};
+use super::reply::Reply;
 use super::spool::Spool;
 use crate::case::{Case, Mail, NewKey};
 use crate::mta::reception::Admitted;
@@ -237,23 +238,22 @@ impl<J: Judge> Message<J> {
     /// Ends the copy that is open: the next hop's word about each recipient of it.
     async fn finish(&mut self, door: &Door<J>, until: Instant, hop: &mut Option<Hop>) {
         let Some(open) = self.open.take() else { return };
-        let to = open.to.clone();
+        let (to, mut said) = (open.to.clone(), Vec::new());
         let ended = match hop.as_mut() {
             Some(connection) => tokio::select! {
                 biased;
                 () = door.reception.closed().cancelled() => Err(Fault::Stopping),
-                ended = connection.end(open, until) => ended,
+                ended = connection.end(open, until, &mut said) => ended,
             },
             None => Err(Fault::Closed),
         };
-        match ended {
-            Ok(said) => said.into_iter().for_each(|(to, reply)| self.say(&[to], &reply.line())),
-            Err(fault) => {
-                tracing::warn!("{fault}");
-                *hop = None;
-                self.say(&to, fault.reply().as_bytes());
-            }
+        if let Err(fault) = ended {
+            tracing::warn!("{fault}");
+            *hop = None;
+            self.say(&to, fault.reply().as_bytes());
         }
+        // Whom the next hop has answered has the copy, or has none, whatever became of the connection then.
+        said.into_iter().for_each(|(to, reply)| self.say(&[to], &reply.line()));
     }
 
     fn say(&mut self, to: &[To], line: &[u8]) {

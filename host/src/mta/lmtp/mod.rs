@@ -26,6 +26,7 @@ mod incoming;
 mod message;
 pub mod offers;
 pub mod plan;
+pub mod reply;
 pub mod session;
 pub mod spool;
 
