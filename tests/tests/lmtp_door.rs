@@ -265,6 +265,19 @@ fn accepted_and_grown() -> Reply {
 }
 
 #[tokio::test]
+async fn all_copies_together_have_one_time() {
+    let limits = Limits::default().with(|limits| limits.mta.next_hop_end = Duration::from_secs(6));
+    let habits = Habits { silent_after: Some(1), ..Habits::default() };
+    let stage = Stage::with(mixed(), None, habits, limits).await;
+    let answers = tokio::time::timeout(Duration::from_secs(60), stage.bring(&BOTH, MESSAGE)).await;
+    let mut answers =
+        answers.expect("answers in time, not when the agent has been silent for as long as for one reply");
+    answers.sort();
+    assert_eq!(answers, ["250 2.0.0 Saved", "451 4.4.2 The delivery agent did not answer"]);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_word_of_the_agent_in_the_wrong_place_is_no_word_about_a_recipient() {
     let said = |reply: &str| reply.to_owned();
     for habits in [

@@ -46,7 +46,8 @@ pub struct Mta {
     /// How long the next hop may take for one reply, or for taking in a piece: below the 180 s that Postfix waits
     /// for a piece to be taken from it.
     pub next_hop: Duration,
-    /// How long the next hop may take for all it has to do once a message is over: below the 600 s that Postfix waits then.
+    /// How long the next hop may take for all it has to do once a message is over, with each copy that is brought then: below
+    /// the 600 s that Postfix waits, which else brings all copies again.
     pub next_hop_end: Duration,
     /// Octets of a body that wait in memory where it goes to the next hop more than once; more lie in a file.
     pub spool_memory: usize,

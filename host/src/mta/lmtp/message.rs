@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::door::Door;
 use super::header::Cut;
@@ -145,12 +145,13 @@ impl<J: Judge> Message<J> {
         recipients: usize,
         hop: &mut Option<Hop>,
     ) -> Vec<Vec<u8>> {
+        // One time for all that is left, however many copies there are: the MTA waits so long for the first answer.
+        let until = Instant::now() + door.reception.limits().mta.next_hop_end;
         if self.failed.is_none()
             && let Err(refused) = self.keep(door, hop).await
         {
             self.refuse(&refused, hop);
         }
-        let until = Instant::now() + door.reception.limits().mta.next_hop_end;
         while self.failed.is_none() && (self.is_open() || !self.waiting.is_empty()) {
             self.finish(door, until, hop).await;
             self.next(door, envelope, hop, Some(until)).await;
@@ -191,7 +192,12 @@ impl<J: Judge> Message<J> {
                 self.say(&group.to, Fault::Silent.reply().as_bytes());
                 continue;
             }
-            match begin(door, envelope, &group, hop).await {
+            let beginning = begin(door, envelope, &group, hop);
+            let begun = match until {
+                Some(until) => timeout_at(until, beginning).await.unwrap_or(Err(Fault::Silent)),
+                None => beginning.await,
+            };
+            match begun {
                 Ok((open, refused)) => {
                     for (to, reply) in refused {
                         self.say(&[to], &reply.line());
@@ -204,10 +210,13 @@ impl<J: Judge> Message<J> {
                     self.say(&group.to, fault.reply().as_bytes());
                 }
             }
-            if until.is_some() && self.is_open() {
+            if let Some(until) = until
+                && self.is_open()
+            {
                 tokio::select! {
                     biased;
                     () = door.reception.closed().cancelled() => self.lose(Fault::Stopping, hop),
+                    () = sleep_until(until) => self.lose(Fault::Silent, hop),
                     () = self.replay(hop) => {}
                 }
             }
