@@ -164,7 +164,8 @@ fn the_same_policy_in_each_language_decides_alike_and_a_filter_takes_it() {
             "{passed}"
         );
         let same = addrauth(dir, &["policy", "prove", "equivalent", &named(lang), "in-rules"]);
-        assert!(same.contains("holds"), "{lang}: {same}");
+        // Of a text all is known; of a component its samples.
+        assert!(same.contains(if *lang == "rules" { "proved" } else { "holds" }), "{lang}: {same}");
         let diff = addrauth(dir, &["policy", "diff", "in-rules", &named(lang)]);
         let same = ["nothing changes", "no change was found"].iter().any(|words| diff.contains(words));
         assert!(same, "{lang}: {diff}");

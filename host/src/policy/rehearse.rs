@@ -240,7 +240,7 @@ impl Stage {
     pub fn load_as(&self, octets: &[u8], size: Size, trial: &Trial) -> Result<Component, Unfit> {
         let guest = trial.load(&self.sandbox, octets, size).map_err(Unfit::Refused)?;
         let fault = |fault| Unfit::Fault { during: "describe", fault };
-        let description = self.sandbox.describe(&guest).map_err(fault)?;
+        let description = shelf::patiently(|| self.sandbox.describe(&guest)).map_err(fault)?;
         if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
             shelf::check_wanted("policy", &wanted, self.sandbox.limits()).map_err(Unfit::Asks)?;
         }
@@ -312,7 +312,7 @@ impl Component {
     /// # Errors
     /// It does not take them, in its own words made safe; it wants what no policy may see; or it fails.
     pub fn check(&self, settings: &Settings) -> Result<Wanted, Undecided> {
-        let said = self.sandbox.check_settings(&self.guest, &settings.0);
+        let said = shelf::patiently(|| self.sandbox.check_settings(&self.guest, &settings.0));
         let said = said.map_err(|fault| Undecided::Fault(format!("check-settings {fault}")))?;
         let wanted = said.map_err(|text| Undecided::Settings(self.line(&text)))?;
         let limits = self.sandbox.limits();
@@ -326,7 +326,9 @@ impl Component {
     /// What was written is no fact, or the component fails.
     pub fn decide(&self, written: &WrittenFacts, settings: &Settings, wanted: &Wanted) -> Result<Proposal, Undecided> {
         let facts = written.facts(&wanted.0).map_err(Undecided::Facts)?;
-        self.proposal(&facts, settings)
+        let decided = shelf::patiently(|| self.sandbox.decide(&self.guest, &facts, &settings.0));
+        let decided = decided.map_err(|fault| Undecided::Fault(fault.to_string()))?;
+        Ok(Proposal::of(&decided, self.sandbox.limits()))
     }
 
     /// What it decides where nothing but the result is known.

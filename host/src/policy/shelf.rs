@@ -200,9 +200,10 @@ pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-/// A call while a policy is loaded, tried again where it faults. Its time is counted by the wall clock, and on a busy machine
-/// others may have had all of it: that must not keep the filter from starting. A true fault comes back every time.
-fn patiently<T>(mut call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+/// A call while a policy is loaded or looked at, tried again where it faults. Its time is counted by the wall clock, and on a busy
+/// machine others may have had all of it: that must not keep the filter from starting, nor fail a case. A true fault comes back
+/// every time.
+pub(super) fn patiently<T>(mut call: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     for _ in 1..LOAD_TRIES {
         if let Ok(done) = call() {
             return Ok(done);
