@@ -255,9 +255,11 @@ impl Intake {
                     self.plain_field(name, value, true);
                 }
             }
-            // A line that is no field.
+            // A line that is no field, but may be one to a reader that is looser than we are.
             let line = rest.get(block.end..).unwrap_or_default();
-            rest = memchr(b'\n', line).and_then(|end| line.get(end + 1..)).unwrap_or_default();
+            let (line, below) = line.split_at(memchr(b'\n', line).map_or(line.len(), |end| end + 1));
+            self.head.malformed |= loose_name(line).is_some_and(|name| is_edited(&name) || is_author(&name));
+            rest = below;
         }
     }
 
@@ -283,6 +285,26 @@ impl Intake {
 /// Whether a field of this name, without blanks behind it, may have to be deleted.
 pub fn is_edited(name: &[u8]) -> bool {
     Kind::of(name) != Kind::Other
+}
+
+/// The name of the field that a loose reader finds in a line: without its blanks and the colons before it. Stalwart's
+/// (mail-parser 0.11, read) takes `Fr om: a` and `: From: a` for From.
+pub fn loose_name(line: &[u8]) -> Option<Vec<u8>> {
+    let mut name = Vec::new();
+    for octet in line {
+        match octet {
+            b':' if !name.is_empty() => return Some(name),
+            b':' | 0x0b => {}
+            octet if octet.is_ascii_whitespace() => {}
+            octet => name.push(*octet),
+        }
+    }
+    None
+}
+
+/// Whether a field of this name says who wrote the message.
+fn is_author(name: &[u8]) -> bool {
+    ["From", "Sender"].iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// Octets as text; absent where there are more than `limit`.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Error;
 use crate::config::Limits;
 use crate::mta::Refused;
-use crate::mta::intake::{Intake, is_edited};
+use crate::mta::intake::{Intake, is_edited, loose_name};
 
 /// The fields that the MTA told, and the message's octets up to the end of its header.
 #[derive(Debug, Default)]
@@ -74,9 +74,9 @@ impl Again {
                     let own = folded_end(value, 0);
                     intake.field(name, &unfolded(octets(value, 0, own)), true)?;
                     // The MTA takes what follows for a part of the value (0.15.5: the line below a date that ends in Z).
-                    intake.beside(octets(value, own, value.len()));
+                    beside(octets(value, own, value.len()), intake)?;
                 }
-                Part::Lines(lines) => intake.beside(lines),
+                Part::Lines(lines) => beside(lines, intake)?,
             }
         }
         Ok(())
@@ -115,11 +115,24 @@ impl Again {
 
     /// Whether the MTA or another reader may find a field here that may have to be deleted.
     fn may_be_edited(&self) -> bool {
-        let header = self.raw.header();
-        let lines = header.split(|octet| *octet == b'\n');
-        let names = lines.filter_map(|line| Some(octets(line, 0, memchr(b':', line)?)));
-        names.chain(self.told.iter().map(|told| told.name.as_slice())).any(|name| is_edited(name.trim_ascii()))
+        let told = |told: &Told| is_edited(told.name.trim_ascii());
+        names_edited(self.raw.header()) || self.told.iter().any(told)
     }
+}
+
+/// Takes lines that are no fields to the MTA. It deletes none of them, and beside one that spells
+/// an edited field nobody knows which of the two the MTA has told (0.15.5: the line below a date that ends in Z is none).
+fn beside(lines: &[u8], intake: &mut Intake) -> Result<(), Error> {
+    if names_edited(lines) {
+        return Err(Error::HeaderDiffers);
+    }
+    intake.beside(lines);
+    Ok(())
+}
+
+/// Whether one of these lines can be read as a field that may have to be deleted.
+fn names_edited(lines: &[u8]) -> bool {
+    lines.split(|octet| *octet == b'\n').filter_map(loose_name).any(|name| is_edited(&name))
 }
 
 /// What stands at one place of the header.
@@ -155,7 +168,7 @@ impl Told {
         let value = octets(header, colon + 1, header.len());
         let mut end = folded_end(value, 0);
         if !self.value.is_empty() {
-            let lead = value.iter().position(|octet| !is_blank(*octet) && *octet != b'\n')?;
+            let lead = lead(value);
             octets(value, lead, value.len()).strip_prefix(self.value.as_slice())?;
             while end < lead + self.value.len() {
                 end = folded_end(value, end);
@@ -242,6 +255,17 @@ fn is_blank(octet: u8) -> bool {
 /// How many blanks these octets begin with.
 fn blanks(octets: &[u8]) -> usize {
     octets.iter().take_while(|octet| is_blank(**octet)).count()
+}
+
+/// How many octets the MTA trims off in front of a value: blanks, line ends and all that Unicode has for white space.
+fn lead(value: &[u8]) -> usize {
+    let is_space = |octets: &[u8]| std::str::from_utf8(octets).is_ok_and(|text| text.trim_start().is_empty());
+    let mut at = 0;
+    // No such character has more than three octets.
+    while let Some(width) = (1..=3).find(|width| value.get(at..at + width).is_some_and(is_space)) {
+        at += width;
+    }
+    at
 }
 
 /// What the MTA tells of these octets.
