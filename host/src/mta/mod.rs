@@ -29,7 +29,7 @@ pub use letter::{OnTop, letter, opened};
 pub use listen::Lanes;
 pub use refused::{
     AGENT_AWAY, AGENT_SILENT, FOR_NOW, NO_ROOM, NOT_SUPPORTED, NOT_UNDERSTOOD, ONE_AT_A_TIME, Refused, SMUGGLED,
-    TOO_LARGE, UNFIT, passed_on,
+    TOO_LARGE, UNFIT, UNREAD_RECIPIENT, UNREAD_SENDER, passed_on,
 };
 
 /// Judges the messages that come to a door. [`crate::filter::Filter`] is the judge that ships; tests of a door have their

@@ -31,6 +31,12 @@ pub const AGENT_SILENT: &str = "451 4.4.2 The delivery agent did not answer";
 /// What an MTA is told of a message in which another reader could find an end that is none.
 pub const SMUGGLED: &str = "451 4.6.0 A dot stands behind a line end that is none";
 
+/// What an MTA is told whose MAIL has no path that can be read: a stranger may have written it.
+pub const UNREAD_SENDER: &str = "451 4.1.7 The sender's address cannot be read";
+
+/// The same of RCPT.
+pub const UNREAD_RECIPIENT: &str = "451 4.1.3 The recipient's address cannot be read";
+
 /// What an MTA is told of a copy whose body cannot wait.
 pub const NO_ROOM: &str = "452 4.3.1 No room for the message, please try again later";
 

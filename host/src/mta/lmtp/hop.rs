@@ -186,7 +186,7 @@ impl Hop {
             self.say(b"DATA\r\n").await?;
             let reply = self.reply().await?;
             if !reply.is(3) {
-                let reply = reply.refusal()?.of(outgrown);
+                let reply = reply.refusal().ok_or(Fault::Nonsense)?.of(outgrown);
                 refused.extend(accepted.into_iter().map(|to| (to, reply.clone())));
                 self.reset().await?;
                 return Ok(Begun { open: None, refused });
@@ -217,7 +217,7 @@ impl Hop {
         self.say(mail).await?;
         let reply = self.reply().await?;
         if !reply.is(2) {
-            let reply = reply.refusal()?.of(outgrown);
+            let reply = reply.refusal().ok_or(Fault::Nonsense)?.of(outgrown);
             return Ok((Vec::new(), group.to.iter().map(|to| (to.clone(), reply.clone())).collect()));
         }
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
@@ -234,7 +234,7 @@ impl Hop {
                 reply = self.recipient(own, wishes).await?;
                 to = To { path: own.clone(), own: None, recipient: to.recipient };
             }
-            if reply.is(2) { accepted.push(to) } else { refused.push((to, reply.refusal()?)) }
+            if reply.is(2) { accepted.push(to) } else { refused.push((to, reply.refusal().ok_or(Fault::Nonsense)?)) }
         }
         Ok((accepted, refused))
     }

@@ -1,6 +1,5 @@
 //! A reply of the next hop.
 
-use super::hop::Fault;
 use crate::mta::passed_on;
 
 /// Octets of one line's text that are passed on: twice what RFC 5321 §4.5.3.1.5 has room for.
@@ -20,8 +19,8 @@ pub struct Reply {
 impl Reply {
     /// The reply, where it refuses. Any other has no place where this is asked, and must not reach the MTA as if it were the
     /// word about a recipient.
-    pub(super) fn refusal(self) -> Result<Reply, Fault> {
-        if self.is(4) || self.is(5) { Ok(self) } else { Err(Fault::Nonsense) }
+    pub(super) fn refusal(self) -> Option<Reply> {
+        (self.is(4) || self.is(5)).then_some(self)
     }
 
     /// The reply to a copy. One that is too large (552) by what was added here (`outgrown`) is refused for now.

@@ -13,8 +13,8 @@ use super::incoming::{Incoming, Stage};
 use super::offers::Offers;
 use crate::case::{Door, Mail};
 use crate::config::Limits;
-use crate::mta::Refused;
 use crate::mta::intake::Intake;
+use crate::mta::{Refused, UNREAD_RECIPIENT, UNREAD_SENDER};
 
 /// Octets of one command line. A path has at most `limits.mta.text`, and as much again is for its parameters.
 const LINE: usize = 4_096;
@@ -304,8 +304,8 @@ impl Session {
     /// A line that is no command gets this reply; an address that cannot be read, one that keeps the message in the queue.
     fn cannot(&mut self, bad: NoCommand, reply: &'static str, out: &mut Vec<u8>) -> Act {
         let reply = match bad {
-            NoCommand::Sender => "451 4.1.7 The sender's address cannot be read",
-            NoCommand::Recipient => "451 4.1.3 The recipient's address cannot be read",
+            NoCommand::Sender => UNREAD_SENDER,
+            NoCommand::Recipient => UNREAD_RECIPIENT,
             NoCommand::Unknown | NoCommand::Syntax => reply,
         };
         if bad == NoCommand::Sender && self.message.is_none() {
