@@ -79,12 +79,12 @@
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | proto, case, config, settle, verify, keyring, policy, custody |
-//! | [`mta`] | the doors, milter and hooks: bytes into `Mail`, `Reply` into bytes; they never decide | proto, case, files, pulse, config, tls, filter |
+//! | [`mta`] | the doors, milter, hooks and lmtp: bytes into `Mail`, `Reply` into bytes; they never decide | proto, case, files, pulse, config, tls, filter |
 //! | [`daemon`] | a role opened, served, reloaded, stopped; signals are the program's | anything |
 //!
 //! The program `addrauth` is a crate of its own (`host/cli`): one file per verb over what is public here. What the demonstration
 //! and the tests play the outside world with is another (`host/lab`). The table is held against the sources by a test
-//! (`tests/tests/house.rs`).
+//! (`tests/tests/house`).
 
 #![forbid(unsafe_code)]
 

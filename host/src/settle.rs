@@ -193,8 +193,7 @@ fn fate(
 
     // All want the message refused and the sender told: the sender's own server does that.
     if !gets_it && fates.silent.is_empty() && fates.kept.is_empty() {
-        let refusal = Refusal { code: 550, status: "5.7.1", text: reason(&fates.told) };
-        return (Reply { owed: fates.notices(), ..Reply::bare(Verdict::Reject(refusal)) }, false);
+        return (refused(reason(&fates.told), &fates), false);
     }
     let reported = fates.tell(mail, permits);
 
@@ -232,6 +231,12 @@ fn fate(
         return (Reply { owed, unreported, ..Reply::bare(Verdict::Discard) }, false);
     }
     (Reply { removed, redirected, owed, unreported, ..Reply::bare(Verdict::Accept) }, mark)
+}
+
+/// Refuses the message for good, so that the sender's own server tells the sender.
+fn refused(reason: String, fates: &Fates) -> Reply {
+    let refusal = Refusal { code: 550, status: "5.7.1", text: reason };
+    Reply { owed: fates.notices(), ..Reply::bare(Verdict::Reject(refusal)) }
 }
 
 /// Keeps the message in the MTA's hold queue for all. A report that was permitted does not go out yet.

@@ -22,7 +22,7 @@ mod posts;
 mod stalwart;
 mod streams;
 
-/// Look at the configuration, the domains' Authentication Servers and Postfix, and say what to do
+/// Look at the configuration, the domains' Authentication Servers, the places where mail servers ask, and Postfix or Stalwart
 ///
 /// Each check is `ok`, `warning`, `WRONG` or `could not tell`. Without a domain, those of `authority.domains` and `final_domains`
 /// are looked at. Every server of a domain is asked about an address that nobody has, with a key that nobody has; nothing is

@@ -1,4 +1,4 @@
-//! `addrauth filter`: the milter in the foreground.
+//! `addrauth filter`: the filter in the foreground.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use super::daemon::signals::{Signals, Wish};
 use super::settings::Settings;
 use super::{Context, exit, fail, trial};
 
-/// Run the milter that examines incoming mail.
+/// Run the filter that examines incoming mail: milter, MTA Hooks, LMTP.
 ///
-/// Without a configuration it listens on 127.0.0.1:8891, knows no domain of its own and changes nothing. SIGHUP reads the
+/// Without a configuration it listens on 127.0.0.1:8891 for milters, knows no domain of its own and changes nothing. SIGHUP reads the
 /// configuration and the policy components again, all together or, on an error, not at all; a file that is gone, empty or cut,
 /// or takes all of final_domains or the line observe = false away, is an error. SIGTERM ends it cleanly: messages in flight get their answer first.
 #[derive(Debug, clap::Args)]

@@ -32,7 +32,9 @@ pub enum Error {
     #[error(transparent)]
     Filter(#[from] filter::Error),
     /// No place to listen is named.
-    #[error("milter.listen and hooks.listen are empty: no mail server could connect; name a place in one of them")]
+    #[error(
+        "milter.listen, hooks.listen and lmtp.listen are empty: no mail server could connect; name a place in one of them"
+    )]
     NoDoor,
     /// The door of MTA Hooks cannot be set up.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! All that doors have in common is here: [`listen`] accepts connections, [`intake`] makes a `Mail` of what a door hears,
 //! [`reception`] gives a message room, a judge and deadlines, [`Changes`] are what a reply asks of the MTA, and [`Refused`]
-//! says why a message is not taken. A door adds its bytes: [`milter`] and [`hooks`].
+//! says why a message is not taken. A door adds its bytes: [`milter`], [`hooks`] and [`lmtp`].
 
 use crate::case::{Body, Case, Client, Mail, Recipient};
 use crate::config::{Peer, Unfit};

@@ -11,9 +11,6 @@ use super::shelf::Shelved;
 use crate::config::Module;
 use crate::files;
 
-/// Tries of a case whose component fails: on a busy machine others may have had all of its time.
-const TRIES: usize = 3;
-
 /// Runs the cases beside this file, which is the policy's, under the settings that it has. Those that name a message are left to
 /// `addrauth policy test`.
 ///
@@ -50,14 +47,8 @@ pub(super) fn run(
             return Err(refused(format!("its cases in {} take longer than {most}", file.display())));
         }
         let one = Suite { path: file.clone(), cases: vec![case] };
-        let mut tries = (0..TRIES).map(|_| one.run(&component, &settings, &none));
-        let failed = |ran: &[Ran]| ran.iter().find(|ran| !ran.passed).cloned();
-        let mut left = tries.next().and_then(|ran| failed(&ran));
-        while left.as_ref().is_some_and(|ran| ran.failed) {
-            let Some(ran) = tries.next() else { break };
-            left = failed(&ran);
-        }
-        if let Some(Ran { case, file, expect_line, expected, actual, wrong, .. }) = left {
+        let failed = one.run(&component, &settings, &none).into_iter().find(|ran| !ran.passed);
+        if let Some(Ran { case, file, expect_line, expected, actual, wrong, .. }) = failed {
             let way = wrong.unwrap_or_else(|| format!("expected {expected}, but got {actual}"));
             return Err(refused(format!("its case {case:?} ({}:{expect_line}) fails: {way}", file.display())));
         }

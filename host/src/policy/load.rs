@@ -116,6 +116,14 @@ async fn load_apart(
     loaded.await.unwrap_or_else(|_| Err(setup("the thread that loads them has ended".into())))
 }
 
+/// The sandbox of those before, or a new one.
+fn sandbox_of(former: Option<&Former>, limits: &Arc<Limits>) -> Result<Arc<Sandbox>, Error> {
+    match former {
+        Some(former) => Ok(Arc::clone(&former.sandbox)),
+        None => Ok(Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?)),
+    }
+}
+
 fn load(
     bindings: &config::Policy,
     modules: &BTreeMap<String, Module>,
@@ -125,10 +133,7 @@ fn load(
     given_up: &AtomicBool,
 ) -> Result<Policies, Error> {
     check_dir(&bindings.dir)?;
-    let sandbox = match former {
-        Some(former) => Arc::clone(&former.sandbox),
-        None => Arc::new(Sandbox::new(limits).map_err(|e| Error::Setup(e.to_string()))?),
-    };
+    let sandbox = sandbox_of(former, limits)?;
     // The sandbox has room for one thread that loads.
     let loading = former.map(|former| Arc::clone(&former.loading)).unwrap_or_default();
     let alone = loading.lock().unwrap_or_else(PoisonError::into_inner);

@@ -128,14 +128,8 @@ impl Scene {
         let (filter, judge) = watch::channel(Arc::new(Witness { filter, cases: Arc::clone(&cases) }));
         let listeners = milter::bind(&config.milter)?;
         let milter = listeners.first().map(Listener::local).ok_or(Error::NoCase)?;
-        let mut tasks = vec![
-            tokio::spawn(answering),
-            tokio::spawn(milter::serve(
-                listeners,
-                Reception::open(judge, Arc::clone(&limits), stop.clone()),
-                Lanes::here(),
-            )),
-        ];
+        let reception = Reception::open(judge, Arc::clone(&limits), stop.clone());
+        let mut tasks = vec![tokio::spawn(answering), tokio::spawn(milter::serve(listeners, reception, Lanes::here()))];
         if let Some(custody) = custody {
             let stop = stop.clone();
             tasks.push(tokio::spawn(async move { custody.run(stop).await }));

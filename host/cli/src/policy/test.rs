@@ -285,7 +285,7 @@ mod tests {
     fn ran(case: &str, passed: bool) -> Ran {
         let (expected, actual) = ("accept".to_owned(), "reject: \"no\" & <none>".to_owned());
         let file = PathBuf::from("a/cases.toml");
-        Ran { case: case.into(), file, line: 3, expect_line: 5, passed, expected, actual, failed: false, wrong: None }
+        Ran { case: case.into(), file, line: 3, expect_line: 5, passed, expected, actual, wrong: None }
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Received {
 }
 
 /// Counts octets, and keeps none.
-struct Counter(usize);
+pub(super) struct Counter(pub(super) usize);
 
 impl std::io::Write for Counter {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {

@@ -92,9 +92,6 @@ pub struct Ran {
     pub expected: String,
     /// What followed, in words.
     pub actual: String,
-    /// Whether the component failed, or had no time.
-    #[serde(skip)]
-    pub failed: bool,
     /// What is wrong with the case itself, such as a fact that the policy never sees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<String>,
@@ -211,7 +208,6 @@ impl Suite {
                 expect_line: case.expect_line,
                 passed,
                 expected: case.expect.words(),
-                failed: matches!(actual, Err(Undecided::Fault(_))),
                 actual: actual.map_or_else(|other| other.to_string(), |proposal| proposal.to_string()),
                 wrong,
             }

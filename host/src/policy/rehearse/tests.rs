@@ -10,6 +10,22 @@ use crate::policy::Trial;
 mod journal;
 mod texts;
 
+/// Numbers that are the same each time (xorshift64).
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    pub(super) fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % most.max(1)
+    }
+
+    pub(super) fn of<T: Clone>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())].clone()
+    }
+}
+
 fn limits() -> Arc<Limits> {
     Arc::new(Limits::default().with(|limits| limits.policy.time = std::time::Duration::from_millis(500)))
 }

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::mta::hooks::Fault;
-use crate::mta::hooks::octets::json;
+use crate::mta::hooks::octets::{Counter, json};
 
 /// How deep a value may nest: a request has four levels.
 const DEPTH: usize = 32;
@@ -67,19 +67,5 @@ impl Form {
                 Some(octets)
             }
         }
-    }
-}
-
-/// Counts octets, and keeps none.
-struct Counter(usize);
-
-impl std::io::Write for Counter {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        self.0 = self.0.saturating_add(octets.len());
-        Ok(octets.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use super::super::property::{Outcome, Property, prove};
 use super::super::samples::Samples;
 use super::super::space::Space;
 use super::super::subject::Answer;
+use super::super::tests::Chance;
 use super::super::{Component, Stage};
 use super::*;
 use crate::config::Limits;
@@ -15,21 +16,6 @@ use crate::policy::Trial;
 const TEXTS: usize = 60;
 /// Facts in which values are held against the point that stands for them.
 const CONTEXTS: usize = 12;
-
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % most.max(1)
-    }
-
-    fn of<T: Clone>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len())].clone()
-    }
-}
 
 const METHODS: [&str; 3] = ["spf", "dkim", "dmarc"];
 const FOUND: [&str; 9] = ["pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror", "none", "unknown"];

@@ -226,22 +226,6 @@ fn header_fields_of_cases_go_by_their_names() {
     assert!(has("Subject") && !has("List-Id"));
 }
 
-/// Numbers that are the same each time (xorshift64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % most.max(1)
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-}
-
 /// Facts that the filter can find, by chance.
 fn facts(axes: &[axis::Axis], chance: &mut Chance) -> Vec<axis::Aspect> {
     let mut row: Vec<usize> = Vec::new();
