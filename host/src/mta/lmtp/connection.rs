@@ -186,6 +186,9 @@ impl<J: Judge> Connection<J> {
         // The reply to DATA went out before: nothing waits to be written.
         let (header, piece) = (self.session.header(), self.session.piece());
         let (Some(message), Some(header)) = (&mut self.message, header) else { return };
+        if self.session.is_over() {
+            message.is_over(&self.door);
+        }
         let (path, parameters) = self.session.mail();
         let envelope =
             Envelope { path, parameters, wishes: self.session.wishes(), by_chunks: self.session.by_chunks() };

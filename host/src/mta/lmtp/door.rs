@@ -37,9 +37,14 @@ pub(super) struct Door<J> {
 }
 
 impl<J: Judge> Door<J> {
-    /// A connection to the next hop.
+    /// A connection to the next hop: in one time for all that belongs to it, and not once the program stops.
     pub(super) async fn connect(&self) -> Result<Hop, Fault> {
         let patience = self.reception.limits().mta.next_hop;
-        Hop::connect(&self.settings.next, &self.settings.name, patience).await
+        let connecting = Hop::connect(&self.settings.next, &self.settings.name, patience);
+        tokio::select! {
+            biased;
+            () = self.reception.closed().cancelled() => Err(Fault::Stopping),
+            connected = tokio::time::timeout(patience, connecting) => connected.unwrap_or(Err(Fault::Silent)),
+        }
     }
 }

@@ -158,6 +158,11 @@ impl Hop {
         self.used && fault.is_stale()
     }
 
+    /// Whether a message was brought on it before.
+    pub fn is_used(&self) -> bool {
+        self.used
+    }
+
     /// Whether the next hop has said nothing that it was not asked for: a word too many would be taken for the next reply.
     pub fn is_quiet(&mut self) -> bool {
         let mut room = [0; 1];
@@ -271,13 +276,18 @@ impl Hop {
     /// # Errors
     /// It does not say of the others, so nobody knows: the MTA brings the message again for them.
     pub async fn end(&mut self, open: Open, until: Instant, said: &mut Vec<(To, Reply)>) -> Result<(), Fault> {
-        self.is_owed_nothing()?;
+        if !self.is_quiet() {
+            return Err(Fault::Nonsense);
+        }
         let mut wire = Vec::new();
         match open.way {
             Way::Data(stuffed) => stuffed.end(&mut wire),
             Way::Chunks => wire.extend_from_slice(b"BDAT 0 LAST\r\n"),
         }
-        self.say(&wire).await?;
+        if Instant::now() >= until {
+            return Err(Fault::Silent);
+        }
+        self.say_until(&wire, until).await?;
         for to in open.to {
             let reply = self.reply_until(until).await?;
             if reply.is(3) {
@@ -295,8 +305,13 @@ impl Hop {
     }
 
     async fn say(&mut self, octets: &[u8]) -> Result<(), Fault> {
-        let writing = self.socket.write_all(octets);
-        timeout_at(Instant::now() + self.patience, writing).await.map_err(|_| Fault::Silent)?.map_err(Fault::Broke)
+        self.say_until(octets, Instant::now() + self.patience).await
+    }
+
+    /// Says it by then, and within its patience. What was said in part is no end of a message.
+    async fn say_until(&mut self, octets: &[u8], until: Instant) -> Result<(), Fault> {
+        let until = until.min(Instant::now() + self.patience);
+        timeout_at(until, self.socket.write_all(octets)).await.map_err(|_| Fault::Silent)?.map_err(Fault::Broke)
     }
 
     async fn reply(&mut self) -> Result<Reply, Fault> {

@@ -29,6 +29,8 @@ pub(super) struct Message<J> {
     spool: Option<Spool>,
     /// What is said of all recipients, where nothing comes of the message.
     failed: Option<&'static str>,
+    /// When the MTA stops waiting, once the message is over. One time for all that is left, however many copies there are.
+    until: Option<Instant>,
 }
 
 impl<J: Judge> Message<J> {
@@ -41,7 +43,13 @@ impl<J: Judge> Message<J> {
             waiting: VecDeque::new(),
             spool: None,
             failed: None,
+            until: None,
         }
+    }
+
+    /// It is over: the MTA waits for the first answer from now on.
+    pub(super) fn is_over(&mut self, door: &Door<J>) -> Instant {
+        *self.until.get_or_insert_with(|| Instant::now() + door.reception.limits().mta.next_hop_end)
     }
 
     /// Whether it holds the connection to the next hop in the middle of a copy.
@@ -73,7 +81,7 @@ impl<J: Judge> Message<J> {
         self.judged = Some((case, cut));
         self.take(plan);
         if !learns {
-            self.next(door, envelope, hop, None).await;
+            self.next(door, envelope, hop, false).await;
         }
         if !self.waiting.is_empty() {
             self.spool = Some(Spool::new(&door.room, door.reception.limits()));
@@ -145,8 +153,7 @@ impl<J: Judge> Message<J> {
         recipients: usize,
         hop: &mut Option<Hop>,
     ) -> Vec<Vec<u8>> {
-        // One time for all that is left, however many copies there are: the MTA waits so long for the first answer.
-        let until = Instant::now() + door.reception.limits().mta.next_hop_end;
+        let until = self.is_over(door);
         if self.failed.is_none()
             && let Err(refused) = self.keep(door, hop).await
         {
@@ -154,7 +161,7 @@ impl<J: Judge> Message<J> {
         }
         while self.failed.is_none() && (self.is_open() || !self.waiting.is_empty()) {
             self.finish(door, until, hop).await;
-            self.next(door, envelope, hop, Some(until)).await;
+            self.next(door, envelope, hop, true).await;
         }
         let failed = self.failed.unwrap_or(FOR_NOW);
         let all = self.failed.is_some();
@@ -183,8 +190,9 @@ impl<J: Judge> Message<J> {
         Ok(())
     }
 
-    /// Begins the next copy that the next hop wants for anybody. Once the message is over (`until`), its body is what waited.
-    async fn next(&mut self, door: &Door<J>, envelope: Envelope<'_>, hop: &mut Option<Hop>, until: Option<Instant>) {
+    /// Begins the next copy that the next hop wants for anybody. Behind the first (`waited`) its body is what waited.
+    async fn next(&mut self, door: &Door<J>, envelope: Envelope<'_>, hop: &mut Option<Hop>, waited: bool) {
+        let until = self.until;
         while !self.is_open()
             && let Some(group) = self.waiting.pop_front()
         {
@@ -212,6 +220,7 @@ impl<J: Judge> Message<J> {
             }
             if let Some(until) = until
                 && self.is_open()
+                && waited
             {
                 tokio::select! {
                     biased;
@@ -285,6 +294,12 @@ async fn begin<J: Judge>(
     hop: &mut Option<Hop>,
 ) -> Result<Wanted, Fault> {
     let beginning = async {
+        // Behind BDAT each word is a 250, so that one too many would pass for the next: no connection has two such copies.
+        if envelope.by_chunks && hop.as_ref().is_some_and(Hop::is_used) {
+            *hop = None;
+        }
+        // What has come in by now is seen then.
+        tokio::task::yield_now().await;
         if hop.as_mut().is_some_and(|connection| !connection.is_quiet()) {
             tracing::warn!("the next hop said what it was not asked for, or closed: the connection is not used again");
             *hop = None;

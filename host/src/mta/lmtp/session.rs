@@ -207,6 +207,11 @@ impl Session {
         self.message.is_some()
     }
 
+    /// Whether the message is over and waits for its answers.
+    pub fn is_over(&self) -> bool {
+        matches!(self.hearing, Hearing::Over)
+    }
+
     /// Whether the MTA has said LHLO.
     pub fn greeted(&self) -> bool {
         self.lhlo.is_some()
