@@ -1,6 +1,5 @@
 //! The doors of one filter: bound together, and served side by side by one reception.
 
-#[cfg(feature = "hooks")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,7 +51,6 @@ pub(super) struct Doors {
     hooks: Hooks,
     lmtp: Lmtp,
     /// `state_dir`, where the filter has one.
-    #[cfg(feature = "hooks")]
     state: Option<PathBuf>,
     #[cfg(feature = "lmtp")]
     delivery: Option<lmtp::Settings>,
@@ -73,7 +71,6 @@ impl Doors {
             milter: config.milter.clone(),
             hooks: config.hooks.clone(),
             lmtp: config.lmtp.clone(),
-            #[cfg(feature = "hooks")]
             state: (!config.final_domains.is_empty()).then(|| config.state_dir.0.clone()),
             #[cfg(feature = "lmtp")]
             delivery: lmtp::Settings::of(config),
@@ -85,14 +82,19 @@ impl Doors {
         self.milter.listen.is_empty() && !self.hooks.is_open() && self.lmtp.listen.is_empty()
     }
 
-    /// The section that another configuration has changed.
+    /// What of another configuration counts after a restart alone.
     pub(super) fn changed(&self, config: &Config) -> Option<&'static str> {
+        let is_kept = self.hooks.is_open() || !self.lmtp.listen.is_empty();
         let changed = [
-            ("milter", config.milter != self.milter),
-            ("hooks", config.hooks != self.hooks),
-            ("lmtp", config.lmtp != self.lmtp),
+            (config.milter != self.milter, "the [milter] section changed: restart to listen elsewhere"),
+            (config.hooks != self.hooks, "the [hooks] section changed: restart, and it counts"),
+            (config.lmtp != self.lmtp, "the [lmtp] section changed: restart to listen, or to deliver, elsewhere"),
+            (
+                is_kept && Doors::of(config).state != self.state,
+                "state_dir changed: restart, since what [hooks] and [lmtp] keep stays in the old one until then",
+            ),
         ];
-        changed.into_iter().find(|(_, changed)| *changed).map(|(section, _)| section)
+        changed.into_iter().find(|(changed, _)| *changed).map(|(_, said)| said)
     }
 
     /// Reads what the doors need, and binds every place.

@@ -178,8 +178,8 @@ impl Running {
     /// # Errors
     /// The new configuration cannot be taken: the old one stays in force.
     pub async fn reload(&mut self, config: Config) -> Result<(), Error> {
-        if let Some(section) = self.doors.changed(&config) {
-            tracing::warn!("the [{section}] section changed: restart to listen elsewhere");
+        if let Some(changed) = self.doors.changed(&config) {
+            tracing::warn!("{changed}");
         }
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;

@@ -15,7 +15,8 @@ pub struct Hooks {
     pub connections: usize,
     /// How long our answer may take from the head of the request on: the bridge waits 20 s, Stalwart 30 s.
     pub answer: Duration,
-    /// How long a connection may say nothing: nobody has shown a credential before, and a mail server opens another one.
+    /// How long a connection may say nothing. Nobody has shown a credential before, so it is short; and longer than the 90 s after which
+    /// clients close a connection themselves, since a request that crosses our closing is lost.
     pub idle: Duration,
     /// Mail servers that are registered at once; the one that was not used for longest makes room, and registers again.
     pub registrations: usize,
@@ -28,7 +29,7 @@ impl Default for Hooks {
             requests_octets: 256 * 1024 * 1024,
             connections: 500,
             answer: Duration::from_secs(17),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(120),
             registrations: 100,
         }
     }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::Door;
+use super::patient::Patient;
 use crate::mta::Judge;
 use crate::mta::listen::Socket;
 use crate::mta::reception::Seat;
@@ -53,7 +54,7 @@ async fn converse<J: Judge>(
         .timer(TokioTimer::new())
         .header_read_timeout(door.reception.limits().hooks.idle)
         .max_buf_size(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, door.reception.limits().mta.write)), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::octets::{self, Received};
+use super::octets::{self, Received, Room};
 use super::told::judged;
 use super::{Door, Fault};
 use crate::case::{Case, Means, Reply};
 use crate::mta::reception::Seat;
-use crate::mta::{Judge, Refused};
+use crate::mta::{FOR_NOW, Judge, Refused};
 
 mod form;
 mod plan;
@@ -221,9 +221,12 @@ pub(super) async fn hook<J: Judge>(State(door): State<Arc<Door<J>>>, mut request
     let name = |field| head.headers.get(field).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let form = Form::of(&head.headers);
     let answered = async {
-        let (registration, owner) = match registered(&door, &head.headers, &name(OF_REGISTRATION)).await {
-            Ok(found) => found,
-            Err(problem) => {
+        let id = name(OF_REGISTRATION);
+        let found = tokio::time::timeout_at(due, registered(&door, &head.headers, &id)).await;
+        let (registration, owner) = match found {
+            Err(_) => return Ok(form?.answer(&render::refusal(FOR_NOW), None)),
+            Ok(Ok(found)) => found,
+            Ok(Err(problem)) => {
                 // It is read to its end, since many a mail server reads no answer before.
                 let bounds = octets::Bounds { room: &door.room, octets: 0, due };
                 drop(Received::of(body, &bounds).await);
@@ -235,7 +238,7 @@ pub(super) async fn hook<J: Judge>(State(door): State<Arc<Door<J>>>, mut request
         Ok(match call.answer(&door, seat, body).await {
             Err(Failed::Fault(fault)) => {
                 door.tell(&fault);
-                call.form.answer(&render::refusal(fault.reply()))
+                call.form.answer(&render::refusal(fault.reply()), None)
             }
             Err(Failed::Conflict) => return Err(Problem::new(StatusCode::CONFLICT, "another request had this id")),
             Ok(response) => response,
@@ -247,7 +250,7 @@ pub(super) async fn hook<J: Judge>(State(door): State<Arc<Door<J>>>, mut request
         Ok(Err(problem)) => problem.response(),
         Err(_) => {
             door.tell(&Fault::Panicked);
-            Form::of(&head.headers).unwrap_or_default().answer(&render::refusal(Fault::Panicked.reply()))
+            Form::of(&head.headers).unwrap_or_default().answer(&render::refusal(Fault::Panicked.reply()), None)
         }
     }
 }
@@ -281,13 +284,13 @@ impl Call<'_> {
         let limits = Arc::clone(door.reception.limits());
         let bounds = octets::Bounds { room: &door.room, octets: limits.hooks.request, due: self.due };
         let received = Received::of(body, &bounds).await?;
-        let asked = Asked::read(self.form, &received.octets, self.registration)?;
-        let _room = received.into_room();
+        let mut asked = Asked::read(self.form, &received.octets, self.registration)?;
+        asked.room = received.into_room();
         match asked.stage {
             Stage::Data => self.data(door, &seat, asked).await,
             Stage::Rcpt => {
                 let next = asked.told.next(&door.reception, &seat).await;
-                Ok(next.map_or_else(|reply| self.form.answer(&render::refusal(reply)), |()| render::nothing()))
+                Ok(next.map_or_else(|reply| self.form.answer(&render::refusal(reply), None), |()| render::nothing()))
             }
             Stage::Other => Ok(render::nothing()),
         }
@@ -309,7 +312,7 @@ impl Call<'_> {
             Known::Nothing => self.first(door, seat, asked, &mut turn).await,
             Known::Other => Err(Failed::Conflict),
             Known::Same(plan) if plan.stamps() => self.again(door, seat, asked, &plan).await,
-            Known::Same(plan) => Ok(self.say(&plan.said, &plan.reply(), &asked)?),
+            Known::Same(plan) => Ok(self.say(&plan.said, &plan.reply(), asked)?),
         }
     }
 
@@ -337,7 +340,7 @@ impl Call<'_> {
                 "an answer is not written down in time, so another try after a restart would be treated anew"
             );
         }
-        Ok(self.say(&plan.said, &case.reply, &asked)?)
+        Ok(self.say(&plan.said, &case.reply, asked)?)
     }
 
     /// A message whose answer holds a key, which is not written down: it is found again, and nothing is done anew.
@@ -354,13 +357,14 @@ impl Call<'_> {
         if Plan::of(&case.reply) != *plan {
             return Err(Fault::Refused(Refused::Edit).into());
         }
-        Ok(self.say(&plan.said, &case.reply, &asked)?)
+        Ok(self.say(&plan.said, &case.reply, asked)?)
     }
 
-    fn say(&self, said: &Said, reply: &Reply, asked: &Asked) -> Result<Response, Fault> {
+    /// The answer, which may hold the whole message: it has the room of its request until it is written.
+    fn say(&self, said: &Said, reply: &Reply, asked: Asked) -> Result<Response, Fault> {
         let recipients = asked.recipients();
         match render::changes(said, reply, &recipients, &asked.raw.0)? {
-            Some(changes) => Ok(self.form.answer(&changes)),
+            Some(changes) => Ok(self.form.answer(&changes, asked.room)),
             None => Ok(render::nothing()),
         }
     }
@@ -379,9 +383,9 @@ impl Form {
         })
     }
 
-    fn answer(self, value: &impl serde::Serialize) -> Response {
+    fn answer(self, value: &impl serde::Serialize, room: Room) -> Response {
         match self.write(value) {
-            Some(octets) => octets::answer(StatusCode::OK, self.name(), octets),
+            Some(octets) => octets::holding(StatusCode::OK, self.name(), octets, room),
             // A value of ours is always writable; nothing is decided without an answer.
             None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written").response(),
         }

@@ -28,6 +28,7 @@ mod fault;
 mod loose;
 mod octets;
 mod paths;
+mod patient;
 mod stalwart;
 mod told;
 

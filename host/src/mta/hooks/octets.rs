@@ -15,11 +15,14 @@ use zeroize::Zeroizing;
 use super::Fault;
 use crate::mta::Refused;
 
+/// A share of the room that all requests have together; none where it is not counted.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
+
 /// A whole request, and its share of the room that all requests have together.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) octets: Zeroizing<Vec<u8>>,
-    room: Option<OwnedSemaphorePermit>,
+    room: Room,
 }
 
 /// What bounds a request.
@@ -54,7 +57,7 @@ impl Received {
 
     /// Wipes the octets once they are read, and keeps their share of the room: what was read of them takes as much until the request is
     /// answered.
-    pub(super) fn into_room(self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn into_room(self) -> Room {
         self.room
     }
 
@@ -112,7 +115,25 @@ pub(super) fn json(value: &impl Serialize) -> Option<Zeroizing<Vec<u8>>> {
 
 /// An answer of this type; no cache keeps it.
 pub(super) fn answer(status: StatusCode, kind: &'static str, octets: Zeroizing<Vec<u8>>) -> Response {
-    (status, [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], Body::from(Bytes::from_owner(octets))).into_response()
+    holding(status, kind, octets, None)
+}
+
+/// The same, which holds this room until it is written or given up.
+pub(super) fn holding(status: StatusCode, kind: &'static str, octets: Zeroizing<Vec<u8>>, room: Room) -> Response {
+    let body = Body::from(Bytes::from_owner(Held { octets, _room: room }));
+    (status, [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+/// Octets of an answer, with their room.
+struct Held {
+    octets: Zeroizing<Vec<u8>>,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
 }
 
 /// An answer in words, for a person who looks.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::registration::Registration;
 use crate::files;
@@ -40,6 +41,8 @@ pub struct Registry {
 struct Now {
     book: Book,
     seen: Option<Stamp>,
+    /// Whether it was read, or there is none to read.
+    known: bool,
     looked: Option<Instant>,
     /// When each was used last.
     used: HashMap<String, Instant>,
@@ -126,18 +129,21 @@ impl Registry {
 
     /// What this id is to who shows this credential.
     pub(super) async fn find(&self, id: &str, owner: [u8; 32]) -> Standing {
-        let is_due = {
+        let (is_due, known) = {
             let mut now = self.locked();
-            let is_due = now.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+            let known = now.known || self.dir.is_none();
+            let is_due = !known || now.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
             if is_due {
                 now.looked = Some(Instant::now());
             }
-            is_due
+            (is_due, known)
         };
         if is_due {
             let registry = self.clone();
-            let looking = tokio::task::spawn_blocking(move || registry.glance());
-            if let Ok(Err(fault)) = looking.await {
+            // Before the first reading nobody is known, and none is to be taken for unknown.
+            let looking = tokio::task::spawn_blocking(move || if known { registry.glance() } else { registry.look() });
+            let looked = if known { timeout(LOOK, looking).await } else { Ok(looking.await) };
+            if let Ok(Ok(Err(fault))) = looked {
                 tracing::warn!("the registrations that were read before stay in use: {fault}");
             }
         }
@@ -189,7 +195,7 @@ impl Registry {
             Err(e) => return Err(io::Error::from(e)),
         };
         let mut now = self.locked();
-        (now.book, now.seen) = (book, seen);
+        (now.book, now.seen, now.known) = (book, seen, true);
         Ok(())
     }
 
@@ -214,7 +220,7 @@ impl Registry {
         let mut now = self.locked();
         now.seen = stamp(&dir.join(FILE));
         trim(&mut book, &mut now.used);
-        now.book = book;
+        (now.book, now.known) = (book, true);
         Ok(done)
     }
 }
@@ -329,6 +335,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn before_the_first_reading_no_registration_is_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Registry::of(Some(dir.path().to_owned())).add(wanted(), [1; 32], 3).await.unwrap();
+        let fresh = Registry::of(Some(dir.path().to_owned()));
+        let held = fresh.disk.lock().unwrap();
+        let asking: Vec<_> = (0..2)
+            .map(|_| {
+                let (fresh, id) = (fresh.clone(), made.id.clone());
+                tokio::spawn(async move { is(&fresh, &id, 1).await })
+            })
+            .collect();
+        while fresh.locked().looked.is_none() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        drop(held);
+        for asked in asking {
+            assert_eq!(asked.await.unwrap(), "active");
+        }
+    }
+
+    #[tokio::test]
     async fn a_link_in_the_directory_leads_to_no_other_file() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let target = other.path().join("shadow");
@@ -359,7 +387,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         registry.locked().looked = None;
-        let found = tokio::time::timeout(Duration::from_secs(60), is(&registry, &made.id, 1)).await;
+        let found = timeout(Duration::from_secs(60), is(&registry, &made.id, 1)).await;
         assert_eq!(found.unwrap(), "active");
         held.unlock().unwrap();
         assert!(waiting.await.unwrap());

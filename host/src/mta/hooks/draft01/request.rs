@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::mta::Refused;
 use crate::mta::hooks::Fault;
 use crate::mta::hooks::loose::{Bounded, Loose, Parameters};
+use crate::mta::hooks::octets::Room;
 use crate::mta::hooks::told::{Path, Told};
 use crate::proto::header::{Bounds, scan};
 
@@ -38,6 +39,8 @@ pub(super) struct Asked {
     pub(super) raw: Raw,
     /// A sum of all that counts in it: not of its time, which another try of the same request has anew.
     pub(super) digest: [u8; 32],
+    /// The room of the request.
+    pub(super) room: Room,
 }
 
 /// A message: base64 in JSON, octets in CBOR. It does not print, and is wiped.
@@ -174,7 +177,13 @@ impl Asked {
         let (Some(envelope), raw) = (envelope, raw_message) else {
             return match stage {
                 Stage::Data => Err(Fault::Malformed("it shows no envelope".into())),
-                _ => Ok(Asked { stage: Stage::Other, told: Told::default(), raw: Raw::default(), digest: [0; 32] }),
+                _ => Ok(Asked {
+                    stage: Stage::Other,
+                    told: Told::default(),
+                    raw: Raw::default(),
+                    digest: [0; 32],
+                    room: None,
+                }),
             };
         };
         if stage == Stage::Data && raw.is_none() {
@@ -204,7 +213,7 @@ impl Asked {
         };
         let raw = raw.unwrap_or_default();
         let digest = digest(&told, &raw.0);
-        Ok(Asked { stage, told, raw, digest })
+        Ok(Asked { stage, told, raw, digest, room: None })
     }
 
     /// The message.
