@@ -32,6 +32,7 @@ mod phrase;
 mod probe;
 mod property;
 mod replay;
+mod rule_line;
 mod samples;
 mod space;
 mod speed;
@@ -241,7 +242,7 @@ impl Stage {
         let guest = trial.load(&self.sandbox, octets, size).map_err(Unfit::Refused)?;
         let fault = |fault| Unfit::Fault { during: "describe", fault };
         let description = shelf::patiently(|| self.sandbox.describe(&guest)).map_err(fault)?;
-        if let Some(wanted) = self.sandbox.wanted_always(&guest).map_err(fault)? {
+        if let Some(wanted) = shelf::patiently(|| self.sandbox.wanted_always(&guest)).map_err(fault)? {
             shelf::check_wanted("policy", &wanted, self.sandbox.limits()).map_err(Unfit::Asks)?;
         }
         let is_rules = shipped::rules() == Some(octets);

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::super::sandbox::contract::{Address, AuthResult, Trail, Wanted, Wants};
 use super::answers::Answers;
 use super::axis::{Aspect, Kind};
+use super::rule_line::{network, untagged};
 use super::samples::Samples;
 use super::space::Space;
 use super::subject::Answer;
@@ -376,7 +375,9 @@ impl Condition {
             (Some((_, aligned)), "aligned") => *aligned,
             (Some((result, _)), _) => result.word() == value,
         };
-        let text = |text: &Option<String>| text.as_deref().map_or(value == "none", |text| text == value);
+        let host = |name: &str| {
+            name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(value.strip_suffix('.').unwrap_or(value))
+        };
         let number = |number: Option<u64>| number.map_or(value == "none", |number| value.parse() == Ok(number));
         match aspect {
             Aspect::Result(_, why) if self.fact == Fact::Why => why.map_or("none", |why| why.word()) == value,
@@ -389,16 +390,15 @@ impl Condition {
             },
             Aspect::Spf(told) | Aspect::Dkim(told) => method(told),
             Aspect::Dmarc(told) => method(&told.map(|result| (result, false))),
-            Aspect::Sender(known) | Aspect::Recipient(known) | Aspect::EnvelopeSender(known) => {
-                is_mailbox(known.as_ref(), value)
-            }
+            Aspect::Sender(known) | Aspect::EnvelopeSender(known) => is_mailbox(known.as_ref(), value, |local| local),
+            Aspect::Recipient(known) => is_mailbox(known.as_ref(), value, untagged),
             Aspect::Tls(tls) => *tls == (value == "yes"),
             Aspect::Ip(ip) => match ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()) {
                 Some(ip) => network(value).is_some_and(|network| network.contains(&ip)),
                 None => value == "none",
             },
-            Aspect::ClientName(name) => text(name),
-            Aspect::Helo(helo) => helo == value || helo.is_empty() && value == "none",
+            Aspect::ClientName(name) => name.as_deref().map_or(value == "none", host),
+            Aspect::Helo(helo) => host(helo) || helo.is_empty() && value == "none",
             Aspect::Size(size) => number(*size),
             Aspect::LastValid(days) => number(days.map(u64::from)),
             Aspect::Header(_, values) => match value {
@@ -409,16 +409,16 @@ impl Condition {
     }
 }
 
-fn network(value: &str) -> Option<IpNet> {
-    value.parse().ok().or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
-/// `@domain` is any mailbox of it.
-fn is_mailbox(address: Option<&Address>, value: &str) -> bool {
+/// `@domain` is any mailbox of it. Letter case does not matter, nor does the tag of a recipient that is named without one.
+fn is_mailbox(address: Option<&Address>, value: &str, own: fn(&str) -> &str) -> bool {
     let Some(address) = address else { return value == "none" };
     match value.rsplit_once('@') {
         Some(("", domain)) => address.domain.eq_ignore_ascii_case(domain),
-        Some((local, domain)) => address.local == local && address.domain.eq_ignore_ascii_case(domain),
+        Some((local, domain)) => {
+            let is_local =
+                [address.local.as_str(), own(&address.local)].iter().any(|own| own.eq_ignore_ascii_case(local));
+            is_local && address.domain.eq_ignore_ascii_case(domain)
+        }
         None => false,
     }
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::super::sandbox::contract::Address;
 use super::axis::{Aspect, Kind};
+use super::rule_line::network;
 use super::wording::numbers;
 
 /// A client that no constant should name; the next where one does (RFC 5737, RFC 3849).
@@ -14,42 +15,6 @@ const NOBODYS_CLIENTS: [&str; 4] = ["203.0.113.77", "198.51.100.77", "192.0.2.77
 /// Days and octets that are tried where no setting names a number: what people write into code.
 const DAYS: [u32; 8] = [0, 1, 7, 30, 31, 90, 365, 10_000];
 const OCTETS: [u64; 5] = [1_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
-/// Words of a line for `rules` that name no host by themselves.
-const WORDS: [&str; 32] = [
-    "when",
-    "is",
-    "in",
-    "not",
-    "and",
-    "or",
-    "result",
-    "why",
-    "claim",
-    "trail",
-    "spf",
-    "dkim",
-    "dmarc",
-    "aligned",
-    "sender",
-    "recipient",
-    "envelope",
-    "empty",
-    "client",
-    "ip",
-    "name",
-    "helo",
-    "tls",
-    "size",
-    "over",
-    "under",
-    "last",
-    "never",
-    "valid",
-    "within",
-    "days",
-    "unknown",
-];
-
 /// Constants, as far as they are no words of a grammar.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Constants {
@@ -74,17 +39,25 @@ impl Constants {
         self.octets.extend(other.octets.iter().copied());
     }
 
-    /// Takes in a word of a condition for `rules`.
-    pub(super) fn rule(&mut self, constant: &str) {
-        match constant.rsplit_once('@') {
-            Some(("", domain)) => _ = self.domains.insert(domain.to_ascii_lowercase()),
-            Some((local, domain)) => _ = self.addresses.insert((local.to_owned(), domain.to_ascii_lowercase())),
-            None => self.word(constant),
-        }
-        // Nothing but a word of the grammar is no name of a host.
-        let is_open = constant.parse::<IpNet>().is_err() && constant.parse::<IpAddr>().is_err();
-        if !constant.contains('@') && !constant.starts_with("*.") && !WORDS.contains(&constant) && is_open {
-            self.names.insert(constant.to_ascii_lowercase());
+    /// Takes in a word of a condition for `rules` that may be a value of this fact.
+    pub(super) fn rule(&mut self, kind: &Kind, word: &str) {
+        let below = word.strip_prefix("*.").map(str::to_ascii_lowercase);
+        match kind {
+            Kind::Sender | Kind::Recipient | Kind::EnvelopeSender => match (word.rsplit_once('@'), below) {
+                (Some(("", domain)), _) => _ = self.domains.insert(domain.to_ascii_lowercase()),
+                (Some((local, domain)), _) => {
+                    self.addresses.insert((local.to_owned(), domain.to_ascii_lowercase()));
+                }
+                (None, Some(domain)) => _ = self.domains.insert(domain),
+                (None, None) => {}
+            },
+            Kind::Helo | Kind::ClientName => match below {
+                Some(domain) => _ = self.domains.insert(domain),
+                None => _ = self.names.insert(word.to_ascii_lowercase()),
+            },
+            Kind::Ip => self.networks.extend(network(word).map(|network| network.trunc())),
+            Kind::Size | Kind::LastValid => self.numbers.extend(numbers(word).last()),
+            _ => {}
         }
     }
 
@@ -92,7 +65,9 @@ impl Constants {
     pub(super) fn words(&mut self, text: &str) {
         let ends = |c: char| c.is_whitespace() || ",;\"'()[]{}<>=|".contains(c);
         for word in text.split(ends) {
-            let word = word.trim_end_matches(['.', ':', '!', '?']);
+            // A colon may be an address's own end.
+            let bare = word.trim_end_matches(['.', ':', '!', '?']);
+            let word = if network(word).is_some() { word } else { bare };
             if !word.is_empty() {
                 self.word(word);
             }
@@ -210,7 +185,8 @@ impl Constants {
         let mut found = vec![none];
         found.extend(named.iter().map(|name| make((*name).clone())));
         found.extend(self.domains.iter().map(|domain| make(below(domain, |name| named.contains(name)))));
-        (found, vec![make(format!("host.{}", nobodys(|name| named.iter().any(|known| is_at_or_below(name, known)))))])
+        let is_named = |name: &str| named.iter().any(|known| is_at_or_below(&format!("host.{name}"), known));
+        (found, vec![make(format!("host.{}", nobodys(is_named)))])
     }
 }
 

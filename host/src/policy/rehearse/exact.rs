@@ -7,14 +7,16 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
-use super::super::sandbox::contract::{AuthResult, Trail, Value};
+use super::super::sandbox::contract::{AuthResult, Trail};
 use super::axis::{Aspect, Axis, Kind};
+use super::rule_line::{RuleLine, tells};
 use super::subject::Subject;
-use super::wording::{is_absent, names, numbers};
+use super::wording::{is_absent, numbers};
 
-/// The conditions of some texts, each as its words.
-pub(super) struct Vocabulary(Vec<Vec<String>>);
+/// The conditions of some texts, line by line.
+pub(super) struct Vocabulary(Vec<RuleLine>);
 
 /// What a text sees of a value: values with the same sign are one to it.
 #[derive(PartialEq, Eq, Hash)]
@@ -37,24 +39,23 @@ struct Words<'a>(BTreeSet<&'a str>);
 impl Vocabulary {
     /// The conditions of the texts of these subjects; none where one of them is no text for `rules`.
     pub(super) fn of(subjects: &[&Subject]) -> Option<Vocabulary> {
-        let mut conditions = Vec::new();
+        let mut lines = Vec::new();
         for subject in subjects {
             if !subject.is_rules() {
                 return None;
             }
-            conditions.extend(lines(&subject.settings()));
+            lines.extend(RuleLine::all(&subject.settings()));
         }
-        // IPv4 within IPv6 is one network in two spellings.
-        let is_mapped = |word: &String| word.to_ascii_lowercase().starts_with("::ffff:");
-        (!conditions.iter().flatten().any(is_mapped)).then_some(Vocabulary(conditions))
+        lines.iter().all(RuleLine::has_plain_networks).then_some(Vocabulary(lines))
     }
 
     /// Takes the values of an axis that the texts do not tell apart as one, unless `apart`, and its samples as all there can be
     /// where none is left out.
     pub(super) fn settle(&self, axis: &mut Axis, apart: bool) {
-        let asking = self.0.iter().filter(|words| asks(*words, &axis.kind));
-        let words = Words(asking.flatten().map(String::as_str).collect());
-        let is_asked = !words.0.is_empty();
+        let asking: Vec<&RuleLine> = self.0.iter().filter(|line| line.asks(&axis.kind)).collect();
+        let is_asked = !asking.is_empty();
+        let words = asking.iter().flat_map(|line| line.values(&axis.kind));
+        let words = Words(words.map(String::as_str).collect());
         if !is_asked && !apart {
             axis.left_out = 0;
         }
@@ -108,64 +109,11 @@ impl Words<'_> {
             Aspect::Size(size) => beside(*size),
             Aspect::LastValid(days) => beside(days.map(u64::from)),
             Aspect::Result(..) | Aspect::Header(..) => Sign::Own(place),
-            _ => Sign::Named(self.0.iter().map(|word| names(aspect, word)).collect()),
+            // An address that nobody can read is none, and no other one.
+            Aspect::Ip(Some(ip)) if ip.parse::<IpAddr>().is_err() => Sign::Own(place),
+            _ => Sign::Named(self.0.iter().map(|word| tells(aspect, word)).collect()),
         }
     }
-}
-
-/// Whether a condition of these words may ask for the fact.
-pub(super) fn asks<'a>(words: impl IntoIterator<Item = &'a String>, kind: &Kind) -> bool {
-    let asks = |word: &str| match kind {
-        Kind::LastValid => matches!(word, "last" | "never"),
-        Kind::EnvelopeSender => word == "envelope",
-        Kind::Ip => word == "ip",
-        Kind::ClientName => word == "name",
-        // A reason is one of its result.
-        Kind::Result => true,
-        kind => word == kind.word(),
-    };
-    words.into_iter().any(|word| asks(word))
-}
-
-/// The conditions in these settings of `rules`, each as its words.
-fn lines(settings: &[&Value]) -> Vec<Vec<String>> {
-    let lines = settings.iter().flat_map(|value| match value {
-        Value::Texts(lines) => lines.as_slice(),
-        Value::Text(line) => std::slice::from_ref(line),
-        _ => &[],
-    });
-    lines.map(|line| condition(line).into_iter().map(str::to_owned).collect()).collect()
-}
-
-/// The words of a line up to the colon behind its condition, cut as `policies/rules/src/line.rs` cuts them.
-pub(super) fn condition(line: &str) -> Vec<&str> {
-    let (octets, mut at, mut words) = (line.as_bytes(), 0, Vec::new());
-    let octet = |at: usize| octets.get(at).copied();
-    let ends_at = |at: usize| matches!(octet(at), None | Some(b' ' | b'\t'));
-    while let Some(first) = octet(at) {
-        let begin = at;
-        match first {
-            b' ' | b'\t' | b'(' | b')' | b'[' | b']' | b',' => at += 1,
-            b'#' => break,
-            b':' if ends_at(at + 1) => break,
-            b'"' | b'\'' => {
-                let end = line.get(begin + 1..).and_then(|rest| rest.find(char::from(first)));
-                let end = end.map_or(line.len(), |length| begin + 1 + length);
-                words.extend(line.get(begin + 1..end));
-                at = end + 1;
-            }
-            _ => {
-                let is_end = |at: usize| match octet(at) {
-                    None | Some(b' ' | b'\t' | b'"' | b'(' | b')' | b'[' | b']' | b',') => true,
-                    Some(b':') => ends_at(at + 1),
-                    _ => false,
-                };
-                at = (begin + 1..).find(|at| is_end(*at)).unwrap_or(line.len());
-                words.extend(line.get(begin..at));
-            }
-        }
-    }
-    words
 }
 
 #[cfg(test)]

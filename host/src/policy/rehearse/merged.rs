@@ -166,6 +166,12 @@ impl Diagram<'_> {
             }
         }
         let new = |value: &u8| !node.branches.iter().any(|(values, _)| values.contains(value));
+        if beside.is_none() {
+            // What the other says of every value it says of those, too, of which this one says nothing.
+            let count = self.space.axes.get(node.level).map_or(0, |axis| axis.classes.len());
+            let all = (0..count).filter_map(|class| u8::try_from(class).ok());
+            children.extend(all.filter(new).map(|value| (vec![value], lower)));
+        }
         for (values, child) in beside.iter().flat_map(|beside| &beside.branches) {
             children.extend(values.iter().filter(|value| new(value)).map(|value| (vec![*value], *child)));
         }

@@ -51,7 +51,9 @@ impl Axis {
             }
         }
         let whys = |labels: &[&str], of: &str| -> Vec<String> {
-            labels.iter().filter(|label| status(label) == of).filter_map(|label| why(label)).collect()
+            let has_reasons = self.points.iter().any(|point| status(&point.label) == of && why(&point.label).is_some());
+            let told = |label: &&str| why(label).or_else(|| has_reasons.then(|| "no reason".to_owned()));
+            labels.iter().filter(|label| status(label) == of).filter_map(told).collect()
         };
         let whole: Vec<&String> =
             named.iter().filter(|of| !outside.iter().any(|label| status(label) == **of)).collect();
@@ -66,8 +68,6 @@ impl Axis {
             match inside.iter().any(|label| status(label) == *of) {
                 false => None,
                 true if whole.contains(&of) => Some(of.clone()),
-                // One without a reason is among them.
-                true if with.is_empty() => Some(format!("{of} (no reason)")),
                 true if without.len() < with.len() && !without.is_empty() => {
                     Some(format!("{of} (not {})", without.join(", ")))
                 }

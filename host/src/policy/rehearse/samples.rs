@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::super::sandbox::contract::{Facts, Value, Wanted};
 use super::axis::{Aspect, Axis, Kind, Point};
 use super::constants::Constants;
-use super::exact::{asks, condition};
+use super::rule_line::RuleLine;
 use super::subject::Subject;
 use super::wording::Wording;
 
@@ -19,8 +19,8 @@ const TEXT: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     constants: Constants,
-    /// The conditions of lines for `rules`, each as its words.
-    rules: Vec<Vec<String>>,
+    /// The conditions of lines for `rules`.
+    rules: Vec<RuleLine>,
     texts: BTreeSet<String>,
     /// Values that a property names.
     named: Vec<(Kind, Aspect)>,
@@ -118,18 +118,16 @@ impl Samples {
 
     /// Takes in a line for `rules`.
     fn rule(&mut self, line: &str) {
-        self.rules.push(condition(line).into_iter().map(str::to_owned).collect());
+        self.rules.push(RuleLine::read(line));
         self.lines.push(Wording::of(line));
     }
 
     /// The constants that may be one of this fact: of a line for `rules` where it asks for the fact.
     fn constants(&self, kind: &Kind) -> Constants {
         let mut constants = self.constants.clone();
-        for words in self.rules.iter().filter(|words| asks(*words, kind)) {
-            words.iter().for_each(|word| constants.rule(word));
+        for line in self.rules.iter().filter(|line| line.asks(kind)) {
+            line.values(kind).iter().for_each(|word| constants.rule(kind, word));
         }
-        let hosts = self.lines.iter().flat_map(Wording::names).filter(|name| !name.contains('.') || name.contains('['));
-        constants.names.extend(hosts.map(str::to_ascii_lowercase));
         constants
     }
 

@@ -256,7 +256,7 @@ pub(super) fn is_absent(aspect: &Aspect) -> bool {
 }
 
 /// Whether a word speaks of this value.
-pub(super) fn names(aspect: &Aspect, word: &str) -> bool {
+fn names(aspect: &Aspect, word: &str) -> bool {
     let nothing = matches!(word, "unknown" | "none" | "empty" | "unsaid");
     if is_absent(aspect) {
         return nothing;
