@@ -144,15 +144,23 @@ fn k15_code_that_is_dear_to_compile_ends_within_the_limits_of_the_process_that_t
     let limits = Limits::default();
     // The processor's time is counted by the second, and some of it passes before the limit is set.
     let time = (limits.policy.trial_time.as_secs() + 1) * 100;
+    let mut ended = 0;
     for (name, bomb) in bombs::of_code() {
         assert!(bomb.len() < 760 * 1024, "{name}: {}", bomb.len());
         let (loaded, taken) = load_and_look(&bomb);
         let why = why(loaded);
-        assert!(matches!(why, Refused::TrialTime { .. } | Refused::TrialMemory { .. }), "{name}: {why}");
-        assert!(why.to_string().contains("bind another policy"), "{why}");
+        match why {
+            Refused::TrialTime { .. } | Refused::TrialMemory { .. } => {
+                assert!(why.to_string().contains("bind another policy"), "{why}");
+                ended += 1;
+            }
+            // A fast machine compiles some of them in time.
+            why => assert!(matches!(why, Refused::NoPolicy), "{name}: {why}"),
+        }
         assert!(taken.time > 0 && taken.time <= time, "{name}: {taken:?}");
         assert!(taken.space <= limits.policy.trial_memory as u64, "{name}: {taken:?}");
     }
+    assert!(ended >= 3, "{ended}");
     assert_eq!(trying(std::process::id()), Vec::<u32>::new());
     for id in ["mark", "missing-direct", "reject-notify-both"] {
         let loaded = load(&component(id), &by_the_program()).unwrap();
@@ -365,7 +373,7 @@ fn k15_four_reloads_in_a_row_leave_no_process_and_the_old_policies_in_force() {
         }
         quiet.elapsed() > Duration::from_secs(3)
     });
-    assert!(daemon.log().contains("take another build of it"), "{}", daemon.log());
+    assert!(daemon.log().contains("another build of it or bind another policy"), "{}", daemon.log());
     bed.put(&component("accept"));
     daemon.signal("HUP");
     until("a good one is taken", || daemon.log().contains("reloaded: the next message"));
@@ -412,7 +420,7 @@ fn k15_the_verbs_tell_of_a_refused_component_and_what_to_do() {
     for (words, expected) in verbs {
         let (code, said) = bed.says(words);
         assert_eq!(code, Some(expected), "{words:?}: {said}");
-        let told = ["x.wasm", "refused", "compiling it t", "take another build of it or bind another policy"];
+        let told = ["x.wasm", "refused", "compiling it t", "another build of it or bind another policy"];
         // Long lines are broken between words.
         let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(told.iter().all(|words| line.contains(words)), "{words:?}: {said}");
