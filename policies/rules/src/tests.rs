@@ -79,7 +79,7 @@ fn the_first_line_that_matches_decides() {
     let bank = full(KeyStatus::Invalid);
     assert_eq!(said(&bank), (Disposition::Reject, Notify::RECIPIENT, "not from the bank".into()));
     let other = Facts::of(KeyStatus::Invalid);
-    assert_eq!(said(&other), (Disposition::Mark, Notify::empty(), "line 4 of this site's rules".into()));
+    assert_eq!(said(&other), (Disposition::Mark, Notify::empty(), "line 4 of the rules".into()));
     assert_eq!(said(&full(KeyStatus::Valid)), (Disposition::Accept, Notify::empty(), String::new()));
 }
 
@@ -188,13 +188,13 @@ fn decisions_are_written_in_these_ways() {
     for (text, disposition, notify, reason) in [
         ("accept", Disposition::Accept, nobody, ""),
         ("accept \"a friend\"", Disposition::Accept, nobody, "a friend"),
-        ("mark", Disposition::Mark, nobody, "line 1 of this site's rules"),
+        ("mark", Disposition::Mark, nobody, "line 1 of the rules"),
         ("mark 'it''s'", Disposition::Mark, nobody, "!"),
         ("mark, \"so\"", Disposition::Mark, nobody, "so"),
-        ("quarantine", Disposition::Quarantine, nobody, "line 1 of this site's rules"),
-        ("quarantine, tell the recipient", Disposition::Quarantine, Notify::RECIPIENT, "line 1 of this site's rules"),
+        ("quarantine", Disposition::Quarantine, nobody, "line 1 of the rules"),
+        ("quarantine, tell the recipient", Disposition::Quarantine, Notify::RECIPIENT, "line 1 of the rules"),
         ("quarantine tell nobody 'x'", Disposition::Quarantine, nobody, "x"),
-        ("reject, tell sender", Disposition::Reject, Notify::SENDER, "line 1 of this site's rules"),
+        ("reject, tell sender", Disposition::Reject, Notify::SENDER, "line 1 of the rules"),
         ("reject, tell the recipient, \"no\"", Disposition::Reject, Notify::RECIPIENT, "no"),
         ("reject, tell both \"no: not, ever # said\" # a remark", Disposition::Reject, both, "no: not, ever # said"),
         ("defer \"later\"", Disposition::Defer, nobody, "later"),

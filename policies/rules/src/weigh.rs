@@ -92,7 +92,7 @@ fn made((said, number): (Said<'_>, usize)) -> Decision {
         None => {
             let mut text = String::from("line ");
             push_number(&mut text, number);
-            text.push_str(" of this site's rules");
+            text.push_str(" of the rules");
             text
         }
     };

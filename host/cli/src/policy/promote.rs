@@ -308,7 +308,11 @@ fn told(id: &str, what: &str, (old, new): (&str, &str), configured: &Configured,
     if let Some(record) = record {
         println!("{}", record.summary());
     }
-    println!("{id}: {what}, from {} to {} in {}", short(old), short(new), configured.path.display());
+    let change = match old == new {
+        true => format!("other settings of the same component {}", short(new)),
+        false => format!("from {} to {}", short(old), short(new)),
+    };
+    println!("{id}: {what}, {change} in {}", configured.path.display());
     println!("next: {RELOAD}");
 }
 

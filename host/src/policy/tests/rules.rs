@@ -30,7 +30,7 @@ async fn several_ids_share_the_shipped_component_with_a_text_each() {
     assert_eq!((bank.disposition, bank.notify), (Disposition::Reject, Notify { sender: true, recipient: true }));
     assert_eq!((bank.policy.as_str(), bank.reason.as_str(), &bank.fault), ("ours", "not from the bank", &None));
     let other = one(&policies, &mail(1), &of_bank("alice@shop.example")).await;
-    assert_eq!((other.disposition, other.reason.as_str()), (Disposition::Mark, "line 2 of this site's rules"));
+    assert_eq!((other.disposition, other.reason.as_str()), (Disposition::Mark, "line 2 of the rules"));
     let listed = policies.list();
     let of = |id: &str| listed.iter().find(|policy| policy.id == id).unwrap();
     assert_eq!((&of("ours").digest, &of("ours").origin), (&of("plain").digest, &Origin::Shipped));
