@@ -285,6 +285,8 @@ impl Delivery<'_> {
                 }
                 Owed::Copy(indices) => self.deliver_all(indices, &self.clean(true)?)?,
                 Owed::Apart(indices) => self.deliver_all(indices, &self.clean(false)?)?,
+                // Users of this server have no rules of their own.
+                Owed::RulesUnread(_) => {}
                 // Neither is asked for: `decide` permits no report, and `policy.spam_folder` is empty.
                 Owed::Report(_) | Owed::Folder(_) => {
                     return Err("a report and a spam folder are nothing for this server".into());

@@ -116,6 +116,9 @@ pub struct Decision {
     /// Why the recipient's own rules did not decide, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_over: Option<String>,
+    /// Why the recipient's own rules cannot be read, where that is why they did not decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_unread: Option<String>,
     /// The facts that the policy saw, as the contract's JSON: what recomputing the decision needs.
     pub facts: serde_json::Value,
     /// The policy's settings, by name; where they are long, their SHA-256 as hexadecimal digits.
@@ -236,6 +239,8 @@ pub enum Owed {
     Record,
     /// A notice to the recipient with this index.
     Notice(usize),
+    /// A letter to the recipient with this index, whose own rules cannot be read.
+    RulesUnread(usize),
     /// A delivery status notification to the reverse-path about these recipients (RFC 3464).
     Report(Vec<usize>),
     /// A copy in our quarantine for these recipients.

@@ -69,7 +69,18 @@ pub struct Permits {
 ///
 /// All of this is said of [`Door::Reception`]. At [`Door::Delivery`] each recipient has a fate and a header of its own, none is
 /// elsewhere, and nothing is refused for good or held (INVARIANTS §3.6).
+///
+/// A user whose own rules cannot be read is owed a letter that says so, whatever else becomes of a message that is taken.
 pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
+    let mut reply = answer(mail, finding, decisions, rules, permits);
+    if !rules.observe && !matches!(reply.verdict, Verdict::Defer(_)) {
+        let unread = decisions.iter().filter(|decision| decision.rules_unread.is_some());
+        reply.owed.extend(unread.flat_map(|decision| &decision.recipients).map(|index| Owed::RulesUnread(*index)));
+    }
+    reply
+}
+
+fn answer(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Rules, permits: &Permits) -> Reply {
     let found = match finding {
         Finding::Found(found) => found,
         Finding::Passing(direction) => {

@@ -65,6 +65,7 @@ fn case(sender: &str) -> Case {
             fault: None,
             clamped: None,
             passed_over: None,
+            rules_unread: None,
             shadow: None,
             by: By::Site,
             mark: MarkAs::Header,

@@ -63,6 +63,7 @@ fn decision(recipients: Vec<usize>, disposition: Disposition, sender: bool, reci
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         facts: serde_json::json!({ "status": "invalid" }),
         settings: serde_json::json!({}),

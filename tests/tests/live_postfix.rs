@@ -224,8 +224,15 @@ fn keep(rig: &Rig, kept: addrauth::store::Kept) {
     let keep = async {
         let ledger = Ledger::open(&path, Opening { busy: Duration::from_secs(2), readers: 1 }).await?;
         let hour = day / 24;
-        let caps =
-            Caps { per_hour: 5, pair: day, waiting: 9, report_pair: hour, digest_after: hour, digest_senders: 20 };
+        let caps = Caps {
+            per_hour: 5,
+            pair: day,
+            waiting: 9,
+            report_pair: hour,
+            rules_pair: day,
+            digest_after: hour,
+            digest_senders: 20,
+        };
         let (result, verdict) = (RowResult::Judged(addrauth::case::KeyStatus::Invalid), RowVerdict::Discard);
         let entry = Entry { queue_id: None, sender: None, result, verdict, json: String::new(), note: String::new() };
         let now = std::time::SystemTime::now();

@@ -150,6 +150,10 @@ impl Custody {
                     Ok(draft) => drafts.push(draft),
                     Err(why) => notes.push(format!("no notice to recipient {recipient}: {why}")),
                 },
+                Owed::RulesUnread(recipient) => match self.outbox.rules_unread(case, *recipient) {
+                    Ok(draft) => drafts.push(draft),
+                    Err(why) => notes.push(format!("no letter about its rules to recipient {recipient}: {why}")),
+                },
                 Owed::Report(recipients) => {
                     drafts.push(self.outbox.report(case, recipients).map_err(|e| e.to_string())?);
                 }

@@ -59,7 +59,7 @@ impl Settings {
                     let recipients = redirects.iter().map(|redirect| redirect.to.to_string()).collect();
                     all.push(Kept { recipients, ..self.one(case, &clean, &indices, Form::Plain, now) });
                 }
-                Owed::Record | Owed::Notice(_) | Owed::Report(_) => {}
+                Owed::Record | Owed::Notice(_) | Owed::RulesUnread(_) | Owed::Report(_) => {}
             }
         }
         all

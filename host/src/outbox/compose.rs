@@ -12,7 +12,7 @@ use mail_builder::headers::raw::Raw;
 use super::Error;
 use super::texts::Texts;
 use crate::case::trail::{Trail, is_automatic};
-use crate::case::{Case, Disposition, Found, KeyStatus, Mail, Recipient};
+use crate::case::{Case, Decision, Disposition, Found, KeyStatus, Mail, Recipient};
 use crate::config::{Config, Limits};
 use crate::proto::text::ascii;
 use crate::store::{Collected, Draft, Kind};
@@ -91,6 +91,30 @@ impl Sender {
             kind: Kind::Notice,
             recipient: to.to_string(),
             sender: sender.unwrap_or_default(),
+            reverse_path: String::new(),
+            message_id: id,
+            message: letter.text_body(text.body(&values)).write_to_vec().map_err(|_| NotOwed::Failed)?,
+        })
+    }
+
+    /// The letter to the recipient with this index, whose own rules cannot be read, or why there is to be none.
+    pub fn rules_unread(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+        let to = case.mail.recipients.get(recipient).and_then(Recipient::address).ok_or(NotOwed::NoAddress)?;
+        if is_automatic(to) || to.to_string().eq_ignore_ascii_case(&self.from) {
+            return Err(NotOwed::Automatic);
+        }
+        let why = decision(case, recipient).and_then(|decision| decision.rules_unread.as_deref());
+        let text = &self.texts.rules_unread;
+        let values = [
+            ("address", printable(&to.to_string(), 254)),
+            ("why", ascii(case.mail.redactor().cut_text(why.unwrap_or_default()).as_ref(), 400)),
+            ("postmaster", self.from.clone()),
+        ];
+        let (id, letter) = self.letter(&to.to_string(), seconds(case.mail.received), text.subject(&values))?;
+        Ok(Draft {
+            kind: Kind::RulesUnread,
+            recipient: to.to_string(),
+            sender: String::new(),
             reverse_path: String::new(),
             message_id: id,
             message: letter.text_body(text.body(&values)).write_to_vec().map_err(|_| NotOwed::Failed)?,
@@ -186,8 +210,12 @@ pub(super) fn reference(mail: &Mail) -> String {
 
 /// What was decided for the recipient with this index.
 fn disposition(case: &Case, recipient: usize) -> Disposition {
-    let decision = case.decisions.iter().find(|decision| decision.recipients.contains(&recipient));
-    decision.map_or(Disposition::Reject, |decision| decision.disposition)
+    decision(case, recipient).map_or(Disposition::Reject, |decision| decision.disposition)
+}
+
+/// The decision about the recipient with this index.
+fn decision(case: &Case, recipient: usize) -> Option<&Decision> {
+    case.decisions.iter().find(|decision| decision.recipients.contains(&recipient))
 }
 
 /// An address of a stranger's choosing as text that no reader turns into a link.

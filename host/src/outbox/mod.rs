@@ -130,6 +130,11 @@ impl Outbox {
         self.sender_for(&case.mail).compose(case, recipient)
     }
 
+    /// The letter to the recipient with this index about its own rules, or why there is to be none.
+    pub fn rules_unread(&self, case: &Case, recipient: usize) -> Result<Draft, NotOwed> {
+        self.sender_for(&case.mail).rules_unread(case, recipient)
+    }
+
     /// The report to the reverse-path about these recipients (indices). Whether one may be sent is [`Outbox::permit`]'s
     /// question.
     pub fn report(&self, case: &Case, recipients: &[usize]) -> Result<Draft, Error> {
@@ -188,6 +193,7 @@ impl Outbox {
             pair: limits.outbox.notice_pair,
             waiting: limits.outbox.notices_waiting,
             report_pair: limits.outbox.report_pair,
+            rules_pair: limits.outbox.rules_pair,
             digest_after: limits.outbox.digest_after,
             digest_senders: limits.outbox.digest_senders,
         }

@@ -14,16 +14,19 @@ const DIGEST: &[&str] = &["count", "when", "senders", "postmaster"];
 const REPORT: &[&str] = &["sender", "recipients", "when", "reason", "reference", "postmaster"];
 /// The same in that of a mail that brings a key. The key itself is none of them: it stands in its field and nowhere else.
 const KEY_MAIL: &[&str] = &["address", "domain", "expires", "postmaster"];
+/// The same in the letter to a user whose own rules cannot be read.
+const RULES_UNREAD: &[&str] = &["address", "why", "postmaster"];
 /// Values of several lines: they would break the subject's.
 const LISTS: &[&str] = &["senders", "recipients"];
 
-/// The four texts.
+/// The five texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Texts {
     pub(super) notice: Text,
     pub(super) digest: Text,
     pub(super) report: Text,
     pub(super) key_mail: Text,
+    pub(super) rules_unread: Text,
 }
 
 /// A subject and a body with places for values.
@@ -62,6 +65,7 @@ impl Texts {
             digest: text("digest.txt", include_str!("texts/digest.txt"), DIGEST)?,
             report: text("report.txt", include_str!("texts/report.txt"), REPORT)?,
             key_mail: text("key-mail.txt", include_str!("texts/key-mail.txt"), KEY_MAIL)?,
+            rules_unread: text("rules-unread.txt", include_str!("texts/rules-unread.txt"), RULES_UNREAD)?,
         })
     }
 }

@@ -353,6 +353,7 @@ fn undecided(policy: &Shelved, facts: serde_json::Value, recipients: Vec<usize>)
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         facts,
         settings: policy.settings_json.clone(),

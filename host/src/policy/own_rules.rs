@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::choose::is_denied;
 use super::sandbox::Sandbox;
-use super::shelf::{Component, Read};
+use super::shelf::{Component, Shelved};
 use super::{AT_ONCE, Choice, Effect, Error, Policies};
 use crate::case::{By, Decision, Disposition, Found, KeyStatus, Mail, Why, Wish, is_silent_drop};
 use crate::config::{Limits, OnFault};
@@ -29,6 +29,26 @@ pub(super) struct OwnRules {
     read: Cache<Arc<str>, Known, Octets>,
     /// Held by whoever reads one: the sandbox has an instance for that, and no more.
     reading: Mutex<()>,
+}
+
+/// The policy that a text makes, or why it makes none.
+pub(super) type Read = Result<Arc<Shelved>, Unread>;
+
+/// Why a text makes no policy.
+#[derive(Clone, Debug)]
+pub(super) enum Unread {
+    /// What is wrong with the text, with line and column.
+    Text(String),
+    /// The component failed: another time it may read the text.
+    Component(String),
+}
+
+impl Unread {
+    fn into_words(self) -> String {
+        match self {
+            Unread::Text(why) | Unread::Component(why) => why,
+        }
+    }
 }
 
 /// What was read of a text; where the component failed, until when that is believed.
@@ -52,11 +72,24 @@ const NO_STRICTER: &str = "the message is denied by its sender's domain, and the
 #[derive(Clone)]
 struct Fallen {
     own: Option<Arc<Decision>>,
+    why: Lapse,
+}
+
+/// Why such rules do not count, and why they cannot be read, where that is the reason.
+#[derive(Clone, PartialEq, Eq)]
+struct Lapse {
     why: Arc<str>,
+    unread: Option<Arc<str>>,
+}
+
+impl From<Arc<str>> for Lapse {
+    fn from(why: Arc<str>) -> Lapse {
+        Lapse { why, unread: None }
+    }
 }
 
 /// A stricter decision by such rules, or why they do not count.
-type Word = Result<Arc<Decision>, Arc<str>>;
+type Word = Result<Arc<Decision>, Lapse>;
 
 /// What is made of a decision by a user's own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,18 +134,18 @@ impl OwnRules {
             return known;
         }
         if text.len() > limits.policy.own_rules {
-            return Err(format!("they are longer than {} KiB", limits.policy.own_rules >> 10));
+            return Err(Unread::Text(format!("they are longer than {} KiB", limits.policy.own_rules >> 10)));
         }
         let mut until = None;
         let made = match self.component.fitted(sandbox, RULES, &lines(text), limits) {
             Ok((settings, wanted)) => {
                 Ok(Arc::new(self.component.shelved(RULES, settings, wanted, OnFault::Defer, None)))
             }
-            Err(Error::Settings { text, .. }) => Err(text),
+            Err(Error::Settings { text, .. }) => Err(Unread::Text(text)),
             // Another time it may have the time that it lacked.
             Err(error) => {
                 until = Some(Instant::now() + AGAIN);
-                Err(error.to_string())
+                Err(Unread::Component(error.to_string()))
             }
         };
         self.read.insert(Arc::clone(text), (made.clone(), until));
@@ -149,7 +182,7 @@ impl Policies {
     /// # Errors
     /// It makes none; the text names line and column.
     pub fn read_own_rules(&self, text: &str) -> Option<Result<(), String>> {
-        Some(self.own_policy(&text.into())?.map(drop))
+        Some(self.own_policy(&text.into())?.map(drop).map_err(Unread::into_words))
     }
 
     /// What is made of such a decision by a user's own rules.
@@ -193,7 +226,14 @@ impl Policies {
                         self.stand(found, decision, choices, &mut decisions, &mut fallen);
                     }
                 }
-                _ => fallen.extend(members.into_iter().map(|index| (index, Fallen { own: None, why: UNREAD.into() }))),
+                unread => {
+                    let unread = match unread {
+                        Some(Err(Unread::Text(why))) => Some(why.into()),
+                        _ => None,
+                    };
+                    let falls = Fallen { own: None, why: Lapse { why: UNREAD.into(), unread } };
+                    fallen.extend(members.into_iter().map(|index| (index, falls.clone())));
+                }
             }
             if turn.elapsed() >= AT_ONCE {
                 // Other messages on this thread get their turn meanwhile.
@@ -220,7 +260,7 @@ impl Policies {
             Some(_) => None,
             None => Some(self.standing((found.status, found.why, found.claim), effect, is_silent)),
         };
-        let why = match standing {
+        let why: Arc<str> = match standing {
             Some(Standing::Counts) => {
                 let mut of_users = Vec::new();
                 super::split(decision, choices, &mut of_users);
@@ -232,7 +272,7 @@ impl Policies {
             None => FAILED.into(),
         };
         let own = (standing == Some(Standing::IfStricter)).then(|| Arc::new(decision.clone()));
-        let falls = Fallen { own, why };
+        let falls = Fallen { own, why: why.into() };
         fallen.extend(decision.recipients.into_iter().map(|index| (index, falls.clone())));
     }
 
@@ -255,9 +295,11 @@ impl Policies {
                             super::split(Decision { recipients, ..Decision::clone(&own) }, choices, &mut split);
                             split.iter_mut().for_each(|decision| decision.by = By::User);
                         }
-                        Err(why) => {
+                        Err(Lapse { why, unread }) => {
                             let passed_over = Some(why.as_ref().to_owned());
-                            super::split(Decision { recipients, passed_over, ..decision.clone() }, choices, &mut split);
+                            let rules_unread = unread.as_deref().map(str::to_owned);
+                            let decision = Decision { recipients, passed_over, rules_unread, ..decision.clone() };
+                            super::split(decision, choices, &mut split);
                         }
                     }
                     decisions.extend(split);
@@ -290,7 +332,7 @@ fn by_word(decision: &Decision, fallen: &BTreeMap<usize, Fallen>) -> Vec<(Word, 
     for index in &decision.recipients {
         let Some(Fallen { own, why }) = fallen.get(index) else { continue };
         let wins = |own: &&Arc<Decision>| is_stricter(own.disposition, decision.disposition);
-        let word = own.as_ref().filter(wins).map_or_else(|| Err(Arc::clone(why)), |own| Ok(Arc::clone(own)));
+        let word = own.as_ref().filter(wins).map_or_else(|| Err(why.clone()), |own| Ok(Arc::clone(own)));
         match groups.iter_mut().find(|(known, _)| is_same(known, &word)) {
             Some((_, members)) => members.push(*index),
             None => groups.push((word, vec![*index])),

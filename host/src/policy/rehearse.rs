@@ -120,6 +120,7 @@ pub fn decision(
         fault: None,
         clamped: (notify != proposal.notify).then(|| super::HELD_BACK.to_owned()),
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         facts,
         settings,

@@ -47,9 +47,6 @@ pub(crate) struct Shelved {
     pub(super) pace: Pace,
 }
 
-/// The policy that a user's text makes, or why it makes none.
-pub(super) type Read = Result<Arc<Shelved>, String>;
-
 /// A decision that is known beforehand.
 pub(crate) struct Tabled {
     pub(crate) decision: Decision,

@@ -46,6 +46,7 @@ fn decision(disposition: Disposition, sender: bool, recipient: bool) -> Decision
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         by: crate::case::By::Site,
         mark: MarkAs::Header,
@@ -106,6 +107,24 @@ fn each_uniform_decision_has_one_verdict_and_its_obligations() {
         assert_eq!(!reply.edits.is_empty(), edited, "a message that is kept is edited, another is not");
         let marked = reply.edits.iter().any(|e| matches!(e, Edit::Insert { name, .. } if name == SPAM_FIELD));
         assert_eq!(marked, decision.disposition == Mark);
+    }
+}
+
+#[test]
+fn a_user_is_told_of_rules_that_cannot_be_read_whenever_the_message_is_taken() {
+    let finding = found(KeyStatus::Invalid, Some(Why::Wrong));
+    use Disposition::{Accept, Defer, Mark, Quarantine, Reject};
+    for disposition in [Accept, Mark, Quarantine, Reject, Defer] {
+        for (sender, recipient, observe) in
+            [(false, false, false), (true, false, false), (false, true, false), (false, false, true)]
+        {
+            let plain = decision(disposition, sender, recipient);
+            let unread = Decision { rules_unread: Some("line 1, column 2: x".into()), ..plain.clone() };
+            let owed = |decision| settle(&mail(1, &[]), &finding, &[decision], &rules(observe), &PERMITS).owed;
+            let told = disposition != Defer && !observe;
+            let letters = if told { vec![Owed::RulesUnread(0), Owed::RulesUnread(1)] } else { vec![] };
+            assert_eq!(owed(unread), [owed(plain), letters].concat(), "{disposition:?} {observe}");
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Caps {
     pub waiting: u32,
     /// Between two reports to one sender.
     pub report_pair: Duration,
+    /// Between two letters to one user about rules that cannot be read.
+    pub rules_pair: Duration,
     /// How long a digest is collected.
     pub digest_after: Duration,
     /// Senders that a digest names.
@@ -52,6 +54,8 @@ pub enum Withheld {
     Pair,
     /// There was a report to this sender within the hour.
     Report,
+    /// There was a letter to this user about the rules within the week.
+    RulesUnread,
     /// The recipient had as many in this hour as one may have: the next digest counts it.
     Hour,
     /// As many wait to be sent as may.
@@ -64,6 +68,7 @@ impl Withheld {
         match self {
             Withheld::Pair => "one about this sender within a day",
             Withheld::Report => "one report to this sender within an hour",
+            Withheld::RulesUnread => "one about the user's own rules within a week",
             Withheld::Hour => "as many within an hour as allowed, the next digest counts it",
             Withheld::Full => "as many waiting to be sent as allowed",
         }
@@ -302,6 +307,7 @@ pub(super) fn admit(
     let cap = match draft.kind {
         Kind::Notice => over_notice(work, draft, caps, now)?,
         Kind::Report => over_report(work, &capped_as(&draft.recipient), caps, now)?,
+        Kind::RulesUnread => over_rules(work, &capped_as(&draft.recipient), caps, now)?,
         // What became of a message hangs on these: no cap keeps them back. Digests have theirs where they are bundled.
         Kind::Digest | Kind::Release | Kind::Copy => None,
     };
@@ -338,6 +344,13 @@ fn over_notice(work: &Connection, draft: &Draft, caps: Caps, now: SystemTime) ->
 fn over_report(work: &Connection, sender: &str, caps: Caps, now: SystemTime) -> Result<Option<Withheld>, Fault> {
     if sent_since(work, Kind::Report, sender, now - caps.report_pair, now)? > 0 {
         return Ok(Some(Withheld::Report));
+    }
+    Ok((waiting(work)? >= i64::from(caps.waiting)).then_some(Withheld::Full))
+}
+
+fn over_rules(work: &Connection, user: &str, caps: Caps, now: SystemTime) -> Result<Option<Withheld>, Fault> {
+    if sent_since(work, Kind::RulesUnread, user, now - caps.rules_pair, now)? > 0 {
+        return Ok(Some(Withheld::RulesUnread));
     }
     Ok((waiting(work)? >= i64::from(caps.waiting)).then_some(Withheld::Full))
 }

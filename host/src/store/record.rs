@@ -98,6 +98,8 @@ fn write(
                 annotate(work, journal, &format!("no notice to {}: {}", draft.recipient, cap.words()))?;
                 recorded.withheld.push((draft.recipient.clone(), cap));
             }
+            // The decision itself says that they cannot be read.
+            Some(cap) if draft.kind == Kind::RulesUnread => recorded.withheld.push((draft.recipient.clone(), cap)),
             // Without it nobody would be told: then the message must not be taken either, and nothing is written.
             Some(cap) => return Err(Error::Withheld { recipient: draft.recipient.clone(), why: cap.words() }.into()),
         }

@@ -20,6 +20,8 @@ pub struct UnknownWord {
 pub enum Kind {
     /// Tells a recipient of one message.
     Notice,
+    /// Tells a user that its own rules cannot be read.
+    RulesUnread,
     /// Tells a recipient of several.
     Digest,
     /// Tells a sender that his message was not delivered (RFC 3464).
@@ -31,12 +33,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 5] = [Kind::Notice, Kind::Digest, Kind::Report, Kind::Release, Kind::Copy];
+    pub(super) const ALL: [Kind; 6] =
+        [Kind::Notice, Kind::RulesUnread, Kind::Digest, Kind::Report, Kind::Release, Kind::Copy];
 
     /// The word of the table, the log and the journal's note.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Notice => "notice",
+            Kind::RulesUnread => "rules-unread",
             Kind::Digest => "digest",
             Kind::Report => "report",
             Kind::Release => "release",

@@ -84,6 +84,7 @@ fn settled_reply(more: u8, low: u8, text: &[u8], reason: String) -> Reply {
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         by: addrauth::case::By::Site,
         mark: addrauth::case::MarkAs::Header,

@@ -61,6 +61,7 @@ fn case(sender: &str, recipients: &[&str]) -> Case {
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         facts: serde_json::Value::Null,
         settings: serde_json::Value::Null,

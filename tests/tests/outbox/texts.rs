@@ -46,3 +46,23 @@ async fn a_reload_that_fails_leaves_the_texts_alone_and_one_that_does_not_brings
     assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
     assert!(server.text().contains("Subject: Nope"), "{}", server.text());
 }
+
+#[tokio::test]
+async fn a_user_whose_rules_cannot_be_read_gets_one_letter_and_each_message() {
+    let (dir, mailbox) = (tempfile::tempdir().unwrap(), Mailbox::start().unwrap());
+    let custody = open(dir.path(), mailbox.address()).await;
+    for sender in ["eve@x.example", "mallory@y.example"] {
+        let mut case = case(sender, &["bob@example.com"]);
+        case.decisions.truncate(1);
+        case.decisions[0].rules_unread = Some("line 3, column 7: `mising`".into());
+        case.reply = Reply { owed: vec![Owed::RulesUnread(0)], ..Reply::bare(Verdict::Accept) };
+        assert_eq!(custody.keep(case, None).await.reply.verdict, Verdict::Accept);
+    }
+    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Sent);
+    assert_eq!(custody.outbox().turn(SystemTime::now()).await.unwrap(), Turn::Idle);
+    let taken = mailbox.taken();
+    assert_eq!(taken.len(), 1);
+    let text = format!("{:?}", taken[0]);
+    assert!(text.contains("line 3, column 7: `mising`") && text.contains("bob@example.com"), "{text}");
+    assert_eq!(custody.journal(9).await.unwrap().len(), 2);
+}

@@ -210,6 +210,7 @@ fn answer(case: &Case) -> Vec<String> {
     let owed = |owed: &Owed| match owed {
         Owed::Record => "a journal row that is on disk before the answer".to_owned(),
         Owed::Notice(recipient) => format!("a notice to {}", names(&[*recipient])),
+        Owed::RulesUnread(user) => format!("a letter to {} about rules that cannot be read", names(&[*user])),
         Owed::Report(of) => format!("a report to the sender about {}", names(of)),
         Owed::Quarantine(of) => format!("a copy in quarantine for {}", names(of)),
         Owed::Copy(of) => format!("a marked copy to {}", names(of)),

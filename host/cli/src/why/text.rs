@@ -262,6 +262,7 @@ fn proof_words(proof: &Proof, decision: &Decision) -> String {
 fn sent_words(sent: &SentTrace) -> String {
     let what = match sent.kind {
         Kind::Notice => format!("A notice to {}", sent.recipient),
+        Kind::RulesUnread => format!("A letter about rules that cannot be read to {}", sent.recipient),
         Kind::Digest => format!("A summary of notices to {}", sent.recipient),
         Kind::Report => format!("A report of non-delivery to {}", sent.recipient),
         Kind::Release => format!("The message, released from quarantine, to {}", sent.recipient),
@@ -273,7 +274,7 @@ fn sent_words(sent: &SentTrace) -> String {
         (Some(Sending::Sent), Some(at)) => format!("{what}: sent at {}.", moment(&stamp(at))),
         (Some(why), _) => {
             let untold = match sent.kind {
-                Kind::Notice | Kind::Digest => " The recipient was not told.",
+                Kind::Notice | Kind::RulesUnread | Kind::Digest => " The recipient was not told.",
                 Kind::Report => " The sender was not told.",
                 _ => "",
             };

@@ -22,6 +22,8 @@ pub struct Outbox {
     pub notices_per_hour: u32,
     /// Between two notices to one recipient about one sender.
     pub notice_pair: Duration,
+    /// Between two letters to one user whose own rules cannot be read: often enough to be noticed, and no nuisance.
+    pub rules_pair: Duration,
     /// Between two notices of this installation: one a second at most.
     pub notice_interval: Duration,
     /// Notices that may wait to be sent, some three hours' worth: mail to many recipients must not fill the disk with them.
@@ -46,6 +48,7 @@ impl Default for Outbox {
             notice_tries: 20,
             notices_per_hour: 5,
             notice_pair: Duration::from_secs(86_400),
+            rules_pair: Duration::from_secs(7 * 86_400),
             notice_interval: Duration::from_secs(1),
             notices_waiting: 10_000,
             notice_step: Duration::from_secs(30),

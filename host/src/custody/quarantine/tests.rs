@@ -52,6 +52,7 @@ fn case(sent: &[u8], owed: Vec<Owed>) -> (Case, Body) {
             fault: None,
             clamped: None,
             passed_over: None,
+            rules_unread: None,
             shadow: None,
             facts: Default::default(),
             settings: Default::default(),

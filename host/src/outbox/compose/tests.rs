@@ -33,6 +33,7 @@ fn case(recipient: &str, sender: &str, more: Vec<Field>) -> Case {
         fault: None,
         clamped: None,
         passed_over: None,
+        rules_unread: None,
         shadow: None,
         by: crate::case::By::Site,
         mark: crate::case::MarkAs::Header,
@@ -167,6 +168,22 @@ fn a_digest_counts_and_names_as_many_senders_as_it_may() {
     assert!(all.contains("eve2") && !all.contains("others"), "{all}");
     let nobody = String::from_utf8(sender().digest(&collected(0), 3, now).unwrap().message).unwrap();
     assert!(nobody.contains("(no usable address)"), "{nobody}");
+}
+
+#[test]
+fn the_letter_about_rules_says_where_they_are_at_fault_and_holds_no_key() {
+    let mut case = case("bob@example.com", "eve@x.example", vec![]);
+    case.decisions[0].rules_unread = Some(format!("line 2, column 5: `{KEY}` \u{fc}"));
+    let draft = sender().rules_unread(&case, 0).unwrap();
+    let text = String::from_utf8(draft.message).unwrap();
+    for part in
+        ["To: <bob@example.com>\r\n", "Auto-Submitted: auto-replied\r\n", "line 2, column 5: ", "bob@example.com has"]
+    {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    assert!(text.is_ascii() && !text.contains(KEY), "{text}");
+    assert_eq!((draft.kind, draft.recipient.as_str()), (Kind::RulesUnread, "bob@example.com"));
+    assert_eq!(sender().rules_unread(&case, 1).unwrap_err(), NotOwed::NoAddress);
 }
 
 #[test]

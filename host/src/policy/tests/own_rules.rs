@@ -121,6 +121,7 @@ async fn a_text_that_is_none_falls_to_the_sites_policy_and_never_to_a_deferral()
         assert_eq!((decision.disposition, decision.by), (Disposition::Quarantine, By::Site), "{text:.40}");
         assert!(decision.passed_over.as_deref().unwrap().contains("`addrauth user show` says why"), "{decision:?}");
         let told = policies.read_own_rules(text).unwrap().unwrap_err();
+        assert_eq!(decision.rules_unread.as_deref(), Some(told.as_str()));
         assert!(told.contains(why) && told.len() < 500, "{told}");
     }
     assert_eq!(policies.read_own_rules("otherwise accept"), Some(Ok(())));

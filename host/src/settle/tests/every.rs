@@ -110,7 +110,7 @@ fn lists(reply: &Reply, index: usize) -> Vec<Fate> {
         Owed::Apart(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Apart).collect(),
         Owed::Folder(who) => who.iter().filter(|to| to.recipient == index).map(|_| Fate::InFolder).collect(),
         Owed::Report(who) => who.iter().filter(|i| **i == index).map(|_| Fate::Reported).collect(),
-        Owed::Record | Owed::Notice(_) => Vec::new(),
+        Owed::Record | Owed::Notice(_) | Owed::RulesUnread(_) => Vec::new(),
     };
     reply.owed.iter().flat_map(list).collect()
 }

@@ -18,6 +18,7 @@ const CAPS: Caps = Caps {
     pair: Duration::from_secs(1),
     waiting: 100,
     report_pair: Duration::from_secs(3_600),
+    rules_pair: Duration::from_secs(7 * 86_400),
     digest_after: Duration::from_secs(3_600),
     digest_senders: 3,
 };

@@ -7,6 +7,7 @@ const CAPS: Caps = Caps {
     pair: Duration::from_secs(86_400),
     waiting: 100,
     report_pair: Duration::from_secs(3_600),
+    rules_pair: Duration::from_secs(7 * 86_400),
     digest_after: Duration::from_secs(3_600),
     digest_senders: 3,
 };
@@ -53,6 +54,22 @@ async fn j1_one_notice_per_recipient_and_sender_a_day() {
     let rows = ledger.journal(10).await.unwrap();
     assert_eq!(rows.len(), 4, "the journal has a row for every one of them");
     assert!(rows[2].entry.note.contains("no notice to Bob+tag@example.com"), "{:?}", rows[2]);
+}
+
+#[tokio::test]
+async fn a_user_has_one_letter_about_the_rules_a_week_whoever_wrote_the_messages() {
+    let (_dir, ledger) = ledger().await;
+    let at = |n, when, user: &str| {
+        let (ledger, draft) = (ledger.clone(), Draft { kind: Kind::RulesUnread, ..draft(n, user, "") });
+        async move { ledger.record(&Entry::default(), &[draft], CAPS, when).await.unwrap() }
+    };
+    assert_eq!(at(1, time(1_000_000), "bob@example.com").await.owed, 1);
+    let again = at(2, time(1_000_000) + CAPS.rules_pair / 2, "Bob+tag@example.com").await;
+    assert_eq!((again.owed, &again.withheld[0].1), (0, &Withheld::RulesUnread));
+    assert_eq!(at(3, time(1_000_000), "carol@example.com").await.owed, 1);
+    assert_eq!(at(4, time(1_000_001) + CAPS.rules_pair, "bob@example.com").await.owed, 1);
+    let notice = ledger.record(&Entry::default(), &[draft(5, "bob@example.com", "")], CAPS, time(1_000_000)).await;
+    assert_eq!(notice.unwrap().owed, 1, "a notice has a cap of its own");
 }
 
 #[tokio::test]
