@@ -290,6 +290,30 @@ fn a_pin_is_written_into_the_configuration_and_nothing_else_is() {
 }
 
 #[test]
+fn what_reads_users_rules_is_pinned_like_a_policy_and_needs_no_settings_for_that() {
+    let site = Site::new();
+    let rules = component("rules");
+    site.put("policies/strict.wasm", &mark("1.0.0"));
+    site.put("policies/rules.wasm", &rules);
+    site.configure("user_rules = true\nuser_may = [\"mark\"]\n");
+    assert!(site.must(1, &["policy", "pin", "--all", "--check"]).contains("rules"));
+    site.must(0, &["policy", "pin", "rules", "strict"]);
+    assert!(site.read("addrauth.toml").contains("[policies.rules]\nsha256 = "));
+    site.must(0, &["policy", "pin", "--all", "--check"]);
+    site.must(0, &["config", "check"]);
+    let mut other = rules;
+    let place = other.len() - 9;
+    other[place] ^= 1;
+    site.put("policies/rules.wasm", &other);
+    assert!(site.must(1, &["config", "check"]).contains("sha256"));
+    // As a policy that treats mail it needs its settings all the same.
+    site.put("policies/rules.wasm", &component("rules"));
+    let text = site.read("addrauth.toml").replacen("user_may", "missing = \"rules\"\nuser_may", 1);
+    site.put("addrauth.toml", text.as_bytes());
+    assert!(site.must(1, &["config", "check"]).contains("policies.rules.settings"));
+}
+
+#[test]
 fn k18_a_running_filter_takes_new_pairs_alone_and_a_restarted_one_too() {
     let site = Site::new();
     let key = {

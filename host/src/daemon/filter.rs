@@ -339,6 +339,9 @@ fn announce(filter: &Filter) {
     for policy in filter.policies().list() {
         tracing::info!("{policy}");
     }
+    if let Some((id, origin, digest)) = filter.policies().reader_of_rules() {
+        tracing::info!("users' own rules: read by {id} ({origin}, sha256 {digest:.12}…)");
+    }
     for (role, place) in [("learned from", &config.keyring.learn), ("put into", &config.keyring.stamp)] {
         match place {
             Where::All(false) => {}

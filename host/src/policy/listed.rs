@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::own_rules::RULES;
 use super::shelf::Shelved;
 use super::trust::{InForce, Signed};
 use super::{Origin, Policies, printable};
@@ -112,6 +113,13 @@ impl Policies {
             }),
         };
         self.all.iter().map(listed).collect()
+    }
+
+    /// The id of the component that reads users' own rules, where it came from, and its SHA-256 as hexadecimal digits; absent where
+    /// users have no rules.
+    pub fn reader_of_rules(&self) -> Option<(&'static str, &Origin, &str)> {
+        let component = self.own.as_ref()?.component();
+        Some((RULES, &component.origin, &component.digest))
     }
 
     /// Those that are signed, as [`super::trust::floor`] takes them.

@@ -156,7 +156,11 @@ fn load(
         Ok(policy)
     };
     let bound = Bound::load(bindings, &mut shelve)?;
-    for id in modules.keys() {
+    // A section that only pins the component of users' rules makes no policy.
+    let is_of_users = |id: &str, module: &Module| {
+        bindings.user_rules && id == RULES && module.settings.is_empty() && module.shadow.is_none()
+    };
+    for (id, _) in modules.iter().filter(|(id, module)| !is_of_users(id, module)) {
         shelve(id)?;
     }
     let own = bindings.user_rules.then(|| {

@@ -88,15 +88,22 @@ fn pins(workshop: &Workshop, config: &Config, options: &Options) -> Result<Vec<P
     for (_, module) in loose.policies.iter_mut().filter(|(id, _)| options.all || named.contains(id.as_str())) {
         module.sha256 = None;
     }
+    let policies = load(workshop, &loose)?;
+    let mut all: Vec<_> = policies.list().into_iter().map(|listed| (listed.id, listed.origin, listed.digest)).collect();
+    if let Some((id, origin, digest)) = policies.reader_of_rules()
+        && !all.iter().any(|(known, ..)| known == id)
+    {
+        all.push((id.to_owned(), origin.clone(), digest.to_owned()));
+    }
     let mut pins = Vec::new();
-    for listed in load(workshop, &loose)?.list() {
-        let wanted = options.all || named.contains(listed.id.as_str());
-        match listed.origin {
+    for (id, origin, new) in all {
+        let wanted = options.all || named.contains(id.as_str());
+        match origin {
             Origin::File(file) if wanted => {
-                let old = config.policies.get(&listed.id).and_then(|module| module.sha256.clone());
-                pins.push(Pin { id: listed.id, file, old, new: listed.digest });
+                let old = config.policies.get(&id).and_then(|module| module.sha256.clone());
+                pins.push(Pin { id, file, old, new });
             }
-            _ if wanted && !options.all => return Err(Error::Ships(listed.id)),
+            _ if wanted && !options.all => return Err(Error::Ships(id)),
             _ => {}
         }
     }
