@@ -151,6 +151,9 @@ enum Verb {
         #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", value_parser = recipient,
               conflicts_with = "set")]
         bindings: Option<String>,
+        /// Ask about every combination where a probe would take values for one: up to 20,000,000, in two minutes at most.
+        #[arg(long)]
+        exhaustive: bool,
         #[command(flatten)]
         set: Set,
     },
@@ -311,7 +314,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
                 table::run(&workshop, policy.as_deref(), bindings.as_deref(), form, &set.set)
             }
             Verb::Export { policy, form, out } => export::run(&workshop, &policy, form, out, json).map(Told::is),
-            Verb::Prove { words, bindings, set } => prove::run(&workshop, &words, bindings.as_deref(), &set.set, json),
+            Verb::Prove { words, bindings, exhaustive, set } => {
+                let workshop = if exhaustive { workshop.exhaustive() } else { workshop };
+                prove::run(&workshop, &words, bindings.as_deref(), &set.set, json)
+            }
             Verb::Replay(options) => replay::run(&workshop, &options, json),
             Verb::Bench { policy, decisions, set } => bench::run(&workshop, &policy, decisions, &set.set, json),
             Verb::Pin(options) => pin::run(&workshop, &options, json),

@@ -36,6 +36,12 @@ impl Workshop {
         Workshop { context: context.clone(), config: OnceCell::new(), stage: OnceCell::new(), trial: trial(), limits }
     }
 
+    /// The same with room for every combination.
+    pub(super) fn exhaustive(self) -> Workshop {
+        let limits = Limits::default().with(|limits| limits.policy.rows = limits.policy.rows_exhaustive);
+        Workshop { limits: Arc::new(limits), ..self }
+    }
+
     /// The configuration; read once.
     pub(super) fn config(&self) -> Result<&Config, Error> {
         if self.config.get().is_none() {

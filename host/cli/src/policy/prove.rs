@@ -61,7 +61,12 @@ fn print(proof: &Proof) {
     match &proof.outcome {
         Outcome::Holds if proof.extent.is_exact() => println!("proved   {} ({took})", proof.property),
         Outcome::Holds => println!("holds    {} for these samples ({took}; {})", proof.property, proof.extent.words()),
-        Outcome::Unknown(why) => println!("UNKNOWN  {}: {why}", proof.property),
+        Outcome::Unknown(why) => {
+            println!("UNKNOWN  {}: {why}", proof.property);
+            if !proof.extent.probed.is_empty() {
+                println!("  --exhaustive asks about all of them, which may take minutes");
+            }
+        }
         Outcome::Fails(counterexample) => {
             println!("FAILS    {} ({took})\n  {}; as a case:\n", proof.property, counterexample.text);
             for case in &counterexample.cases {
