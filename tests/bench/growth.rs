@@ -171,7 +171,7 @@ async fn journal(most: u64) -> Value {
 fn commands(dir: &Path) -> Vec<(String, Value)> {
     let middle = story(500, 1_000).1;
     let common = middle.sender.clone().unwrap();
-    let lines: [&[&str]; 16] = [
+    let lines: [&[&str]; 18] = [
         &["journal", "list"],
         &["journal", "list", "--result", "none"],
         &["journal", "list", "--result", "submitted"],
@@ -188,6 +188,8 @@ fn commands(dir: &Path) -> Vec<(String, Value)> {
         &["why", "4Zb000001f4Q"],
         &["journal", "summary", "--since", "90d"],
         &["journal", "summary", "--since", "7d"],
+        &["policy", "replay", "mark", "--since", "91d"],
+        &["policy", "replay", "missing-direct", "--since", "91d"],
     ];
     let mut all: Vec<_> = lines.iter().map(|words| (words.join(" "), best(dir, words, 3))).collect();
     all.push((

@@ -4,6 +4,5 @@ mod captured;
 mod doors;
 mod draft01;
 mod fuzzed;
-mod plan;
 mod trouble;
 mod verbs;

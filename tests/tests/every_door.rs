@@ -1,19 +1,25 @@
-//! Applying the door's answer to a message is the plan of its reply, whatever the message is made of.
+//! Applying a door's answer to a message is the plan of its reply, whatever the message is made of and whichever door it is.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use addrauth::case::{Body, Case, Direction, Finding, Mail, Redirect, Reply, Verdict};
-use addrauth::config::Limits;
-use addrauth::mta::Judge;
+use addrauth::config::{Limits, Listen, Lmtp, Milter, NextHop};
+use addrauth::mta::reception::Reception;
+use addrauth::mta::{Judge, Lanes, lmtp, milter};
 use addrauth::proto::address::Address;
 use addrauth::proto::header::{Edit, deletions};
 use addrauth::proto::key::AuthKey;
+use addrauth_lab::mta::{Envelope, Fate, Mta};
+use addrauth_tests::agent::{Agent, Client, Habits};
 use addrauth_tests::bridge::{Bridge, shown};
 use addrauth_tests::hooks;
 use addrauth_tests::stalwart::{Brought, Stalwart};
 use addrauth_tests::world::GOOD;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The fields that are to go, by the names that readers see.
 const DOOMED: [&str; 3] = ["x-auth-key", "x-new-auth-key", "x-auth-key-status"];
@@ -90,6 +96,33 @@ fn left(lines: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Vec<u8> {
     whole
 }
 
+/// Opens the milter's door with this judge behind it.
+fn open_milter(judge: watch::Receiver<Arc<Planner>>, stop: &CancellationToken) -> Listen {
+    let places = Milter { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], group: String::new() };
+    let listeners = milter::bind(&places).unwrap();
+    let place = listeners[0].local();
+    let reception = Reception::open(judge, Arc::new(Limits::default()), stop.clone());
+    tokio::spawn(milter::serve(listeners, reception, Lanes::here()));
+    place
+}
+
+/// Opens the LMTP door with this judge behind it, and behind that the agent.
+fn open_lmtp(
+    judge: watch::Receiver<Arc<Planner>>,
+    stop: &CancellationToken,
+    agent: &Agent,
+    spool: &std::path::Path,
+) -> std::net::SocketAddr {
+    let places = Lmtp { listen: vec!["inet:127.0.0.1:0".parse().unwrap()], ..Lmtp::default() };
+    let listeners = lmtp::bind(&places).unwrap();
+    let Listen::Inet(place) = listeners[0].local() else { panic!("not inet") };
+    let next = NextHop::Inet(agent.address.ip().to_string(), agent.address.port());
+    let settings = lmtp::Settings { next, name: "mx.home.example".into(), spool: spool.to_owned() };
+    let reception = Reception::open(judge, Arc::new(Limits::default()), stop.clone());
+    tokio::spawn(lmtp::serve(listeners, reception, Lanes::here(), settings));
+    place
+}
+
 #[test]
 fn an_answer_applied_by_the_mail_server_is_the_plan() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -98,6 +131,13 @@ fn an_answer_applied_by_the_mail_server_is_the_plan() {
     let door = hooks::open(Arc::clone(&judge), Limits::default(), Default::default());
     let bridge = runtime.block_on(Bridge::registered(door.place, None, &["data"]));
     let stalwart = Stalwart { cuts: false, ..Stalwart::asking(door.place) };
+    let ((_judge, heard), stop) = (watch::channel(Arc::clone(&judge)), CancellationToken::new());
+    let place = open_milter(heard.clone(), &stop);
+    let mta = tokio::sync::Mutex::new(runtime.block_on(Mta::connect(&place)).unwrap());
+    let spool = tempfile::tempdir().unwrap();
+    let agent = runtime.block_on(Agent::start(Habits { offers: vec!["8BITMIME"], ..Habits::default() }));
+    let place = open_lmtp(heard, &stop, &agent, spool.path());
+    let client = tokio::sync::Mutex::new(runtime.block_on(Client::open(place)).0);
     let body = prop_oneof![
         Just(b"".to_vec()),
         Just(b"hello \xe9\r\n.\r\n..\r\n".to_vec()),
@@ -149,8 +189,32 @@ fn an_answer_applied_by_the_mail_server_is_the_plan() {
         let mail = judge.bodies.lock().unwrap().pop().unwrap();
         let lossy = octets.contains(&0xe9);
         prop_assert_eq!(mail.means.exact, !lossy);
+
+        let envelope = Envelope { recipients: brought.to.clone(), ..Envelope::inbound("a@send.test", "") };
+        let seen = runtime.block_on(async { mta.lock().await.send(&envelope, &octets).await }).unwrap();
+        prop_assert_eq!(&seen.fate, &Fate::Delivered);
+        let gets = stays(["Bob@recv.test", "CAROL@recv.test", "dave@recv.test"], "bob+Junk@recv.test");
+        prop_assert_eq!(&seen.recipients, &gets);
+        prop_assert!(
+            seen.message == plan,
+            "{}\n\n{}",
+            String::from_utf8_lossy(&seen.message),
+            String::from_utf8_lossy(&plan)
+        );
+
+        // Between a queue and an agent a message ends with a line's end, and each recipient is answered.
+        let ended = if octets.ends_with(b"\r\n") { octets.clone() } else { [&octets, b"\r\n".as_slice()].concat() };
+        let plan = if octets.ends_with(b"\r\n") { plan } else { [plan, b"\r\n".to_vec()].concat() };
+        let replies = runtime.block_on(async { client.lock().await.bring("a@send.test", &brought.to, &ended).await });
+        prop_assert!(replies.len() == 3 && replies.iter().all(|reply| reply.starts_with("250")), "{replies:?}");
+        let deliveries = agent.take();
+        prop_assert!(deliveries.iter().all(|delivery| delivery.message == plan), "{deliveries:?}");
+        let got: Vec<&String> = deliveries.iter().flat_map(|delivery| &delivery.to).collect();
+        prop_assert_eq!(got.len(), gets.len());
+        prop_assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), gets.iter().collect::<BTreeSet<_>>());
         Ok(())
     });
+    stop.cancel();
     runtime.block_on(door.close());
     outcome.unwrap();
 }
