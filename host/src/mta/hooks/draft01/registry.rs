@@ -281,6 +281,8 @@ pub(super) fn digits(octets: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::registration::Wanted;
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     fn wanted() -> Registration {
@@ -339,7 +341,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = Registry::of(Some(dir.path().to_owned())).add(wanted(), [1; 32], 3).await.unwrap();
         let fresh = Registry::of(Some(dir.path().to_owned()));
-        let held = fresh.disk.lock().unwrap();
+        let (disk, (taken, is_taken), (release, released)) = (Arc::clone(&fresh.disk), channel(), channel::<()>());
+        let holding = std::thread::spawn(move || {
+            let _disk = disk.lock().unwrap();
+            taken.send(()).unwrap();
+            released.recv().unwrap_err()
+        });
+        is_taken.recv().unwrap();
         let asking: Vec<_> = (0..2)
             .map(|_| {
                 let (fresh, id) = (fresh.clone(), made.id.clone());
@@ -350,7 +358,8 @@ mod tests {
             tokio::task::yield_now().await;
         }
         tokio::task::yield_now().await;
-        drop(held);
+        drop(release);
+        holding.join().unwrap();
         for asked in asking {
             assert_eq!(asked.await.unwrap(), "active");
         }
