@@ -17,6 +17,7 @@ mod hooks;
 mod keyring;
 pub mod limits;
 mod lmtp;
+mod metrics;
 mod milter;
 mod notices;
 mod peer;
@@ -33,6 +34,7 @@ pub use hooks::{Dialect, Hooks};
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
 pub use lmtp::{Lmtp, NextHop};
+pub use metrics::Metrics;
 pub use milter::{Listen, Milter};
 pub use notices::Notices;
 pub use peer::{Peer, Unfit};
@@ -109,6 +111,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// The LMTP door.
     pub lmtp: Lmtp,
+    /// Figures and state over HTTP.
+    pub metrics: Metrics,
     /// DNS and VERIFY.
     pub verify: Verify,
     /// Which policy treats which result.
@@ -212,6 +216,7 @@ impl Config {
         self.lmtp.check()?;
         self.check_trust()?;
         self.hooks.check()?;
+        self.metrics.check()?;
         self.keyring.check(&self.final_domains)?;
         self.policy.check(&self.policies)?;
         self.policies.iter().try_for_each(|(id, module)| module.check(id))?;

@@ -43,6 +43,7 @@
 //! | `milter` | the door that Postfix and Sendmail know |
 //! | `hooks` | the door that Stalwart knows, and other mail servers that speak MTA Hooks over HTTP |
 //! | `lmtp` | the door between a mail server's queue and its mailboxes |
+//! | `metrics` | figures and state of a daemon over HTTP, as Prometheus reads them |
 //! | `authority` | `authority`: keys issued, posted, answered and expired |
 //! | `shipped` | the policies that ship, as components inside the library |
 //!

@@ -152,6 +152,14 @@ impl Authority {
             }
         };
         let Outcome { status, valid_for, reason } = outcome;
+        let place = match status {
+            Status::Valid => 0,
+            Status::Invalid => 1,
+            Status::Unverified => 2,
+        };
+        if let Some(count) = self.answered.get(place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         debug!(%peer, ?over, address = %address.escape_ascii(), ?status, ?reason, "answered");
         wire::reply(seq, address, status, valid_for, reason, room)
     }

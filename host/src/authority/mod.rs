@@ -35,7 +35,7 @@ mod weigh;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -238,6 +238,19 @@ impl From<store::Error> for Error {
     }
 }
 
+/// How the keys of all addresses stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Keys that are still to be sent to their addresses.
+    pub owed: u64,
+    /// Seconds for which the oldest of them has waited.
+    pub waits: u64,
+    /// Addresses that are to have a key.
+    pub addresses: u64,
+    /// Of these, those without a living one.
+    pub without: u64,
+}
+
 /// An Authentication Server: its table of keys, and what it needs to answer.
 #[derive(Debug)]
 pub struct Authority {
@@ -259,6 +272,8 @@ pub struct Authority {
     invalid_streams: Mutex<InvalidAnswers>,
     /// Whether questions may be asked over TLS instead.
     offers_tls: bool,
+    /// Answers since the start: valid, invalid, unverified.
+    answered: [AtomicU64; 3],
     /// INVALIDKEY answers that are not written down yet.
     forged: Mutex<Counts>,
     /// Whether the table could not be read last time.
@@ -324,6 +339,7 @@ impl Authority {
                 limits.authority.invalid_networks,
             )),
             offers_tls: config.authority.tls.is_on(),
+            answered: Default::default(),
             forged: Mutex::new(Counts::new(limits.authority.forged_waiting)),
             troubled: AtomicBool::new(false),
             dummy: VerifyKey::from_octets(dummy).checker(),
@@ -338,6 +354,25 @@ impl Authority {
     /// The domains it answers for.
     pub fn domains(&self) -> &[Domain] {
         &self.domains
+    }
+
+    /// Answers since the start, by what was found.
+    pub fn answered(&self) -> [(&'static str, u64); 3] {
+        let [valid, invalid, unverified] = &self.answered;
+        [("valid", valid), ("invalid", invalid), ("unverified", unverified)]
+            .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+    }
+
+    /// How the keys of all addresses stand now.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub async fn standing(&self) -> Result<Standing, Error> {
+        let now = self.clock.now();
+        let (owing, running_out) = (self.keys.owing().await?, self.keys.running_out(now, now).await?);
+        let waits = owing.oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default();
+        let (addresses, without) = (running_out.addresses, running_out.without);
+        Ok(Standing { owed: owing.waiting, waits: waits.as_secs(), addresses, without })
     }
 
     /// What tells of each UDP socket, in the order of [`Authority::bind`], whether its thread waits for questions.

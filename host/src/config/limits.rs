@@ -8,6 +8,7 @@ mod files;
 mod hooks;
 mod keyring;
 mod log;
+mod metrics;
 mod mta;
 mod outbox;
 mod outline;
@@ -21,6 +22,7 @@ pub use files::Files;
 pub use hooks::Hooks;
 pub use keyring::Keyring;
 pub use log::Log;
+pub use metrics::Metrics;
 pub use mta::Mta;
 pub use outbox::Outbox;
 pub use outline::PolicyOutline;
@@ -54,6 +56,8 @@ pub struct Limits {
     pub authority: Authority,
     /// Octets of the files that are read whole.
     pub files: Files,
+    /// What those who ask for figures may take.
+    pub metrics: Metrics,
     /// What log lines that wait to be written may take.
     pub log: Log,
 }

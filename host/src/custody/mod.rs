@@ -272,6 +272,12 @@ impl Custody {
         Ok(self.ledger.held(recipient, self.limits.custody.quarantine_listed).await?)
     }
 
+    /// Messages in quarantine, their octets, and mails that are still to be sent.
+    pub async fn standing(&self) -> Result<(u64, u64, u64), Error> {
+        let ((messages, octets), mails) = (self.ledger.kept().await?, self.ledger.owing().await?);
+        Ok((messages, octets, mails))
+    }
+
     /// The outbox, for those who drive it by a clock of their own.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox

@@ -9,6 +9,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::ask::Asking;
+#[cfg(feature = "metrics")]
+use super::telling::{OfAuthority, Telling};
 use super::watchdog::Health;
 use crate::authority::{self, Authority, Poster, Streams};
 use crate::config::{Concern, Config, Limits};
@@ -21,6 +23,10 @@ pub enum Error {
     /// What it needs cannot be opened.
     #[error(transparent)]
     Authority(#[from] authority::Error),
+    /// A place of `metrics.listen` cannot be bound.
+    #[cfg(feature = "metrics")]
+    #[error(transparent)]
+    Metrics(#[from] crate::mta::listen::Error),
     /// The system does not say where a socket listens.
     #[error("cannot tell where a socket listens: {0}")]
     Place(std::io::Error),
@@ -58,6 +64,8 @@ pub struct Running {
     streams: Option<Arc<Streams>>,
     health: Arc<Health>,
     places: Vec<SocketAddr>,
+    #[cfg(feature = "metrics")]
+    telling: Telling,
     /// Dropped, it stops what was begun.
     stop: DropGuard,
     serving: JoinHandle<()>,
@@ -90,6 +98,8 @@ impl Running {
     /// # Errors
     /// See [`Error`]: then nothing listens.
     pub async fn start(config: Config, limits: Arc<Limits>) -> Result<Running, Error> {
+        #[cfg(feature = "metrics")]
+        let telling = Telling::bind(&config.metrics)?;
         let Opened { authority, poster, sockets, streams } = daemon::apart(open(config, Arc::clone(&limits))).await??;
         let places: Result<Vec<SocketAddr>, _> = sockets.iter().map(UdpSocket::local_addr).collect();
         let places = places.map_err(Error::Place)?;
@@ -107,6 +117,8 @@ impl Running {
         // There are no messages here that could be overdue.
         let health = Health::new(pulses, || false);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        #[cfg(feature = "metrics")]
+        let telling = telling.serve(OfAuthority::new(&authority, &health), &limits, &stop);
         let serving = {
             let (authority, stop, ended) = (authority.clone(), stop.clone(), ended.clone().drop_guard());
             tokio::spawn(async move {
@@ -123,12 +135,29 @@ impl Running {
         let streaming =
             streams.clone().map(|streams| tokio::spawn(authority.clone().serve_streams(streams, stop.clone())));
         let stop = stop.drop_guard();
-        Ok(Running { authority, streams, health, places, stop, serving, streaming, ended })
+        Ok(Running {
+            authority,
+            streams,
+            health,
+            places,
+            #[cfg(feature = "metrics")]
+            telling,
+            stop,
+            serving,
+            streaming,
+            ended,
+        })
     }
 
     /// The places where it answers over UDP, and over TLS on TCP where that is on, with the ports that the system chose.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.places
+    }
+
+    /// The places where figures are to be had, with the ports that the system chose.
+    #[cfg(feature = "metrics")]
+    pub fn telling(&self) -> &[crate::config::Listen] {
+        self.telling.places()
     }
 
     /// Whether it answers, for a watchdog.

@@ -12,9 +12,11 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::doors::{self, Doors};
+#[cfg(feature = "metrics")]
+use super::telling::{OfFilter, Telling};
 use super::watch::Watch;
 use super::watchdog::Health;
-use super::watched::{UnderWay, Watched};
+use super::watched::{Hears, UnderWay, Watched};
 use crate::config::{Concern, Config, Limits, Listen, Warning, Where};
 use crate::custody::Custody;
 use crate::filter::{self, Filter};
@@ -103,6 +105,9 @@ pub async fn run(
 pub struct Running {
     /// The sections by which the listeners were opened.
     doors: Doors,
+    hears: Option<Hears>,
+    #[cfg(feature = "metrics")]
+    telling: Telling,
     sender: watch::Sender<Arc<Watched<Filter>>>,
     under_way: Arc<UnderWay>,
     health: Arc<Health>,
@@ -146,6 +151,8 @@ impl Running {
         for place in &listening {
             tracing::info!("listening on {place}");
         }
+        #[cfg(feature = "metrics")]
+        let telling = Telling::bind(&filter.config().metrics)?;
         announce(&filter);
         let watch = Watch::of(filter.policies().files(), begun, limits.policy.watch);
         let stop = CancellationToken::new();
@@ -153,18 +160,48 @@ impl Running {
         let pulses = open.pulses().chain(lanes.pulses()).collect();
         let known = Arc::clone(&under_way);
         let health = Health::new(pulses, move || known.is_overdue());
-        let (sender, judge) = watch::channel(Watched::new(filter, &under_way));
+        #[cfg(feature = "metrics")]
+        let (figures, hears) = telling.figures();
+        #[cfg(not(feature = "metrics"))]
+        let hears = None;
+        let (sender, judge) = watch::channel(Watched::of(filter, &under_way, &hears));
+        #[cfg(feature = "metrics")]
+        let telling = match figures {
+            Some(figures) => telling.serve(OfFilter::new(figures, judge.clone(), &health), &limits, &stop),
+            None => telling,
+        };
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));
         let looking = tokio::spawn(look_at_keys(judge.clone(), limits.keyring.watch, stop.clone()));
         let reception = Reception::open(judge, limits, stop.clone());
         let serving = tokio::spawn(open.serve(reception, lanes));
         let stop = stop.drop_guard();
-        Ok(Running { doors, sender, under_way, health, listening, watch, stop, serving, looking, sending, locks })
+        Ok(Running {
+            doors,
+            hears,
+            #[cfg(feature = "metrics")]
+            telling,
+            sender,
+            under_way,
+            health,
+            listening,
+            watch,
+            stop,
+            serving,
+            looking,
+            sending,
+            locks,
+        })
     }
 
     /// The places where it listens, with the ports that the system chose.
     pub fn listening(&self) -> &[Listen] {
         &self.listening
+    }
+
+    /// The places where figures are to be had.
+    #[cfg(feature = "metrics")]
+    pub fn telling(&self) -> &[Listen] {
+        self.telling.places()
     }
 
     /// Whether it serves, for a watchdog.
@@ -181,6 +218,8 @@ impl Running {
         if let Some(changed) = self.doors.changed(&config) {
             tracing::warn!("{changed}");
         }
+        #[cfg(feature = "metrics")]
+        self.telling.warn_of(&config);
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;
         let filter = daemon::apart(async move { old.reload(config).await }).await??;
@@ -188,7 +227,7 @@ impl Running {
         lock(&self.locks, filter.config())?;
         announce(&filter);
         self.watch.goes_on_with(filter.policies().files(), begun);
-        self.sender.send_replace(Watched::new(filter, &self.under_way));
+        self.sender.send_replace(Watched::of(filter, &self.under_way, &self.hears));
         Ok(())
     }
 

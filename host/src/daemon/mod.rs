@@ -18,6 +18,13 @@ mod watchdog;
 #[cfg(all(feature = "filter", feature = "milter"))]
 mod watched;
 
+#[cfg(all(feature = "filter", feature = "metrics", feature = "milter"))]
+mod figures;
+#[cfg(feature = "metrics")]
+mod pages;
+#[cfg(feature = "metrics")]
+mod telling;
+
 #[cfg(feature = "authority")]
 pub use ask::Asking;
 pub use watchdog::Health;

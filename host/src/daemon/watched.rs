@@ -48,16 +48,51 @@ impl Drop for Begun<'_> {
     }
 }
 
+/// A step of a message that is over.
+pub(super) enum Step<'a> {
+    /// It was examined.
+    Examined(Duration),
+    /// What is owed is kept: this is what the mail server is told.
+    Kept {
+        /// The message with its answer.
+        case: &'a Case,
+        /// Whether decisions are only told of.
+        observe: bool,
+        /// How long it took.
+        took: Duration,
+    },
+}
+
+/// Whoever hears of each step.
+pub(super) type Hears = Arc<dyn Fn(Step<'_>) + Send + Sync>;
+
 /// A judge whose messages under way are known.
 pub(super) struct Watched<J> {
     judge: J,
     under_way: Arc<UnderWay>,
+    hears: Option<Hears>,
+    observe: bool,
 }
 
 impl<J> Watched<J> {
     /// Shared by all snapshots of one daemon.
-    pub(super) fn new(judge: J, under_way: &Arc<UnderWay>) -> Arc<Watched<J>> {
-        Arc::new(Watched { judge, under_way: Arc::clone(under_way) })
+    #[cfg(test)]
+    fn new(judge: J, under_way: &Arc<UnderWay>) -> Arc<Watched<J>> {
+        Arc::new(Watched { judge, under_way: Arc::clone(under_way), hears: None, observe: false })
+    }
+
+    fn hear(&self, step: Step<'_>) {
+        if let Some(hears) = &self.hears {
+            hears(step);
+        }
+    }
+}
+
+impl Watched<Filter> {
+    /// One snapshot of a daemon, whose snapshots share the rest.
+    pub(super) fn of(filter: Filter, under_way: &Arc<UnderWay>, hears: &Option<Hears>) -> Arc<Watched<Filter>> {
+        let observe = filter.config().observe.0;
+        Arc::new(Watched { judge: filter, under_way: Arc::clone(under_way), hears: hears.clone(), observe })
     }
 }
 
@@ -71,13 +106,17 @@ impl Deref for Watched<Filter> {
 
 impl<J: Judge> Judge for Watched<J> {
     async fn examine(&self, mail: Mail) -> Case {
-        let _begun = self.under_way.begin();
-        self.judge.examine(mail).await
+        let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let case = self.judge.examine(mail).await;
+        self.hear(Step::Examined(at.elapsed()));
+        case
     }
 
     async fn keep(&self, case: Case, body: Option<Body>) -> Case {
-        let _begun = self.under_way.begin();
-        self.judge.keep(case, body).await
+        let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let case = self.judge.keep(case, body).await;
+        self.hear(Step::Kept { case: &case, observe: self.observe, took: at.elapsed() });
+        case
     }
 
     fn splits(&self) -> bool {

@@ -122,6 +122,18 @@ impl Filter {
         self.custody.as_ref()
     }
 
+    /// Why messages could not be judged or kept now, where that is so: the database, or DNS.
+    pub async fn trouble(&self) -> Option<String> {
+        if let Some(custody) = &self.custody
+            && let Err(fault) = custody.standing().await
+        {
+            return Some(format!("the database cannot be read: {fault}"));
+        }
+        let (verifier, domain) = (self.verifier.as_ref()?, self.config.final_domains.first()?);
+        let reached = verifier.reaches_dns(domain).await;
+        (!reached).then(|| format!("DNS does not answer about {domain}"))
+    }
+
     /// At the end of the header: find, decide, settle. Total.
     pub async fn examine(&self, mail: Mail) -> Case {
         let (mail, rules) = self.by_name(mail);

@@ -172,6 +172,11 @@ impl Ledger {
         self.0.scan(move |work| work.all(newest, [most], read_outbox)).await
     }
 
+    /// How many mails are still to be sent.
+    pub async fn owing(&self) -> Result<u64, Error> {
+        self.0.read(|work| waiting(work).map(i64::unsigned_abs))
+    }
+
     /// The cap that a report to this sender would be over now, if any.
     pub async fn report_withheld(
         &self,

@@ -181,6 +181,12 @@ impl Verifier {
         }
     }
 
+    /// Whether DNS answers questions about this domain, whatever the answer.
+    pub async fn reaches_dns(&self, domain: &Domain) -> bool {
+        let published = self.published(domain, Instant::now() + self.timeout).await;
+        !matches!(published, Published::Failed(Failure::Dns { .. } | Failure::Timeout(_)))
+    }
+
     /// What a domain publishes about its AS, and the addresses that would be asked.
     pub async fn locate(&self, domain: &Domain) -> (Published, Endpoints) {
         let deadline = Instant::now() + self.timeout;

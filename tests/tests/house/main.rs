@@ -10,9 +10,10 @@ mod deferrals;
 use circles::Arrows;
 
 /// Crates that have one room each, with the beginnings of the paths below host/src that may name them.
-const ONE_ROOM: [(&str, &[&str]); 11] = [
+const ONE_ROOM: [(&str, &[&str]); 12] = [
     ("axum", &["mta/hooks"]),
-    ("hyper", &["mta/hooks"]),
+    ("hyper", &["mta/hooks", "daemon/pages"]),
+    ("prometheus_client", &["daemon/"]),
     ("wasmtime", &["policy/sandbox"]),
     ("hickory_resolver", &["verify/locate"]),
     ("hickory_proto", &["verify/locate"]),

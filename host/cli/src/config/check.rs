@@ -16,6 +16,7 @@ use crate::warnings::warnings;
 use crate::{Context, exit, trial};
 use addrauth::config::{Config, Deliver, Limits, Listen};
 use addrauth::daemon::doors;
+use addrauth::mta::listen::Places;
 use addrauth::mta::{hooks, lmtp, milter};
 use addrauth::policy::Policies;
 use addrauth::policy::trust::floor;
@@ -102,6 +103,8 @@ impl Checked {
             self.look(doors::setting(&config.hooks, None).map_err(Refused::from))?;
         }
         self.look(lmtp::check(&config.lmtp).map_err(Refused::from))?;
+        let figures = Places { section: "metrics", listen: &config.metrics.listen, group: &config.metrics.group };
+        self.look(figures.check().map_err(Refused::from))?;
         self.look(Verifier::new(&config.verify, &config.hostname, limits).map_err(Refused::from))?;
         self.look(store::check(config).map_err(Refused::from))?;
         self.look(keyring::check(config, limits).map_err(Refused::from))?;

@@ -1,0 +1,194 @@
+//! What each daemon tells of itself over HTTP, where `[metrics]` says so.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::pages::{self, Told};
+use super::watchdog::Health;
+use crate::config::{Config, Limits, Listen, Metrics};
+use crate::mta::listen::{Error, Listener};
+
+/// The places where a daemon tells of itself.
+pub(super) struct Telling {
+    section: Metrics,
+    listeners: Vec<Listener>,
+    places: Vec<Listen>,
+}
+
+impl Telling {
+    /// Binds the places of the section; to be called inside the runtime that serves.
+    ///
+    /// # Errors
+    /// One cannot be bound: then none is.
+    pub(super) fn bind(metrics: &Metrics) -> Result<Telling, Error> {
+        let listeners = pages::bind(metrics)?;
+        let places = pages::places(&listeners);
+        for place in &places {
+            tracing::info!("figures are told on {place}");
+        }
+        Ok(Telling { section: metrics.clone(), listeners, places })
+    }
+
+    /// Whether there is a place.
+    pub(super) fn is_open(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// The places, with the ports that the system chose.
+    pub(super) fn places(&self) -> &[Listen] {
+        &self.places
+    }
+
+    /// Serves the pages until `stop`.
+    pub(super) fn serve(mut self, told: impl Told, limits: &Arc<Limits>, stop: &CancellationToken) -> Telling {
+        let listeners = std::mem::take(&mut self.listeners);
+        tokio::spawn(pages::serve(listeners, Arc::new(told), Arc::clone(limits), stop.clone()));
+        self
+    }
+
+    /// Says so where a reload brings another section.
+    pub(super) fn warn_of(&self, config: &Config) {
+        if config.metrics != self.section {
+            tracing::warn!("the [metrics] section changed: restart to tell figures elsewhere");
+        }
+    }
+}
+
+#[cfg(all(feature = "filter", feature = "milter"))]
+mod of_filter {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
+    use super::super::figures::{Figures, Standing};
+    use super::super::watched::{Hears, Watched};
+    use super::{Health, Telling, Told};
+    use crate::filter::Filter;
+
+    impl Telling {
+        /// The figures of a filter, and what hears of each message, where there is a place to tell them.
+        pub(in crate::daemon) fn figures(&self) -> (Option<Arc<Figures>>, Option<Hears>) {
+            if !self.is_open() {
+                return (None, None);
+            }
+            let figures = Arc::new(Figures::new());
+            let heard = Arc::clone(&figures);
+            (Some(figures), Some(Arc::new(move |step| heard.note(step))))
+        }
+    }
+
+    /// A filter that tells of itself.
+    pub(in crate::daemon) struct OfFilter {
+        figures: Arc<Figures>,
+        judge: watch::Receiver<Arc<Watched<Filter>>>,
+        health: Arc<Health>,
+    }
+
+    impl OfFilter {
+        pub(in crate::daemon) fn new(
+            figures: Arc<Figures>,
+            judge: watch::Receiver<Arc<Watched<Filter>>>,
+            health: &Arc<Health>,
+        ) -> OfFilter {
+            OfFilter { figures, judge, health: Arc::clone(health) }
+        }
+
+        fn filter(&self) -> Arc<Watched<Filter>> {
+            Arc::clone(&self.judge.borrow())
+        }
+    }
+
+    impl Told for OfFilter {
+        async fn figures(&self) -> String {
+            let filter = self.filter();
+            let policies = filter.policies().list().into_iter();
+            let short = |digest: String| digest.get(..12).map(str::to_owned).unwrap_or(digest);
+            let policies =
+                policies.map(|policy| (policy.id, short(policy.digest), policy.origin.to_string())).collect();
+            let kept = match filter.custody() {
+                Some(custody) => custody.standing().await.ok(),
+                None => None,
+            };
+            self.figures.text(&Standing { policies, kept })
+        }
+
+        async fn trouble(&self) -> Option<String> {
+            self.filter().trouble().await
+        }
+
+        fn health(&self) -> &Health {
+            &self.health
+        }
+    }
+}
+
+#[cfg(all(feature = "filter", feature = "milter"))]
+pub(super) use of_filter::OfFilter;
+
+#[cfg(feature = "authority")]
+mod of_authority {
+    use std::sync::Arc;
+
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::family::Family;
+    use prometheus_client::metrics::gauge::Gauge;
+    use prometheus_client::registry::Registry;
+
+    use super::{Health, Told};
+    use crate::authority::Authority;
+
+    /// An Authentication Server that tells of itself.
+    pub(in crate::daemon) struct OfAuthority {
+        authority: Arc<Authority>,
+        health: Arc<Health>,
+    }
+
+    impl OfAuthority {
+        pub(in crate::daemon) fn new(authority: &Arc<Authority>, health: &Arc<Health>) -> OfAuthority {
+            OfAuthority { authority: Arc::clone(authority), health: Arc::clone(health) }
+        }
+    }
+
+    impl Told for OfAuthority {
+        async fn figures(&self) -> String {
+            let mut registry = Registry::with_prefix("addrauth");
+            let version: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
+            version.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+            registry.register("build_info", "The version of the program", version);
+            let answers: Family<[(&'static str, &'static str); 1], Counter> = Family::default();
+            for (answer, count) in self.authority.answered() {
+                answers.get_or_create(&[("answer", answer)]).inc_by(count);
+            }
+            registry.register("authority_answers", "Questions by their answer", answers);
+            if let Ok(standing) = self.authority.standing().await {
+                for (name, help, value) in [
+                    ("authority_keys_owed", "Keys that are still to be sent to their addresses", standing.owed),
+                    ("authority_oldest_owed_seconds", "How long the oldest of them has waited", standing.waits),
+                    ("authority_addresses", "Addresses that are to have a key", standing.addresses),
+                    ("authority_addresses_without_key", "Of these, those without a living one", standing.without),
+                ] {
+                    let gauge: Gauge = Gauge::default();
+                    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+                    registry.register(name, help, gauge);
+                }
+            }
+            let mut text = String::new();
+            // Writing into a string does not fail.
+            let _ = encode(&mut text, &registry);
+            text
+        }
+
+        async fn trouble(&self) -> Option<String> {
+            self.authority.standing().await.err().map(|fault| format!("the table of keys cannot be read: {fault}"))
+        }
+
+        fn health(&self) -> &Health {
+            &self.health
+        }
+    }
+}
+
+#[cfg(feature = "authority")]
+pub(super) use of_authority::OfAuthority;
