@@ -69,6 +69,7 @@ impl Agent {
         let shared = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 shared.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
                 let (habits, seen) = (habits.clone(), Arc::clone(&shared));
                 tokio::spawn(async move { drop(converse(stream, &habits, &seen).await) });
@@ -239,6 +240,7 @@ impl Client {
     /// Connects, and says LHLO: what is offered.
     pub async fn open(address: SocketAddr) -> (Client, Vec<String>) {
         let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let mut client = Client { stream: BufReader::new(stream) };
         assert!(client.reply().await[0].starts_with("220 "));
         let offers = client.say("LHLO mx.home.example").await;
