@@ -52,6 +52,9 @@ pub(super) struct Doors {
     lmtp: Lmtp,
     /// `state_dir`, where the filter has one.
     state: Option<PathBuf>,
+    /// The credentials that count now.
+    #[cfg(feature = "hooks")]
+    access: Access,
     #[cfg(feature = "lmtp")]
     delivery: Option<lmtp::Settings>,
 }
@@ -71,6 +74,8 @@ impl Doors {
             milter: config.milter.clone(),
             hooks: config.hooks.clone(),
             lmtp: config.lmtp.clone(),
+            #[cfg(feature = "hooks")]
+            access: Access::default(),
             state: (!config.final_domains.is_empty()).then(|| config.state_dir.0.clone()),
             #[cfg(feature = "lmtp")]
             delivery: lmtp::Settings::of(config),
@@ -87,7 +92,10 @@ impl Doors {
         let is_kept = self.hooks.is_open() || !self.lmtp.listen.is_empty();
         let changed = [
             (config.milter != self.milter, "the [milter] section changed: restart to listen elsewhere"),
-            (config.hooks != self.hooks, "the [hooks] section changed: restart, and it counts"),
+            (
+                !is_but_for_credentials(&config.hooks, &self.hooks),
+                "the [hooks] section changed: restart, and it counts",
+            ),
             (config.lmtp != self.lmtp, "the [lmtp] section changed: restart to listen, or to deliver, elsewhere"),
             (
                 is_kept && Doors::of(config).state != self.state,
@@ -102,8 +110,9 @@ impl Doors {
         #[cfg(feature = "hooks")]
         let hooks = match self.hooks.is_open() {
             true => {
-                let setting = setting(&self.hooks, self.state.clone())?;
-                Some((hooks::bind(&self.hooks)?, setting))
+                let read = setting(&self.hooks, self.state.clone())?;
+                self.access.replace(&read.access);
+                Some((hooks::bind(&self.hooks)?, Setting { access: self.access.clone(), ..read }))
             }
             false => None,
         };
@@ -130,14 +139,39 @@ impl Doors {
     }
 }
 
-/// What the door of MTA Hooks needs beside its listeners, read from the files that `[hooks]` names; `state` is the directory where
-/// it keeps its own.
-///
-/// # Errors
-/// See [`Error`].
+/// Whether two sections differ in the files of credentials at most.
+fn is_but_for_credentials(one: &Hooks, other: &Hooks) -> bool {
+    let bare = |hooks: &Hooks| Hooks { tokens: Vec::new(), basic: Vec::new(), ..hooks.clone() };
+    bare(one) == bare(other)
+}
+
+/// Credentials that were read and do not count yet.
 #[cfg(feature = "hooks")]
-pub fn setting(hooks: &Hooks, state: Option<PathBuf>) -> Result<Setting, Error> {
-    let mut access = Access::default();
+pub(super) struct Fresh(Option<Access>);
+
+#[cfg(feature = "hooks")]
+impl Doors {
+    /// Reads the files of credentials again. Where the section names other places, which count after a restart, so do its
+    /// credentials: they may be none, since the new places are reached by this host alone.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or holds none.
+    pub(super) fn credentials(&self, hooks: &Hooks) -> Result<Fresh, Error> {
+        let is_same = self.hooks.is_open() && is_but_for_credentials(hooks, &self.hooks);
+        Ok(Fresh(is_same.then(|| access(hooks)).transpose()?))
+    }
+
+    /// From now on these count.
+    pub(super) fn take(&self, Fresh(fresh): &Fresh) {
+        if let Some(fresh) = fresh {
+            self.access.replace(fresh);
+        }
+    }
+}
+
+#[cfg(feature = "hooks")]
+fn access(hooks: &Hooks) -> Result<Access, Error> {
+    let access = Access::default();
     for path in &hooks.tokens {
         let wrong = |source| Error::Credential { path: path.clone(), source };
         access.token(&store::read_secret_line(path)?).map_err(wrong)?;
@@ -146,6 +180,17 @@ pub fn setting(hooks: &Hooks, state: Option<PathBuf>) -> Result<Setting, Error> 
         let wrong = |source| Error::Credential { path: path.clone(), source };
         access.basic(&store::read_secret_line(path)?).map_err(wrong)?;
     }
+    Ok(access)
+}
+
+/// What the door of MTA Hooks needs beside its listeners, read from the files that `[hooks]` names; `state` is the directory where
+/// it keeps its own.
+///
+/// # Errors
+/// See [`Error`].
+#[cfg(feature = "hooks")]
+pub fn setting(hooks: &Hooks, state: Option<PathBuf>) -> Result<Setting, Error> {
+    let access = access(hooks)?;
     let tls = hooks.tls.is_on().then(|| tls::Acceptor::http(&hooks.tls)).transpose()?;
     Ok(Setting { dialects: hooks.dialects.clone(), access, tls, state })
 }

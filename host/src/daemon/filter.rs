@@ -220,11 +220,15 @@ impl Running {
         }
         #[cfg(feature = "metrics")]
         self.telling.warn_of(&config);
+        #[cfg(feature = "hooks")]
+        let fresh = self.doors.credentials(&config.hooks).map_err(Error::Hooks)?;
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;
         let filter = daemon::apart(async move { old.reload(config).await }).await??;
         // The lock of the state_dir in force is held, so for the same one nothing fails any more.
         lock(&self.locks, filter.config())?;
+        #[cfg(feature = "hooks")]
+        self.doors.take(&fresh);
         announce(&filter);
         self.watch.goes_on_with(filter.policies().files(), begun);
         self.sender.send_replace(Watched::of(filter, &self.under_way, &self.hears));

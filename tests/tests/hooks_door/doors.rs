@@ -84,6 +84,32 @@ async fn credentials_come_from_files_and_what_is_none_stops_the_start() {
         assert_eq!(request(place, "POST /draft-01/registrations", &fields, b"{}").await.status, status, "{shown}");
     }
     running.stop().await.unwrap();
+    let mut running = start(dir.path(), &text).await.unwrap();
+    let place = inet(&running, 0);
+    let said = async |shown: &str| {
+        let fields = [("authorization", shown), ("content-type", "application/json")];
+        request(place, "POST /draft-01/registrations", &fields, b"{}").await.status
+    };
+    secret(&token, "fedcba9876543210\n");
+    assert_eq!((said("Bearer 0123456789abcdef").await, said("Bearer fedcba9876543210").await), (422, 401));
+    let config = running.config();
+    running.reload(config.clone()).await.unwrap();
+    assert_eq!((said("Bearer 0123456789abcdef").await, said("Bearer fedcba9876543210").await), (401, 422));
+    // One that cannot be read leaves those in force, and so does a section for other places, though it needs none.
+    secret(&basic, "short");
+    assert!(matches!(running.reload(config.clone()).await, Err(Error::Hooks(_))));
+    let mut elsewhere = config.clone();
+    elsewhere.hooks.listen = vec!["unix:/nowhere/hooks".parse().unwrap()];
+    (elsewhere.hooks.tokens, elsewhere.hooks.basic) = (Vec::new(), Vec::new());
+    running.reload(elsewhere).await.unwrap();
+    assert_eq!((said("Bearer x").await, said("Basic c3RhbHdhcnQ6Y29ycmVjdCBob3JzZQ==").await), (401, 422));
+    // Without any, as the section may have it on loopback, everybody may ask.
+    let mut open = config;
+    (open.hooks.tokens, open.hooks.basic) = (Vec::new(), Vec::new());
+    running.reload(open).await.unwrap();
+    assert_eq!(said("Bearer x").await, 422);
+    running.stop().await.unwrap();
+    secret(&basic, "stalwart:correct horse\n");
     secret(&token, "short");
     assert!(matches!(start(dir.path(), &text).await, Err(Error::Hooks(_))));
     std::fs::remove_file(&token).unwrap();

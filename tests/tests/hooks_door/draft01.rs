@@ -147,7 +147,7 @@ async fn two_tries_at_once_are_one() {
 #[tokio::test]
 async fn who_may_not_ask_is_told_so_in_the_words_of_http() {
     let (one, other) = ("0123456789abcdef", "fedcba9876543210");
-    let mut access = Access::default();
+    let access = Access::default();
     access.token(one).unwrap();
     access.token(other).unwrap();
     let door = open(Fake::named("one"), Limits::default(), access);

@@ -144,7 +144,7 @@ async fn what_is_no_request_is_refused_for_now_in_words() {
 
 #[tokio::test]
 async fn who_shows_no_credential_is_refused_for_now_and_examined_by_nobody() {
-    let mut access = Access::default();
+    let access = Access::default();
     access.token("0123456789abcdef").unwrap();
     access.basic("stalwart:correct horse").unwrap();
     let judge = Fake::named("one");

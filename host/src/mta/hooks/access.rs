@@ -1,6 +1,7 @@
 //! Who may ask: tokens (RFC 6750) and names with passwords (RFC 7617), of which only sums are kept.
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -22,16 +23,21 @@ pub enum BadCredential {
     Basic,
 }
 
-/// The credentials that count. Without any, everybody may ask: then a door is for the machine it runs on.
+/// The credentials that count. Without any, everybody may ask: then a door is for the machine it runs on. Clones share them.
 #[derive(Clone, Default)]
-pub struct Access {
+pub struct Access(Arc<RwLock<Known>>);
+
+/// Sums of credentials.
+#[derive(Clone, Default)]
+struct Known {
     tokens: Vec<[u8; 32]>,
     basic: Vec<[u8; 32]>,
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Access({} tokens, {} names)", self.tokens.len(), self.basic.len())
+        let known = self.known();
+        write!(f, "Access({} tokens, {} names)", known.tokens.len(), known.basic.len())
     }
 }
 
@@ -40,13 +46,13 @@ impl Access {
     ///
     /// # Errors
     /// It is none.
-    pub fn token(&mut self, token: &str) -> Result<(), BadCredential> {
+    pub fn token(&self, token: &str) -> Result<(), BadCredential> {
         let good = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~+/".contains(&octet);
         let bare = token.trim_end_matches('=');
         if bare.len() < 16 || !bare.bytes().all(good) {
             return Err(BadCredential::Token);
         }
-        self.tokens.push(sum(token.as_bytes()));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).tokens.push(sum(token.as_bytes()));
         Ok(())
     }
 
@@ -54,19 +60,30 @@ impl Access {
     ///
     /// # Errors
     /// It is none.
-    pub fn basic(&mut self, pair: &str) -> Result<(), BadCredential> {
+    pub fn basic(&self, pair: &str) -> Result<(), BadCredential> {
         match pair.split_once(':') {
             Some((user, password)) if !user.is_empty() && password.len() >= 8 => {
-                self.basic.push(sum(pair.as_bytes()));
+                self.0.write().unwrap_or_else(PoisonError::into_inner).basic.push(sum(pair.as_bytes()));
                 Ok(())
             }
             _ => Err(BadCredential::Basic),
         }
     }
 
+    /// From now on the credentials of the other one count, and no others.
+    pub fn replace(&self, other: &Access) {
+        let other = other.known();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
+    }
+
+    fn known(&self) -> Known {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether these fields of a request show one of the credentials, or none is needed; and, as a sum, who it is.
     pub(super) fn of(&self, fields: &HeaderMap) -> Option<[u8; 32]> {
-        if self.tokens.is_empty() && self.basic.is_empty() {
+        let all_known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if all_known.tokens.is_empty() && all_known.basic.is_empty() {
             return Some([0; 32]);
         }
         let mut all = fields.get_all(AUTHORIZATION).into_iter();
@@ -74,10 +91,10 @@ impl Access {
         let (scheme, shown) = field.to_str().ok()?.split_once(' ')?;
         let shown = shown.trim();
         let (known, sum) = if scheme.eq_ignore_ascii_case("bearer") {
-            (&self.tokens, sum(shown.as_bytes()))
+            (&all_known.tokens, sum(shown.as_bytes()))
         } else if scheme.eq_ignore_ascii_case("basic") {
             let pair = Zeroizing::new(STANDARD.decode(shown).ok()?);
-            (&self.basic, sum(&pair))
+            (&all_known.basic, sum(&pair))
         } else {
             return None;
         };
@@ -101,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_credential_opens_in_its_own_scheme_alone_and_once() {
-        let mut access = Access::default();
+        let access = Access::default();
         assert!(access.of(&fields(&[])).is_some(), "without credentials everybody may ask");
         access.token("0123456789abcdef==").unwrap();
         access.basic("stalwart:correct horse").unwrap();
