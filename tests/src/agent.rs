@@ -24,6 +24,8 @@ pub struct Habits {
     pub at_rset: String,
     /// It says nothing more on a connection once it has so many messages.
     pub silent_after: Option<usize>,
+    /// It says nothing more once it has taken a message, not even what became of it.
+    pub stands_at_end: bool,
     /// It closes the connection instead of saying what became of a message.
     pub closes_at_end: bool,
     /// It closes the connection once so many octets of a message have come.
@@ -182,6 +184,9 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
         }
         let over = matches!(verb, "DATA" | "BDAT") && replies.len() == to.len() && !to.is_empty();
         done += usize::from(over);
+        if over && habits.stands_at_end {
+            std::future::pending::<()>().await;
+        }
         if over && habits.closes_at_end {
             return Ok(());
         }

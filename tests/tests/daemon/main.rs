@@ -2,6 +2,7 @@
 //! that nobody reads, a service manager.
 
 mod bed;
+mod delivery;
 mod files;
 mod log;
 mod notify;
