@@ -55,7 +55,7 @@ pub(crate) fn decision<'a>(line: &mut Line<'a>) -> Result<Said<'a>, Failed> {
         Token::Quoted(reason) => {
             let good = |octet: u8| matches!(octet, b' '..=b'~') && octet != b'%';
             if reason.len() > REASON || !reason.bytes().all(good) {
-                let text = "a reason has at most 400 characters, of ASCII and without %, since mail servers pass it on";
+                let text = "a reason has at most 400 characters of ASCII, no percent sign: mail servers pass it on";
                 return line.fail(at, Wrong::Text(text));
             }
             Some(reason)

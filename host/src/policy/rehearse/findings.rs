@@ -167,7 +167,7 @@ pub fn odd(
     let subject = match subject {
         Ok(subject) => subject,
         Err(why) => {
-            found.push(Finding::Defaults.says(format!("it does not take its settings: {why}")));
+            found.push(Finding::Defaults.says(why.to_string()));
             return found;
         }
     };

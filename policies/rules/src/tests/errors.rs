@@ -108,7 +108,7 @@ fn an_error_names_line_and_column_and_what_was_possible() {
         ),
         (
             "when tls: mark \"100 %\"",
-            "column 16: a reason has at most 400 characters, of ASCII and without %, since mail servers pass it on",
+            "column 16: a reason has at most 400 characters of ASCII, no percent sign: mail servers pass it on",
         ),
         ("when tls: mark \"caf\u{e9}\"", "column 16: a reason has at most 400"),
         ("when tls: mark \"open", "column 16: this quote is not closed on its line"),
