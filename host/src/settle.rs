@@ -75,7 +75,13 @@ pub fn settle(mail: &Mail, finding: &Finding, decisions: &[Decision], rules: &Ru
     let mut reply = answer(mail, finding, decisions, rules, permits);
     if !rules.observe && !matches!(reply.verdict, Verdict::Defer(_)) {
         let unread = decisions.iter().filter(|decision| decision.rules_unread.is_some());
-        reply.owed.extend(unread.flat_map(|decision| &decision.recipients).map(|index| Owed::RulesUnread(*index)));
+        let comes_again = |index: &usize| reply.put_off.iter().any(|put_off| put_off.recipient == *index);
+        let told: Vec<Owed> = unread
+            .flat_map(|decision| &decision.recipients)
+            .filter(|index| !comes_again(index))
+            .map(|index| Owed::RulesUnread(*index))
+            .collect();
+        reply.owed.extend(told);
     }
     reply
 }

@@ -151,7 +151,7 @@ enum Verb {
         #[arg(long, value_name = "RECIPIENT", num_args = 0..=1, default_missing_value = "", value_parser = recipient,
               conflicts_with = "set")]
         bindings: Option<String>,
-        /// Ask about every combination where a probe would take values for one: up to 20,000,000, in two minutes at most.
+        /// Ask about every combination where a probe would take values for one: up to 5,000,000, in two minutes at most.
         #[arg(long)]
         exhaustive: bool,
         #[command(flatten)]

@@ -363,7 +363,16 @@ impl Authority {
             .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 
-    /// How the keys of all addresses stand now.
+    /// Whether the table can be read.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub async fn is_readable(&self) -> Result<(), Error> {
+        self.keys.owing().await?;
+        Ok(())
+    }
+
+    /// How the keys of all addresses stand now: this reads the whole table.
     ///
     /// # Errors
     /// The table cannot be read.

@@ -279,6 +279,8 @@ impl WrittenCase {
         let decided = |decision: &Decision| Decision {
             reason: clean(&decision.reason),
             fault: decision.fault.as_deref().map(clean),
+            passed_over: decision.passed_over.as_deref().map(clean),
+            rules_unread: decision.rules_unread.as_deref().map(clean),
             shadow: decision.shadow.as_deref().map(|shadow| Box::new(shadow.told(clean))),
             ..decision.clone()
         };

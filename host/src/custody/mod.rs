@@ -2,6 +2,7 @@
 
 mod journal;
 mod known;
+mod letters;
 mod quarantine;
 
 use std::io::ErrorKind;
@@ -49,6 +50,7 @@ pub struct Custody {
     limits: Arc<Limits>,
     settings: quarantine::Settings,
     known_days: u32,
+    letters: letters::Letters,
     /// Where it was opened: what has to come to an end whatever becomes of a message runs there.
     runtime: Handle,
     /// What is being written there, and taken back where it comes too late.
@@ -74,6 +76,7 @@ impl Custody {
             limits: limits.clone(),
             settings,
             known_days: known::days(&config.custody),
+            letters: letters::Letters::default(),
             runtime: Handle::current(),
             writing: TaskTracker::new(),
         })
@@ -100,7 +103,22 @@ impl Custody {
     ///
     /// A transaction that is committed after the time limit is taken back; only where the program ends before that does
     /// what it owes go out although the message comes again.
-    pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+    ///
+    /// A letter about a user's own rules is no reason to put mail off: where it cannot be made durable in
+    /// `limits.custody.letter`, it is left to the next message.
+    pub async fn keep(&self, mut case: Case, body: Option<Body>) -> Case {
+        let pair = self.limits.outbox.rules_pair;
+        self.letters.take_out(&mut case, pair);
+        if letters::are_all(&case) && journal::may_wait(&letters::without(case.clone())) {
+            let owing = Arc::new(case);
+            let written = tokio::time::timeout(self.limits.custody.letter, self.record(&owing, None)).await;
+            case = Arc::unwrap_or_clone(owing);
+            if matches!(written, Ok(Ok(()))) {
+                self.letters.remember(&case, pair);
+                return case;
+            }
+            case = letters::without(case);
+        }
         if journal::may_wait(&case) {
             let Some(mut entry) = journal::judged(&case, self.limits.custody.journal_row, "") else { return case };
             entry.known = self.newly_known(&case);
@@ -116,7 +134,10 @@ impl Custody {
         let recorded = self.record(&case, body).await;
         let case = Arc::unwrap_or_clone(case);
         match recorded {
-            Ok(()) => case,
+            Ok(()) => {
+                self.letters.remember(&case, pair);
+                case
+            }
             Err(failure) => self.deferred(case, &failure),
         }
     }

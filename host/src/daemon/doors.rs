@@ -151,14 +151,15 @@ pub(super) struct Fresh(Option<Access>);
 
 #[cfg(feature = "hooks")]
 impl Doors {
-    /// Reads the files of credentials again. Where the section names other places, which count after a restart, so do its
+    /// Reads the files of credentials again; those in force stay where one of them cannot be read. Where the section names other places, which count after a restart, so do its
     /// credentials: they may be none, since the new places are reached by this host alone.
-    ///
-    /// # Errors
-    /// One of them cannot be read, or holds none.
-    pub(super) fn credentials(&self, hooks: &Hooks) -> Result<Fresh, Error> {
+    pub(super) fn credentials(&self, hooks: &Hooks) -> Fresh {
         let is_same = self.hooks.is_open() && is_but_for_credentials(hooks, &self.hooks);
-        Ok(Fresh(is_same.then(|| access(hooks)).transpose()?))
+        let read = is_same.then(|| access(hooks)).transpose();
+        Fresh(read.unwrap_or_else(|fault| {
+            tracing::error!("[hooks]: the credentials from before stay in force: {fault}");
+            None
+        }))
     }
 
     /// From now on these count.

@@ -21,17 +21,14 @@ type One<M> = Family<[(&'static str, &'static str); 1], M>;
 
 /// The figures of a filter.
 pub(super) struct Figures {
-    registry: Registry,
     messages: One<Counter>,
     results: One<Counter>,
     decisions: Family<[(&'static str, &'static str); 2], Counter>,
     faults: Counter,
     answers: One<Counter>,
+    verdicts: One<Counter>,
+    given_up: Counter,
     steps: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
-    policies: Family<[(&'static str, String); 3], Gauge>,
-    quarantined: Gauge,
-    quarantined_octets: Gauge,
-    outbox: Gauge,
 }
 
 /// What is read when somebody asks.
@@ -45,42 +42,16 @@ pub(super) struct Standing {
 
 impl Figures {
     pub(super) fn new() -> Figures {
-        let mut registry = Registry::with_prefix("addrauth");
-        let version: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
-        version.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        registry.register("build_info", "The version of the program", version);
-        let figures = Figures {
+        Figures {
             messages: Family::default(),
             results: Family::default(),
             decisions: Family::default(),
             faults: Counter::default(),
             answers: Family::default(),
+            verdicts: Family::default(),
+            given_up: Counter::default(),
             steps: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            policies: Family::default(),
-            quarantined: Gauge::default(),
-            quarantined_octets: Gauge::default(),
-            outbox: Gauge::default(),
-            registry: Registry::default(),
-        };
-        registry.register("messages", "Messages that got their answer, by the kind of door", figures.messages.clone());
-        registry.register("results", "Messages by what was found about their sender", figures.results.clone());
-        registry.register(
-            "decisions",
-            "Recipients by what was decided, and whether it is in force, observed, or put off with the message",
-            figures.decisions.clone(),
-        );
-        registry.register("policy_faults", "Decisions that a policy failed to make", figures.faults.clone());
-        registry.register(
-            "answers_used",
-            "Verdicts of Authentication Servers by how they came: udp, tls, or memory",
-            figures.answers.clone(),
-        );
-        registry.register("step_seconds", "How long a message is examined, and then kept", figures.steps.clone());
-        registry.register("policy_info", "The policies in force", figures.policies.clone());
-        registry.register("quarantined_messages", "Messages in quarantine", figures.quarantined.clone());
-        registry.register("quarantined_octets", "Octets of messages in quarantine", figures.quarantined_octets.clone());
-        registry.register("outbox_mails", "Mails that are still to be sent", figures.outbox.clone());
-        Figures { registry, ..figures }
+        }
     }
 
     /// Counts a step of a message.
@@ -91,6 +62,7 @@ impl Figures {
                 self.took("keep", took);
                 self.count(case, observe);
             }
+            Step::GivenUp => _ = self.given_up.inc(),
         }
     }
 
@@ -120,15 +92,25 @@ impl Figures {
                 None => {}
             }
         }
-        let mode = match &case.reply.verdict {
-            Verdict::Defer(_) => "put-off",
-            _ if observe => "observed",
-            _ => "in-force",
+        let verdict = match &case.reply.verdict {
+            Verdict::Accept => "accept",
+            Verdict::Hold(_) => "hold",
+            Verdict::Discard => "discard",
+            Verdict::Reject(_) => "reject",
+            Verdict::Defer(_) => "defer",
         };
+        self.verdicts.get_or_create(&[("verdict", verdict)]).inc();
+        let comes_again =
+            |index: &usize| verdict == "defer" || case.reply.put_off.iter().any(|put_off| put_off.recipient == *index);
         for decision in &case.decisions {
-            let recipients = u64::try_from(decision.recipients.len()).unwrap_or(u64::MAX);
-            let labels = [("decision", decision.disposition.word()), ("mode", mode)];
-            self.decisions.get_or_create(&labels).inc_by(recipients);
+            for recipient in &decision.recipients {
+                let mode = match () {
+                    () if comes_again(recipient) => "put-off",
+                    () if observe => "observed",
+                    () => "in-force",
+                };
+                self.decisions.get_or_create(&[("decision", decision.disposition.word()), ("mode", mode)]).inc();
+            }
             if decision.fault.is_some() {
                 self.faults.inc();
             }
@@ -137,23 +119,49 @@ impl Figures {
 
     /// All of it as text (OpenMetrics 1.0).
     pub(super) fn text(&self, standing: &Standing) -> String {
-        self.policies.clear();
+        let mut registry = Registry::with_prefix("addrauth");
+        let version: One<Gauge> = Family::default();
+        version.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        registry.register("build_info", "The version of the program", version);
+        registry.register("messages", "Messages that got their answer, by the kind of door", self.messages.clone());
+        registry.register("verdicts", "The same by the answer", self.verdicts.clone());
+        registry.register("results", "The same by what was found about their sender", self.results.clone());
+        let given_up =
+            "Messages that got 451 since judging or keeping them took too long or failed, or since they were given up";
+        registry.register("given_up", given_up, self.given_up.clone());
+        let decisions = "Recipients by what was decided, and whether it is in force, observed, or put off";
+        registry.register("decisions", decisions, self.decisions.clone());
+        registry.register("policy_faults", "Decisions that a policy failed to make", self.faults.clone());
+        let answers = "Verdicts of Authentication Servers by how they came: udp, tls, or memory";
+        registry.register("answers_used", answers, self.answers.clone());
+        registry.register("step_seconds", "How long a message is examined, and then kept", self.steps.clone());
+        let policies: Family<[(&'static str, String); 3], Gauge> = Family::default();
         for (policy, digest, origin) in &standing.policies {
-            let labels = [("policy", policy.clone()), ("sha256", digest.clone()), ("origin", origin.clone())];
-            self.policies.get_or_create(&labels).set(1);
+            let labels = [("policy", policy), ("sha256", digest), ("origin", origin)];
+            policies.get_or_create(&labels.map(|(name, value)| (name, escaped(value)))).set(1);
         }
+        registry.register("policy_info", "The policies in force, and what reads users' own rules", policies);
         if let Some((messages, octets, mails)) = standing.kept {
-            for (gauge, value) in
-                [(&self.quarantined, messages), (&self.quarantined_octets, octets), (&self.outbox, mails)]
-            {
+            for (name, help, value) in [
+                ("quarantined_messages", "Messages in quarantine", messages),
+                ("quarantined_octets", "Octets of messages in quarantine", octets),
+                ("outbox_mails", "Mails that are still to be sent", mails),
+            ] {
+                let gauge: Gauge = Gauge::default();
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+                registry.register(name, help, gauge);
             }
         }
         let mut text = String::new();
         // Writing into a string does not fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode(&mut text, &registry);
         text
     }
+}
+
+/// A value of a label, which stands between quotes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
 }
 
 #[cfg(test)]
@@ -188,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_stands_for_a_word_of_ours_and_they_are_forty_at_most() {
+    fn every_series_stands_for_a_word_of_ours_and_they_are_few() {
         let figures = Figures::new();
         let took = Duration::from_millis(30);
         for status in KeyStatus::ALL {
@@ -204,8 +212,9 @@ mod tests {
         }
         let deferred = case(KeyStatus::Unverified, Disposition::Defer, crate::settle::deferred().verdict);
         figures.note(Step::Kept { case: &deferred, observe: true, took });
+        figures.note(Step::GivenUp);
         let standing = Standing {
-            policies: vec![("mark".into(), "b3eb417a5e49".into(), "shipped".into())],
+            policies: vec![("mark".into(), "b3eb417a5e49".into(), "a \"quoted\" \\ path".into())],
             kept: Some((3, 4_096, 2)),
         };
         let text = figures.text(&standing);
@@ -215,8 +224,11 @@ mod tests {
             "addrauth_decisions_total{decision=\"mark\",mode=\"in-force\"} 12",
             "addrauth_decisions_total{decision=\"defer\",mode=\"put-off\"} 2",
             "addrauth_policy_faults_total 1",
+            "addrauth_verdicts_total{verdict=\"accept\"} 12",
+            "addrauth_verdicts_total{verdict=\"defer\"} 1",
+            "addrauth_given_up_total 1",
             "addrauth_step_seconds_bucket{le=\"0.25\",step=\"examine\"} 18",
-            "addrauth_policy_info{policy=\"mark\",sha256=\"b3eb417a5e49\",origin=\"shipped\"} 1",
+            "addrauth_policy_info{policy=\"mark\",sha256=\"b3eb417a5e49\",origin=\"a \\\"quoted\\\" \\\\ path\"} 1",
             "addrauth_quarantined_messages 3",
             "addrauth_outbox_mails 2",
         ] {
@@ -224,8 +236,9 @@ mod tests {
         }
         assert!(!text.contains("example.com") && text.ends_with("# EOF\n"), "{text}");
         let series = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert!(series <= 40, "{series}\n{text}");
-        // A policy that went out of force is gone.
-        assert!(!figures.text(&Standing::default()).contains("b3eb417a5e49"));
+        assert!(series <= 46, "{series}\n{text}");
+        // A policy that went out of force is gone, and so is what nobody could tell.
+        let bare = figures.text(&Standing::default());
+        assert!(!bare.contains("b3eb417a5e49") && !bare.contains("addrauth_outbox_mails"), "{bare}");
     }
 }

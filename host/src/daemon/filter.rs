@@ -221,7 +221,7 @@ impl Running {
         #[cfg(feature = "metrics")]
         self.telling.warn_of(&config);
         #[cfg(feature = "hooks")]
-        let fresh = self.doors.credentials(&config.hooks).map_err(Error::Hooks)?;
+        let fresh = self.doors.credentials(&config.hooks);
         let (old, begun) = (Arc::clone(&self.sender.borrow()), SystemTime::now());
         check_free(&self.locks, &config)?;
         let filter = daemon::apart(async move { old.reload(config).await }).await??;

@@ -72,10 +72,11 @@ async fn accept<T: Told>(listener: &Listener, told: &Arc<T>, limits: &Arc<Limits
         tokio::spawn(async move {
             let _seat = seat;
             let most = limits.metrics.connection;
-            let service = service_fn(move |request| answer(Arc::clone(&told), Arc::clone(&limits), request));
+            let bounds = Arc::clone(&limits);
+            let service = service_fn(move |request| answer(Arc::clone(&told), Arc::clone(&bounds), request));
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(most)
+                .header_read_timeout(limits.metrics.head)
                 .serve_connection(TokioIo::new(socket), service);
             // What goes wrong with it is the other side's to notice.
             let _ = timeout(most, serving).await;

@@ -1,6 +1,7 @@
 //! What each daemon tells of itself over HTTP, where `[metrics]` says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,6 +9,9 @@ use super::pages::{self, Told};
 use super::watchdog::Health;
 use crate::config::{Config, Limits, Listen, Metrics};
 use crate::mta::listen::{Error, Listener};
+
+/// How long a database may take before its figures are left out.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The places where a daemon tells of itself.
 pub(super) struct Telling {
@@ -60,10 +64,11 @@ mod of_filter {
     use std::sync::Arc;
 
     use tokio::sync::watch;
+    use tokio::time::timeout;
 
     use super::super::figures::{Figures, Standing};
     use super::super::watched::{Hears, Watched};
-    use super::{Health, Telling, Told};
+    use super::{Health, SHORT, Telling, Told};
     use crate::filter::Filter;
 
     impl Telling {
@@ -104,10 +109,13 @@ mod of_filter {
             let filter = self.filter();
             let policies = filter.policies().list().into_iter();
             let short = |digest: String| digest.get(..12).map(str::to_owned).unwrap_or(digest);
-            let policies =
+            let mut policies: Vec<_> =
                 policies.map(|policy| (policy.id, short(policy.digest), policy.origin.to_string())).collect();
+            let reader = filter.policies().reader_of_rules();
+            policies.extend(reader.map(|(id, origin, digest)| (id.into(), short(digest.into()), origin.to_string())));
             let kept = match filter.custody() {
-                Some(custody) => custody.standing().await.ok(),
+                // A disk that hangs takes these figures away, and no others.
+                Some(custody) => timeout(SHORT, custody.standing()).await.ok().and_then(Result::ok),
                 None => None,
             };
             self.figures.text(&Standing { policies, kept })
@@ -129,25 +137,45 @@ pub(super) use of_filter::OfFilter;
 #[cfg(feature = "authority")]
 mod of_authority {
     use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use prometheus_client::encoding::text::encode;
     use prometheus_client::metrics::counter::Counter;
     use prometheus_client::metrics::family::Family;
     use prometheus_client::metrics::gauge::Gauge;
     use prometheus_client::registry::Registry;
+    use tokio::sync::Mutex;
+    use tokio::time::timeout;
 
-    use super::{Health, Told};
-    use crate::authority::Authority;
+    use super::{Health, SHORT, Told};
+    use crate::authority::{Authority, Standing};
+
+    /// How long the standing of all keys is believed: finding it out reads the whole table.
+    const BELIEVED: Duration = Duration::from_secs(60);
 
     /// An Authentication Server that tells of itself.
     pub(in crate::daemon) struct OfAuthority {
         authority: Arc<Authority>,
         health: Arc<Health>,
+        standing: Mutex<Option<(Instant, Standing)>>,
     }
 
     impl OfAuthority {
         pub(in crate::daemon) fn new(authority: &Arc<Authority>, health: &Arc<Health>) -> OfAuthority {
-            OfAuthority { authority: Arc::clone(authority), health: Arc::clone(health) }
+            OfAuthority { authority: Arc::clone(authority), health: Arc::clone(health), standing: Mutex::default() }
+        }
+
+        /// How the keys stand, or stood lately; nothing where nobody can tell in time.
+        async fn standing(&self) -> Option<Standing> {
+            let mut known = timeout(SHORT, self.standing.lock()).await.ok()?;
+            match *known {
+                Some((at, standing)) if at.elapsed() < BELIEVED => Some(standing),
+                _ => {
+                    let standing = timeout(SHORT, self.authority.standing()).await.ok()?.ok()?;
+                    *known = Some((Instant::now(), standing));
+                    Some(standing)
+                }
+            }
         }
     }
 
@@ -162,7 +190,7 @@ mod of_authority {
                 answers.get_or_create(&[("answer", answer)]).inc_by(count);
             }
             registry.register("authority_answers", "Questions by their answer", answers);
-            if let Ok(standing) = self.authority.standing().await {
+            if let Some(standing) = self.standing().await {
                 for (name, help, value) in [
                     ("authority_keys_owed", "Keys that are still to be sent to their addresses", standing.owed),
                     ("authority_oldest_owed_seconds", "How long the oldest of them has waited", standing.waits),
@@ -181,7 +209,7 @@ mod of_authority {
         }
 
         async fn trouble(&self) -> Option<String> {
-            self.authority.standing().await.err().map(|fault| format!("the table of keys cannot be read: {fault}"))
+            self.authority.is_readable().await.err().map(|fault| format!("the table of keys cannot be read: {fault}"))
         }
 
         fn health(&self) -> &Health {

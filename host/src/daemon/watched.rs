@@ -52,6 +52,8 @@ impl Drop for Begun<'_> {
 pub(super) enum Step<'a> {
     /// It was examined.
     Examined(Duration),
+    /// It was given up before it was examined or kept: too late, or by a panic.
+    GivenUp,
     /// What is owed is kept: this is what the mail server is told.
     Kept {
         /// The message with its answer.
@@ -86,6 +88,28 @@ impl<J> Watched<J> {
             hears(step);
         }
     }
+
+    /// What tells that a step was given up, unless it is forgotten.
+    fn trusts(&self) -> Trust<'_, J> {
+        Trust(Some(self))
+    }
+}
+
+/// A step that has not come to its end.
+struct Trust<'a, J>(Option<&'a Watched<J>>);
+
+impl<J> Trust<'_, J> {
+    fn ends(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<J> Drop for Trust<'_, J> {
+    fn drop(&mut self) {
+        if let Some(judge) = self.0 {
+            judge.hear(Step::GivenUp);
+        }
+    }
 }
 
 impl Watched<Filter> {
@@ -107,14 +131,18 @@ impl Deref for Watched<Filter> {
 impl<J: Judge> Judge for Watched<J> {
     async fn examine(&self, mail: Mail) -> Case {
         let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let trust = self.trusts();
         let case = self.judge.examine(mail).await;
+        trust.ends();
         self.hear(Step::Examined(at.elapsed()));
         case
     }
 
     async fn keep(&self, case: Case, body: Option<Body>) -> Case {
         let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let trust = self.trusts();
         let case = self.judge.keep(case, body).await;
+        trust.ends();
         self.hear(Step::Kept { case: &case, observe: self.observe, took: at.elapsed() });
         case
     }

@@ -357,7 +357,8 @@ fn over_rules(work: &Connection, user: &str, caps: Caps, now: SystemTime) -> Res
     if sent_since(work, Kind::RulesUnread, user, now - caps.rules_pair, now)? > 0 {
         return Ok(Some(Withheld::RulesUnread));
     }
-    Ok((waiting(work)? >= i64::from(caps.waiting)).then_some(Withheld::Full))
+    // Nothing hangs on this one, and many may come at once after an update: they leave room for what tells of messages.
+    Ok((waiting(work)? >= i64::from(caps.waiting / 4)).then_some(Withheld::Full))
 }
 
 /// How many mails of this kind this recipient was owed after that time.

@@ -97,7 +97,8 @@ async fn credentials_come_from_files_and_what_is_none_stops_the_start() {
     assert_eq!((said("Bearer 0123456789abcdef").await, said("Bearer fedcba9876543210").await), (401, 422));
     // One that cannot be read leaves those in force, and so does a section for other places, though it needs none.
     secret(&basic, "short");
-    assert!(matches!(running.reload(config.clone()).await, Err(Error::Hooks(_))));
+    running.reload(config.clone()).await.unwrap();
+    assert_eq!(said("Bearer fedcba9876543210").await, 422);
     let mut elsewhere = config.clone();
     elsewhere.hooks.listen = vec!["unix:/nowhere/hooks".parse().unwrap()];
     (elsewhere.hooks.tokens, elsewhere.hooks.basic) = (Vec::new(), Vec::new());

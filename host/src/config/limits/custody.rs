@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Custody {
     /// How long making an obligation durable may take before the message is deferred: Postfix waits 30 s for a milter.
     pub keep: Duration,
+    /// How long a letter about a user's own rules may take to become durable before the message goes on without it.
+    pub letter: Duration,
     /// Octets of a body that is to be kept: above Postfix's `message_size_limit` of 10,240,000; a larger one is refused.
     pub body_octets: usize,
     /// Octets of all bodies that are kept in memory at once, until they are written down; beyond it, 451.
@@ -40,6 +42,7 @@ impl Default for Custody {
     fn default() -> Custody {
         Custody {
             keep: Duration::from_secs(5),
+            letter: Duration::from_secs(1),
             body_octets: 64 * 1024 * 1024,
             bodies_octets: 256 * 1024 * 1024,
             journal_waiting: 10_000,

@@ -55,7 +55,7 @@ pub struct Policy {
     pub cases_octets: u64,
     /// Combinations of facts that a policy is tried on: a decision takes some 5 microseconds, so a million takes seconds.
     pub rows: usize,
-    /// The same for a proof that is asked to be exhaustive: some minutes, and 15 octets a row.
+    /// The same for a proof that is asked to be exhaustive: a minute, and some hundred octets a row.
     pub rows_exhaustive: usize,
     /// Samples of a fact that has no end of values.
     pub samples: usize,
@@ -104,7 +104,7 @@ impl Default for Policy {
             trials_known: 1_024,
             cases_octets: 4 * 1024 * 1024,
             rows: 1_000_000,
-            rows_exhaustive: 20_000_000,
+            rows_exhaustive: 5_000_000,
             samples: 24,
             rehearsal: Duration::from_secs(120),
             merged: 2_000,

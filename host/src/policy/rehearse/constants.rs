@@ -167,7 +167,10 @@ impl Constants {
         let ends = self.networks.iter().filter_map(|network| following(network.broadcast()));
         let lowest = [IpAddr::from([0_u8; 4]), IpAddr::from([0_u8; 16])];
         let known = NOBODYS_CLIENTS.iter().filter_map(|text| text.parse().ok());
-        let rest = known.chain(ends).chain(lowest).find(|ip| !self.networks.iter().any(|network| network.contains(ip)));
+        // An IPv4 address within IPv6 is that IPv4 address.
+        let canonical = |ip: IpAddr| ip.to_canonical() == ip;
+        let free = known.chain(ends).chain(lowest).filter(|ip| canonical(*ip));
+        let rest = { free }.find(|ip| !self.networks.iter().any(|network| network.contains(ip)));
         (found, rest.map(ip).into_iter().collect())
     }
 

@@ -139,7 +139,10 @@ fn behind(pieces: &[Piece<'_>], facts: &[&str]) -> Vec<String> {
         if !matches!(piece, Piece::Word(fact) if facts.contains(&fact)) {
             continue;
         }
-        while rest.next_if(|next| matches!(next, Piece::Word("is" | "not" | "in"))).is_some() {}
+        // Each once, as the grammar has it: a host may be called `in`.
+        for word in ["is", "not", "in"] {
+            let _ = rest.next_if_eq(&Piece::Word(word));
+        }
         match rest.next() {
             Some(Piece::Word(word) | Piece::Quoted(word)) => values.push(word.to_owned()),
             Some(Piece::Mark(b'[')) => {
@@ -223,6 +226,15 @@ mod tests {
             ["is", "client", "not", "name", "helo"]
         );
         assert_eq!(hosts("when sender is @name.example: mark \"helo is x\""), [""; 0]);
+        for (line, host) in [
+            ("when helo is is: mark", "is"),
+            ("when helo is in in: mark", "in"),
+            ("when helo is not not and tls: mark", "not"),
+            ("when client name is not in not: mark", "not"),
+            ("when client name is in is: mark", "is"),
+        ] {
+            assert_eq!(hosts(line), [host], "{line}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn concerned(work: &Connection, goes: Goes) -> Result<Vec<i64>, Fault> {
     work.all(statement, [bound, floor(work)?], |row| Ok(row.get(0)?))
 }
 
-/// Deletes the rows of a block that go and that nothing hangs on: what is unsent, what the caps still count (a day), a digest to
+/// Deletes the rows of a block that go and that nothing hangs on: what is unsent, what the caps still count (a day, a week of letters about rules), a digest to
 /// come.
 fn clear(work: &Connection, number: i64, goes: Goes) -> Result<u64, Fault> {
     let (condition, bound) = match goes {
@@ -106,7 +106,7 @@ fn clear(work: &Connection, number: i64, goes: Goes) -> Result<u64, Fault> {
     let some = format!(
         "DELETE FROM journal WHERE id >= ?1 AND id < ?1 + 256 AND {condition}
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.journal = journal.id
-             AND (ended IS NULL OR created > unixepoch() - 86400))
+             AND (ended IS NULL OR created > unixepoch() - iif(kind = 'rules-unread', 604800, 86400)))
          AND NOT EXISTS (SELECT 1 FROM digest WHERE digest.journal = journal.id)"
     );
     let cleared = work.run(&some, params![number * ROWS, bound])?;
