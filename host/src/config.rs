@@ -14,6 +14,7 @@ use crate::proto::address::{Address, Domain};
 mod authority;
 mod custody;
 mod hooks;
+mod hostname;
 mod keyring;
 pub mod limits;
 mod lmtp;
@@ -23,6 +24,7 @@ mod notices;
 mod peer;
 mod policy;
 mod size;
+mod sources;
 mod spelt;
 mod trusted;
 mod verify;
@@ -31,6 +33,7 @@ mod warnings;
 pub use authority::Authority;
 pub use custody::Custody;
 pub use hooks::{Dialect, Hooks};
+pub use hostname::system_hostname;
 pub use keyring::{Deliver, Keyring, Store, Tls, Where};
 pub use limits::{Limits, PolicyOutline};
 pub use lmtp::{Lmtp, NextHop};
@@ -40,6 +43,7 @@ pub use notices::Notices;
 pub use peer::{Peer, Unfit};
 pub use policy::{Bindings, Mixed, Module, OnFault, Policy, QuarantineIn};
 pub use size::Size;
+pub use sources::Sources;
 pub use trusted::{NoKey, TrustedKey};
 pub use verify::{FixedAs, Verify};
 pub use warnings::{Concern, Warning};
@@ -190,9 +194,9 @@ mod networks {
 }
 
 impl Config {
-    /// Reads a file.
+    /// Reads a file, and where it is called `addrauth.toml` those of `conf.d` beside it: see [`Sources`].
     pub fn read(path: &Path) -> Result<Config, Error> {
-        Config::parse(&Config::text(path)?, path)
+        Sources::read(path)?.config()
     }
 
     /// The text of a file, for [`Config::parse`].
@@ -203,10 +207,14 @@ impl Config {
 
     /// Reads TOML; `path` is for the errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-        let config: Config = toml::from_str(text)
-            .map_err(|e| Error::Syntax { path: path.to_owned(), text: explained(&e.to_string()) })?;
+        let config = Config::syntax(text, path)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Reads TOML, and does not ask whether the parts fit together.
+    fn syntax(text: &str, path: &Path) -> Result<Config, Error> {
+        toml::from_str(text).map_err(|e| Error::Syntax { path: path.to_owned(), text: explained(&e.to_string()) })
     }
 
     /// Whether the parts fit together. What hangs on the component files is checked where they are loaded; what fits and is

@@ -75,7 +75,7 @@ fn refused(context: &Context, error: &str) -> ExitCode {
 }
 
 fn show(context: &Context, config: &Config, changed: bool) -> ExitCode {
-    let default = Config { hostname: super::hostname(), ..Config::default() };
+    let default = Config { hostname: addrauth::config::system_hostname(), ..Config::default() };
     let (mut shown, default) = match (toml::Table::try_from(config), toml::Table::try_from(default)) {
         (Ok(shown), Ok(default)) => (shown, default),
         (Err(error), _) | (_, Err(error)) => return fail(error),

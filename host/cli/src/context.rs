@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use addrauth::config::{Config, Error, Limits};
+use addrauth::config::{Config, Error, Limits, system_hostname};
 use addrauth::files;
 use addrauth::policy::Trial;
 use addrauth::store::{Error as StoreError, Ledger, Opening, is_there};
@@ -36,17 +36,9 @@ pub(crate) fn there(path: &Path) -> Result<bool, Error> {
 /// The same configuration, with the system's host name where it sets none.
 pub(crate) fn named(mut config: Config) -> Config {
     if config.hostname.is_empty() {
-        (config.hostname, config.hostname_assumed) = (hostname(), true);
+        (config.hostname, config.hostname_assumed) = (system_hostname(), true);
     }
     config
-}
-
-/// The system's host name.
-pub(crate) fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    if !name.is_empty() && name.chars().all(good) { name.into() } else { "localhost".into() }
 }
 
 /// The filter's database where there is one: whoever only looks makes none, or it would be his. Not to be allowed to look is

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use addrauth::config::Limits;
 use addrauth::policy::trial::answer;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 // Those of the standard library panic where a stream cannot be written, and `eprintln!` waits for its reader. These are for every
@@ -41,6 +41,7 @@ mod hooks;
 mod journal;
 mod key;
 mod keyring;
+mod manual;
 mod output;
 mod policy;
 mod quarantine;
@@ -53,7 +54,7 @@ mod warnings;
 mod whom;
 mod why;
 
-use context::{CONFIG_FILE, Context, TRIAL_VERB, database, hostname, ledger, named, there, trial};
+use context::{CONFIG_FILE, Context, TRIAL_VERB, database, ledger, named, there, trial};
 use daemon::log;
 use daemon::signals::Signals;
 use exit::fail;
@@ -69,7 +70,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Exit codes: 0 yes or done, 1 no, 2 could not tell, or could not print it. The log goes to standard error; ADDRAUTH_LOG sets its
 /// level, such as `info` (the default), `debug` or `addrauth::verify=debug`.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(name = "addrauth", version, propagate_version = true, max_term_width = 100)]
 struct Arguments {
     /// The configuration file [default: /etc/addrauth/addrauth.toml if it exists, else safe defaults]
     #[arg(long, short, global = true, value_name = "FILE")]
@@ -103,6 +104,8 @@ enum Verb {
     User(user::Args),
     Config(config::Args),
     Demo(demo::Args),
+    Man(manual::Pages),
+    Completions(manual::Completions),
     /// Compile the component on standard input under limits of this process's own, and say how it went.
     #[command(name = TRIAL_VERB, hide = true)]
     TryComponent,
@@ -174,5 +177,7 @@ async fn perform(verb: Verb, context: &Context, signals: Option<Signals>) -> Exi
         (Verb::Hooks(args), _) => hooks::run(args, context).await,
         (Verb::Config(args), _) => config::run(args, context).await,
         (Verb::Demo(args), _) => demo::run(args, context).await,
+        (Verb::Man(args), _) => manual::write_pages(&args, Arguments::command()),
+        (Verb::Completions(args), _) => manual::print_completions(&args, Arguments::command()),
     }
 }

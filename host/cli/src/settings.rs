@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use crate::{CONFIG_FILE, Context, named, there};
-use addrauth::config::{Config, Error, Where};
+use addrauth::config::{Config, Error, Sources, Where};
 
 /// Settings that a reload took away and that are named; a line of the log has no room for a thousand domains.
 const NAMED: usize = 20;
@@ -22,8 +22,8 @@ const NAMED: usize = 20;
 pub(crate) struct Settings {
     /// The configuration.
     pub(crate) config: Config,
-    /// Its file and text; absent where there was none, and the defaults count.
-    source: Option<(PathBuf, String)>,
+    /// Its files and texts; absent where there were none, and the defaults count.
+    source: Option<Sources>,
 }
 
 /// Why another configuration may not take the place of the one in force.
@@ -87,9 +87,9 @@ impl Settings {
             None if there(Path::new(CONFIG_FILE))? => CONFIG_FILE.into(),
             None => return Ok(Settings { config: named(Config::default()), source: None }),
         };
-        let text = Config::text(&path)?;
-        let config = named(Config::parse(&text, &path)?);
-        Ok(Settings { config, source: Some((path, text)) })
+        let source = Sources::read(&path)?;
+        let config = named(source.config()?);
+        Ok(Settings { config, source: Some(source) })
     }
 
     /// What counts after a reload.
@@ -107,24 +107,21 @@ impl Settings {
     }
 
     fn may_become(&self, next: Settings) -> Result<Settings, Refused> {
-        let Some((path, before)) = &self.source else { return Ok(next) };
-        let Some((_, now)) = &next.source else { return Err(Refused::Gone(path.clone())) };
-        let path = path.clone();
-        let ends = |text: &str| text.ends_with('\n');
+        let Some(before) = &self.source else { return Ok(next) };
+        let path = before.main().0;
+        let Some(now) = &next.source else { return Err(Refused::Gone(path.to_owned())) };
+        check_whole(path, before.main().1, now.main().1)?;
+        for (path, text) in before.files().skip(1) {
+            // A file of conf.d may be taken away: what became weaker is told.
+            let same = now.files().find(|(known, _)| *known == path);
+            same.map_or(Ok(()), |(_, now)| check_whole(path, text, now))?;
+        }
         match () {
-            () if is_empty(now) && !is_empty(before) => Err(Refused::Empty(path)),
-            () if now.len() < before.len()
-                && before.starts_with(now.trim_end())
-                && now.trim_end() != before.trim_end() =>
-            {
-                Err(Refused::Beginning { path, now: now.len(), before: before.len() })
-            }
-            () if ends(before) && !ends(now) && now.trim_end() != before.trim_end() => Err(Refused::Torn(path)),
             () if next.config.final_domains.is_empty() && !self.config.final_domains.is_empty() => {
-                Err(Refused::NoDomains(path))
+                Err(Refused::NoDomains(path.to_owned()))
             }
-            () if !self.config.observe.0 && next.config.observe.0 && !table(now).contains_key("observe") => {
-                Err(Refused::Observe(path))
+            () if !self.config.observe.0 && next.config.observe.0 && !set(now).contains_key("observe") => {
+                Err(Refused::Observe(path.to_owned()))
             }
             () => Ok(next),
         }
@@ -159,13 +156,27 @@ impl Settings {
         {
             lost.extend(narrower(before, now).map(|what| format!("keyring.{role} {what}")));
         }
-        let set = |settings: &Settings| settings.source.as_ref().map(|(_, text)| bindings(&table(text)));
-        let (before, now) = (set(self).unwrap_or_default(), set(next).unwrap_or_default());
+        let names = |settings: &Settings| settings.source.as_ref().map(|source| bindings(&set(source)));
+        let (before, now) = (names(self).unwrap_or_default(), names(next).unwrap_or_default());
         lost.extend(before.into_iter().filter(|name| !now.contains(name)).map(|name| format!("{name} is not set")));
         let more = lost.len().saturating_sub(NAMED);
         lost.truncate(NAMED);
         lost.extend((more > 0).then(|| format!("{more} more")));
         lost
+    }
+}
+
+/// Whether a file's text looks whole, after what it was before.
+fn check_whole(path: &Path, before: &str, now: &str) -> Result<(), Refused> {
+    let ends = |text: &str| text.ends_with('\n');
+    let path = path.to_owned();
+    match () {
+        () if is_empty(now) && !is_empty(before) => Err(Refused::Empty(path)),
+        () if now.len() < before.len() && before.starts_with(now.trim_end()) && now.trim_end() != before.trim_end() => {
+            Err(Refused::Beginning { path, now: now.len(), before: before.len() })
+        }
+        () if ends(before) && !ends(now) && now.trim_end() != before.trim_end() => Err(Refused::Torn(path)),
+        () => Ok(()),
     }
 }
 
@@ -218,12 +229,12 @@ fn bindings(table: &toml::Table) -> BTreeSet<String> {
 
 /// Whether a file sets nothing at all.
 fn is_empty(text: &str) -> bool {
-    table(text).is_empty()
+    text.parse::<toml::Table>().unwrap_or_default().is_empty()
 }
 
-/// What a file sets; one that is no TOML is refused before this is asked.
-fn table(text: &str) -> toml::Table {
-    text.parse().unwrap_or_default()
+/// What files set; those that are no TOML are refused before this is asked.
+fn set(source: &Sources) -> toml::Table {
+    source.table().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -234,9 +245,15 @@ mod tests {
          [policy]\ninvalid = \"mark\"\n";
 
     fn settings(text: &str) -> Option<Settings> {
-        let path = PathBuf::from("x.toml");
-        let config = Config::parse(text, &path).ok()?;
-        Some(Settings { config, source: Some((path, text.to_owned())) })
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    fn read(path: &Path) -> Option<Settings> {
+        let source = Sources::read(path).unwrap();
+        Some(Settings { config: source.config().ok()?, source: Some(source) })
     }
 
     fn becomes(before: &str, now: &str) -> Result<Settings, Refused> {
@@ -278,6 +295,35 @@ mod tests {
         let none = Settings { config: Config::default(), source: None };
         assert!(matches!(settings(FULL).unwrap().may_become(none.clone()), Err(Refused::Gone(_))));
         assert!(none.may_become(settings("").unwrap()).is_ok(), "who began with the defaults loses nothing");
+    }
+
+    #[test]
+    fn files_beside_it_are_held_to_the_same_and_may_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (main, part) = (dir.path().join("addrauth.toml"), dir.path().join("conf.d/policy.toml"));
+        std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+        let rest = "[policy]\ninvalid = \"quarantine\"\nmissing = \"mark\"\n";
+        let with = |main_text: &str, part_text: Option<&str>| {
+            std::fs::write(&main, main_text).unwrap();
+            let _ = std::fs::remove_file(&part);
+            if let Some(text) = part_text {
+                std::fs::write(&part, text).unwrap();
+            }
+            read(&main).unwrap()
+        };
+        let head = "final_domains = [\"example.com\"]\nobserve = false\n";
+        let before = with(head, Some(rest));
+        assert_eq!(before.config.policy.invalid, "quarantine");
+        for cut in ["", "[policy]\n", "[policy]\ninvalid = \"quarantine\"\n"] {
+            let refused = before.may_become(with(head, Some(cut))).unwrap_err();
+            assert!(refused.to_string().contains("conf.d/policy.toml"), "{refused}");
+        }
+        assert!(matches!(before.may_become(with("observe = false\n", Some(rest))), Err(Refused::NoDomains(_))));
+        let moved = with("observe = false\n", Some(&format!("final_domains = [\"example.com\"]\n{rest}")));
+        assert!(before.may_become(moved).is_ok(), "a setting may move from one file to the other");
+        let gone = with(head, None);
+        assert_eq!(before.weaker(&gone), ["policy.invalid is not set", "policy.missing is not set"]);
+        assert!(before.may_become(gone).is_ok());
     }
 
     #[test]

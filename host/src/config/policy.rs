@@ -17,6 +17,9 @@ pub struct Policy {
     pub dir: PathBuf,
     /// Whether the running filter takes changed component files by itself, as a reload would.
     pub watch: bool,
+    /// Whether components run in an interpreter instead of as machine code. It needs no memory that is both written and executed,
+    /// and takes longer; a start of the filter reads it, a reload does not.
+    pub interpreter: bool,
     /// For `valid`.
     pub valid: String,
     /// For `invalid`.
@@ -118,6 +121,7 @@ impl Default for Policy {
         Policy {
             dir: PathBuf::new(),
             watch: false,
+            interpreter: false,
             valid: accept.clone(),
             invalid: mark.clone(),
             missing: accept.clone(),

@@ -154,7 +154,8 @@ impl Listener {
                 let file = fs::symlink_metadata(path).map_err(wrong)?;
                 let source = Source::Unix(listener, (file.dev(), file.ino()));
                 let bound = Listener { local: place.clone(), source, pulse: Arc::default() };
-                if group.is_some() {
+                // A directory with the set-group-ID bit has given it this group already; a hardened unit may not change it.
+                if group.is_some_and(|group| group != file.gid()) {
                     chown(path, None, group).map_err(wrong)?;
                 }
                 fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(wrong)?;

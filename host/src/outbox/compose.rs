@@ -47,7 +47,7 @@ impl Sender {
     /// `notices.from`, or postmaster at the host name; the host name itself; the texts of `notices.templates`.
     pub fn from_config(config: &Config, limits: &Limits) -> Result<Sender, Error> {
         let host = match config.hostname.as_str() {
-            "" => system_host(),
+            "" => crate::config::system_hostname(),
             named => named.trim_end_matches('.').to_owned(),
         };
         let from = config.notices.from()?.map_or_else(|| format!("postmaster@{host}"), |named| named.to_string());
@@ -245,11 +245,6 @@ pub(super) fn when(at: SystemTime) -> String {
     let text = format_rfc3339_seconds(at.clamp(UNIX_EPOCH, most)).to_string();
     let (day, time) = text.split_once('T').unwrap_or((text.as_str(), ""));
     format!("{day} at {} UTC", time.get(..5).unwrap_or_default())
-}
-
-/// What the system calls itself.
-fn system_host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".into(), |name| name.trim().into())
 }
 
 #[cfg(test)]

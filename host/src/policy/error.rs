@@ -13,6 +13,12 @@ pub enum Error {
     /// Threads or memory are missing.
     #[error("policies cannot be run here: {0}")]
     Setup(String),
+    /// A reload names another engine than the one that runs.
+    #[error("policy.interpreter = {now} is in force, and only a restart changes it")]
+    Engine {
+        /// What is in force.
+        now: bool,
+    },
     /// Nobody waits for them any more.
     #[error("loading the policies was given up")]
     GivenUp,

@@ -133,6 +133,7 @@ fn load(
     given_up: &AtomicBool,
 ) -> Result<Policies, Error> {
     check_dir(&bindings.dir)?;
+    let limits = &engine(bindings, former, limits)?;
     let sandbox = sandbox_of(former, limits)?;
     // The sandbox has room for one thread that loads.
     let loading = former.map(|former| Arc::clone(&former.loading)).unwrap_or_default();
@@ -187,6 +188,19 @@ fn load(
     let files = files(&all, own_rules, &shadows, &bindings.dir);
     drop(alone);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
+}
+
+/// The limits with the engine that the configuration names. Policies that are loaded again stay in the engine of before.
+fn engine(bindings: &config::Policy, former: Option<&Former>, limits: &Arc<Limits>) -> Result<Arc<Limits>, Error> {
+    match former {
+        _ if bindings.interpreter == limits.policy.interpreter => Ok(Arc::clone(limits)),
+        Some(_) => Err(Error::Engine { now: limits.policy.interpreter }),
+        None => {
+            let mut limits = Limits::clone(limits);
+            limits.policy.interpreter = bindings.interpreter;
+            Ok(Arc::new(limits))
+        }
+    }
 }
 
 /// The directory of component files, where there is one, can be looked into.

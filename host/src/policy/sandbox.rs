@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower,
 };
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
+use wasmtime::{Engine, InstanceAllocationStrategy, Store, Trap};
 
 use crate::config::{Limits, Size};
 
 mod bounds;
 pub(crate) mod contract;
+mod machine;
 mod outline;
 mod since_v0_1;
 mod since_v0_2;
@@ -21,28 +23,10 @@ mod ticker;
 mod version;
 
 use bounds::{Bounds, Exceeded};
+use machine::{BESIDE, address_space, pool, settings};
 use ticker::{TICK, Ticker};
 use version::{Offered, Version};
 
-/// Octets of an instance's memory that stay resident between two decisions: more than a Rust or C policy has at all, so
-/// that a fresh instance costs a memset and no system call, and as much as one in JavaScript has. In class large most of a memory is
-/// never written: there the kernel says which pages were, where it can (Linux 6.7), and these alone are put back.
-const KEEP_RESIDENT: usize = 2 << 20;
-/// The same of a table.
-const KEEP_TABLE: usize = 128 * 1024;
-/// Core instances and tables in one component. A policy has one module; a component without imports has one
-/// table, one with adapters two.
-const PARTS: u32 = 4;
-/// Tables in one module: in a linked one the second holds what it would import.
-const TABLES: u32 = 2;
-/// Memories in one component. Together they have the room of one.
-const MEMORIES: u32 = 2;
-/// Places for memories, and as many for tables. Far fewer are in use at a time, but from 128 on the library shares the places out
-/// among the processors, and each thread takes those of its own share. Below that, two threads hand each other the memory that
-/// they have just cleared, and together they decide no more than one alone.
-const PLACES: u32 = 128;
-/// Address space behind each memory that is never mapped: what a constant offset can reach needs no bounds check.
-const GUARD: u64 = 32 << 20;
 /// The compiler's stack in the process that decides.
 const STACK: usize = 4 * 1024 * 1024;
 /// The compiler's stack in a trial: what passes there has room here.
@@ -97,6 +81,12 @@ pub enum Refused {
         /// What the process needs.
         gib: u64,
     },
+    /// The system lets this process execute no code that it compiled.
+    #[error(
+        "the system forbids this process to execute what it compiles ({0}): set policy.interpreter = true, or take \
+         MemoryDenyWriteExecute= out of the unit"
+    )]
+    NoMachineCode(String),
     /// It is no component, or uses what the sandbox does not allow.
     #[error("it is no component that this program can run: {0}")]
     Compile(String),
@@ -228,7 +218,7 @@ impl Sandbox {
     #[cfg(test)]
     pub(super) fn are_all_places_used(&self) -> bool {
         let metrics = self.small.engine.pooling_allocator_metrics();
-        metrics.is_some_and(|metrics| metrics.unused_warm_memories() == places(&self.limits))
+        metrics.is_some_and(|metrics| metrics.unused_warm_memories() == machine::places(&self.limits))
     }
 
     /// Whether there is what class large takes.
@@ -288,7 +278,8 @@ impl Chamber {
     /// `beside`: octets of address space that all else in the process takes.
     fn new(limits: &Arc<Limits>, beside: u64) -> Result<Chamber, Refused> {
         let setup = |e: &dyn std::fmt::Display| Refused::Setup(e.to_string());
-        let engine = Engine::new(&settings(pool(limits), limits)).map_err(|e| Refused::AddressSpace {
+        let settings = settings(pool(limits), limits).map_err(|e| setup(&e))?;
+        let engine = Engine::new(&settings).map_err(|e| Refused::AddressSpace {
             text: one_line(&e),
             gib: address_space(limits).saturating_add(beside).div_ceil(1 << 30),
         })?;
@@ -327,8 +318,8 @@ impl Chamber {
 /// Does all that loading a component does but for running it, without a pool: its 6 GiB of address space and a bound on that
 /// do not go together. Leaves everything to the process's own limits.
 pub(super) fn rehearse(octets: &[u8], limits: &Limits) -> Result<(), Refused> {
-    let engine = Engine::new(&settings(InstanceAllocationStrategy::OnDemand, limits));
-    let engine = engine.map_err(|e| Refused::Setup(one_line(&e)))?;
+    let settings = settings(InstanceAllocationStrategy::OnDemand, limits);
+    let engine = settings.and_then(|settings| Engine::new(&settings)).map_err(|e| Refused::Setup(one_line(&e)))?;
     // The process's own limit counts what it worked, not how long it waited for a processor.
     let for_ever = Duration::from_secs(u64::from(u32::MAX));
     prepare_apart(&engine, octets, limits, TRIAL_STACK, for_ever).map(drop)
@@ -375,7 +366,10 @@ fn prepare_apart(
 
 /// Compiles a component, and finds the contract's functions in it.
 fn prepare(engine: &Engine, octets: &[u8], text: usize) -> Result<Prepared, Refused> {
-    let compiled = |e: wasmtime::Error| Refused::Compile(one_line(&e));
+    let compiled = |e: wasmtime::Error| match is_forbidden(&e) {
+        true => Refused::NoMachineCode(one_line(&e)),
+        false => Refused::Compile(one_line(&e)),
+    };
     let component = Component::from_binary(engine, octets).map_err(compiled)?;
     let version = check_interface(engine, &component, text)?;
     let interface = component.get_export_index(None, version.interface()).ok_or(Refused::NoPolicy)?;
@@ -412,72 +406,12 @@ fn check_interface(engine: &Engine, component: &Component, text: usize) -> Resul
     Err(Refused::Version { speaks: super::printable(&exports.join(", "), text) })
 }
 
-/// Octets of address space for all else in a process: its code, its threads' stacks, and what its allocator takes beforehand
-/// (1 GiB in the program `addrauth`).
-const BESIDE: u64 = 2 << 30;
-
-/// Octets of address space that the pool reserves, nearly all of it never touched.
-fn address_space(limits: &Limits) -> u64 {
-    u64::from(places(limits)).saturating_mul(reservation(limits).saturating_add(GUARD))
-}
-
-/// Octets of address space for one memory: all that it may grow to. Compiled code checks each access against its size; the
-/// library's default of 4 GiB spares the check, and takes half a TiB for as many places.
-fn reservation(limits: &Limits) -> u64 {
-    u64::try_from(limits.policy.memory).unwrap_or(u64::MAX)
-}
-
-/// Instances at a time: one for each thread that decides, and one each for loading, for candidates and for reading a user's text.
-fn instances(limits: &Limits) -> u32 {
-    u32::try_from(limits.policy.threads).unwrap_or(u32::MAX).saturating_add(3)
-}
-
-/// Places for memories, and as many for tables.
-fn places(limits: &Limits) -> u32 {
-    let needed = instances(limits).saturating_mul(PARTS.max(MEMORIES));
-    match limits.policy.size {
-        Size::Small => PLACES.max(needed),
-        // Few threads decide, and each of these places is dear.
-        Size::Large => needed,
-    }
-}
-
-/// The instances that may be there at a time are few; the places that they are put in are many, and one that was used stays warm
-/// for the same policy on the same thread: at most [`KEEP_RESIDENT`] of memory in each, and of what the policy has.
-fn pool(limits: &Limits) -> InstanceAllocationStrategy {
-    let (instances, places) = (instances(limits), places(limits));
-    let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(PARTS))
-        .total_memories(places)
-        .total_tables(places)
-        .max_core_instances_per_component(PARTS)
-        .max_memories_per_component(MEMORIES)
-        .max_tables_per_component(PARTS)
-        .max_tables_per_module(TABLES)
-        .max_memory_size(limits.policy.memory)
-        .table_elements(limits.policy.outline.elements)
-        .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(KEEP_TABLE)
-        .pagemap_scan(if limits.policy.size == Size::Large { Enabled::Auto } else { Enabled::No })
-        .max_unused_warm_slots(places);
-    InstanceAllocationStrategy::Pooling(pool)
-}
-
-/// Deterministic and bounded; the same code wherever instances live.
-fn settings(allocation: InstanceAllocationStrategy, limits: &Limits) -> Config {
-    let mut config = Config::new();
-    config
-        .allocation_strategy(allocation)
-        .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true)
-        .epoch_interruption(true)
-        .memory_reservation(reservation(limits))
-        .memory_guard_size(GUARD)
-        .max_wasm_stack(limits.policy.stack)
-        .wasm_backtrace_max_frames(None);
-    config
+/// Whether the system refused what it was asked for: nothing but to make compiled code executable asks it for a right.
+fn is_forbidden(error: &wasmtime::Error) -> bool {
+    let is = |errno: &Errno| matches!(*errno, Errno::ACCESS | Errno::PERM);
+    let by_io =
+        error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
+    by_io || error.downcast_ref::<Errno>().is_some_and(is)
 }
 
 /// wasmtime's reasons span lines and quote names from the component.

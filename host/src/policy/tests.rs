@@ -12,6 +12,7 @@ use crate::config::{self, Module, Size};
 use crate::proto::record::Claim;
 
 mod fresh;
+mod interpreter;
 mod large;
 mod looked;
 mod memories;

@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const PASSES: &str = "passes ";
 /// What the environment of a child says where the component is of class large.
 const LARGE: (&str, &str) = ("ADDRAUTH_TRIAL", "large");
+/// What it says where the component will be interpreted.
+const INTERPRETED: (&str, &str) = ("ADDRAUTH_TRIAL_ENGINE", "interpreter");
 /// How the answer begins that says why it cannot be compiled.
 const REFUSED: &str = "refused: ";
 
@@ -54,8 +56,9 @@ struct Tester {
 
 impl Trial {
     /// By this program with these arguments; it has to call [`answer`] with the same [`Limits`], and nothing else. It gets the
-    /// component on its standard input, and of the environment what [`Trial::with`] says, and `ADDRAUTH_TRIAL=large` where that is its
-    /// class: then [`answer`] keeps to the bounds of that class.
+    /// component on its standard input, and of the environment what [`Trial::with`] says, `ADDRAUTH_TRIAL=large` where that is its
+    /// class (then [`answer`] keeps to the bounds of that class), and `ADDRAUTH_TRIAL_ENGINE=interpreter` where it is to be
+    /// interpreted.
     pub fn by<A: Into<OsString>>(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = A>) -> Trial {
         let arguments = arguments.into_iter().map(Into::into).collect();
         let tester = Tester { program: program.into(), arguments, environment: Vec::new() };
@@ -103,7 +106,7 @@ impl Trial {
             return Ok(());
         }
         let untold = |e: std::io::Error| Refused::Untried(tester.untold(&e));
-        let mut child = tester.spawn(octets, limits.policy.size).map_err(untold)?;
+        let mut child = tester.spawn(octets, limits).map_err(untold)?;
         let begin = Instant::now();
         let status = loop {
             match child.try_wait() {
@@ -143,7 +146,7 @@ impl Tester {
         format!("{}: {error}{way}", self.program.display())
     }
 
-    fn spawn(&self, octets: &[u8], size: Size) -> std::io::Result<Child> {
+    fn spawn(&self, octets: &[u8], limits: &Limits) -> std::io::Result<Child> {
         // In memory: nothing has to be written while the child reads, and no directory has to be writable.
         let mut file = std::fs::File::from(memfd_create("policy", MemfdFlags::CLOEXEC)?);
         file.write_all(octets)?;
@@ -154,7 +157,8 @@ impl Tester {
             .args(&self.arguments)
             .env_clear()
             .envs(self.environment.iter().cloned())
-            .envs((size == Size::Large).then_some(LARGE))
+            .envs((limits.policy.size == Size::Large).then_some(LARGE))
+            .envs(limits.policy.interpreter.then_some(INTERPRETED))
             .current_dir("/");
         command.stdin(file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
     }

@@ -64,5 +64,6 @@ async fn a_user_whose_rules_cannot_be_read_gets_one_letter_and_each_message() {
     assert_eq!(taken.len(), 1);
     let text = format!("{:?}", taken[0]);
     assert!(text.contains("line 3, column 7: `mising`") && text.contains("bob@example.com"), "{text}");
+    custody.flush().await;
     assert_eq!(custody.journal(9).await.unwrap().len(), 2);
 }

@@ -9,7 +9,7 @@ use super::new::text::Text;
 use super::{Error, Setting};
 use crate::{CONFIG_FILE, Context, ledger, named, trial};
 use addrauth::case::{Recipient, Wish};
-use addrauth::config::{Config, Limits};
+use addrauth::config::{Config, Limits, Sources};
 use addrauth::policy::rehearse::{self, Component, Located, Samples, Stage, Subject, Suite, WrittenFacts};
 use addrauth::policy::{Origin, Policies, Trial, candidate_of};
 
@@ -54,7 +54,10 @@ impl Workshop {
 
     fn stage(&self) -> Result<&Stage, Error> {
         if self.stage.get().is_none() {
-            let stage = Stage::new(&self.limits).map_err(Error::Setup)?;
+            let mut limits = Limits::clone(&self.limits);
+            // A configuration that cannot be read is told of where it is needed.
+            limits.policy.interpreter = self.config().is_ok_and(|config| config.policy.interpreter);
+            let stage = Stage::new(&Arc::new(limits)).map_err(Error::Setup)?;
             let _ = self.stage.set(stage);
         }
         self.stage.get().ok_or(Error::Nothing)
@@ -137,11 +140,10 @@ impl Workshop {
         }
     }
 
-    /// The file of the configuration, and its text.
-    pub(super) fn source(&self) -> Result<(PathBuf, String), Error> {
+    /// The files of the configuration, and their texts.
+    pub(super) fn sources(&self) -> Result<Sources, Error> {
         let path = self.context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
-        let text = Config::text(&path)?;
-        Ok((path, text))
+        Ok(Sources::read(&path)?)
     }
 
     /// All that the configuration binds and the recipient chose, for mail to this recipient from senders that are on no list; none:

@@ -44,22 +44,24 @@ impl Pin {
 
 /// Pins, or with `--check` says what it would do.
 pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<Told, Error> {
-    let (path, text) = workshop.source()?;
-    let config = Config::parse(&text, &path)?;
+    let sources = workshop.sources()?;
+    let (path, text) = sources.main();
+    let config = sources.config()?;
     let pins = pins(workshop, &config, options)?;
     let changed: BTreeMap<&str, &str> =
         pins.iter().filter(|pin| !pin.holds()).map(|pin| (pin.id.as_str(), pin.new.as_str())).collect();
     if !changed.is_empty() && !options.check {
-        let next = edit::pinned(&text, &changed).map_err(|text| Error::Syntax { path: path.clone(), text })?;
-        let read = Config::parse(&next, &path)?;
+        let next = edit::pinned(text, &changed).map_err(|text| Error::Syntax { path: path.to_owned(), text })?;
+        // A section of conf.d is not edited: that would set its key twice.
+        let read = sources.with(&next).config()?;
         if read != meant(&config, &changed) {
             return Err(Error::Syntax {
-                path,
+                path: path.to_owned(),
                 text: "its sections are written so that no line can be added: pin by hand".into(),
             });
         }
         load(workshop, &read)?;
-        edit::replace(&path, &text, &next)?;
+        edit::replace(path, text, &next)?;
     }
     pins.iter().for_each(|pin| print(pin, options.check, json));
     if pins.is_empty() && !json {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use addrauth::case::Disposition;
-use addrauth::config::{Config, Limits, Module};
+use addrauth::config::{Config, Limits, Module, Sources};
 use addrauth::policy::trust::{self, floor};
 use addrauth::policy::{Decider, Origin, Policies, candidate_of};
 use addrauth::store::Search;
@@ -103,10 +103,10 @@ fn change(text: &str) -> Result<(Disposition, Disposition), String> {
     both.ok_or_else(|| "write OLD:NEW, each of them accept, mark, quarantine, reject or defer".into())
 }
 
-/// The configuration's file, its text, and what it says; locked until this is dropped.
+/// The configuration's file, all texts, and what they say; locked until this is dropped. Only that file is edited.
 struct Configured {
     path: PathBuf,
-    text: String,
+    sources: Sources,
     config: Config,
     _lock: File,
 }
@@ -125,9 +125,13 @@ impl Configured {
             TryLockError::WouldBlock => Error::from(Unmoved::Busy(path.clone())),
             TryLockError::Error(source) => Error::Read { path: path.clone(), source },
         })?;
-        let text = Config::text(&path)?;
-        let config = named(Config::parse(&text, &path)?);
-        Ok(Configured { path, text, config, _lock: lock })
+        let sources = Sources::read(&named_file)?;
+        let config = named(sources.config()?);
+        Ok(Configured { path, sources, config, _lock: lock })
+    }
+
+    fn text(&self) -> &str {
+        self.sources.main().1
     }
 
     fn module(&self, id: &str) -> Module {
@@ -145,8 +149,8 @@ impl Configured {
             let meant = toml::to_string(module).unwrap_or_default();
             Unmoved::Edit { path: self.path.clone(), id: id.to_owned(), why, meant }
         };
-        let text = section::replaced(&self.text, id, &self.module(id), module).map_err(unfit)?;
-        let config = Config::parse(&text, &self.path).map(named).map_err(|e| unfit(e.to_string()))?;
+        let text = section::replaced(self.text(), id, &self.module(id), module).map_err(unfit)?;
+        let config = self.sources.with(&text).config().map(named).map_err(|e| unfit(e.to_string()))?;
         let mut meant = self.config.clone();
         meant.policies.insert(id.to_owned(), module.clone());
         if config != meant {
@@ -165,16 +169,16 @@ impl Configured {
         if let Some(dir) = floor::place(&config) {
             floor::check(dir, &loaded.signed()).map_err(Unmoved::Floor)?;
         }
-        replace(&self.path, &self.text, &text)
+        replace(&self.path, self.text(), &text)
     }
 
     /// The configuration of before, comments and all, where nothing was edited since the promotion that kept it.
-    fn untouched_since(&self, id: &str, module: &Module, kept: &str, path: &Path) -> Option<(String, Config)> {
+    fn untouched_since(&self, id: &str, module: &Module, kept: &str) -> Option<(String, Config)> {
         let (_, before) = kept.split_once('\n')?;
-        let config = Config::parse(before, path).map(named).ok()?;
+        let config = self.sources.with(before).config().map(named).ok()?;
         let old = config.policies.get(id).cloned().unwrap_or_default();
         let promoted = section::replaced(before, id, &old, module).ok()?;
-        (promoted == self.text).then(|| (before.to_owned(), config))
+        (promoted == self.text()).then(|| (before.to_owned(), config))
     }
 
     /// Where the configuration of before is kept that was in force until this section of the policy was.
@@ -228,7 +232,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
         ..module
     };
     let line = section::line(id, &old.digest, &new.digest);
-    let octets = format!("{line}\n{}", configured.text).into_bytes();
+    let octets = format!("{line}\n{}", configured.text()).into_bytes();
     puts.push(Put { path: configured.kept(id, &next), octets, like: Some(configured.path.clone()) });
     let edited = configured.with(id, &next)?;
     puts.iter().try_for_each(put)?;
@@ -247,9 +251,9 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
     }
     let before = Config::text(&kept)?;
     let (old, new) = section::of_line(&before, id).ok_or_else(|| Unmoved::NoLine(kept.clone()))?;
-    let mut section = Config::parse(&before, &kept)?.policies.remove(id).unwrap_or_default();
+    let mut section = configured.sources.with(&before).config()?.policies.remove(id).unwrap_or_default();
     let dir = &configured.config.policy.dir;
-    let mut edited = match configured.untouched_since(id, &module, &before, &kept) {
+    let mut edited = match configured.untouched_since(id, &module, &before) {
         Some(before) => before,
         None => configured.with(id, &section)?,
     };
@@ -335,9 +339,9 @@ mod tests {
         let path = dir.path().join("addrauth.toml");
         let text = "[policies.ours]\nmodule = \"mark\" # ours\nshadow = \"/nowhere/next.wasm\"\n".to_owned();
         std::fs::write(&path, &text).unwrap();
-        let config = named(Config::parse(&text, &path).unwrap());
-        let lock = File::open(&path).unwrap();
-        let configured = Configured { path: path.clone(), text: text.clone(), config, _lock: lock };
+        let sources = Sources::read(&path).unwrap();
+        let (config, lock) = (named(sources.config().unwrap()), File::open(&path).unwrap());
+        let configured = Configured { path: path.clone(), sources, config, _lock: lock };
         let version = configured.load(&configured.config).unwrap().decider("ours").unwrap();
         let next = Module { shadow: None, ..configured.module("ours") };
         for meant in [

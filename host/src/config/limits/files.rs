@@ -6,6 +6,8 @@
 pub struct Files {
     /// Octets of a configuration file: one line for each of ten thousand recipients.
     pub config: u64,
+    /// Files in `conf.d`: a configuration by hand has some ten.
+    pub configs: usize,
     /// Octets of a file of certificates, or of a key in PEM: the system's own bundle of roots has 220 KiB.
     pub pem: u64,
     /// Octets of a file that holds a secret: a key, a token, a password.
@@ -16,6 +18,6 @@ pub struct Files {
 
 impl Default for Files {
     fn default() -> Files {
-        Files { config: 1024 * 1024, pem: 1024 * 1024, secret: 4_096, demo: 64 * 1024 * 1024 }
+        Files { config: 1024 * 1024, configs: 100, pem: 1024 * 1024, secret: 4_096, demo: 64 * 1024 * 1024 }
     }
 }

@@ -14,6 +14,8 @@ pub struct Policy {
     pub size: Size,
     /// What is different in the other class.
     pub other: PolicyClass,
+    /// Whether components are interpreted; `policy.interpreter` of the configuration sets it.
+    pub interpreter: bool,
     /// How long one call of a policy may run. A decision takes microseconds.
     pub time: Duration,
     /// How long all decisions on one message may take.
@@ -85,6 +87,7 @@ impl Default for Policy {
         Policy {
             size: Size::Small,
             other: PolicyClass::large(),
+            interpreter: false,
             time: Duration::from_millis(10),
             message: Duration::from_secs(2),
             queue: 1_000,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::sandbox::{Refused, rehearse};
 use super::super::shelf::hex;
-use super::{LARGE, PASSES, REFUSED};
+use super::{INTERPRETED, LARGE, PASSES, REFUSED};
 use crate::config::{Limits, Size};
 
 /// Compiles the component on standard input under the processor time and memory that a trial of its class has, and says on
@@ -16,7 +16,9 @@ use crate::config::{Limits, Size};
 /// open, since the limits are for the whole process and stay.
 pub fn answer(limits: &Limits) -> ExitCode {
     let is_large = std::env::var_os(LARGE.0).is_some_and(|size| size == LARGE.1);
-    let limits = &limits.of(if is_large { Size::Large } else { Size::Small });
+    let mut limits = limits.of(if is_large { Size::Large } else { Size::Small });
+    limits.policy.interpreter = std::env::var_os(INTERPRETED.0).is_some_and(|engine| engine == INTERPRETED.1);
+    let limits = &limits;
     let (text, code) = match confine(limits).and_then(|()| read(limits)) {
         Err(error) => (format!("cannot try it: {error}"), ExitCode::from(2)),
         Ok(octets) => match rehearse(&octets, limits) {

@@ -85,6 +85,9 @@ fn a_child_gets_the_component_and_no_environment_but_what_it_is_given() {
     let other = scripted(dir.path(), "env | grep -vE '^(PWD|SHLVL|_)=' > \"$1/env\"; printf 'passes 00ff'");
     run(&other.with("A", "b"), &Limits::default()).unwrap();
     assert_eq!(environment(), "A=b\n");
+    let limits = Limits::default().with(|limits| limits.policy.interpreter = true);
+    run(&scripted(dir.path(), "env | grep -vE '^(PWD|SHLVL|_)=' > \"$1/env\"; printf 'passes 00ff'"), &limits).unwrap();
+    assert_eq!(environment(), "ADDRAUTH_TRIAL_ENGINE=interpreter\n");
 }
 
 #[test]

@@ -75,8 +75,11 @@ fn obstacle(socket: &Path, user: &User) -> std::io::Result<Option<String>> {
         return Ok(Some("this is no socket: remove the file".into()));
     }
     let mode = found.mode() & 0o777;
-    let text =
-        format!("user {name} may not connect (mode {mode:o}, group {}): set milter.group = \"{name}\"", found.gid());
+    let text = format!(
+        "user {name} may not connect (mode {mode:o}, group {gid}): `usermod -aG {gid} {name}` where that group is for mail servers \
+         (addrauth-mta), else set milter.group = \"{name}\"",
+        gid = found.gid()
+    );
     Ok((!user.may(2, &found)).then_some(text))
 }
 
