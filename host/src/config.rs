@@ -12,6 +12,7 @@ use crate::files;
 use crate::proto::address::{Address, Domain};
 
 mod authority;
+mod console;
 mod custody;
 mod hooks;
 mod hostname;
@@ -31,6 +32,7 @@ mod verify;
 mod warnings;
 
 pub use authority::Authority;
+pub use console::Console;
 pub use custody::Custody;
 pub use hooks::{Dialect, Hooks};
 pub use hostname::system_hostname;
@@ -133,6 +135,8 @@ pub struct Config {
     pub keyring: Keyring,
     /// The AS role.
     pub authority: Authority,
+    /// The web console.
+    pub console: Console,
 }
 
 /// `observe`, on unless switched off.
@@ -229,6 +233,7 @@ impl Config {
         self.policy.check(&self.policies)?;
         self.policies.iter().try_for_each(|(id, module)| module.check(id))?;
         self.notices.check()?;
+        self.console.check()?;
         self.authority.check()
     }
 

@@ -78,12 +78,14 @@
 //! | [`policy`] | load components, bind them to results, decide in the sandbox | proto, case, files, config |
 //! | [`outbox`] | compose notices and reports, and send them | proto, case, files, config, store |
 //! | [`custody`] | what we took responsibility for, durable before the MTA hears of it | proto, case, config, settle, store, outbox |
+//! | [`why`] | why a message was treated as it was, in words, its decisions made again | proto, case, config, store, policy |
 //! | [`authority`] | the AS role: issue keys, post them, answer VERIFY | proto, pulse, config, store, outbox, tls |
 //! | [`filter`] | examine a message, keep what is owed | proto, case, config, settle, verify, keyring, policy, custody |
 //! | [`mta`] | the doors, milter, hooks and lmtp: bytes into `Mail`, `Reply` into bytes; they never decide | proto, case, files, pulse, config, tls, filter |
 //! | [`daemon`] | a role opened, served, reloaded, stopped; signals are the program's | anything |
 //!
-//! The program `addrauth` is a crate of its own (`host/cli`): one file per verb over what is public here. What the demonstration
+//! The program `addrauth` is a crate of its own (`host/cli`): one file per verb over what is public here. Its web console is another
+//! (`host/console`). What the demonstration
 //! and the tests play the outside world with is another (`host/lab`). The table is held against the sources by a test
 //! (`tests/tests/house`).
 
@@ -115,3 +117,5 @@ pub mod store;
 pub mod tls;
 #[cfg(feature = "verify")]
 pub mod verify;
+#[cfg(feature = "filter")]
+pub mod why;

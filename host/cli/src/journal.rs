@@ -8,12 +8,13 @@ use humantime_serde::re::humantime::{parse_duration, parse_rfc3339_weak};
 use serde_json::json;
 
 use super::{Context, database, exit, fail, ledger};
-use addrauth::case::{WrittenCase, stamp};
+use addrauth::case::stamp;
 use addrauth::config::{self, Config, Limits};
 use addrauth::custody;
 use addrauth::proto::address::Address;
 use addrauth::proto::text::shown;
 use addrauth::store::{self, Erased, JournalRow, Ledger};
+use addrauth::why;
 
 mod list;
 mod summary;
@@ -85,8 +86,8 @@ pub(crate) enum Unread {
          (custody.journal_kept), only have passed through, or have been treated by another server"
     )]
     NoRow(String),
-    #[error("row {id} cannot be read: {text}. It may be of a newer addrauth")]
-    WrittenCase { id: i64, text: String },
+    #[error(transparent)]
+    Why(#[from] why::Error),
     #[error("{0:?} is no address: write bob@example.com")]
     Address(String),
     #[error(
@@ -154,11 +155,6 @@ pub(crate) async fn rows(ledger: &Ledger, id: &str) -> Result<Vec<JournalRow>, U
         }
         tokio::time::sleep(patience / 20).await;
     }
-}
-
-/// What a row tells.
-pub(crate) fn story(row: &JournalRow) -> Result<WrittenCase, Unread> {
-    WrittenCase::read(&row.entry.json).map_err(|text| Unread::WrittenCase { id: row.id, text })
 }
 
 fn as_json(row: &JournalRow) -> serde_json::Value {

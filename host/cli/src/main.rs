@@ -31,6 +31,7 @@ mod address;
 mod ask;
 mod authority;
 mod config;
+mod console;
 mod context;
 mod daemon;
 mod demo;
@@ -51,7 +52,6 @@ mod settings;
 mod store;
 mod user;
 mod warnings;
-mod whom;
 mod why;
 
 use context::{CONFIG_FILE, Context, TRIAL_VERB, database, ledger, named, there, trial};
@@ -102,6 +102,7 @@ enum Verb {
     Policy(policy::Args),
     Quarantine(quarantine::Args),
     User(user::Args),
+    Console(console::Args),
     Config(config::Args),
     Demo(demo::Args),
     Man(manual::Pages),
@@ -124,7 +125,11 @@ fn main() -> ExitCode {
         // Before there are threads or descriptors: its limits are for the whole process.
         return answer(&Limits::default());
     }
-    let daemon = matches!(arguments.verb, Verb::Filter(_) | Verb::Authority(_));
+    let daemon = match &arguments.verb {
+        Verb::Filter(_) | Verb::Authority(_) => true,
+        Verb::Console(args) => args.serves(),
+        _ => false,
+    };
     if !daemon && !matches!(arguments.verb, Verb::Key(_)) {
         // `addrauth … | head` ends quietly; a daemon outlives whoever reads its log, and a key that could
         // not be written has to be taken back.
@@ -161,6 +166,7 @@ async fn perform(verb: Verb, context: &Context, signals: Option<Signals>) -> Exi
         (Verb::Filter(args), Some(signals)) => filter::run(args, context, signals).await,
         (Verb::Authority(args), Some(signals)) => authority::run(args, context, signals).await,
         (Verb::Filter(_) | Verb::Authority(_), None) | (Verb::TryComponent, _) => exit::unknown(),
+        (Verb::Console(args), signals) => console::run(args, context, signals).await,
         (Verb::Address(args), _) => address::run(args, context).await,
         (Verb::Report(args), _) => report::run(args, context).await,
         (Verb::Ask(args), _) => ask::run(args, context).await,

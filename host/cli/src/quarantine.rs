@@ -8,14 +8,16 @@ use humantime_serde::re::humantime::parse_duration;
 use serde_json::{Value, json};
 
 use super::{Context, database, exit, ledger, output};
-use crate::whom::Whom;
+
 use addrauth::config::{self, Config, Limits};
 use addrauth::proto::address::Address;
+use addrauth::proto::preview::{halves, line, plain, printable};
+use addrauth::proto::whom::Whom;
 use addrauth::store::{self, Ledger, OutboxRow, Released, Sending, Sought};
 
 mod text;
 
-use text::{halves, kib, line, messages, plain, printable, row, write_row};
+use text::{kib, messages, row, write_row};
 
 /// Between two looks for what became of a release.
 const LOOK: Duration = Duration::from_millis(200);

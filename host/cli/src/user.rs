@@ -12,14 +12,14 @@ use super::{Context, exit, ledger};
 use addrauth::case::Wish;
 use addrauth::case::{By, KeyStatus, Recipient, Why};
 use addrauth::config::{Config, Limits};
-use addrauth::policy::Policies;
+use addrauth::policy::{NotChosen, Policies};
 use addrauth::proto::address::{Address, Reading};
 use addrauth::store::{self, Ledger, OWN_RULES, Opening, UserRow};
 
 mod refusal;
 mod rules;
 
-use refusal::{Error, check, of_ours, read, read_senders, read_wanted, result};
+use refusal::{Error, of_ours, read, read_senders, read_wanted, result};
 
 /// Choose policies for one user's own mail, and say whose mail he wants
 ///
@@ -123,8 +123,8 @@ async fn set(config: &Config, address: &Address, choices: &[String], json: bool)
     let policies = load(config)?;
     let (mut pairs, mut wish) = (Vec::new(), Wish::default());
     for text in choices {
-        let (name, value) = text.split_once('=').ok_or_else(|| Error::Choice(text.clone()))?;
-        check(config, &policies, address, name, value, &mut wish)?;
+        let (name, value) = text.split_once('=').ok_or_else(|| NotChosen::Form(text.clone()))?;
+        policies.check_choice(config, &address.mailbox(), (name, value), &mut wish)?;
         if pairs.iter().any(|(known, _)| *known == name) {
             return Err(Error::Twice(name.into()));
         }
@@ -176,7 +176,7 @@ async fn show(config: &Config, address: &Address, json: bool) -> Result<bool, Er
     if !choices.is_empty() {
         let policies = load(config)?;
         idle = not_open(config, &policies, address, &choices);
-        why_idle = choices.get(OWN_RULES).and_then(|own| rules::check(&policies, own).err()).map(|e| e.to_string());
+        why_idle = choices.get(OWN_RULES).and_then(|own| rules::idle(&policies, own));
     }
     let any = !(choices.is_empty() && allowed.is_empty());
     if json {
@@ -217,8 +217,8 @@ fn not_open<'a>(
 ) -> Vec<&'a str> {
     let mut unused = Wish::default();
     let mut is_closed = |name: &str, value: &str| match name {
-        OWN_RULES => rules::check(policies, value).is_err(),
-        name => check(config, policies, address, name, value, &mut unused).is_err(),
+        OWN_RULES => policies.read_own_rules(value).is_none_or(|read| read.is_err()),
+        name => policies.check_choice(config, &address.mailbox(), (name, value), &mut unused).is_err(),
     };
     let closed = choices.iter().filter(|(name, value)| is_closed(name, value));
     closed.map(|(name, _)| name.as_str()).collect()

@@ -1,22 +1,14 @@
 //! `addrauth why`: why a message was treated as it was, and whether its decisions come out the same again.
 
-mod keys;
-mod proof;
-pub(crate) mod text;
-mod words;
-
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::journal::{self, Unread};
-use super::{Context, exit};
-use addrauth::case::{WrittenCase, stamp};
-use addrauth::config::Config;
-use addrauth::policy::{self, Policies};
-use addrauth::store::{Ending, JournalRow, Ledger, Sending, Traces};
-use proof::Proof;
+use super::{Context, exit, trial};
+use addrauth::case::stamp;
+use addrauth::store::{Ending, Sending};
+use addrauth::why::{self, Account, Proof};
 
 /// Tell why a message was treated as it was
 ///
@@ -32,36 +24,24 @@ pub(crate) struct Args {
     id: String,
 }
 
-/// All that is to be told of one message.
-#[derive(Debug)]
-pub(crate) struct Account {
-    id: i64,
-    at: SystemTime,
-    story: WrittenCase,
-    note: String,
-    traces: Traces,
-    /// One for each decision.
-    proofs: Vec<Proof>,
-}
-
 /// Runs the verb.
 pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
-    match why(&args.id, context).await {
+    match told(&args.id, context).await {
         Ok(code) => code,
         Err(error) => super::fail(error),
     }
 }
 
-async fn why(id: &str, context: &Context) -> Result<ExitCode, Unread> {
+async fn told(id: &str, context: &Context) -> Result<ExitCode, Unread> {
     let config = context.read_config()?;
     let ledger = journal::open(&config).await?;
     let rows = journal::rows(&ledger, id).await?;
-    let accounts = tell(&config, &ledger, rows).await;
+    let accounts = why::tell(&config, &ledger, rows, &trial()).await;
     ledger.close().await;
     let accounts = accounts?;
     for (n, account) in accounts.iter().enumerate() {
         match context.json {
-            true => println!("{}", account.json()),
+            true => println!("{}", json(account)),
             false if n > 0 => print!("\n{}", account.text()),
             false => print!("{}", account.text()),
         }
@@ -79,53 +59,23 @@ fn code(accounts: &[Account]) -> ExitCode {
     }
 }
 
-/// The accounts of these rows; policies that cannot be loaded make every proof impossible, and no more.
-pub(crate) async fn tell(config: &Config, ledger: &Ledger, rows: Vec<JournalRow>) -> Result<Vec<Account>, Unread> {
-    let mut accounts = Vec::new();
-    for row in rows {
-        let story = journal::story(&row)?;
-        let traces = ledger.traces(row.id).await?;
-        accounts.push(Account { id: row.id, at: row.at, story, note: row.entry.note, traces, proofs: Vec::new() });
-    }
-    let policies = proof::policies(config, &accounts.iter().map(|account| &account.story).collect::<Vec<_>>());
-    for account in &mut accounts {
-        account.prove(&policies);
-    }
-    Ok(accounts)
-}
-
-impl Account {
-    fn prove(&mut self, policies: &Result<Policies, policy::Error>) {
-        let prove = |decision| match policies {
-            Ok(policies) => proof::prove(policies, &self.story, decision),
-            Err(error) => Proof::Impossible(format!("today's policies cannot be loaded: {error}")),
-        };
-        self.proofs = self.story.decisions.iter().map(prove).collect();
-    }
-
-    /// In plain words.
-    pub(crate) fn text(&self) -> String {
-        text::of(self)
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let proofs: Vec<_> = self.proofs.iter().map(proof_json).collect();
-        let sent: Vec<_> = (self.traces.sent.iter())
-            .map(|sent| {
-                json!({ "kind": sent.kind.word(), "recipient": sent.recipient, "tries": sent.tries,
-                    "next_try": sent.outcome.is_none().then(|| stamp(sent.next_try)),
-                    "ended": sent.ended.map(stamp), "outcome": sent.outcome.as_ref().map(Sending::words) })
-            })
-            .collect();
-        let held: Vec<_> = (self.traces.held.iter())
-            .map(|held| {
-                json!({ "quarantine": held.quarantine, "recipient": held.recipient, "expires": stamp(held.expires),
-                    "outcome": held.outcome.map(Ending::word) })
-            })
-            .collect();
-        json!({ "id": self.id, "at": stamp(self.at), "case": self.story, "note": self.note, "outbox": sent, "held": held,
-            "proofs": proofs })
-    }
+fn json(account: &Account) -> serde_json::Value {
+    let proofs: Vec<_> = account.proofs.iter().map(proof_json).collect();
+    let sent: Vec<_> = (account.traces.sent.iter())
+        .map(|sent| {
+            json!({ "kind": sent.kind.word(), "recipient": sent.recipient, "tries": sent.tries,
+                "next_try": sent.outcome.is_none().then(|| stamp(sent.next_try)),
+                "ended": sent.ended.map(stamp), "outcome": sent.outcome.as_ref().map(Sending::words) })
+        })
+        .collect();
+    let held: Vec<_> = (account.traces.held.iter())
+        .map(|held| {
+            json!({ "quarantine": held.quarantine, "recipient": held.recipient, "expires": stamp(held.expires),
+                "outcome": held.outcome.map(Ending::word) })
+        })
+        .collect();
+    json!({ "id": account.id, "at": stamp(account.at), "case": account.story, "note": account.note, "outbox": sent, "held": held,
+        "proofs": proofs })
 }
 
 fn proof_json(proof: &Proof) -> serde_json::Value {

@@ -3,6 +3,7 @@
 use super::size::Size;
 
 mod authority;
+mod console;
 mod custody;
 mod files;
 mod hooks;
@@ -17,6 +18,7 @@ mod store;
 mod verify;
 
 pub use authority::Authority;
+pub use console::Console;
 pub use custody::Custody;
 pub use files::Files;
 pub use hooks::Hooks;
@@ -54,6 +56,8 @@ pub struct Limits {
     pub outbox: Outbox,
     /// What the Authentication Server keeps, answers and posts.
     pub authority: Authority,
+    /// What browsers may ask of the console.
+    pub console: Console,
     /// Octets of the files that are read whole.
     pub files: Files,
     /// What those who ask for figures may take.

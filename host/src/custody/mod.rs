@@ -295,7 +295,7 @@ impl Custody {
 
     /// Messages in quarantine, their octets, and mails that are still to be sent.
     pub async fn standing(&self) -> Result<(u64, u64, u64), Error> {
-        let ((messages, octets), mails) = (self.ledger.kept().await?, self.ledger.owing().await?);
+        let ((messages, octets), mails) = (self.ledger.kept().await?, self.ledger.owed().await?);
         Ok((messages, octets, mails))
     }
 

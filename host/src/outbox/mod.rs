@@ -6,6 +6,7 @@
 
 mod compose;
 mod key_mail;
+mod letters;
 mod permit;
 mod report;
 mod send;
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 
 pub use compose::{NotOwed, Sender};
 pub use key_mail::{KeyMail, KeyMails, Tour};
+pub use letters::Letters;
 pub use send::Failure;
 
 use self::permit::Reserved;
@@ -288,21 +290,9 @@ impl Outbox {
         }
         // A reverse-path that SMTP cannot carry would keep the message from its recipient: it goes without one.
         let path = if send::carries(&due.reverse_path) { due.reverse_path.as_str() } else { "" };
-        let mark = self.mark.write(now, path, &due.recipient, &self.bound_id(&due.message));
+        let mark = self.mark.write(now, path, &due.recipient, &bound_of(&due.message, &self.limits));
         let message = on_the_wire(&format!("{MARK_FIELD}: {mark}\r\n"), &due.message);
         self.server.take(path, &due.recipient, &message).await
-    }
-
-    /// What the mark binds of the message's Message-ID.
-    fn bound_id(&self, message: &[u8]) -> String {
-        // What custody wrote is never over these bounds: it has two fields more than a message within them at most.
-        let mta = &self.limits.mta;
-        let bounds =
-            Bounds { fields: mta.header_fields.saturating_mul(2), octets: mta.header_octets.saturating_mul(2) };
-        let block = header::scan(message, bounds);
-        let octets = |range: &std::ops::Range<usize>| message.get(range.clone()).unwrap_or_default();
-        let named = block.fields.iter().filter(|field| octets(&field.name).eq_ignore_ascii_case(b"Message-ID"));
-        bound_id(named.map(|field| octets(&field.value)))
     }
 
     async fn sweep(&self, now: SystemTime) {
@@ -318,6 +308,19 @@ impl Outbox {
             Err(e) => warn!("old journal rows are not deleted: {e}"),
         }
     }
+}
+
+/// What the mark binds of the message's Message-ID.
+fn bound_of(message: &[u8], limits: &Limits) -> String {
+    // What custody wrote is never over these bounds: it has two fields more than a message within them at most.
+    let bounds = Bounds {
+        fields: limits.mta.header_fields.saturating_mul(2),
+        octets: limits.mta.header_octets.saturating_mul(2),
+    };
+    let block = header::scan(message, bounds);
+    let octets = |range: &std::ops::Range<usize>| message.get(range.clone()).unwrap_or_default();
+    let named = block.fields.iter().filter(|field| octets(&field.name).eq_ignore_ascii_case(b"Message-ID"));
+    bound_id(named.map(|field| octets(&field.value)))
 }
 
 /// A message as SMTP carries it (RFC 5321 §2.3.8), these lines on top. Every line ends with CRLF: where a bare LF stayed,

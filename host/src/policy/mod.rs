@@ -16,6 +16,7 @@ use crate::proto::reply::words as printable;
 
 mod cases_beside;
 mod choose;
+mod chosen;
 mod error;
 mod explain;
 mod facts;
@@ -38,6 +39,7 @@ pub mod trust;
 mod written_facts;
 
 pub use choose::{Choice, may_be_allowed};
+pub use chosen::NotChosen;
 pub use error::Error;
 pub use explain::{Effect, Explained, LevelChoice, MarkExplained};
 pub use listed::{Decider, Listed, ListedShadow};

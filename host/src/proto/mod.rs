@@ -7,6 +7,7 @@ pub mod header;
 pub mod key;
 pub mod mark;
 pub mod network;
+pub mod preview;
 pub mod record;
 pub mod redact;
 pub mod reply;
@@ -14,4 +15,5 @@ pub mod results;
 #[cfg(feature = "sqlite")]
 pub mod seal;
 pub mod text;
+pub mod whom;
 pub mod wire;

@@ -41,6 +41,8 @@ pub struct Kept {
 pub struct Held {
     /// Its number.
     pub id: i64,
+    /// Its row in the journal, where that is kept still.
+    pub journal: Option<i64>,
     /// When it came.
     pub at: SystemTime,
     /// Until when it is kept.
@@ -292,6 +294,7 @@ pub(super) fn read_held(row: &Row<'_>) -> Result<Held, Fault> {
     };
     Ok(Held {
         id: row.get("id")?,
+        journal: row.get("journal")?,
         at: time(row.get("at")?),
         expires: time(row.get("expires")?),
         queue_id: row.get("queue_id")?,

@@ -3,6 +3,7 @@
 mod clear;
 mod look;
 mod row;
+mod wanted;
 mod write;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::{Error, KnownSender, Ledger, known, time};
 use look::Sought;
 pub(super) use look::{names_address, octets};
 pub use row::{Columns, NewRow};
+pub use wanted::{Found, Wanted};
 use write::RowWriter;
 pub(super) use write::{annotate, insert, survey};
 

@@ -31,12 +31,14 @@ mod posts;
 mod quarantine;
 mod reason;
 mod record;
+mod register;
 mod remembered;
 mod rights;
 mod scrub;
 mod secret;
 mod sqlite;
 mod status;
+mod summary;
 mod words;
 
 use std::path::PathBuf;
@@ -50,7 +52,7 @@ pub use choices::{OWN_RULES, UserRow, wanted};
 pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
 pub use held::{Held, HeldFor, Kept, UnderWay};
-pub use journal::{Columns, Entry, HeldTrace, JournalRow, NewRow, Search, SentTrace, Traces};
+pub use journal::{Columns, Entry, Found, HeldTrace, JournalRow, NewRow, Search, SentTrace, Traces, Wanted};
 pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::Ledger;
@@ -63,6 +65,7 @@ pub use posts::{Owing, Post, PostRow, Posts};
 pub use quarantine::{Released, Sought};
 pub use reason::{Reason, Upon};
 pub use record::Recorded;
+pub use register::{AccountRow, Act, ActRow, Holder, Link, LinkAct, Register, Role, Session, TokenHash};
 pub use rights::is_there;
 pub use scrub::ERASED;
 pub use secret::{
@@ -71,6 +74,7 @@ pub use secret::{
 };
 pub use sqlite::{HEADER, SqliteKeyring, SqliteKeys, check_version, prepare_dir};
 pub use status::{Schema, Status};
+pub use summary::{COUNTED_DOMAINS, CountedDomains, Counts, SHOWN_DOMAINS, Summary};
 pub use words::{Ending, Kind, PostEnd, RowResult, RowVerdict, Sending, UnknownWord};
 
 use crate::config::Config;

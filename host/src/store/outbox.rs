@@ -173,8 +173,8 @@ impl Ledger {
     }
 
     /// How many mails are still to be sent.
-    pub async fn owing(&self) -> Result<u64, Error> {
-        self.0.read(|work| waiting(work).map(i64::unsigned_abs))
+    pub async fn owed(&self) -> Result<u64, Error> {
+        Ok(u64::try_from(self.0.read(waiting)?).unwrap_or_default())
     }
 
     /// The cap that a report to this sender would be over now, if any.

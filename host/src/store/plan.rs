@@ -44,6 +44,9 @@ pub(super) const KEYRING: Plan = Plan { of: "keyring.db", steps: &[include_str!(
 /// What several hosts share.
 pub(super) const POSTGRES: Plan = Plan { of: "addrauth", steps: &[include_str!("schema/postgres.1.sql")] };
 
+/// What the console keeps for itself.
+pub(super) const CONSOLE: Plan = Plan { of: "console.db", steps: &[include_str!("schema/console.1.sql")] };
+
 /// How a version that was found stands to the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stand {
@@ -94,8 +97,13 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/schema");
         let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
         let files: Vec<String> = names.collect();
-        for (name, plan) in [("filter", FILTER), ("authority", AUTHORITY), ("keyring", KEYRING), ("postgres", POSTGRES)]
-        {
+        for (name, plan) in [
+            ("filter", FILTER),
+            ("authority", AUTHORITY),
+            ("keyring", KEYRING),
+            ("postgres", POSTGRES),
+            ("console", CONSOLE),
+        ] {
             let of_it = files.iter().filter(|file| {
                 let middle = file.strip_prefix(name).and_then(|rest| rest.strip_suffix(".sql"));
                 middle.is_some_and(|middle| middle.trim_start_matches('.').parse::<u32>().is_ok())

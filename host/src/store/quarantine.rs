@@ -13,7 +13,8 @@ use super::words::{Ending, Kind};
 use super::{Error, Ledger, OutboxRow, Reason, folded, seconds};
 
 /// The columns of a [`Held`], and where they are from: a row for each recipient.
-const HELD: &str = "q.id, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
+const HELD: &str =
+    "q.id, q.journal, q.at, q.expires, q.queue_id, q.sender, q.reverse_path, q.subject, q.reason, q.size,
      h.recipient, h.outcome, h.note, o.tries, o.next_try, o.note AS last
      FROM quarantine q JOIN held h ON h.quarantine = q.id
      LEFT JOIN outbox o ON o.quarantine = q.id AND o.recipient = h.recipient AND o.ended IS NULL";

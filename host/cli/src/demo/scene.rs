@@ -26,9 +26,9 @@ use addrauth_lab::mailbox::Mailbox;
 use addrauth_lab::mta::{self, Fate, Mta};
 use addrauth_lab::zone::{Records, Zone};
 
-use super::super::why::{self, Account};
 use super::super::{journal, trial};
 use super::act::{Act, Ending};
+use addrauth::why::{self, Account};
 
 /// How long a notice may take to arrive: at most one a second is sent.
 const NOTICE_WAIT: Duration = Duration::from_secs(10);
@@ -201,9 +201,9 @@ impl Scene {
         }
         let ledger = journal::open(&self.config).await?;
         let newest = ledger.journal(1).await.map_err(journal::Unread::from)?;
-        let accounts = why::tell(&self.config, &ledger, newest).await;
+        let accounts = why::tell(&self.config, &ledger, newest, &trial()).await;
         ledger.close().await;
-        Ok(accounts?.iter().map(Account::text).collect())
+        Ok(accounts.map_err(journal::Unread::from)?.iter().map(Account::text).collect())
     }
 
     /// Swaps in the policy for `invalid`, as a reload would, while the MTA's connection stays open.

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Context, Unread, as_json, exit, open, shown, since, story};
-use crate::whom::Whom;
-use addrauth::case::{Disposition, WrittenCase, stamp};
-use addrauth::store::{JournalRow, RowResult, RowVerdict, Search};
+use super::{Context, Unread, as_json, exit, open, shown, since};
+use addrauth::case::{WrittenCase, stamp};
+use addrauth::proto::whom::Whom;
+use addrauth::store::{self, JournalRow, RowResult, RowVerdict};
+use addrauth::why::story;
 
 /// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
 const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
@@ -45,11 +46,17 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether every row is looked for.
-    fn is_all(&self) -> bool {
-        let words = [&self.sender, &self.recipient, &self.decision, &self.policy];
-        words.iter().all(|word| word.is_none())
-            && (self.result.is_none() && self.verdict.is_none() && self.since.is_none())
+    /// The same as the journal is asked for it.
+    fn read(&self) -> Result<store::Wanted, Unread> {
+        Ok(store::Wanted {
+            sender: self.sender.as_deref().map(whom).transpose()?,
+            recipient: self.recipient.as_deref().map(whom).transpose()?,
+            result: self.result.clone(),
+            verdict: self.verdict.clone(),
+            decision: self.decision.clone(),
+            policy: self.policy.clone(),
+            since: self.since,
+        })
     }
 }
 
@@ -67,26 +74,14 @@ fn count(text: &str) -> Result<usize, String> {
 
 /// Prints them as they are found: all of them may be more than fit into memory.
 pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode, Unread> {
-    let sender = wanted.sender.as_deref().map(whom).transpose()?;
-    let recipient = wanted.recipient.as_deref().map(whom).transpose()?;
-    let search = search(wanted, sender.as_ref(), recipient.as_ref());
-    let fits = |row: &JournalRow| {
-        let people = [&sender, &recipient].iter().all(|whom| whom.is_none());
-        if people && [&wanted.decision, &wanted.policy].iter().all(|word| word.is_none()) {
-            return true;
-        }
-        let Ok(story) = story(row) else { return false };
-        let is_sender = |whom: &Whom| senders(&story).any(|address| whom.includes(bare(address)));
-        let is_recipient = |whom: &Whom| story.recipients.iter().any(|address| whom.includes(bare(address)));
-        sender.as_ref().is_none_or(is_sender) && recipient.as_ref().is_none_or(is_recipient) && decided(&story, wanted)
-    };
+    let (last, wanted) = (wanted.last, wanted.read()?);
     let ledger = open(&context.read_config()?).await?;
     let (mut printed, mut more) = (0, false);
     let print = |row: JournalRow| {
-        if !fits(&row) {
+        if !wanted.fits(&row) {
             return true;
         }
-        more = wanted.last > 0 && printed == wanted.last;
+        more = last > 0 && printed == last;
         if !more {
             if printed == 0 && !context.json {
                 println!("{}", heading());
@@ -96,7 +91,7 @@ pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode,
         }
         !more
     };
-    let scanned = ledger.scan(&search, print).await;
+    let scanned = ledger.scan(&wanted.search(), print).await;
     ledger.close().await;
     scanned?;
     match (printed, more) {
@@ -108,43 +103,8 @@ pub(super) async fn list(wanted: &Wanted, context: &Context) -> Result<ExitCode,
     Ok(if printed == 0 { exit::no() } else { exit::YES })
 }
 
-/// What the database looks for: as much as it can tell of a row.
-fn search(wanted: &Wanted, sender: Option<&Whom>, recipient: Option<&Whom>) -> Search {
-    Search {
-        result: wanted.result.clone(),
-        verdict: wanted.verdict.clone(),
-        since: wanted.since,
-        sender: sender.map(Whom::sought),
-        recipient: recipient.map(Whom::sought),
-        decision: wanted.decision.clone(),
-        policy: wanted.policy.clone(),
-    }
-}
-
-/// Whether one of its decisions is of the kind that is looked for.
-fn decided(story: &WrittenCase, wanted: &Wanted) -> bool {
-    if wanted.decision.is_none() && wanted.policy.is_none() {
-        return true;
-    }
-    let is = |word: &String, disposition: Disposition| disposition.word() == word;
-    story.decisions.iter().any(|decision| {
-        wanted.decision.as_ref().is_none_or(|word| is(word, decision.disposition))
-            && wanted.policy.as_ref().is_none_or(|id| *id == decision.policy)
-    })
-}
-
 fn whom(text: &str) -> Result<Whom, Unread> {
     Whom::parse(text).ok_or_else(|| Unread::Address(text.to_owned()))
-}
-
-/// The address in From, and that of the envelope.
-fn senders(story: &WrittenCase) -> impl Iterator<Item = &str> {
-    story.author().into_iter().chain(story.reverse_path.as_deref())
-}
-
-/// A path without its angle brackets.
-fn bare(path: &str) -> &str {
-    path.trim_start_matches('<').trim_end_matches('>')
 }
 
 fn heading() -> String {

@@ -291,7 +291,7 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
 fn recorded(workshop: &Workshop, options: &Options, versions: (&Decider, &Decider)) -> Result<Record, Error> {
     let search = Search { policy: Some(options.id.clone()), since: Some(options.since), ..Search::default() };
     let mut record = Record::default();
-    replay::scan(workshop, &search, &mut |row| match journal::story(&row) {
+    replay::scan(workshop, &search, &mut |row| match addrauth::why::story(&row) {
         Ok(story) => record.see(row.id, &story, &options.id, versions),
         Err(_) => record.unreadable += 1,
     })?;

@@ -112,7 +112,7 @@ pub(super) fn known(workshop: &Workshop) -> Result<Vec<Named>, Error> {
 
 /// Shows recorded decisions of this policy, or of all, to the candidate, and says how many rows there were.
 pub(super) fn over(workshop: &Workshop, search: &Search, replay: &mut Replay<'_>) -> Result<usize, Error> {
-    scan(workshop, search, &mut |row| match journal::story(&row) {
+    scan(workshop, search, &mut |row| match addrauth::why::story(&row) {
         Ok(mut story) => {
             if let Some(id) = &search.policy {
                 story.decisions.retain(|decision| decision.policy == *id);

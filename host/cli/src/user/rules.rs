@@ -7,7 +7,7 @@ use std::path::Path;
 use addrauth::case::{KeyStatus, Why, Wish};
 use addrauth::config::{Config, Limits};
 use addrauth::files;
-use addrauth::policy::Policies;
+use addrauth::policy::{NotChosen, Policies};
 use addrauth::proto::address::Address;
 use addrauth::store::OWN_RULES;
 use serde_json::json;
@@ -19,14 +19,11 @@ use super::{load, open, recipient};
 pub(super) async fn set(config: &Config, address: &Address, file: &Path, json: bool) -> Result<bool, Error> {
     let policies = load(config)?;
     let text = read(file)?;
-    check(&policies, &text).map_err(|error| match error {
-        Error::Rules(text) => Error::File(file.to_owned(), text),
-        other => other,
+    policies.check_rules(&text).map_err(|error| match error {
+        NotChosen::Rules(text) => Error::File(file.to_owned(), text),
+        other => other.into(),
     })?;
     let open_to_users = open_to_users(&policies);
-    if open_to_users.is_empty() {
-        return Err(Error::NothingOpen);
-    }
     let mailbox = address.mailbox();
     let ledger = open(config).await?;
     let written = ledger.choose(&mailbox, OWN_RULES, &text).await;
@@ -48,9 +45,12 @@ pub(super) async fn set(config: &Config, address: &Address, file: &Path, json: b
     Ok(true)
 }
 
-/// Whether these rules count here.
-pub(super) fn check(policies: &Policies, text: &str) -> Result<(), Error> {
-    policies.read_own_rules(text).ok_or(Error::NoRules)?.map_err(Error::Rules)
+/// Why these rules do not count here.
+pub(super) fn idle(policies: &Policies, text: &str) -> Option<String> {
+    match policies.read_own_rules(text) {
+        None => Some(NotChosen::NoRules.to_string()),
+        Some(read) => read.err(),
+    }
 }
 
 /// How `user show` prints them.

@@ -141,7 +141,7 @@ async fn a_choice_that_the_administrators_line_goes_before_is_kept_and_told() {
     let mut wish = Wish::default();
     let boss = read("boss@home.example").unwrap();
     for (name, value) in [("invalid", "quarantine"), ("none", "mark"), ("mark", "folder")] {
-        check(&home.config, &policies, &boss, name, value, &mut wish).unwrap();
+        policies.check_choice(&home.config, &boss.mailbox(), (name, value), &mut wish).unwrap();
     }
     assert_eq!(lost(&policies, &boss, &wish), ["invalid"]);
 }

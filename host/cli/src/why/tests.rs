@@ -8,12 +8,13 @@ use addrauth::case::{
     Mail, MailAuth, NewKey, NotLearned, NotStamped, Notify, Postponed, Proven, Recipient, ReversePath, Stamp,
     Submitted, Unreported, Why,
 };
-use addrauth::config::Policy;
+use addrauth::config::{Config, Policy};
+use addrauth::policy::Policies;
 use addrauth::proto::address::Address;
 use addrauth::proto::key::AuthKey;
 use addrauth::proto::record::Claim;
 use addrauth::settle::{Permits, Rules, settle};
-use addrauth::store::{HeldTrace, Kind, Sending, SentTrace, time};
+use addrauth::store::{HeldTrace, Kind, Sending, SentTrace, Traces, time};
 
 fn address(text: &str) -> Option<Address> {
     Some(Address::parse(text.as_bytes(), true).unwrap())
@@ -53,7 +54,7 @@ fn found(status: KeyStatus, why: Option<Why>) -> Found {
 fn load(policy: &str) -> Policies {
     let config: Policy = toml::from_str(policy).unwrap();
     let config = Config { policy: config, ..Config::default() };
-    proof::policies(&config, &[]).unwrap()
+    why::policies(&config, &[], &trial()).unwrap()
 }
 
 /// A message as the filter treats it.
@@ -75,7 +76,7 @@ fn account(case: &Case, policies: Policies, traces: Traces) -> Account {
     let story = serde_json::from_str(&serde_json::to_string(case).unwrap()).unwrap();
     let note = String::new();
     let mut account = Account { id: 17, at: case.mail.received, story, note, traces, proofs: Vec::new() };
-    account.prove(&Ok(policies));
+    account.prove(Ok(&policies));
     account
 }
 
@@ -327,7 +328,7 @@ async fn a_decision_that_comes_out_otherwise_or_cannot_is_told() {
         assert_eq!(words(&account), [word]);
         let text = account.text().split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(words_of_it), "{text}");
-        assert_eq!(account.json()["proofs"][0]["recomputed"], word);
+        assert_eq!(json(&account)["proofs"][0]["recomputed"], word);
         let got = format!("{:?}", code(&[account]));
         let want = match word {
             "same" => exit::YES,
@@ -345,10 +346,10 @@ async fn what_was_erased_or_left_out_is_no_other_decision() {
     let mut account = account(&case, policies, Traces::default());
     account.story.erased = true;
     account.story.decisions[0].reason = "another".into();
-    account.prove(&Ok(load("invalid = \"mark\"")));
+    account.prove(Ok(&load("invalid = \"mark\"")));
     assert!(matches!(&account.proofs[..], [Proof::Impossible(why)] if why.contains("erased")), "{:?}", account.proofs);
     account.story.shortened = true;
-    account.prove(&Ok(load("invalid = \"mark\"")));
+    account.prove(Ok(&load("invalid = \"mark\"")));
     assert!(
         matches!(&account.proofs[..], [Proof::Impossible(why)] if why.contains("too large")),
         "{:?}",
@@ -358,7 +359,7 @@ async fn what_was_erased_or_left_out_is_no_other_decision() {
 
 #[test]
 fn nothing_from_outside_steers_a_terminal() {
-    assert_eq!(text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u001b[31m\\u000d\\u000a\\u202eü");
+    assert_eq!(addrauth::proto::text::shown("a\u{1b}[31m\r\n\u{202e}ü"), "a\\u001b[31m\\u000d\\u000a\\u202eü");
 }
 
 #[test]

@@ -56,6 +56,17 @@ impl Sought {
 
     /// At most so many of the newest rows below this number, newest first.
     pub(super) fn page(&self, work: &Connection, below: i64, most: u32) -> Result<Vec<JournalRow>, Fault> {
+        self.page_within(work, below, most, usize::MAX).map(|(rows, _)| rows)
+    }
+
+    /// The same of so many blocks whose rows are looked at; where to go on, if there were more of them.
+    pub(super) fn page_within(
+        &self,
+        work: &Connection,
+        below: i64,
+        most: u32,
+        candidates: usize,
+    ) -> Result<(Vec<JournalRow>, Option<i64>), Fault> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let names = if self.names.is_empty() { ("NULL", "") } else { ("names", "JOIN block_names USING (block)") };
         let blocks = format!(
@@ -63,7 +74,7 @@ impl Sought {
              ORDER BY block DESC",
             names.0, names.1
         );
-        let (mut found, mut upto) = (Vec::new(), below);
+        let (mut found, mut upto, mut looked) = (Vec::new(), below, 0);
         let mut blocks = work.prepare_cached(&blocks)?;
         let mut blocks = blocks.query([block::of_row(below.saturating_sub(1))])?;
         while let Some(row) = blocks.next()? {
@@ -74,14 +85,18 @@ impl Sought {
             }
             if let (true, Some(block)) = (found.len() < most, self.candidate(row)?) {
                 self.rows(work, (begin, end.min(upto)), block.as_ref(), most, &mut found)?;
+                looked += 1;
             }
             if found.len() >= most {
-                return Ok(found);
+                return Ok((found, None));
             }
             upto = begin;
+            if looked >= candidates {
+                return Ok((found, Some(upto)));
+            }
         }
         self.rows(work, (i64::MIN, upto), None, most, &mut found)?;
-        Ok(found)
+        Ok((found, None))
     }
 
     /// Whether rows of this block may be among those that are looked for, and what is known of them; of a block that this version

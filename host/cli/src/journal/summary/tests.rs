@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use addrauth::proto::header::SPAM_FIELD;
-use addrauth::store::{Entry, Ledger, NewRow, Opening, RowResult, RowVerdict};
+use addrauth::store::{
+    COUNTED_DOMAINS as DOMAINS, CountedDomains as Domains, Entry, Ledger, NewRow, Opening, RowResult, RowVerdict,
+    SHOWN_DOMAINS as TOP, Tally,
+};
 
 use super::*;
 
@@ -70,7 +73,7 @@ async fn what_was_carried_out_is_told_from_what_was_observed_and_what_was_put_of
     assert_eq!(counts(&summary, "missing", "quarantine"), (1, 0, 0));
     assert_eq!(counts(&summary, "missing", "accept"), (2, 0, 0));
     assert_eq!(counts(&summary, "none", "defer"), (1, 0, 0));
-    let lines = summary.lines(Some(SystemTime::UNIX_EPOCH));
+    let lines = Printed(&summary).lines(Some(SystemTime::UNIX_EPOCH));
     assert_eq!(lines[0], "9 messages were judged since 1970-01-01 00:00 UTC");
     let begins: Vec<&str> = lines[3..9].iter().map(|line| line.get(..22).unwrap().trim_end()).collect();
     assert_eq!(begins[0], "valid       accept");
@@ -99,7 +102,7 @@ async fn every_line_fits_into_100_columns() {
     let mut tally = Tally::default();
     tally.shadows = shadows;
     summary.add(tally);
-    let lines = summary.lines(None);
+    let lines = Printed(&summary).lines(None);
     assert!(lines.iter().any(|line| line.contains("123456")), "{lines:?}");
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with('…')), "{lines:?}");
@@ -110,5 +113,5 @@ async fn a_row_that_cannot_be_read_is_told_of_and_a_stand_in_is_none() {
     let rows = [("invalid", "{\"version\":9}"), ("quarantined", "{\"version\":1}")];
     let summary = summed(rows.map(|(result, json)| written(result, json.into())).to_vec()).await;
     assert_eq!((summary.messages, summary.unread), (0, 1));
-    assert!(summary.lines(None)[1].starts_with("1 rows cannot be read"));
+    assert!(Printed(&summary).lines(None)[1].starts_with("1 rows cannot be read"));
 }

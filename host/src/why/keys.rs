@@ -1,6 +1,6 @@
 //! What the words about the keys of our own addresses mean.
 
-use addrauth::case::{Learned, WrittenFinding, WrittenNewKey, WrittenStamp};
+use crate::case::{Learned, WrittenFinding, WrittenNewKey, WrittenStamp};
 
 /// What it means that a recipient is unclear.
 pub(super) const UNCLEAR: &str = "Nothing was looked for: the address of a recipient is written in a way that the mail server may \

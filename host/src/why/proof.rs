@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::trial;
-use addrauth::case::{Decision, Notify, WrittenCase};
-use addrauth::config::{Config, Limits, Module};
-use addrauth::policy::{self, KeptDecision, Policies, Proposal, Unproved};
+use crate::case::{Decision, Notify, WrittenCase};
+use crate::config::{Config, Limits, Module};
+use crate::policy::{self, KeptDecision, Policies, Proposal, Trial, Unproved};
 
 /// What making one decision again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub enum Proof {
     /// The same decision.
     Same,
     /// It asked for the same again, and would be held back again.
@@ -27,7 +26,7 @@ pub(crate) enum Proof {
 
 impl Proof {
     /// The word of `--json`.
-    pub(crate) fn word(&self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Proof::Same | Proof::SameHeldBack | Proof::FailsAgain(_) => "same",
             Proof::Differs(_) => "differs",
@@ -38,19 +37,21 @@ impl Proof {
 
 /// The configured policies, and those that these stories name besides, where they can be had: a policy that nothing is bound
 /// to any more can still show what it did.
-pub(crate) fn policies(config: &Config, stories: &[&WrittenCase]) -> Result<Policies, policy::Error> {
+///
+/// # Errors
+/// Not even the configured ones can be loaded.
+pub fn policies(config: &Config, stories: &[&WrittenCase], trial: &Trial) -> Result<Policies, policy::Error> {
     let limits = Arc::new(Limits::default());
     let mut modules: BTreeMap<String, Module> = config.policies.clone();
     for decision in stories.iter().flat_map(|story| &story.decisions) {
         modules.entry(decision.policy.clone()).or_default();
     }
-    let trial = trial();
-    Policies::load(&config.policy, &modules, &limits, &trial)
-        .or_else(|_| Policies::load(&config.policy, &config.policies, &limits, &trial))
+    Policies::load(&config.policy, &modules, &limits, trial)
+        .or_else(|_| Policies::load(&config.policy, &config.policies, &limits, trial))
 }
 
 /// Makes one decision of this story again.
-pub(crate) fn prove(policies: &Policies, story: &WrittenCase, decision: &Decision) -> Proof {
+pub(super) fn prove(policies: &Policies, story: &WrittenCase, decision: &Decision) -> Proof {
     if story.shortened {
         return Proof::Impossible("the facts that the policy saw were too large to keep".into());
     }

@@ -1,13 +1,13 @@
 //! What the words of a case mean, for a reader who has never met them.
 
 use super::Account;
-use addrauth::case::{
+use crate::case::{
     By, Decision, Disposition, KeyStatus, NotStamped, Notify, Owed, Why, WrittenCase, WrittenFinding, WrittenFound,
     WrittenStamp, WrittenVerdict, unreported_in,
 };
-use addrauth::proto::header::SPAM_FIELD;
-use addrauth::proto::record::Claim;
-use addrauth::store::{Kind, Sending};
+use crate::proto::header::SPAM_FIELD;
+use crate::proto::record::Claim;
+use crate::store::{Kind, Sending};
 
 /// What was found, in a sentence or two.
 pub(super) fn meaning(found: &WrittenFound) -> String {

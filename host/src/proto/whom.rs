@@ -1,17 +1,19 @@
 //! Whom a list is asked about: one mailbox, or all of a domain.
 
-use addrauth::proto::address::{Address, Domain, Mailbox};
+use super::address::{Address, Domain, Mailbox};
 
 /// One mailbox, or all of a domain; its subdomains are others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Whom {
+pub enum Whom {
+    /// One mailbox.
     Mailbox(Mailbox),
+    /// All of a domain.
     Domain(Domain),
 }
 
 impl Whom {
     /// Reads an address, or `@` and a domain.
-    pub(crate) fn parse(text: &str) -> Option<Whom> {
+    pub fn parse(text: &str) -> Option<Whom> {
         match text.strip_prefix('@') {
             Some(domain) => Domain::parse_full(domain).ok().map(Whom::Domain),
             None => Address::parse(text.as_bytes(), true).ok().map(|address| Whom::Mailbox(address.mailbox())),
@@ -19,7 +21,7 @@ impl Whom {
     }
 
     /// Whether an address, in whatever spelling, is meant too.
-    pub(crate) fn includes(&self, address: &str) -> bool {
+    pub fn includes(&self, address: &str) -> bool {
         Mailbox::parse(address).is_some_and(|mailbox| match self {
             Whom::Mailbox(own) => mailbox == *own,
             Whom::Domain(domain) => mailbox.is_of(domain),
@@ -27,7 +29,7 @@ impl Whom {
     }
 
     /// The text under which the journal looks for it.
-    pub(crate) fn sought(&self) -> String {
+    pub fn sought(&self) -> String {
         match self {
             Whom::Mailbox(mailbox) => mailbox.to_string(),
             Whom::Domain(domain) => format!("@{}", domain.as_str()),

@@ -1,13 +1,13 @@
-//! The account of one message as text.
+//! The account of one message, line by line, and as text of a bearable width.
 
 use serde_json::Value;
 
 use super::proof::Proof;
 use super::{Account, keys, words};
-use addrauth::case::{Compared, Decision, Differs, KeyStatus, Opinion, WrittenCase, WrittenFinding, stamp};
-use addrauth::policy::Proposal;
-pub(crate) use addrauth::proto::text::shown;
-use addrauth::store::{Ending, HeldTrace, Kind, Sending, SentTrace};
+use crate::case::{Compared, Decision, Differs, KeyStatus, Opinion, WrittenCase, WrittenFinding, stamp};
+use crate::policy::Proposal;
+use crate::proto::text::shown;
+use crate::store::{Ending, HeldTrace, Kind, Sending, SentTrace};
 
 /// As wide as a line may be.
 const WIDTH: usize = 100;
@@ -16,14 +16,12 @@ const WIDTH: usize = 100;
 const ABOUT: &str = "(A policy is a small program that is shown some facts about a message and says what is to happen. \
     SHA-256 is the fingerprint of the program.)";
 
-/// The account in plain words, lines of at most 100 columns but where one word is longer.
-pub(super) fn of(account: &Account) -> String {
+/// The account in plain words.
+pub(super) fn of(account: &Account) -> Vec<Line> {
     let story = &account.story;
     let mut page = Page::default();
     let name = story.queue_id.as_deref().unwrap_or("without a queue id");
-    let heading = shown(&format!("Message {name} (journal row {})", account.id));
-    page.line(0, &heading);
-    page.line(0, &"=".repeat(heading.chars().count().min(WIDTH)));
+    page.lines.push(Line::Title(shown(&format!("Message {name} (journal row {})", account.id))));
     envelope(&mut page, story);
     page.heading("What was found");
     let status = found(&mut page, &story.finding);
@@ -51,11 +49,11 @@ pub(super) fn of(account: &Account) -> String {
     if story.erased {
         page.line(2, "An address was erased from this row since: erased@erased.invalid stands in its place.");
     }
-    page.text
+    page.lines
 }
 
 fn envelope(page: &mut Page, story: &WrittenCase) {
-    let mut field = |name: &str, value: &str| page.field(name, value);
+    let mut field = |name: &'static str, value: &str| page.field(name, value);
     field("When", &moment(&story.received));
     let author = match &story.finding {
         WrittenFinding::Found(found) => found.sender.as_deref(),
@@ -267,7 +265,6 @@ fn sent_words(sent: &SentTrace) -> String {
         Kind::Report => format!("A report of non-delivery to {}", sent.recipient),
         Kind::Release => format!("The message, released from quarantine, to {}", sent.recipient),
         Kind::Copy => format!("A separate copy to {}", sent.recipient),
-        other => format!("Mail of the kind `{}` to {}", other.word(), sent.recipient),
     };
     let tries = |tries: u32| if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") };
     match (&sent.outcome, sent.ended) {
@@ -312,41 +309,78 @@ fn moment(stamp: &str) -> String {
     }
 }
 
-/// Lines, folded to the width.
+/// A line of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Line {
+    /// What the account is about.
+    Title(String),
+    /// What the lines below are about.
+    Heading(String),
+    /// A name, and what it has.
+    Field(&'static str, String),
+    /// A sentence or two.
+    Words(String),
+    /// The same, as a part of the last line of [`Line::Words`].
+    Part(String),
+}
+
+/// The lines so far, each safe to print.
 #[derive(Default)]
 struct Page {
-    text: String,
+    lines: Vec<Line>,
 }
 
 impl Page {
     fn heading(&mut self, words: &str) {
-        self.text.push('\n');
-        self.line(0, words);
+        self.lines.push(Line::Heading(shown(words)));
     }
 
     fn line(&mut self, indent: usize, words: &str) {
-        self.fold(&" ".repeat(indent), indent, words);
+        let words = shown(words);
+        self.lines.push(if indent > 2 { Line::Part(words) } else { Line::Words(words) });
     }
 
-    fn field(&mut self, name: &str, value: &str) {
-        self.fold(&format!("{name:<12}"), 12, value);
+    fn field(&mut self, name: &'static str, value: &str) {
+        self.lines.push(Line::Field(name, shown(value)));
     }
+}
 
-    fn fold(&mut self, first: &str, indent: usize, words: &str) {
-        let mut line = first.to_owned();
-        let mut begun = false;
-        for word in shown(words).split(' ') {
-            if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
-                self.text.push_str(line.trim_end());
-                self.text.push('\n');
-                line = " ".repeat(indent);
-            } else if begun {
-                line.push(' ');
+/// The lines as text, folded to the width.
+pub(super) fn folded(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Line::Title(words) => {
+                fold(&mut text, "", 0, words);
+                fold(&mut text, "", 0, &"=".repeat(words.chars().count().min(WIDTH)));
             }
-            line.push_str(word);
-            begun = true;
+            Line::Heading(words) => {
+                text.push('\n');
+                fold(&mut text, "", 0, words);
+            }
+            Line::Field(name, value) => fold(&mut text, &format!("{name:<12}"), 12, value),
+            Line::Words(words) => fold(&mut text, "  ", 2, words),
+            Line::Part(words) => fold(&mut text, "    ", 4, words),
         }
-        self.text.push_str(line.trim_end());
-        self.text.push('\n');
     }
+    text
+}
+
+fn fold(text: &mut String, first: &str, indent: usize, words: &str) {
+    let mut line = first.to_owned();
+    let mut begun = false;
+    for word in words.split(' ') {
+        if begun && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = " ".repeat(indent);
+        } else if begun {
+            line.push(' ');
+        }
+        line.push_str(word);
+        begun = true;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
 }
