@@ -53,6 +53,9 @@ pub(crate) struct Desk {
     overview: Mutex<Vec<(Duration, Instant, Arc<Summary>)>>,
 }
 
+/// Characters of what an act was about, and of what came of it.
+const ABOUT: usize = 400;
+
 impl Desk {
     /// Opens what is there.
     ///
@@ -129,6 +132,8 @@ impl Desk {
 
     /// Notes an act, in the log too, before anybody is told that it is done.
     pub(crate) async fn note(&self, who: &Who, source: &str, act: Act) -> Result<(), Fault> {
+        let cut = |text: &str| text.chars().take(ABOUT).collect::<String>();
+        let act = Act { about: cut(&act.about), outcome: cut(&act.outcome), ..act };
         let act = Act { who: who.name.clone(), role: who.role.word().into(), source: source.to_owned(), ..act };
         tracing::info!(
             who = act.who,

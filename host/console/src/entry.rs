@@ -1,5 +1,6 @@
 //! The one way to every page: who asks, whether he may, whether the form is ours; then the page, in time.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -55,7 +56,9 @@ pub(crate) fn router(desk: &Arc<Desk>) -> Router {
 }
 
 fn is_secure(current: &Current) -> bool {
-    current.config.console.url.starts_with("https://")
+    let console = &current.config.console;
+    // Behind a proxy that says nothing else, browsers speak TLS.
+    console.url.starts_with("https://") || console.url.is_empty() && !console.trusted_proxy.is_empty()
 }
 
 /// What the browser holds.
@@ -78,11 +81,18 @@ async fn answered(desk: Arc<Desk>, row: &'static Row, request: Request<Body>) ->
         // A link in a mail or on another site: the browser keeps its cookie back, and a new one would take its place.
         return answer::sent(Answer::Page(StatusCode::OK, pages::again(&place)), None, secure);
     }
-    let answering = AssertUnwindSafe(admitted(Arc::clone(&desk), row, (parts, body), secret.clone())).catch_unwind();
+    let work = AssertUnwindSafe(admitted(Arc::clone(&desk), row, (parts, body), secret.clone())).catch_unwind();
+    // What was begun by a form comes to its end, its record too, though the browser goes away.
+    let answering = async move {
+        match row.way {
+            Way::Get => work.await.ok(),
+            Way::Post => tokio::spawn(work).await.ok().and_then(Result::ok),
+        }
+    };
     let limit = desk.limits.console.request.saturating_mul(2);
     let (who, answered) = match timeout(limit, answering).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => (None, Err(Fault::Trouble(format!("{:?} panicked", row.page)))),
+        Ok(Some(done)) => done,
+        Ok(None) => (None, Err(Fault::Trouble(format!("{:?} panicked", row.page)))),
         Err(_) => (None, Err(Fault::Late)),
     };
     let answer = answered.unwrap_or_else(|fault| {
@@ -94,7 +104,9 @@ async fn answered(desk: Arc<Desk>, row: &'static Row, request: Request<Body>) ->
         let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Answer::Page(status, pages::fault(who.as_ref(), &secret, &fault))
     });
-    answer::sent(answer, is_fresh.then_some(&secret), secure)
+    // A form of another site comes without the cookie: it must not get another one in its place.
+    let fresh = is_fresh && row.way == Way::Get;
+    answer::sent(answer, fresh.then_some(&secret), secure)
 }
 
 /// Who asks, and what he is answered.
@@ -143,11 +155,22 @@ fn source(peer: Option<Peer>, headers: &HeaderMap) -> String {
         Some(Peer { is_proxy: true, .. }) => {
             let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
             let last = last.and_then(|list| list.rsplit(',').next()).map(str::trim);
-            let address = last.and_then(|text| text.parse::<std::net::IpAddr>().ok());
-            address.map_or_else(|| "proxy".into(), |address| address.to_canonical().to_string())
+            let address = last.and_then(|text| text.parse::<IpAddr>().ok());
+            address.map_or_else(|| "proxy".into(), network)
         }
-        Some(Peer { address: Some(address), .. }) => address.to_string(),
+        Some(Peer { address: Some(address), .. }) => network(address),
         _ => "local".into(),
+    }
+}
+
+/// An address; of IPv6 the network of 64 bits that one client has at least.
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX));
+            format!("{network}/64")
+        }
     }
 }
 

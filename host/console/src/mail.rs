@@ -30,7 +30,9 @@ pub(crate) async fn let_in(desk: &Arc<Desk>, address: &Address) -> Result<(), Fa
     let (secret, now) = (Secret::fresh(), SystemTime::now());
     let hour = std::time::Duration::from_secs(3_600);
     let bound = (bounds.entrances_per_hour, now.checked_sub(hour).unwrap_or(SystemTime::UNIX_EPOCH));
+    // To the mailbox itself: an address with a tag, or in other letters, may be somebody else's to the mail server.
     let mailbox = address.mailbox();
+    let Ok(address) = Address::parse(mailbox.as_str().as_bytes(), true) else { return Ok(()) };
     let ends = now + bounds.entrance;
     if !desk.register.make_entrance(secret.hash(), mailbox.as_str(), bound, ends, now).await? {
         tracing::warn!(%mailbox, "a link is not mailed: too many were asked for within an hour");
@@ -44,7 +46,7 @@ pub(crate) async fn let_in(desk: &Arc<Desk>, address: &Address) -> Result<(), Fa
         link(&config.console.url, &secret),
         post.letters.postmaster()
     );
-    let (letters, address) = (Arc::clone(&post.letters), address.clone());
+    let letters = Arc::clone(&post.letters);
     tokio::spawn(async move {
         if let Err(failure) = letters.send(&address, "Your link to what happens to your mail", &body, now).await {
             tracing::warn!("a link to {} is not mailed: {}", address.mailbox(), failure.text);

@@ -55,7 +55,7 @@ pub(crate) async fn of(page: Page, visit: &Visit) -> Result<Answer, Fault> {
         Page::UserChoices | Page::MeChoices => me::choose(visit).await,
         Page::UserSenders | Page::MeSenders => me::senders(visit).await,
         Page::UserRules | Page::MeRules => me::rules(visit).await,
-        Page::RulesCheck => me::check(visit),
+        Page::RulesCheck => me::check(visit).await,
         Page::Policies => policies::list(visit),
         Page::Policy | Page::PolicyRules => policies::one(visit).await,
         Page::PolicyPlace => policies::place(visit).await,

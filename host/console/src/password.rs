@@ -1,5 +1,7 @@
 //! Passwords: hashed by Argon2id, and compared in a time that does not tell whether there is such an account.
 
+use std::sync::LazyLock;
+
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use base64::Engine as _;
@@ -9,6 +11,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 pub const SHORTEST: usize = 15;
 /// Octets that a password has at most: what is longer was not typed.
 pub const LONGEST: usize = 1_024;
+
+/// What is compared where there is no account.
+static NOBODYS: LazyLock<String> = LazyLock::new(|| hashed("nobody's, and nobody knows it").unwrap_or_default());
 
 /// Why a password is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,11 +52,12 @@ fn hashed(password: &str) -> Option<String> {
 
 /// Whether this is the password of the hash; without one there is no such account, and it takes as long.
 pub fn matches(password: &str, kept: Option<&str>) -> bool {
-    let nobody = || hashed("nobody").unwrap_or_default();
-    let text = kept.map_or_else(nobody, str::to_owned);
-    let is_right = password.len() <= LONGEST
-        && PasswordHash::new(&text)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+    if password.len() > LONGEST {
+        return false;
+    }
+    let text = kept.map_or_else(|| NOBODYS.clone(), str::to_owned);
+    let is_right = PasswordHash::new(&text)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
     is_right && kept.is_some()
 }
 

@@ -18,6 +18,7 @@ use crate::case::{Answerer, Case, Door, Finding, Verdict};
 const SECONDS: [f64; 3] = [0.025, 0.25, 2.5];
 
 type One<M> = Family<[(&'static str, &'static str); 1], M>;
+type Steps = Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>;
 
 /// The figures of a filter.
 pub(super) struct Figures {
@@ -28,7 +29,7 @@ pub(super) struct Figures {
     answers: One<Counter>,
     verdicts: One<Counter>,
     given_up: Counter,
-    steps: Family<[(&'static str, &'static str); 1], Histogram, fn() -> Histogram>,
+    steps: Steps,
 }
 
 /// What is read when somebody asks.

@@ -82,7 +82,8 @@ impl Register {
     pub async fn sweep(&self, now: SystemTime, seen: SystemTime, acts: SystemTime) -> Result<(), Error> {
         let swept = self.0.write(move |work| {
             work.run("DELETE FROM session WHERE seen < ?", [seconds(seen)])?;
-            work.run("DELETE FROM link WHERE expires < ?", [seconds(now)])?;
+            // An hour longer, since as many may be asked for within one.
+            work.run("DELETE FROM link WHERE expires < ?", [seconds(now) - 3_600])?;
             work.run("DELETE FROM act WHERE at < ?", [seconds(acts)])
         });
         swept.await.map(drop)

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+/// Octets of a name that an account can have, and more.
+const NAME: usize = 256;
+
 use addrauth::proto::address::{Address, Mailbox};
 use addrauth::store::{Act, Holder, Link, LinkAct, Role};
 use axum::http::StatusCode;
@@ -59,6 +62,9 @@ fn place_of_ours(next: &str) -> &str {
 /// Signs in by a password.
 pub(super) async fn enter(visit: &Visit) -> Result<Answer, Fault> {
     let (desk, name) = (&visit.desk, visit.form.text("name").to_owned());
+    if name.len() > NAME {
+        return page(visit, Some("Name and password do not belong together."));
+    }
     let keys = vec![format!("from {}", visit.source), format!("to {}", name.to_lowercase())];
     if !desk.attempts.begin(&keys, Instant::now()) {
         tracing::debug!(source = visit.source, "a login is refused without a look: too many failed");

@@ -185,9 +185,14 @@ fn own_rules(visit: &Visit, policies: &Policies, chosen: &Chosen, wrong: Option<
 }
 
 /// What is wrong with rules that are being written, for the script on the page.
-pub(super) fn check(visit: &Visit) -> Result<Answer, Fault> {
+pub(super) async fn check(visit: &Visit) -> Result<Answer, Fault> {
     let text = visit.form.raw("rules").replace("\r\n", "\n");
-    let wrong = if text.trim().is_empty() { None } else { visit.current.loaded()?.check_rules(&text).err() };
+    let (read, current) = (text.clone(), visit.current.clone());
+    let reading = tokio::task::spawn_blocking(move || match read.trim().is_empty() {
+        true => Ok(None),
+        false => Ok::<_, Fault>(current.loaded()?.check_rules(&read).err()),
+    });
+    let wrong = reading.await.map_err(|fault| Fault::Trouble(fault.to_string()))??;
     Ok(Answer::Part(html! {
         @match (wrong, text.trim().is_empty()) {
             (Some(wrong), _) => p.notice.bad { (wrong) },
@@ -225,6 +230,9 @@ pub(super) async fn choose(visit: &Visit) -> Result<Answer, Fault> {
     for name in &back {
         ledger.unchoose(&mailbox, Some(name)).await?;
     }
+    if chosen.is_empty() && back.is_empty() {
+        return Ok(to(visit, &mailbox, "choices"));
+    }
     let words = chosen.iter().map(|(name, value)| format!("{name}={value}"));
     let words: Vec<String> = words.chain(back.iter().map(|name| format!("{name} taken back"))).collect();
     note(visit, &mailbox, "choose", format!("{} for {mailbox}", words.join(", "))).await?;
@@ -235,9 +243,10 @@ pub(super) async fn choose(visit: &Visit) -> Result<Answer, Fault> {
 pub(super) async fn senders(visit: &Visit) -> Result<Answer, Fault> {
     let (ledger, mailbox) = (&visit.desk.ledger, whose(visit)?);
     if let Some(sender) = visit.form.some("remove") {
-        let sender = wanted(sender).unwrap_or_else(|| sender.to_owned());
-        ledger.disallow(&mailbox, &sender).await?;
-        note(visit, &mailbox, "want no more", format!("{sender} for {mailbox}")).await?;
+        let Some(sender) = wanted(sender) else { return Err(Fault::NotFound) };
+        if ledger.disallow(&mailbox, &sender).await? {
+            note(visit, &mailbox, "want no more", format!("{sender} for {mailbox}")).await?;
+        }
         return Ok(to(visit, &mailbox, "unwanted"));
     }
     let text = visit.form.text("add");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use addrauth::case::WrittenCase;
+use addrauth::case::{Decision, WrittenCase};
 use addrauth::proto::address::Mailbox;
 use addrauth::proto::whom::Whom;
 use addrauth::store::{Found, JournalRow, RowResult, RowVerdict, Wanted};
@@ -73,6 +73,14 @@ fn wanted(query: &Form, scope: &Scope) -> Result<Wanted, String> {
         Scope::All => None,
     };
     let asked = whom("recipient")?;
+    let is_in_scope = |asked: &Whom| match (scope, asked) {
+        (Scope::Domains(domains), Whom::Domain(domain)) => domains.contains(domain),
+        (Scope::Domains(_), Whom::Mailbox(mailbox)) => scope.includes(mailbox.as_str()),
+        _ => true,
+    };
+    if asked.as_ref().is_some_and(|asked| !is_in_scope(asked)) {
+        return Err("that recipient is in no domain of yours".into());
+    }
     let recipient = match (scope, asked) {
         (Scope::Mailbox(_), _) | (_, None) => own,
         (_, asked) => asked,
@@ -92,7 +100,19 @@ fn wanted(query: &Form, scope: &Scope) -> Result<Wanted, String> {
 async fn found(visit: &Visit, wanted: &Wanted, scope: &Scope) -> Result<Found, Fault> {
     let (ledger, bounds) = (&visit.desk.ledger, &visit.desk.limits.console);
     let may = |row: &JournalRow| {
-        scope.is_all() || story(row).is_ok_and(|story| story.recipients.iter().any(|r| scope.includes(r)))
+        scope.is_all()
+            || story(row).is_ok_and(|story| {
+                let seen: Vec<bool> = story.recipients.iter().map(|r| scope.includes(r)).collect();
+                // What is asked of decisions is asked of those about recipients who may be seen.
+                let is_asked = |decision: &Decision| {
+                    let of_seen = decision.recipients.iter().any(|index| seen.get(*index) == Some(&true));
+                    let fits = wanted.decision.as_deref().is_none_or(|word| decision.disposition.word() == word)
+                        && wanted.policy.as_deref().is_none_or(|policy| decision.policy == policy);
+                    of_seen && fits
+                };
+                let any = wanted.decision.is_none() && wanted.policy.is_none();
+                seen.contains(&true) && (any || story.decisions.iter().any(is_asked))
+            })
     };
     if let Some(id) = visit.query.some("id") {
         let mut rows = ledger.journal_of(id).await?;

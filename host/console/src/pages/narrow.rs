@@ -36,10 +36,8 @@ pub(super) fn narrowed(mut account: Account, scope: &Scope) -> Option<Account> {
         if let Some(facts) = decision.facts.as_object_mut().filter(|_| !is_whole) {
             facts.remove("recipient");
         }
-        if matches!(scope, Scope::Mailbox(_)) {
-            // What an administrator wrote for everybody, such as a list of addresses.
-            decision.settings = serde_json::Value::Null;
-        }
+        // What an administrator wrote for everybody, such as a list of addresses.
+        decision.settings = serde_json::Value::Null;
         decision.shadow = decision.shadow.filter(|_| is_whole);
         story.decisions.push(decision);
         kept.extend(proof);

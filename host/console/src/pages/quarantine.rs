@@ -14,13 +14,20 @@ use crate::table::{Page, may};
 use crate::visit::Visit;
 use crate::who::Scope;
 
+/// An address that no message is for.
+const NOBODY: &str = "nobody@invalid";
+
 /// The page; of one mailbox alone where it is a user's own.
 pub(super) async fn page(visit: &Visit, own: Option<&Mailbox>) -> Result<Answer, Fault> {
     let who = visit.who()?;
     let (ledger, bounds) = (&visit.desk.ledger, &visit.desk.limits);
     let recipient = match own {
         Some(mailbox) => Some(mailbox.to_string()),
-        None => visit.query.some("recipient").map(str::to_owned),
+        // Who asks for another's finds nothing, shared messages neither.
+        None => match visit.query.some("recipient") {
+            Some(asked) if !who.scope.includes(asked) => Some(NOBODY.into()),
+            asked => asked.map(str::to_owned),
+        },
     };
     let since = visit.query.some("since").and_then(parts::since);
     let sought = Sought { recipient, since, under_way: true };

@@ -1,5 +1,6 @@
 //! A message tried: what a policy, and its candidate, would decide about it.
 
+use addrauth::proto::header::{KEY_FIELD, NEW_KEY_FIELD};
 use maud::html;
 
 use super::parts::{plain, select};
@@ -19,6 +20,8 @@ const RESULTS: [(&str, &str); 8] = [
     ("unverified:timeout", "unverified (time)"),
     ("", "as the message is: unusable"),
 ];
+/// Octets of a message that stands in the form again.
+const ECHO: usize = 64 * 1024;
 const CLAIMS: [(&str, &str); 4] = [("", "nothing"), ("testing", "testing"), ("some", "some"), ("all", "all")];
 
 /// The form.
@@ -42,7 +45,7 @@ fn form(visit: &Visit, said: Option<(&str, Said)>) -> Result<Answer, Fault> {
         form.card method="post" action="/try" {
             (token(&visit.secret))
             label for="message" { "The message, header and all" }
-            textarea id="message" name="message" rows="14" required spellcheck="false" { (form.raw("message")) }
+            textarea id="message" name="message" rows="14" required spellcheck="false" { (shown(form.raw("message"))) }
             (select("policy", "Policy", &ids, form.text("policy")))
             (select("result", "Found of its key", &RESULTS, form.text("result")))
             (select("claim", "The sender's domain claims keys for", &CLAIMS, form.text("claim")))
@@ -52,6 +55,29 @@ fn form(visit: &Visit, said: Option<(&str, Said)>) -> Result<Answer, Fault> {
         }
     };
     Ok(whole(visit, "Try", &main))
+}
+
+/// The message as it is shown again: short ones, and without a key.
+fn shown(message: &str) -> String {
+    if message.len() > ECHO {
+        return String::new();
+    }
+    let is_key = |line: &str| {
+        let name = line.split(':').next().unwrap_or_default().trim();
+        [KEY_FIELD, NEW_KEY_FIELD].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let (mut shown, mut is_in_key) = (String::new(), false);
+    for line in message.split_inclusive('\n') {
+        is_in_key = if line.starts_with([' ', '\t']) { is_in_key } else { is_key(line) };
+        shown.push_str(if !is_in_key {
+            line
+        } else if is_key(line) {
+            "X-Auth-Key: (taken out)\n"
+        } else {
+            ""
+        });
+    }
+    shown
 }
 
 /// Decides it.
@@ -72,6 +98,9 @@ pub(super) async fn examine(visit: &Visit) -> Result<Answer, Fault> {
     let to = format!("--to={to}");
     if to.len() > "--to=".len() {
         words.push(&to);
+    }
+    if visit.form.raw("message").len() > visit.desk.limits.console.upload {
+        return Err(Fault::TooLarge);
     }
     let said = verbs::run(&visit.desk, &words, visit.form.raw("message").as_bytes()).await?;
     form(visit, Some((&policy.id, said)))
