@@ -45,7 +45,7 @@ pub(crate) struct Desk {
     pub(crate) checking: Arc<Semaphore>,
     pub(crate) waiting: Semaphore,
     /// Room for forms and uploads.
-    pub(crate) uploads: Semaphore,
+    pub(crate) uploads: Arc<Semaphore>,
     pub(crate) post: Option<Post>,
     pub(crate) verbs: Option<Verbs>,
     pub(crate) trial: Trial,
@@ -87,7 +87,7 @@ impl Desk {
             asked,
             checking: Arc::new(Semaphore::new(bounds.checking)),
             waiting: Semaphore::new(bounds.waiting),
-            uploads: Semaphore::new(bounds.uploads),
+            uploads: Arc::new(Semaphore::new(bounds.uploads)),
             post: letters.map(|letters| Post::new(letters, bounds.mails)),
             verbs,
             trial,

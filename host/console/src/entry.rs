@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use axum::routing::{MethodFilter, on};
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::answer::{self, Answer, cookie_name};
@@ -133,13 +134,14 @@ async fn admitted(
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map(|params| params.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect());
     let form = match row.way {
-        Way::Get => Ok(Form::default()),
+        Way::Get => Ok((Form::default(), None)),
         Way::Post => form(&desk, row, &parts.headers, body, &secret).await,
     };
     let (Ok(parts_of_path), Some(query)) = (path, Form::read(parts.uri.query().unwrap_or_default().as_bytes())) else {
         return (who, Err(Fault::NotFound));
     };
-    let form = match form {
+    // The room of an upload is given back with its answer.
+    let (form, _room) = match form {
         Ok(form) => form,
         Err(fault) => return (who, Err(fault)),
     };
@@ -215,17 +217,23 @@ async fn named_by_proxy(desk: &Desk, current: &Current, name: &str) -> Result<Op
     Ok(session.and_then(Who::of))
 }
 
-/// The form of a request, whole and ours.
-async fn form(desk: &Desk, row: &Row, headers: &HeaderMap, body: Body, secret: &Secret) -> Result<Form, Fault> {
+/// The form of a request, whole and ours, and the room that it takes where it may be large.
+async fn form(
+    desk: &Desk,
+    row: &Row,
+    headers: &HeaderMap,
+    body: Body,
+    secret: &Secret,
+) -> Result<(Form, Option<OwnedSemaphorePermit>), Fault> {
     let word = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if word("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return Err(Fault::Form);
     }
     let bounds = &desk.limits.console;
     // Who is not signed in takes no room that others need.
-    let (most, _room) = if row.page == Page::TryMessage {
-        let room = timeout(bounds.request, desk.uploads.acquire()).await;
-        (bounds.upload.saturating_mul(3), Some(room.map_err(|_| Fault::TooMany)?))
+    let (most, room) = if row.page == Page::TryMessage {
+        let room = timeout(bounds.request, Arc::clone(&desk.uploads).acquire_owned()).await;
+        (bounds.upload.saturating_mul(3), room.map_err(|_| Fault::TooMany)?.ok())
     } else {
         (bounds.form, None)
     };
@@ -236,5 +244,5 @@ async fn form(desk: &Desk, row: &Row, headers: &HeaderMap, body: Body, secret: &
         Ok(Ok(read)) => read.to_bytes(),
     };
     let form = Form::read(&read).ok_or(Fault::Form)?;
-    if secret.is_form_token(form.raw(TOKEN)) { Ok(form) } else { Err(Fault::Form) }
+    if secret.is_form_token(form.raw(TOKEN)) { Ok((form, room)) } else { Err(Fault::Form) }
 }

@@ -80,6 +80,15 @@ impl Ledger {
         read.await
     }
 
+    /// A message in quarantine without its octets.
+    pub async fn held_row(&self, id: i64) -> Result<Option<Held>, Error> {
+        let read = self.0.scan(move |work| {
+            let rows = work.all(&format!("SELECT {HELD} WHERE q.id = ? ORDER BY h.recipient"), [id], read_held)?;
+            Ok(grouped(rows).pop())
+        });
+        read.await
+    }
+
     /// The numbers of the messages that are kept and that the MTA called by this name.
     pub async fn held_as(&self, queue_id: &str) -> Result<Vec<i64>, Error> {
         let queue_id = queue_id.to_owned();

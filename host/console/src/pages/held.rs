@@ -73,8 +73,8 @@ fn waiting<'a>(held: &'a Held, scope: &'a Scope) -> impl Iterator<Item = &'a str
 /// The page.
 pub(super) async fn page(visit: &Visit) -> Result<Answer, Fault> {
     let who = visit.who()?;
-    let found = visit.desk.ledger.held_message(visit.number("id")?).await?;
-    let (held, message) = found.ok_or(Fault::NotFound)?;
+    let (ledger, id) = (&visit.desk.ledger, visit.number("id")?);
+    let held = ledger.held_row(id).await?.ok_or(Fault::NotFound)?;
     let seen: Vec<&str> = held
         .recipients
         .iter()
@@ -84,6 +84,10 @@ pub(super) async fn page(visit: &Visit) -> Result<Answer, Fault> {
     if seen.is_empty() {
         return Err(Fault::NotFound);
     }
+    let (_, message) = ledger.held_message(id).await?.ok_or(Fault::NotFound)?;
+    let most = visit.desk.limits.console.preview_lines;
+    let preview = tokio::task::spawn_blocking(move || preview(&message, most)).await;
+    let preview = preview.map_err(|fault| Fault::Trouble(fault.to_string()))?;
     let back = if who.mailbox().is_some() { "/me/quarantine" } else { "/quarantine" };
     let main = html! {
         h1 { (subject(&held.subject)) }
@@ -106,7 +110,7 @@ pub(super) async fn page(visit: &Visit) -> Result<Answer, Fault> {
             button.risky name="wish" value="delete" { "Delete" }
             a href=(back) { "Back" }
         }
-        (preview(&message, visit.desk.limits.console.preview_lines))
+        (preview)
     };
     Ok(whole(visit, "Kept back", &main))
 }
@@ -114,10 +118,11 @@ pub(super) async fn page(visit: &Visit) -> Result<Answer, Fault> {
 /// The message as text: no part of it is shown as anything else.
 fn preview(message: &[u8], most: usize) -> Markup {
     let (header, _) = halves(message);
-    let lines: Vec<String> = header.split_inclusive(|&octet| octet == b'\n').map(printable).collect();
+    let lines: Vec<String> = header.split_inclusive(|&octet| octet == b'\n').take(most).map(printable).collect();
     let parsed = MessageParser::default().parse(message);
     let text = parsed.as_ref().and_then(|parsed| parsed.body_text(0)).map(|text| text.into_owned());
-    let all: Vec<String> = text.unwrap_or_default().lines().map(|line| masked(&plain(line), 1_000)).collect();
+    let text = text.unwrap_or_default();
+    let all: Vec<String> = text.lines().take(most + 1).map(|line| masked(&plain(line), 1_000)).collect();
     let shown = all.get(..most).unwrap_or(&all);
     let attached = parsed.as_ref().map_or(0, |parsed| parsed.attachment_count());
     let is_first = |line: &&String| {
@@ -177,7 +182,7 @@ pub(super) async fn act(visit: &Visit) -> Result<Answer, Fault> {
 /// Does it for those recipients that are this person's, and notes it.
 pub(super) async fn carry_out(visit: &Visit, who: &Who, id: i64, wish: Wish) -> Result<(), Fault> {
     let ledger = &visit.desk.ledger;
-    let (held, _) = ledger.held_message(id).await?.ok_or(Fault::NotFound)?;
+    let held = ledger.held_row(id).await?.ok_or(Fault::NotFound)?;
     let any = held.recipients.iter().any(|r| who.scope.includes(&r.recipient));
     let all: Vec<String> = waiting(&held, &who.scope).map(str::to_owned).collect();
     if all.is_empty() {

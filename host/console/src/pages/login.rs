@@ -136,7 +136,7 @@ pub(super) async fn show(visit: &Visit) -> Result<Answer, Fault> {
         _ => ("Go on", "This shows what happens to the mail of"),
     };
     let held = match link.quarantine {
-        Some(id) => visit.desk.ledger.held_message(id).await?.map(|(held, _)| held),
+        Some(id) => visit.desk.ledger.held_row(id).await?,
         None => None,
     };
     let main = html! {

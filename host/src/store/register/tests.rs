@@ -88,7 +88,10 @@ async fn a_link_works_once_and_in_time_and_a_mailbox_gets_few_of_them() {
         assert_eq!(register.make_entrance([token; 32], "bob@a.example", bound, ends, now).await.unwrap(), made);
     }
     assert!(register.make_entrance([13; 32], "eve@a.example", bound, ends, now).await.unwrap());
-    register.sweep(ends + HOUR, now, now).await.unwrap();
+    // Those that have ended still count for the hour.
+    register.sweep(ends + HOUR / 2, now, now).await.unwrap();
+    assert!(!register.make_entrance([14; 32], "bob@a.example", bound, ends, now).await.unwrap());
+    register.sweep(ends + 2 * HOUR, now, now).await.unwrap();
     assert_eq!(register.link([10; 32], now).await.unwrap(), None);
 }
 
