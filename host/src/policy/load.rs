@@ -157,11 +157,7 @@ fn load(
         Ok(policy)
     };
     let bound = Bound::load(bindings, &mut shelve)?;
-    // A section that only pins the component of users' rules makes no policy.
-    let is_of_users = |id: &str, module: &Module| {
-        bindings.user_rules && id == RULES && module.settings.is_empty() && module.shadow.is_none()
-    };
-    for (id, _) in modules.iter().filter(|(id, module)| !is_of_users(id, module)) {
+    for (id, _) in modules.iter().filter(|(id, module)| !only_pins(bindings, id, module)) {
         shelve(id)?;
     }
     let own = bindings.user_rules.then(|| {
@@ -179,8 +175,7 @@ fn load(
     let shadows: Shadows = loaded.keys().filter_map(candidate).collect();
     let asker = if shadows.is_empty() { None } else { Some(asker(&sandbox, former, limits)?) };
     let threads = threads(&sandbox, former)?;
-    let candidates = shadows.values().filter_map(|shadowing| shadowing.candidate.as_ref().ok());
-    for policy in loaded.values().chain(candidates) {
+    for policy in loaded.values().chain(shadows.values().filter_map(|shadowing| shadowing.candidate.as_ref().ok())) {
         threads.prepare(&sandbox, policy.guest.size()).map_err(|e| Error::Setup(e.to_string()))?;
     }
     let all: Vec<Arc<Shelved>> = loaded.into_values().collect();
@@ -188,6 +183,11 @@ fn load(
     let files = files(&all, own_rules, &shadows, &bindings.dir);
     drop(alone);
     Ok(Policies { bound, all, own, shadows, asker, files, threads, sandbox, loading, limits: Arc::clone(limits) })
+}
+
+/// Whether a section does no more than pin the component of users' rules: then it makes no policy.
+fn only_pins(bindings: &config::Policy, id: &str, module: &Module) -> bool {
+    bindings.user_rules && id == RULES && module.settings.is_empty() && module.shadow.is_none()
 }
 
 /// The limits with the engine that the configuration names. Policies that are loaded again stay in the engine of before.
