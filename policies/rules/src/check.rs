@@ -131,9 +131,9 @@ pub(crate) fn check(rules: &[String]) -> Result<Wants, String> {
     }
     match seen.otherwise {
         Some(_) => Ok(sense.wants),
-        None => Err(String::from(
-            "rules: the last line must say what happens to all other mail: add \"otherwise accept\", or another decision",
-        )),
+        None => {
+            Err(String::from("rules: the last line must say what happens to all other mail: add \"otherwise accept\""))
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn decision<'a>(line: &mut Line<'a>) -> Result<Said<'a>, Failed> {
         Token::Word("defer") => Disposition::Defer,
         other => return line.unknown(start, other, "decision", DECISIONS),
     };
-    line.takes_mark(b',');
+    let mut comma = line.takes_mark(b',');
     let at = line.start();
     let told = if line.takes("tell") { Some(told(line)?) } else { None };
     match (disposition, told) {
@@ -48,14 +48,17 @@ pub(crate) fn decision<'a>(line: &mut Line<'a>) -> Result<Said<'a>, Failed> {
         }
         _ => {}
     }
-    line.takes_mark(b',');
+    if told.is_some() {
+        comma = line.takes_mark(b',');
+    }
     let at = line.start();
     let reason = match line.token()? {
-        Token::End => None,
+        Token::End if !comma => None,
+        Token::End => return line.fail(at, Wrong::Text("nothing after the comma")),
         Token::Quoted(reason) => {
             let good = |octet: u8| matches!(octet, b' '..=b'~') && octet != b'%';
-            if reason.len() > REASON || !reason.bytes().all(good) {
-                let text = "a reason has at most 400 characters of ASCII, no percent sign: mail servers pass it on";
+            if reason.is_empty() || reason.len() > REASON || !reason.bytes().all(good) {
+                let text = "a reason has 1 to 400 characters of ASCII, none of them %";
                 return line.fail(at, Wrong::Text(text));
             }
             Some(reason)
@@ -70,11 +73,10 @@ pub(crate) fn decision<'a>(line: &mut Line<'a>) -> Result<Said<'a>, Failed> {
     };
     if reason.is_some() {
         let at = line.start();
-        match line.token()? {
-            Token::End => {}
-            other => {
-                return line.unknown(at, other, "part of a decision", &["the end of the line"]);
-            }
+        // A quote may be closed by its own apostrophe, and what follows need not be a token.
+        if !matches!(line.token(), Ok(Token::End)) {
+            let text = "nothing follows a reason; one with ' in it stands in \"double quotes\"";
+            return line.fail(at, Wrong::Text(text));
         }
     }
     Ok(Said { disposition, notify: told.unwrap_or(Notify::empty()), reason })

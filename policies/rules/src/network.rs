@@ -22,17 +22,17 @@ impl Network {
         let octets = text.as_bytes();
         let slash = octets.iter().position(|octet| *octet == b'/');
         let address = Address::parse(octets.get(..slash.unwrap_or(octets.len())).unwrap_or_default())
-            .ok_or("is no network: write an address such as 192.0.2.1, or 2001:db8::/32")?;
+            .ok_or("is no network: write 192.0.2.1 or 2001:db8::/32")?;
         let whole = if address.v4 { 32 } else { 128 };
         let length = match slash {
             None => whole,
             Some(slash) => number(octets.get(slash + 1..).unwrap_or_default(), 10)
                 .filter(|length| *length <= whole)
-                .ok_or("is no network: after the slash stands a number up to 32, or up to 128 for IPv6")?,
+                .ok_or("is no network: its length is at most 32, or 128 for IPv6")?,
         };
         let network = Network { address, length };
         if !network.is_bare() {
-            return Err("is no network: its address has more bits than the number after the slash says");
+            return Err("is no network: its address has more bits than its length says");
         }
         if !address.v4 && length >= 96 && address.groups[..6] == [0, 0, 0, 0, 0, 0xffff] {
             return Err("never occurs: write its last four numbers as an IPv4 address");

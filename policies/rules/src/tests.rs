@@ -200,7 +200,7 @@ fn decisions_are_written_in_these_ways() {
         ("defer \"later\"", Disposition::Defer, nobody, "later"),
     ] {
         if reason == "!" {
-            assert!(refused(&[&format!("otherwise {text}")]).contains("no part of a decision"));
+            assert!(refused(&[&format!("otherwise {text}")]).contains("nothing follows a reason"));
             continue;
         }
         for line in [format!("otherwise {text}"), format!("otherwise: {text}"), format!("  otherwise\t:  {text} ")] {

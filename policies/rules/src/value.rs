@@ -139,7 +139,7 @@ fn pattern(text: &str, fact: Fact) -> Result<Pattern<'_>, &'static str> {
     let (pattern, domain) = match (text.strip_prefix("*."), text.rsplit_once('@')) {
         (Some(domain), None) => (Pattern::Below(domain), domain),
         (_, Some(("", domain))) => (Pattern::Domain(domain), domain),
-        (_, Some((local, domain))) if local.len() <= 250 => {
+        (_, Some((local, domain))) if local.len() <= 250 && !local.bytes().any(|octet| octet == b'*') => {
             if fact == Fact::Recipient && untagged(local) != local {
                 return Err("never occurs: a recipient's +tag does not matter, so leave it out");
             }
@@ -153,7 +153,7 @@ fn pattern(text: &str, fact: Fact) -> Result<Pattern<'_>, &'static str> {
 
 fn check_domain(domain: &str) -> Result<(), &'static str> {
     if !domain.is_ascii() {
-        return Err("has letters beyond ASCII: write its domain in the form of DNS, xn--...");
+        return Err("is not ASCII: write its domain as DNS does, xn--...");
     }
     let label = |label: &str| {
         let good = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
@@ -162,7 +162,7 @@ fn check_domain(domain: &str) -> Result<(), &'static str> {
     if domain.len() <= 253 && domain.contains('.') && domain.split('.').all(label) {
         Ok(())
     } else {
-        Err("has no domain such as b.example: write a@b.example, @b.example, or *.b.example for subdomains")
+        Err("has no domain such as b.example")
     }
 }
 
