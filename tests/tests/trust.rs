@@ -419,3 +419,33 @@ fn k18_a_rollback_alone_goes_back_to_an_older_version() {
     site.put("strict/strict.wasm", &mark("9.9.9"));
     assert!(site.says(&["policy", "verify", "strict"]).1.contains("`strict` is the folder here"));
 }
+
+#[test]
+fn k18_a_promotion_ends_what_a_rollback_allowed_although_no_filter_read_it_between_the_two() {
+    let site = Site::new();
+    site.put("addrauth.toml", b"");
+    let key = site.key();
+    let section = "[policies.strict]\nmodule = \"strict.wasm\"\nshadow = \"strict.next.wasm\"\n";
+    site.configure(&format!("trusted_keys = [\"{key}\"]\nrequire_signature = true\n{section}"));
+    for version in ["1.1.0", "1.2.0"] {
+        site.make(version);
+    }
+    site.install_both("1.1.0");
+    for ending in ["wasm", "wasm.minisig"] {
+        let made = site.path(&format!("new/1.2.0/strict.{ending}"));
+        fs::copy(made, site.path(&format!("policies/strict.next.{ending}"))).unwrap();
+    }
+    let before = site.read("addrauth.toml");
+    let daemon = Daemon::start("filter", &site.path("addrauth.toml"));
+    until_said(&daemon, 0, "listening on");
+    let promote = ["policy", "promote", "strict", "--at-least", "0"];
+    site.must(0, &promote);
+    reload(&daemon, "version 1.2.0 signed by");
+    site.must(0, &["policy", "rollback", "strict"]);
+    assert!(site.read("state/signed.toml").contains("allowed"));
+    site.must(0, &promote);
+    assert!(!site.read("state/signed.toml").contains("allowed"));
+    site.install_both("1.1.0");
+    site.put("addrauth.toml", before.as_bytes());
+    reload(&daemon, "1.2.0 was in force");
+}

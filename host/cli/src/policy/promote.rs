@@ -138,6 +138,12 @@ impl Configured {
         self.config.policies.get(id).cloned().unwrap_or_default()
     }
 
+    /// Where the newest signed version is kept, and by which name, of the policy that this component is of.
+    fn floor_of(&self, component: &Decider) -> Option<(&Path, String)> {
+        let keeps = floor::place(&self.config).filter(|_| !self.config.policy.trusted_keys.is_empty());
+        keeps.zip(component.origin.file().map(trust::policy_of))
+    }
+
     /// The policies as the filter would load them.
     fn load(&self, config: &Config) -> Result<Policies, addrauth::policy::Error> {
         Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()), &trial())
@@ -235,6 +241,10 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     let octets = format!("{line}\n{}", configured.text()).into_bytes();
     puts.push(Put { path: configured.kept(id, &next), octets, like: Some(configured.path.clone()) });
     let edited = configured.with(id, &next)?;
+    if let Some((dir, policy)) = configured.floor_of(&new) {
+        // What a rollback allowed ends with the next promotion, although no filter has read its configuration meanwhile.
+        floor::allow(dir, &policy, None).map_err(Unmoved::Floor)?;
+    }
     puts.iter().try_for_each(put)?;
     configured.commit(edited, id, &new)?;
     told(id, "promoted", (&old.digest, &new.digest), &configured, Some(&record), json);
@@ -271,8 +281,7 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
             is_old(&edited.1).map_err(|why| why.map_or_else(|| Unmoved::Gone(old.clone()), Unmoved::Dry))?
         }
     };
-    let keeps = floor::place(&configured.config).filter(|_| !configured.config.policy.trusted_keys.is_empty());
-    let signed = keeps.zip(now.origin.file().map(trust::policy_of));
+    let signed = configured.floor_of(&now);
     if let Some((dir, policy)) = &signed {
         // A signed component may go back to an older version by this way alone.
         floor::allow(dir, policy, Some(&now.digest)).map_err(Unmoved::Floor)?;
