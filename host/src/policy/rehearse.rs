@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
 use super::sandbox::contract::{self, Description, Value, Wants};
 use super::sandbox::{Guest, Sandbox};
 pub use super::written_facts::WrittenFacts;
@@ -256,7 +254,7 @@ impl Component {
     /// One that is loaded as a policy.
     pub(super) fn of(sandbox: &Arc<Sandbox>, policy: &shelf::Shelved) -> Component {
         let (guest, description) = (Arc::clone(&policy.guest), policy.description.clone());
-        let is_rules = shipped::rules().is_some_and(|octets| shelf::hex(&Sha256::digest(octets)) == policy.digest);
+        let is_rules = subject::is_shipped_rules(policy);
         Component { sandbox: Arc::clone(sandbox), guest, description, is_rules, assumed: BTreeMap::new() }
     }
 

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use super::super::sandbox::contract::{Address, AuthResult, Trail, Wanted, Wants};
 use super::answers::Answers;
 use super::axis::{Aspect, Kind};
-use super::rule_line::{network, untagged};
+use super::rule_line::{is_below, network, untagged};
 use super::samples::Samples;
 use super::space::Space;
 use super::subject::Answer;
 use crate::case::Disposition;
+use crate::proto::address::{self as mailbox, Domain};
 
 /// Why a property cannot be read, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +131,7 @@ impl Clause {
             let Fact::Of(kind) = &condition.fact else { continue };
             samples.keep_apart(kind.clone());
             for value in &condition.values {
+                samples.value(kind, value);
                 condition.aspects(value).into_iter().for_each(|aspect| samples.name(kind.clone(), aspect));
             }
         }
@@ -254,9 +256,47 @@ fn condition(text: &str) -> Result<Condition, Malformed> {
         }
         other => return Err(Malformed(format!("`{other}` is no fact: write {FACTS}"))),
     };
-    let condition = Condition { fact, compare, values };
+    let mut condition = Condition { fact, compare, values };
     condition.check()?;
+    if let Fact::Of(kind) = &condition.fact {
+        let read = condition.values.iter().map(|value| canonical(kind, value));
+        condition.values = read.collect::<Result<_, _>>()?;
+    }
     Ok(condition)
+}
+
+/// The value as the fact has it: mail that is meant by another spelling would never be met.
+fn canonical(kind: &Kind, value: &str) -> Result<String, Malformed> {
+    let is_mailbox = matches!(kind, Kind::Sender | Kind::Recipient | Kind::EnvelopeSender);
+    let is_host = matches!(kind, Kind::ClientName | Kind::Helo);
+    // A recipient may have a domain of one label.
+    let is_label = |text: &str| text.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
+    let domain = |text: &str| match Domain::parse(text) {
+        Ok(domain) => Some(domain.as_str().to_owned()),
+        Err(_) => (!text.is_empty() && is_label(text)).then(|| text.to_ascii_lowercase()),
+    };
+    let upper = value.strip_prefix("*.").filter(|upper| !upper.contains('@'));
+    let read = match (upper, value.strip_prefix('@')) {
+        _ if value == "none" || !(is_mailbox || is_host) => return Ok(value.to_owned()),
+        (Some(upper), _) => domain(upper).map(|upper| format!("*.{upper}")),
+        (None, Some(at)) if is_mailbox => domain(at).map(|at| format!("@{at}")),
+        _ if is_mailbox => {
+            let (local, at) = value.rsplit_once('@').unzip();
+            let local = local.filter(|local| local.starts_with('"') || !local.contains('*'));
+            let somewhere = Domain::parse("b.example").ok();
+            let read = local.zip(somewhere).and_then(|(local, domain)| mailbox::Address::at(local, &domain).ok());
+            read.zip(at.and_then(domain)).map(|(address, domain)| format!("{}@{domain}", address.local()))
+        }
+        _ => {
+            let is_no_pattern = |c: char| !(c.is_whitespace() || c.is_control() || "\"'<>*@".contains(c));
+            value.chars().all(is_no_pattern).then(|| value.to_owned())
+        }
+    };
+    let way = match is_mailbox {
+        true => "a@b.example, @b.example for a domain, *.b.example for its subdomains, or none",
+        false => "mx.b.example, *.b.example for all below it, or none",
+    };
+    read.ok_or_else(|| Malformed(format!("`{value}` is no value of that fact: write {way}")))
 }
 
 impl Condition {
@@ -300,14 +340,10 @@ impl Condition {
                 _ if !words.is_empty() => words.contains(&value.as_str()),
                 Fact::Of(Kind::Size | Kind::LastValid) => value == "none" || value.parse::<u64>().is_ok(),
                 Fact::Of(Kind::Ip) => value == "none" || network(value).is_some(),
-                Fact::Of(Kind::Sender | Kind::Recipient | Kind::EnvelopeSender) => {
-                    value == "none" || value.rsplit_once('@').is_some_and(|(_, domain)| !domain.is_empty())
-                }
                 _ => !value.is_empty(),
             };
             if !good {
-                let way =
-                    if words.is_empty() { "a number, an address, @domain or none".into() } else { words.join(", ") };
+                let way = if words.is_empty() { "a number, an address or none".into() } else { words.join(", ") };
                 return Err(Malformed(format!("`{value}` is no value of that fact: write {way}")));
             }
         }
@@ -321,10 +357,15 @@ impl Condition {
             return Vec::new();
         }
         let mailbox = |make: fn(Option<Address>) -> Aspect| {
-            let (local, domain) = value.rsplit_once('@')?;
-            let local = if local.is_empty() { "someone" } else { local };
-            Some(make(Some(Address { local: local.into(), domain: domain.into() })))
+            let (local, domain) = match (value.strip_prefix("*."), value.rsplit_once('@')) {
+                (Some(upper), None) => ("someone", format!("below.{upper}")),
+                (_, Some(("", domain))) => ("someone", domain.to_owned()),
+                (_, Some((local, domain))) => (local, domain.to_owned()),
+                (None, None) => return None,
+            };
+            Some(make(Some(Address { local: local.into(), domain })))
         };
+        let host = || value.strip_prefix("*.").map_or_else(|| value.to_owned(), |upper| format!("below.{upper}"));
         let beside = || {
             let number = value.parse::<u64>().ok();
             number.map(|number| [number.saturating_sub(1), number, number.saturating_add(1)]).into_iter().flatten()
@@ -337,8 +378,8 @@ impl Condition {
                 let first = network(value).and_then(|network| network.hosts().next());
                 first.map(|ip| Aspect::Ip(Some(ip.to_canonical().to_string()))).into_iter().collect()
             }
-            Kind::ClientName => vec![Aspect::ClientName(Some(value.to_owned()))],
-            Kind::Helo => vec![Aspect::Helo(value.to_owned())],
+            Kind::ClientName => vec![Aspect::ClientName(Some(host()))],
+            Kind::Helo => vec![Aspect::Helo(host())],
             Kind::Size => beside().map(|octets| Aspect::Size(Some(octets))).collect(),
             Kind::LastValid => {
                 beside().filter_map(|days| u32::try_from(days).ok()).map(|days| Aspect::LastValid(Some(days))).collect()
@@ -376,7 +417,11 @@ impl Condition {
             (Some((result, _)), _) => result.word() == value,
         };
         let host = |name: &str| {
-            name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(value.strip_suffix('.').unwrap_or(value))
+            let name = name.strip_suffix('.').unwrap_or(name);
+            match value.strip_prefix("*.") {
+                Some(upper) => is_below(name, upper),
+                None => name.eq_ignore_ascii_case(value.strip_suffix('.').unwrap_or(value)),
+            }
         };
         let number = |number: Option<u64>| number.map_or(value == "none", |number| value.parse() == Ok(number));
         match aspect {
@@ -409,16 +454,16 @@ impl Condition {
     }
 }
 
-/// `@domain` is any mailbox of it. Letter case does not matter, nor does the tag of a recipient that is named without one.
+/// `@domain` is any mailbox of it, and `*.domain` of those below it. Letter case does not matter, nor does the tag of a recipient that is named without one.
 fn is_mailbox(address: Option<&Address>, value: &str, own: fn(&str) -> &str) -> bool {
     let Some(address) = address else { return value == "none" };
     match value.rsplit_once('@') {
+        None => value.strip_prefix("*.").is_some_and(|upper| is_below(&address.domain, upper)),
         Some(("", domain)) => address.domain.eq_ignore_ascii_case(domain),
         Some((local, domain)) => {
             let is_local =
                 [address.local.as_str(), own(&address.local)].iter().any(|own| own.eq_ignore_ascii_case(local));
             is_local && address.domain.eq_ignore_ascii_case(domain)
         }
-        None => false,
     }
 }

@@ -9,6 +9,7 @@ use super::super::sandbox::contract::Address;
 use super::axis::{Aspect, Kind};
 use super::rule_line::network;
 use super::wording::numbers;
+use crate::proto::address as mailbox;
 
 /// A client that no constant should name; the next where one does (RFC 5737, RFC 3849).
 const NOBODYS_CLIENTS: [&str; 4] = ["203.0.113.77", "198.51.100.77", "192.0.2.77", "2001:db8::77"];
@@ -70,6 +71,22 @@ impl Constants {
             let word = if network(word).is_some() { word } else { bare };
             if !word.is_empty() {
                 self.word(word);
+            }
+        }
+        // Some of the marks that end a word may stand in an address, and a quoted local part may hold any.
+        let whole = text.split(|c: char| c.is_whitespace() || ",;".contains(c));
+        for piece in whole.chain([text.trim()]) {
+            let bare = piece.trim_matches(|c: char| "'()[]{}<>:.!?".contains(c));
+            for spelt in [bare, bare.trim_matches('"')] {
+                if let Ok(address) = mailbox::Address::parse(spelt.as_bytes(), true) {
+                    self.addresses.insert((address.local().to_owned(), address.domain().as_str().to_owned()));
+                }
+            }
+            // What a client calls itself may look like an address of it or like a number: in quotes, or as a text of its own.
+            let plain = bare.trim_matches('"');
+            let stands_alone = piece != bare || bare != plain || text == bare;
+            if stands_alone && (network(plain).is_some() || plain.parse::<f64>().is_ok()) {
+                self.names.insert(plain.to_owned());
             }
         }
         // A text of one word may be a name.

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::super::sandbox::contract::{AuthResult, Trail};
+use super::super::sandbox::contract::{AuthResult, Trail, Value};
 use super::axis::{Aspect, Axis, Kind};
 use super::rule_line::{RuleLine, tells};
 use super::subject::Subject;
@@ -44,7 +44,8 @@ impl Vocabulary {
             if !subject.is_rules() {
                 return None;
             }
-            lines.extend(RuleLine::all(&subject.settings()));
+            let settings: Vec<&Value> = subject.settings().into_iter().map(|(value, _)| value).collect();
+            lines.extend(RuleLine::all(&settings));
         }
         lines.iter().all(RuleLine::has_plain_networks).then_some(Vocabulary(lines))
     }

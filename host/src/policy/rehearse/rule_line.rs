@@ -119,7 +119,7 @@ fn is_host(name: &str, word: &str) -> bool {
     }
 }
 
-fn is_below(name: &str, domain: &str) -> bool {
+pub(super) fn is_below(name: &str, domain: &str) -> bool {
     let (name, domain) = (name.as_bytes(), domain.as_bytes());
     let Some(dot) = name.len().checked_sub(domain.len() + 1).filter(|dot| *dot > 0) else { return false };
     let (begin, end) = name.split_at(dot);

@@ -59,9 +59,9 @@ impl Samples {
         let mut samples = Samples::default();
         for subject in subjects {
             let begin = samples.lines.len();
-            for value in subject.settings() {
+            for (value, is_rules) in subject.settings() {
                 match value {
-                    Value::Texts(lines) if subject.is_rules() => lines.iter().for_each(|line| samples.rule(line)),
+                    Value::Texts(lines) if is_rules => lines.iter().for_each(|line| samples.rule(line)),
                     Value::Text(text) => samples.read(text),
                     Value::Texts(texts) => texts.iter().for_each(|text| samples.read(text)),
                     Value::Number(number) => samples.constants.numbers.extend(u64::try_from(*number)),
@@ -108,6 +108,11 @@ impl Samples {
     /// Takes in a value that a property names: it comes before what is found in texts.
     pub(super) fn name(&mut self, kind: Kind, aspect: Aspect) {
         self.named.push((kind, aspect));
+    }
+
+    /// Takes in a value of a fact that a property names, with what lies beside it.
+    pub(super) fn value(&mut self, kind: &Kind, value: &str) {
+        self.constants.rule(kind, value);
     }
 
     /// Takes in what a property asks for.

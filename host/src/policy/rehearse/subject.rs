@@ -1,10 +1,13 @@
 //! What is rehearsed: one component under its settings, or all that a site binds for one recipient.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use sha2::{Digest as _, Sha256};
 
 use super::super::own_rules::{Standing, is_stricter};
 use super::super::sandbox::contract::{Claim, Facts, KeyStatus, Value, Wanted, Wants, Why};
-use super::super::shelf::Shelved;
+use super::super::shelf::{self, Shelved};
+use super::super::shipped;
 use super::super::{Effect, Policies, Proposal, disposition, drops_silently, notify};
 use super::{Component, Settings, Undecided, WrittenFacts};
 use crate::case::{self, Disposition, Notify, Recipient, Wish, is_silent_drop, restrained};
@@ -113,12 +116,13 @@ impl Subject {
         matches!(&self.kind, Kind::One { component, .. } if component.is_rules)
     }
 
-    /// The values of its settings: where the constants of a policy are found.
-    pub(super) fn settings(&self) -> Vec<&Value> {
+    /// The values of its settings, where the constants of a policy are found, and whether each is a text for the `rules` that ship.
+    pub(super) fn settings(&self) -> Vec<(&Value, bool)> {
         match &self.kind {
-            Kind::One { settings, .. } => settings.0.iter().collect(),
+            Kind::One { settings, .. } => settings.0.iter().map(|value| (value, self.is_rules())).collect(),
             Kind::Site { policies, own, .. } => {
-                policies.all.iter().chain(own).flat_map(|policy| &policy.settings).collect()
+                let all = policies.all.iter().chain(own).map(|policy| (policy, is_shipped_rules(policy)));
+                all.flat_map(|(policy, is_rules)| policy.settings.iter().map(move |value| (value, is_rules))).collect()
             }
         }
     }
@@ -227,6 +231,13 @@ fn answer_by(
             Answer { decision, fault: Some(format!("{} {fault}", policy.id)) }
         }
     }
+}
+
+/// Whether its component is the `rules` that ships.
+pub(super) fn is_shipped_rules(policy: &Shelved) -> bool {
+    static SHIPPED: LazyLock<Option<String>> =
+        LazyLock::new(|| shipped::rules().map(|octets| shelf::hex(&Sha256::digest(octets))));
+    SHIPPED.as_ref() == Some(&policy.digest)
 }
 
 /// What one of several wants of the facts that all of them are told.

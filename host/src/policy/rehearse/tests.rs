@@ -292,7 +292,7 @@ fn clauses_of_any_shape_are_read_or_tell_what_to_write() {
         ("reject when tls=maybe", "yes, no"),
         ("reject when :=x", "no fact"),
         ("mark when dmarc=aligned", "pass"),
-        ("mark when sender=bank.example", "@domain"),
+        ("mark when sender=bank.example", "@b.example for a domain"),
         ("mark when last-valid>=none", "one number"),
         ("mark when size<1|2", "one number"),
     ] {

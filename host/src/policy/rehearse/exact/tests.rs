@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const METHODS: [&str; 3] = ["spf", "dkim", "dmarc"];
 const FOUND: [&str; 9] = ["pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror", "none", "unknown"];
 /// Addresses that lie in each other's way: one in a domain that is named, below one that is, with the name of a sample.
 const ADDRESSES: [&str; 13] = [
-    "*@bank.example",
+    "o'brien@bank.example",
     "someone@bank.example",
     "@bank.example",
     "*.bank.example",
@@ -258,7 +259,9 @@ fn what_a_text_does_not_tell_apart_is_one_and_nothing_else_is() {
                 let alike = class.iter().all(|point| told[*point] == told[class[0]]);
                 assert!(alike, "{lines:?}: {} is not one class in {:?}", axis.kind.word(), class);
             }
-            for value in strange(&axis.kind) {
+            // The filter tells of no client whose address cannot be read.
+            let unread = |value: &Aspect| matches!(value, Aspect::Ip(Some(ip)) if ip.parse::<IpAddr>().is_err());
+            for value in strange(&axis.kind).into_iter().filter(|value| !unread(value)) {
                 held += 1;
                 let value_told = answers(place, &value);
                 assert!(told.contains(&value_told), "{lines:?}: {} {} has no class", axis.kind.word(), value.word());
@@ -305,7 +308,7 @@ fn one_line(component: &Arc<Component>, line: &str) -> Subject {
 fn what_the_component_tells_apart_is_never_proved_alike() {
     let (component, limits) = shipped();
     for (one, other) in [
-        ("sender is *@bank.example: mark", "sender is @bank.example: mark"),
+        ("sender is o'brien@bank.example: mark", "sender is @bank.example: mark"),
         ("helo is 192.0.2.1: mark", "helo is unknown: mark"),
         ("helo is \"u@h.example\": mark", "helo is unknown: mark"),
         ("helo is client: mark", "helo is unknown: mark"),

@@ -363,3 +363,91 @@ fn a_rule_of_many_conditions_is_found_whatever_they_are() {
     }
     assert!(missed.is_empty() && found * 2 > tried, "missed: {missed:#?}, found {found} of {tried}");
 }
+
+/// A value of each fact that names a place, in each spelling of it, and the condition of a text that means the same.
+const SPELT: &[(&str, &str, &[&str])] = &[
+    (
+        "sender",
+        "sender",
+        &["@b.example", "@B.Example", "@b\u{fc}cher.example", "*.b.example", "a@b.example", "o'brien@b.example"],
+    ),
+    ("sender", "sender", &["\"a b\"@b.example", "list=bob@b.example", "a|b@b.example", "{a}@b.example"]),
+    ("recipient", "recipient", &["@b.example", "*.b.example", "o'brien@b.example", "A@b.example"]),
+    ("envelope-sender", "envelope sender", &["@b.example", "*.b.example", "list=bob@b.example"]),
+    ("helo", "helo", &["mx.b.example", "*.b.example", "MX.B.example.", "1.2", "10.0.0.1", "[192.0.2.1]", "localhost"]),
+    ("client-name", "client name", &["mx.b.example", "*.b.example", "10.0.0.1"]),
+];
+
+/// The value as a text for `rules` has it.
+fn in_rules(value: &str) -> String {
+    let value = value.strip_suffix('.').unwrap_or(value).replace("b\u{fc}cher", "xn--bcher-kva");
+    if value.contains('"') { format!("'{value}'") } else { format!("\"{value}\"") }
+}
+
+#[test]
+fn a_property_is_refuted_by_the_mail_that_it_means_however_its_value_is_spelt() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    for component in [shipped(&stage, "rules"), unknown(shipped(&stage, "rules"))] {
+        for (fact, asked, values) in SPELT {
+            // `|` parts the values of a condition.
+            for value in values.iter().filter(|value| !value.contains('|')) {
+                let line = format!("when {asked} is {}: mark", in_rules(value));
+                let it = rules(&component, &[&line, "otherwise accept"]);
+                let property = clause(&format!("mark when {fact}={value}"));
+                let outcome = prove(&it, &[property], &Samples::default(), &limits).remove(0).outcome;
+                assert!(matches!(outcome, Outcome::Fails(_)), "{fact}={value} by {line}: {outcome:?}");
+                // And what settings name is found without a word about it; a blank within words of which nothing is known ends one.
+                if value.contains(' ') && !component.is_rules {
+                    continue;
+                }
+                let outcome = prove(&it, &[clause("mark")], &Samples::default(), &limits).remove(0).outcome;
+                assert!(matches!(outcome, Outcome::Fails(_)), "{line}: {outcome:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_values_within_a_pattern_of_a_property_that_a_text_does_not_name_are_looked_at_too() {
+    let limits = limits();
+    let stage = Stage::new(&limits).unwrap();
+    for component in [shipped(&stage, "rules"), unknown(shipped(&stage, "rules"))] {
+        for (fact, asked, text, pattern) in [
+            ("sender", "sender", "[someone@b.example]", "@b.example"),
+            ("sender", "sender", "[@below.b.example]", "*.b.example"),
+            ("helo", "helo", "[below.b.example]", "*.b.example"),
+            ("client-name", "client name", "[below.b.example, below2.b.example]", "*.b.example"),
+        ] {
+            let it = rules(&component, &[&format!("when {asked} is in {text}: mark"), "otherwise accept"]);
+            let property = clause(&format!("accept when {fact}={pattern}"));
+            let outcome = prove(&it, &[property], &Samples::default(), &limits).remove(0).outcome;
+            assert!(matches!(outcome, Outcome::Fails(_)), "{fact}={pattern} by {text}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_no_mail_has_is_refused() {
+    for value in [
+        "*@b.example",
+        "@*.b.example",
+        "*.@b.example",
+        "@b.example.",
+        "<x@b.example>",
+        "\"x@b.example\"",
+        "@",
+        "a@",
+        "a b@c.example",
+    ] {
+        for fact in ["sender", "recipient", "envelope-sender"] {
+            let said = Clause::read(&format!("mark when {fact}={value}")).unwrap_err().to_string();
+            assert!(said.contains("*.b.example"), "{fact}={value}: {said}");
+        }
+    }
+    for value in ["\"mx.b.example\"", "mx.*.example", "*.", "<mx.b.example>", "@b.example", "'mx'"] {
+        for fact in ["helo", "client-name"] {
+            assert!(Clause::read(&format!("mark when {fact}={value}")).is_err(), "{fact}={value}");
+        }
+    }
+}
