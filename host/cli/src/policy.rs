@@ -408,6 +408,9 @@ enum Error {
     Choices(store::Error),
     #[error("--json is one form and {0} is another: write one of them")]
     TwoForms(&'static str),
+    /// Lines are counted as the texts of the setting.
+    #[error("{} is refused, settings.rules: {text}", file.display())]
+    Text { file: PathBuf, text: String },
     #[error("{name} does not take its settings: {text}. Set them with --set NAME=VALUE")]
     Settings { name: String, text: String },
     #[error(

@@ -291,8 +291,43 @@ fn each_table_is_the_same_in_wasmtime_and_in_v8() {
             assert_eq!(&safe(one.clone()), other, "{}: {facts}", table.name);
         }
     }
-    // The script that comes with it decides one message.
-    let script = exported["mark"].join("decide.mjs");
-    let said = Command::new("node").arg(script).stdin(Stdio::null()).output().unwrap();
-    assert!(String::from_utf8_lossy(&said.stdout).starts_with("{\"disposition\":\"mark\""), "{said:?}");
+    // The script that comes with it decides one message, by the defaults where no settings are given, and what cannot be meant is
+    // no decision.
+    let script = |name: &str, words: &[&str]| {
+        let mut node = Command::new("node");
+        let said = node.arg(exported[name].join("decide.mjs")).args(words).stdin(Stdio::null()).output().unwrap();
+        (said.status.code(), String::from_utf8_lossy(&said.stdout).into_owned(), format!("{said:?}"))
+    };
+    let direct = r#"{"status":"missing","claim":"all","trail":{},"sender":"a@b.example"}"#;
+    let held = r#"[{"tag":"text","val":"quarantine"},{"tag":"text","val":"no key"}]"#;
+    for (name, words, disposition) in [
+        ("mark", &[][..], "mark"),
+        ("missing-direct", &[direct], "mark"),
+        ("missing-direct", &[direct, held], "quarantine"),
+    ] {
+        let (code, out, said) = script(name, words);
+        assert!(
+            code == Some(0) && out.starts_with(&format!("{{\"disposition\":\"{disposition}\"")),
+            "{words:?} {said}"
+        );
+    }
+    for words in [
+        &[r#"{"status":"invalid","sneder":{"local":"a","domain":"b.example"}}"#][..],
+        &[r#"{"status":"invalid","trail":{"bounced":true}}"#],
+        &[r#"{"sender":"a@b.example"}"#],
+        &[r#"{"status":"valid","sender":"a"}"#],
+        &[r#"{"status":"odd"}"#],
+        &["{"],
+        &["null"],
+        &[direct, "[]"],
+        &[direct, "{}"],
+        &[direct, r#"[{"tag":"text","val":"mark"}]"#],
+        &[direct, r#"[{"tag":"flag","val":true},{"tag":"text","val":"no key"}]"#],
+        &[direct, r#"[{"tag":"text","val":"drop"},{"tag":"text","val":"no key"}]"#],
+    ] {
+        let (code, out, said) = script("missing-direct", words);
+        assert!(code == Some(2) && out.is_empty() && said.contains("decide.mjs: "), "{words:?} {said}");
+    }
+    let (code, _, said) = script("rules", &[]);
+    assert!(code == Some(2) && said.contains("rules must be set"), "{said}");
 }

@@ -118,6 +118,9 @@ fn print(report: &Value, json: bool) {
         let word = |key: &str| setting[key].as_str().unwrap_or_default();
         println!("  setting     {}: {}, {default}: {}", word("name"), word("kind"), word("summary"));
     }
+    if report["decisions"].as_object().is_some_and(|table| !table.is_empty()) {
+        println!("  mail of which nothing but the result is known:");
+    }
     for (status, said) in report["decisions"].as_object().into_iter().flatten() {
         println!("  {status:<12}{}", said.as_str().unwrap_or_default());
     }

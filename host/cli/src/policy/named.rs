@@ -28,6 +28,8 @@ pub(super) struct Named {
     pub(super) component: Arc<Component>,
     /// The settings of the configuration and of the command line.
     pub(super) given: BTreeMap<String, toml::Value>,
+    /// The file that its settings stand in, where it was named by that or by its folder.
+    file: Option<PathBuf>,
 }
 
 impl Workshop {
@@ -92,7 +94,9 @@ impl Workshop {
 
     /// Finds and loads a policy, with these settings above those of the configuration.
     pub(super) fn load(&self, word: &str, set: &[Setting]) -> Result<Named, Error> {
-        self.load_located(self.locate(word)?, set)
+        let named = self.load_located(self.locate(word)?, set)?;
+        let text = Text::at(Path::new(word))?;
+        Ok(Named { file: text.map(|text| text.file), ..named })
     }
 
     /// The candidate beside a policy of the configuration, where there is one that can be loaded.
@@ -108,7 +112,7 @@ impl Workshop {
         let component = self.open(&located)?.assuming(located.settings.clone());
         let mut given = located.settings.clone();
         given.extend(set.iter().map(|Setting(name, value)| (name.clone(), value.clone())));
-        Ok(Named { located, component: Arc::new(component), given })
+        Ok(Named { located, component: Arc::new(component), given, file: None })
     }
 
     /// Loads a component.
@@ -189,9 +193,12 @@ impl Named {
     /// The component under its settings.
     pub(super) fn subject(&self) -> Result<Subject, Error> {
         let name = &self.located.name;
-        let settings = self.component.fit(&self.given).map_err(|text| Error::Settings { name: name.clone(), text })?;
-        let subject = self.component.under(name, settings);
-        subject.map_err(|why| Error::Settings { name: name.clone(), text: why.to_string() })
+        let unfit = |text: String| match &self.file {
+            Some(file) => Error::Text { file: file.clone(), text: text.trim_start_matches("refused: ").to_owned() },
+            None => Error::Settings { name: name.clone(), text },
+        };
+        let settings = self.component.fit(&self.given).map_err(unfit)?;
+        self.component.under(name, settings).map_err(|why| unfit(why.to_string()))
     }
 
     /// The cases beside it, where there are any.
