@@ -14,12 +14,16 @@ mod keys;
 #[cfg(feature = "filter")]
 mod snapshot;
 #[cfg(feature = "filter")]
+mod steps;
+#[cfg(feature = "filter")]
 mod trust;
 
 #[cfg(feature = "filter")]
 pub use build::Builder;
 #[cfg(feature = "filter")]
 pub use snapshot::{Error, Filter};
+#[cfg(feature = "filter")]
+pub use steps::{SLOW, Steps, Times};
 
 /// Decides a message on what the caller found out about it, and settles the policies' decisions into one reply. Total.
 ///

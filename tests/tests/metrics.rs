@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use addrauth::config::{Config, Limits, Listen};
 use addrauth::daemon::{authority, filter};
 use addrauth::policy::Trial;
+use addrauth::store::{self, NewestKey, Opening};
 use addrauth_lab::mta::{Envelope, Fate, Mta};
+use addrauth_lab::zone::Zone;
+use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::world::{self, ALICE, GOOD};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Status and body of a page.
 async fn page(socket: &Path, request: &str) -> (u16, String) {
@@ -75,15 +80,128 @@ async fn a_filter_counts_each_message_once_and_names_nobody() {
         ("addrauth_results_total{result=\"unusable\"}", 3.0),
         ("addrauth_results_total{result=\"passing\"}", 1.0),
         ("addrauth_decisions_total{decision=\"mark\",mode=\"in-force\"}", 3.0),
-        ("addrauth_step_seconds_count{step=\"examine\"}", 4.0),
+        ("addrauth_step_seconds_count{step=\"verify\"}", 4.0),
+        ("addrauth_step_seconds_count{step=\"decide\"}", 3.0),
         ("addrauth_step_seconds_count{step=\"keep\"}", 4.0),
         ("addrauth_policy_faults_total", 0.0),
+        ("addrauth_cache_entries{cache=\"answers\"}", 0.0),
+        ("addrauth_cache_entries{cache=\"choices\"}", 1.0),
+        ("addrauth_cache_lookups_total{cache=\"choices\",found=\"no\"}", 1.0),
+        ("addrauth_cache_lookups_total{cache=\"choices\",found=\"yes\"}", 2.0),
+        ("addrauth_dns_lookups_total", 0.0),
     ] {
         assert_eq!(after.get(name), Some(&count), "{name}: {after:?}");
     }
     assert!(after.len() <= 40 && !after.keys().any(|name| name.contains("example")), "{after:?}");
     running.stop().await.unwrap();
     assert!(!socket.exists());
+}
+
+/// A filter that learns, for home.example, that asks `server` about example.com, and puts mail without a usable sender off.
+async fn busy(dir: &Path, zone: &Zone) -> filter::Running {
+    let settings = "final_domains = [\"home.example\"]\nobserve = false\nkeyring.learn = true\n\
+                    policy = { invalid = \"reject-notify-sender\", unusable = \"later\", user_rules = true }\n\
+                    policies.later = { module = \"rules\", settings = { rules = [\"otherwise defer\"] } }";
+    let mut config = config(dir, settings);
+    config.milter.listen = vec!["inet:127.0.0.1:0".parse().unwrap()];
+    config.verify = world::config(zone);
+    let keyring = store::open_keyring(&config, Opening { busy: PATIENCE, readers: 1 }).await.unwrap();
+    let address = "carol@home.example";
+    let sealed = store::keyring_seal_to(&config).unwrap().seal(address, &world::key(GOOD)).unwrap();
+    let (learned, expires) = (SystemTime::now() - HOUR, SystemTime::now() + HOUR);
+    let key = NewestKey { address: address.into(), fingerprint: "f".into(), sealed, learned, expires };
+    keyring.learn(&key).await.unwrap();
+    keyring.close().await;
+    filter::Running::start(config, Arc::default(), Trial::waived()).await.unwrap()
+}
+
+/// A filter in ordinary work, and all that it tells.
+async fn ordinary(dir: &Path) -> BTreeMap<String, f64> {
+    let server = Authority::start([Act::valid(), Act::invalid()]).await.unwrap();
+    let zone = Zone::start(world::leading_to(&[&server], "")).await.unwrap();
+    let running = busy(dir, &zone).await;
+    let (place, socket) = (running.listening()[0].clone(), dir.join("metrics"));
+    let signed = |key: &str| format!("From:{ALICE}\r\nX-Auth-Key: {key}\r\n\r\nx\r\n");
+    for (message, fate) in [
+        (signed(GOOD), "Delivered"),
+        (signed(GOOD), "Delivered"),
+        (signed(world::JUNK), "Refused(\"5"),
+        (format!("From:{ALICE}\r\n\r\nx\r\n"), "Delivered"),
+        ("From: a@nowhere.example\r\n\r\nx\r\n".into(), "Delivered"),
+        ("From: a@one.example\r\nFrom: b@one.example\r\n\r\nx\r\n".into(), "Refused(\"4"),
+    ] {
+        let became = bring(&place, "bob@home.example", message.as_bytes()).await;
+        assert!(format!("{became:?}").starts_with(fate), "{became:?} and not {fate}: {message}");
+    }
+    bring(&place, "bob@elsewhere.example", b"From: a@one.example\r\n\r\nx\r\n").await;
+    let told = series(&socket).await;
+    running.stop().await.unwrap();
+    told
+}
+
+/// A name and its labels as they are told.
+fn parts(series: &str) -> (&str, Vec<(&str, &str)>) {
+    let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+    let pairs = labels.split("\",").filter_map(|pair| pair.split_once("=\""));
+    (name, pairs.map(|(label, value)| (label, value.trim_end_matches('"'))).collect())
+}
+
+/// The series that an expression names: each name with the values that it wants of labels.
+fn wanted(expression: &str) -> Vec<(&str, Vec<(&str, &str)>)> {
+    let starts = expression.match_indices("addrauth_").map(|(at, _)| &expression[at..]);
+    starts
+        .map(|rest| {
+            let name = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
+            let selector = rest[name.len()..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            let pairs = selector.map_or("", |(selector, _)| selector).split(',');
+            let pairs = pairs.filter(|pair| !pair.contains("=~")).filter_map(|pair| pair.split_once('='));
+            (name, pairs.map(|(label, value)| (label.trim(), value.trim_matches('"'))).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn what_an_expression_wants_is_read_out_of_it() {
+    let expression = "rate(addrauth_a_total{instance=~\"$x\",le=\"0.25\"}[5m]) / addrauth_b > 0";
+    assert_eq!(wanted(expression), [("addrauth_a_total", vec![("le", "0.25")]), ("addrauth_b", vec![])]);
+    assert_eq!(parts("a{b=\"c\",d=\"e\"}"), ("a", vec![("b", "c"), ("d", "e")]));
+    assert_eq!(parts("a"), ("a", vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dashboard_and_the_alerts_name_what_daemons_tell() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = ordinary(dir.path()).await;
+    let of_domains = |name: &&String| name.starts_with("addrauth_keyring_") || name.starts_with("addrauth_policy_info");
+    assert_eq!(told.get("addrauth_keyring_addresses{domain=\"home.example\"}"), Some(&1.0), "{told:?}");
+    assert!(told["addrauth_keyring_oldest_key_seconds{domain=\"home.example\"}"] >= HOUR.as_secs_f64());
+    let count = told.keys().filter(|name| !of_domains(name)).count();
+    assert!(count <= 45, "{count}: {told:?}");
+    assert_eq!(told.get("addrauth_answers_used_total{over=\"memory\"}"), Some(&1.0), "{told:?}");
+    assert!(told["addrauth_dns_lookups_total"] > told["addrauth_dns_questions_total"], "{told:?}");
+    let running = authority_for(dir.path()).await;
+    told.extend(series(&dir.path().join("metrics")).await);
+    running.stop().await.unwrap();
+    let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/cli/etc/prometheus");
+    let mut seen = 0;
+    for file in ["dashboard.json", "addrauth.rules.yml"] {
+        let text = std::fs::read_to_string(etc.join(file)).unwrap().replace("\\\"", "\"");
+        for (name, labels) in wanted(&text).into_iter().filter(|(name, _)| !name.ends_with('_')) {
+            let is_told = |series: &String| {
+                let (known, all) = parts(series);
+                known == name && labels.iter().all(|label| all.contains(label))
+            };
+            assert!(told.keys().any(is_told), "{file} names {name} {labels:?}, which nobody tells: {told:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "{seen}");
+    let page = std::fs::read_to_string(etc.join("../../../doc/metrics.md")).unwrap();
+    for series in told.keys() {
+        let (name, _) = parts(series);
+        let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        assert!(page.contains(&format!("`{name}`")), "host/doc/metrics.md does not say what {name} is");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,14 +251,18 @@ async fn whoever_holds_connections_open_stops_no_mail_and_no_stop() {
     tokio::time::timeout(PATIENCE, running.stop()).await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_authority_counts_its_answers_and_tells_how_its_keys_stand() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = config(dir.path(), "");
+async fn authority_for(dir: &Path) -> authority::Running {
+    let mut config = config(dir, "");
     config.authority.domains = vec!["send.example".parse().unwrap()];
     config.authority.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config.authority.deliver = addrauth::config::Deliver::Nobody;
-    let running = authority::Running::start(config, Arc::new(Limits::default())).await.unwrap();
+    authority::Running::start(config, Arc::new(Limits::default())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_counts_its_answers_and_tells_how_its_keys_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = authority_for(dir.path()).await;
     let socket = dir.path().join("metrics");
     for page_ in ["GET /healthz", "GET /readyz"] {
         assert_eq!(page(&socket, page_).await, (200, "ok\n".into()), "{page_}");
@@ -152,7 +274,7 @@ async fn an_authority_counts_its_answers_and_tells_how_its_keys_stand() {
     }
     let asker = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     asker.set_read_timeout(Some(PATIENCE)).unwrap();
-    let question = format!("VERIFY {:032x} alice@send.example {}\r\n", 7, addrauth_tests::world::GOOD);
+    let question = format!("VERIFY {:032x} alice@send.example {}\r\n", 7, GOOD);
     asker.send_to(question.as_bytes(), running.listening()[0]).unwrap();
     asker.recv(&mut [0; 2_048]).unwrap();
     let after = series(&socket).await;

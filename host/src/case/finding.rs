@@ -36,6 +36,17 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// The word of figures and of the journal's fields: a result, or why there is none.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Finding::Found(found) => found.status.word(),
+            Finding::Submitted(_) => "submitted",
+            Finding::Passing(_) => "passing",
+            Finding::Postponed(_) => "postponed",
+            Finding::Unclear => "unclear",
+        }
+    }
+
     /// The sender address, where the message was looked at and has one.
     pub fn sender(&self) -> Option<&Address> {
         match self {

@@ -299,6 +299,11 @@ impl Custody {
         Ok((messages, octets, mails))
     }
 
+    /// How many mailboxes' choices are remembered, and how often these were enough, and were not.
+    pub fn choices_remembered(&self) -> (usize, [u64; 2]) {
+        self.ledger.remembered()
+    }
+
     /// The outbox, for those who drive it by a clock of their own.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox

@@ -118,7 +118,7 @@ impl Running {
         let health = Health::new(pulses, || false);
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         #[cfg(feature = "metrics")]
-        let telling = telling.serve(OfAuthority::new(&authority, &health), &limits, &stop);
+        let telling = telling.serve(OfAuthority::new(&authority, &health, &limits), &limits, &stop);
         let serving = {
             let (authority, stop, ended) = (authority.clone(), stop.clone(), ended.clone().drop_guard());
             tokio::spawn(async move {

@@ -167,7 +167,7 @@ impl Running {
         let (sender, judge) = watch::channel(Watched::of(filter, &under_way, &hears));
         #[cfg(feature = "metrics")]
         let telling = match figures {
-            Some(figures) => telling.serve(OfFilter::new(figures, judge.clone(), &health), &limits, &stop),
+            Some(figures) => telling.serve(OfFilter::new(figures, judge.clone(), &health, &limits), &limits, &stop),
             None => telling,
         };
         let sending = tokio::spawn(send_owed(judge.clone(), stop.clone(), Arc::clone(&locks)));

@@ -1,8 +1,10 @@
 //! What each daemon tells of itself over HTTP, where `[metrics]` says so.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Told};
@@ -59,16 +61,44 @@ impl Telling {
     }
 }
 
+/// What is found out by reading a whole table, and believed for a while; also that it cannot be told, since the table may be so
+/// long that reading it takes too long each time.
+pub(super) struct Believed<T> {
+    known: Mutex<Option<(Instant, Option<T>)>>,
+    span: Duration,
+}
+
+impl<T: Clone> Believed<T> {
+    fn new(span: Duration) -> Believed<T> {
+        Believed { known: Mutex::default(), span }
+    }
+
+    /// What is believed, or else what this finds out; nothing where that is not told in time.
+    async fn or_of(&self, found: impl Future<Output = Option<T>>) -> Option<T> {
+        let mut known = timeout(SHORT, self.known.lock()).await.ok()?;
+        match &*known {
+            Some((at, told)) if at.elapsed() < self.span => told.clone(),
+            _ => {
+                let told = timeout(SHORT, found).await.ok().flatten();
+                *known = Some((Instant::now(), told.clone()));
+                told
+            }
+        }
+    }
+}
+
 #[cfg(all(feature = "filter", feature = "milter"))]
 mod of_filter {
     use std::sync::Arc;
+    use std::time::SystemTime;
 
     use tokio::sync::watch;
     use tokio::time::timeout;
 
-    use super::super::figures::{Figures, Standing};
+    use super::super::figures::{Cache, DomainKeys, Figures, Standing, StepTimes, by_domain};
     use super::super::watched::{Hears, Watched};
-    use super::{Health, SHORT, Telling, Told};
+    use super::{Believed, Health, SHORT, Telling, Told};
+    use crate::config::Limits;
     use crate::filter::Filter;
 
     impl Telling {
@@ -88,6 +118,9 @@ mod of_filter {
         figures: Arc<Figures>,
         judge: watch::Receiver<Arc<Watched<Filter>>>,
         health: Arc<Health>,
+        /// The domains of ours that have figures of their own.
+        domains: usize,
+        keys: Believed<Vec<DomainKeys>>,
     }
 
     impl OfFilter {
@@ -95,13 +128,42 @@ mod of_filter {
             figures: Arc<Figures>,
             judge: watch::Receiver<Arc<Watched<Filter>>>,
             health: &Arc<Health>,
+            limits: &Limits,
         ) -> OfFilter {
-            OfFilter { figures, judge, health: Arc::clone(health) }
+            let keys = Believed::new(limits.metrics.believed);
+            OfFilter { figures, judge, health: Arc::clone(health), domains: limits.metrics.domains, keys }
         }
 
         fn filter(&self) -> Arc<Watched<Filter>> {
             Arc::clone(&self.judge.borrow())
         }
+
+        /// How the keys of our own addresses stand; nothing where there are none.
+        async fn keys(&self, filter: &Filter) -> Vec<DomainKeys> {
+            let ages = async {
+                let now = SystemTime::now();
+                let ages = filter.own_keys().ages(now).await.ok()?;
+                Some(by_domain(&ages.unwrap_or_default(), now, self.domains))
+            };
+            self.keys.or_of(ages).await.unwrap_or_default()
+        }
+    }
+
+    /// How long the steps of the messages took.
+    fn steps(filter: &Filter) -> Vec<StepTimes> {
+        let steps = filter.steps();
+        let all = [("verify", &steps.verify), ("decide", &steps.decide), ("keep", &steps.keep)];
+        all.map(|(step, times)| StepTimes::of(step, times)).into()
+    }
+
+    /// What is remembered. How often an answer of an Authentication Server was, its own figure tells.
+    fn caches(filter: &Filter) -> Vec<Cache> {
+        let answers = filter.verifier().map(|verifier| (verifier.counted().remembered, None));
+        let with_asked = |(entries, asked)| (entries, Some(asked));
+        let choices = filter.custody().map(|custody| with_asked(custody.choices_remembered()));
+        let rules = filter.policies().own_rules_remembered().map(with_asked);
+        let all = [("answers", answers), ("choices", choices), ("rules", rules)];
+        all.into_iter().filter_map(|(of, told)| told.map(|(entries, asked)| Cache { of, entries, asked })).collect()
     }
 
     impl Told for OfFilter {
@@ -118,7 +180,10 @@ mod of_filter {
                 Some(custody) => timeout(SHORT, custody.standing()).await.ok().and_then(Result::ok),
                 None => None,
             };
-            self.figures.text(&Standing { policies, kept })
+            let dns = filter.verifier().map(|verifier| verifier.counted()).map(|told| (told.lookups, told.questions));
+            let keys = self.keys(&filter).await;
+            let (steps, caches) = (steps(&filter), caches(&filter));
+            self.figures.text(&Standing { policies, steps, caches, dns, keys, kept })
         }
 
         async fn trouble(&self) -> Option<String> {
@@ -137,45 +202,28 @@ pub(super) use of_filter::OfFilter;
 #[cfg(feature = "authority")]
 mod of_authority {
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
 
     use prometheus_client::encoding::text::encode;
     use prometheus_client::metrics::counter::Counter;
     use prometheus_client::metrics::family::Family;
     use prometheus_client::metrics::gauge::Gauge;
     use prometheus_client::registry::Registry;
-    use tokio::sync::Mutex;
-    use tokio::time::timeout;
 
-    use super::{Health, SHORT, Told};
+    use super::{Believed, Health, Told};
     use crate::authority::{Authority, Standing};
-
-    /// How long the standing of all keys is believed: finding it out reads the whole table.
-    const BELIEVED: Duration = Duration::from_secs(60);
+    use crate::config::Limits;
 
     /// An Authentication Server that tells of itself.
     pub(in crate::daemon) struct OfAuthority {
         authority: Arc<Authority>,
         health: Arc<Health>,
-        standing: Mutex<Option<(Instant, Standing)>>,
+        standing: Believed<Standing>,
     }
 
     impl OfAuthority {
-        pub(in crate::daemon) fn new(authority: &Arc<Authority>, health: &Arc<Health>) -> OfAuthority {
-            OfAuthority { authority: Arc::clone(authority), health: Arc::clone(health), standing: Mutex::default() }
-        }
-
-        /// How the keys stand, or stood lately; nothing where nobody can tell in time.
-        async fn standing(&self) -> Option<Standing> {
-            let mut known = timeout(SHORT, self.standing.lock()).await.ok()?;
-            match *known {
-                Some((at, standing)) if at.elapsed() < BELIEVED => Some(standing),
-                _ => {
-                    let standing = timeout(SHORT, self.authority.standing()).await.ok()?.ok()?;
-                    *known = Some((Instant::now(), standing));
-                    Some(standing)
-                }
-            }
+        pub(in crate::daemon) fn new(authority: &Arc<Authority>, health: &Arc<Health>, limits: &Limits) -> OfAuthority {
+            let standing = Believed::new(limits.metrics.believed);
+            OfAuthority { authority: Arc::clone(authority), health: Arc::clone(health), standing }
         }
     }
 
@@ -190,7 +238,8 @@ mod of_authority {
                 answers.get_or_create(&[("answer", answer)]).inc_by(count);
             }
             registry.register("authority_answers", "Questions by their answer", answers);
-            if let Some(standing) = self.standing().await {
+            let standing = async { self.authority.standing().await.ok() };
+            if let Some(standing) = self.standing.or_of(standing).await {
                 for (name, help, value) in [
                     ("authority_keys_owed", "Keys that are still to be sent to their addresses", standing.owed),
                     ("authority_oldest_owed_seconds", "How long the oldest of them has waited", standing.waits),
@@ -220,3 +269,21 @@ mod of_authority {
 
 #[cfg(feature = "authority")]
 pub(super) use of_authority::OfAuthority;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_found_is_believed_for_its_span_and_what_comes_too_late_is_not_tried_each_time() {
+        let believed = Believed::new(Duration::from_secs(60));
+        assert_eq!(believed.or_of(async { Some(1) }).await, Some(1));
+        assert_eq!(believed.or_of(async { Some(2) }).await, Some(1));
+        let believed = Believed::new(Duration::from_secs(60));
+        assert_eq!(believed.or_of(std::future::pending()).await, None);
+        assert_eq!(believed.or_of(async { Some(9) }).await, None, "it is not tried again so soon");
+        let believed = Believed::new(Duration::ZERO);
+        assert_eq!(believed.or_of(async { None }).await, None);
+        assert_eq!(believed.or_of(async { Some(3) }).await, Some(3));
+    }
+}

@@ -50,8 +50,6 @@ impl Drop for Begun<'_> {
 
 /// A step of a message that is over.
 pub(super) enum Step<'a> {
-    /// It was examined.
-    Examined(Duration),
     /// It was given up before it was examined or kept: too late, or by a panic.
     GivenUp,
     /// What is owed is kept: this is what the mail server is told.
@@ -60,8 +58,6 @@ pub(super) enum Step<'a> {
         case: &'a Case,
         /// Whether decisions are only told of.
         observe: bool,
-        /// How long it took.
-        took: Duration,
     },
 }
 
@@ -130,20 +126,19 @@ impl Deref for Watched<Filter> {
 
 impl<J: Judge> Judge for Watched<J> {
     async fn examine(&self, mail: Mail) -> Case {
-        let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let _begun = self.under_way.begin();
         let trust = self.trusts();
         let case = self.judge.examine(mail).await;
         trust.ends();
-        self.hear(Step::Examined(at.elapsed()));
         case
     }
 
     async fn keep(&self, case: Case, body: Option<Body>) -> Case {
-        let (_begun, at) = (self.under_way.begin(), Instant::now());
+        let _begun = self.under_way.begin();
         let trust = self.trusts();
         let case = self.judge.keep(case, body).await;
         trust.ends();
-        self.hear(Step::Kept { case: &case, observe: self.observe, took: at.elapsed() });
+        self.hear(Step::Kept { case: &case, observe: self.observe });
         case
     }
 

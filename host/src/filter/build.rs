@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::rules;
 use super::snapshot::{Error, Filter, raise};
+use super::steps::Steps;
 use crate::config::{Config, Limits};
 use crate::custody::Custody;
 use crate::keyring::{OwnKeys, RecentWarnings};
@@ -109,6 +110,7 @@ impl Builder {
         let warned = Arc::new(RecentWarnings::new(&limits));
         // Last: what did not come into force must not be the floor.
         raise(&config, keeps, &policies).await?.commit().map_err(policy::Error::from)?;
-        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules })
+        let steps = Arc::new(Steps::default());
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules, steps })
     }
 }

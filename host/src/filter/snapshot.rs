@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::steps::{Steps, Watch};
 use super::{read_in, rules, trust};
 use crate::case::Wish;
 use crate::case::{
@@ -37,6 +38,7 @@ pub struct Filter {
     /// Warnings of living keys of ours that came in from outside, and of owners that cannot be looked up.
     pub(super) warned: Arc<RecentWarnings>,
     pub(super) rules: Rules,
+    pub(super) steps: Arc<Steps>,
 }
 
 /// Why a filter cannot be set up.
@@ -103,8 +105,8 @@ impl Filter {
         raised.commit().map_err(policy::Error::from)?;
         let warned = Arc::clone(&self.warned);
         let limits = Arc::clone(&self.limits);
-        let keeps = self.keeps;
-        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules })
+        let (keeps, steps) = (self.keeps, Arc::clone(&self.steps));
+        Ok(Filter { config, limits, verifier, policies, trial, custody, keeps, own_keys, warned, rules, steps })
     }
 
     /// The configuration of this snapshot.
@@ -122,6 +124,21 @@ impl Filter {
         self.custody.as_ref()
     }
 
+    /// How long the steps of messages took so far.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// Who finds Authentication Servers and asks them, if anybody does.
+    pub fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_deref()
+    }
+
+    /// The keys of our own addresses.
+    pub fn own_keys(&self) -> &OwnKeys {
+        &self.own_keys
+    }
+
     /// Why messages could not be judged or kept now, where that is so: the database, or DNS.
     pub async fn trouble(&self) -> Option<String> {
         if let Some(custody) = &self.custody
@@ -137,19 +154,29 @@ impl Filter {
     /// At the end of the header: find, decide, settle. Total.
     pub async fn examine(&self, mail: Mail) -> Case {
         let (mail, rules) = self.by_name(mail);
+        let mut watch = Watch::start();
         let mut finding = self.find(&mail).await;
+        let mut verified = watch.lap();
         let mut decisions = self.decide(&mail, &mut finding).await;
+        let mut decided = watch.lap();
         let vanishes = self.would_vanish(&mail, &decisions);
         if let (Some(found), Some(verifier), true) = (finding.found_mut(), &self.verifier, vanishes) {
-            match verifier.confirm(&mail, found).await {
+            let confirmed = verifier.confirm(&mail, found).await;
+            verified += watch.lap();
+            match confirmed {
                 Ok(again) if (again.status, again.why) == (found.status, found.why) => {}
                 Ok(again) => {
                     let Found { mail_auth, new_key, own_fields, elsewhere, .. } = found.clone();
                     *found = Found { mail_auth, new_key, own_fields, elsewhere, ..again };
                     decisions = self.decide(&mail, &mut finding).await;
+                    decided += watch.lap();
                 }
                 Err(later) => (finding, decisions) = (Finding::Postponed(later.postponed()), Vec::new()),
             }
+        }
+        self.steps.verify.took(verified);
+        if !decisions.is_empty() {
+            self.steps.decide.took(decided);
         }
         let permits = self.permits(&mail, &mut finding, &decisions).await;
         let reply = settle(&mail, &finding, &decisions, &rules, &permits);
@@ -163,6 +190,7 @@ impl Filter {
     /// At the end of the message: makes what is owed durable, a new key in the keyring first, or turns the reply into a 451;
     /// then tells the log. The body is there where the reply wants it.
     pub async fn keep(&self, case: Case, body: Option<Body>) -> Case {
+        let mut watch = Watch::start();
         let case = self.learn(case).await;
         self.policies.hear_shadows(&case.decisions).await;
         let case = match &self.custody {
@@ -170,6 +198,7 @@ impl Filter {
             None if case.reply.owed.is_empty() => case,
             None => Case { reply: deferred(), ..case },
         };
+        self.steps.keep.took(watch.lap());
         tracing::info!("{}", case.line());
         case
     }

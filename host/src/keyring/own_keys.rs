@@ -16,7 +16,7 @@ use super::{Error, Source, Stored};
 use crate::config::{self, Config, Limits};
 use crate::files;
 use crate::proto::seal::Opener;
-use crate::store::{self, Keyring, KeyringRow, Opening};
+use crate::store::{self, KeyAges, Keyring, KeyringRow, Opening};
 
 /// When a secret's file was written, and which file it is; absent where there is none, else why it cannot be looked at.
 type Secret = Result<Option<(SystemTime, u64)>, ErrorKind>;
@@ -125,6 +125,17 @@ impl OwnKeys {
         match keyring.ending(now + self.limits.keyring.alarm, self.limits.keyring.keys_ending).await {
             Ok(rows) => self.warn(&rows, now),
             Err(error) => warn!("whether keys end soon cannot be told: {error}"),
+        }
+    }
+
+    /// How old the keys in the keyring are now, by domain; absent where no keyring is read or written here.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn ages(&self, now: SystemTime) -> Result<Option<Vec<KeyAges>>, Error> {
+        match &self.keyring {
+            Some(keyring) => Ok(Some(keyring.ages(now).await?)),
+            None => Ok(None),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Users' own rules: texts for the policy `rules`, which decide within what is open to users.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct OwnRules {
     read: Cache<Arc<str>, Known, Octets>,
     /// Held by whoever reads one: the sandbox has an instance for that, and no more.
     reading: Mutex<()>,
+    /// How often a text was known, and how often it was to be read.
+    asked: [AtomicU64; 2],
 }
 
 /// The policy that a text makes, or why it makes none.
@@ -114,7 +117,7 @@ impl OwnRules {
         component.fitted(sandbox, RULES, &lines("otherwise accept"), limits).map_err(wrong)?;
         let texts = usize::try_from(limits.policy.own_rules_held / (2 * BESIDE)).unwrap_or(usize::MAX);
         let read = Cache::with_weighter(texts, limits.policy.own_rules_held, Octets);
-        Ok(OwnRules { component, read, reading: Mutex::default() })
+        Ok(OwnRules { component, read, reading: Mutex::default(), asked: Default::default() })
     }
 
     /// The component that reads the texts.
@@ -126,9 +129,12 @@ impl OwnRules {
     /// is told with line and column.
     pub(super) fn read(&self, text: &Arc<str>, sandbox: &Sandbox, limits: &Limits) -> Read {
         let known = || self.read.get(text).filter(|(_, until)| until.is_none_or(|until| Instant::now() < until));
+        let [remembered, read] = &self.asked;
         if let Some((known, _)) = known() {
+            remembered.fetch_add(1, Ordering::Relaxed);
             return known;
         }
+        read.fetch_add(1, Ordering::Relaxed);
         let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, _)) = known() {
             return known;
@@ -170,6 +176,12 @@ impl Policies {
         let weaker = matches!(by, By::Domain | By::Site);
         let asked = self.own.is_some() && weaker && status != KeyStatus::Valid && why != Some(Why::NoAddress);
         wish.rules.clone().filter(|_| asked)
+    }
+
+    /// How many texts of users are remembered as policies, and how often one was, and was not; nothing where users have no rules.
+    pub fn own_rules_remembered(&self) -> Option<(usize, [u64; 2])> {
+        let own = self.own.as_ref()?;
+        Some((own.read.len(), own.asked.each_ref().map(|count| count.load(Ordering::Relaxed))))
     }
 
     /// The policy that this text of a user makes, or why it makes none; nothing where users have no rules.

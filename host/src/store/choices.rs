@@ -66,6 +66,11 @@ impl Ledger {
         recipients.iter().zip(chosen).map(wish).collect()
     }
 
+    /// How many mailboxes' choices are remembered, and how often these were enough, and were not.
+    pub fn remembered(&self) -> (usize, [u64; 2]) {
+        (self.1.mailboxes(), self.1.asked())
+    }
+
     /// Reads what these mailboxes chose, and remembers it where it can be told later whether it still holds.
     fn read_chosen(
         &self,

@@ -37,6 +37,19 @@ pub struct KeyringRow {
     pub expires: SystemTime,
 }
 
+/// How old the present keys of a domain are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAges {
+    /// The domain.
+    pub domain: String,
+    /// Addresses with a present key, living or not.
+    pub addresses: u64,
+    /// Of these, those whose key has ended.
+    pub ended: u64,
+    /// When the oldest of the living keys was learned; absent where none lives.
+    pub oldest: Option<SystemTime>,
+}
+
 /// The verbs about the keys of our own addresses. Who learns needs no right to read what is sealed, and cannot open it.
 #[async_trait]
 pub trait Keyring: std::fmt::Debug + Send + Sync {
@@ -52,6 +65,9 @@ pub trait Keyring: std::fmt::Debug + Send + Sync {
 
     /// The present keys that end before this time, the next first, at most this many.
     async fn ending(&self, before: SystemTime, most: u32) -> Result<Vec<KeyringRow>, Error>;
+
+    /// How old the present keys of each domain are now, by domain in alphabetical order. It reads the whole table.
+    async fn ages(&self, now: SystemTime) -> Result<Vec<KeyAges>, Error>;
 
     /// Takes the present key of an address out where it has one of these fingerprints: it is stamped no more, and
     /// never learned again. Returns whether it did.

@@ -53,7 +53,7 @@ pub use erase::{Erased, StillNamed};
 pub use forged::{ForgedRow, Forgeries};
 pub use held::{Held, HeldFor, Kept, UnderWay};
 pub use journal::{Columns, Entry, Found, HeldTrace, JournalRow, NewRow, Search, SentTrace, Traces, Wanted};
-pub use keyring::{Keyring, KeyringRow, Learned, NewestKey};
+pub use keyring::{KeyAges, Keyring, KeyringRow, Learned, NewestKey};
 pub use keys::{Added, KeyRow, Keys, NewKey, OUTLIVES, RunningOut};
 pub use ledger::Ledger;
 pub use memory::{MemoryKeyring, MemoryKeys};

@@ -1,7 +1,8 @@
 //! Choices that were read, for as long as nobody changes one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::commits::Commits;
 use crate::case::Wish;
@@ -38,7 +39,11 @@ impl Chosen {
 
 /// What was read of choices, and when.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(Mutex<State>);
+pub(super) struct Remembered {
+    state: Mutex<State>,
+    /// How often all that was asked for was known, and how often not.
+    asked: [AtomicU64; 2],
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -53,15 +58,20 @@ struct State {
 impl Remembered {
     /// What these mailboxes chose, in their order; absent where one is not known, or the database does not stand as it did.
     pub(super) fn all(&self, now: Commits, asked: &[Option<Mailbox>]) -> Option<Vec<Option<Arc<Chosen>>>> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let known = |mailbox: &Mailbox| state.by_mailbox.get(mailbox.as_str()).cloned();
         let of = |mailbox: &Option<Mailbox>| mailbox.as_ref().map_or(Some(None), |mailbox| known(mailbox).map(Some));
-        if state.at == Some(now) { asked.iter().map(of).collect() } else { None }
+        let all = if state.at == Some(now) { asked.iter().map(of).collect() } else { None };
+        drop(state);
+        let [known, read] = &self.asked;
+        let count: &AtomicU64 = if all.is_some() { known } else { read };
+        count.fetch_add(1, Ordering::Relaxed);
+        all
     }
 
     /// Takes in what was read at one moment, after the database had stood so, with how often choices had been changed then.
     pub(super) fn learn(&self, at: Commits, changed: i64, read: &HashMap<String, Arc<Chosen>>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let moved = state.at.is_none_or(|before| !before.is_same_file(&at));
         if moved || state.changed != changed || state.weight > MOST {
             *state = State::default();
@@ -75,8 +85,16 @@ impl Remembered {
     }
 
     /// How many mailboxes are remembered.
-    #[cfg(test)]
     pub(super) fn mailboxes(&self) -> usize {
-        self.0.lock().unwrap().by_mailbox.len()
+        self.state().by_mailbox.len()
+    }
+
+    /// How often all that was asked for was known, and how often it was to be read.
+    pub(super) fn asked(&self) -> [u64; 2] {
+        self.asked.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -114,6 +114,11 @@ impl Memory {
         self.invalid.remove(&self.mark(address, key));
     }
 
+    /// How many verdicts are remembered, some of them too old to be used.
+    pub(super) fn len(&self) -> usize {
+        self.valid.len() + self.invalid.len() + self.unverified.len()
+    }
+
     fn lifetime(&self, valid_for: Option<u32>) -> Duration {
         match valid_for {
             Some(seconds) => Duration::from_secs(seconds.into()).min(self.limits.verify.cache_valid_for),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hickory_resolver::lookup::Lookup;
@@ -143,6 +144,9 @@ pub(super) struct Locator {
     guard: Guard,
     fixed: BTreeMap<Domain, SocketAddr>,
     failures: Cache<Domain, (Instant, Failure)>,
+    lookups: AtomicU64,
+    /// Questions that were sent to name servers, whichever these were.
+    questions: Arc<AtomicU64>,
     limits: Arc<Limits>,
 }
 
@@ -155,7 +159,9 @@ impl Locator {
     fn following(path: &Path, port: u16, config: &config::Verify, limits: &Arc<Limits>) -> Result<Locator, NetError> {
         let fixed = config.domain.iter().map(|(domain, fixed)| (domain.clone(), fixed.endpoint)).collect();
         let followed = config.dns.is_empty().then(|| Followed::new(path, port));
-        let servers = Servers::new(followed.as_ref().map_or(&config.dns, |followed| followed.servers()), limits)?;
+        let questions = Arc::default();
+        let known = followed.as_ref().map_or(config.dns.as_slice(), |followed| followed.servers());
+        let servers = Servers::new(known, limits, &questions)?;
         Ok(Locator {
             servers: Arc::new(RwLock::new(Arc::new(servers))),
             followed: followed.map(|followed| Arc::new(Mutex::new(followed))),
@@ -163,8 +169,15 @@ impl Locator {
             guard: Guard::new(config),
             fixed,
             failures: Cache::new(usize::try_from(limits.verify.dns_kept).unwrap_or(usize::MAX)),
+            lookups: AtomicU64::new(0),
+            questions,
             limits: limits.clone(),
         })
+    }
+
+    /// Names that were looked up so far, and questions that were sent to name servers for them.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        (self.lookups.load(Ordering::Relaxed), self.questions.load(Ordering::Relaxed))
     }
 
     /// What a domain publishes: this exact domain, no tree walk. Within `limits.verify.locate` and before `deadline`.
@@ -338,6 +351,7 @@ impl Locator {
     }
 
     async fn ask(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
         self.follow().await;
         let servers = Arc::clone(&self.servers.read().unwrap_or_else(PoisonError::into_inner));
         servers.lookup(name, kind).await
@@ -356,6 +370,7 @@ impl Locator {
             *next = now + self.limits.verify.resolv_conf_look;
         }
         let (followed, used, limits) = (Arc::clone(followed), Arc::clone(&self.servers), Arc::clone(&self.limits));
+        let questions = Arc::clone(&self.questions);
         // It ends by itself what it began: a caller that waits no longer takes no change away.
         let look = tokio::task::spawn_blocking(move || {
             let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -363,7 +378,7 @@ impl Locator {
             if used.read().unwrap_or_else(PoisonError::into_inner).are(followed.servers()) {
                 return;
             }
-            match Servers::new(followed.servers(), &limits) {
+            match Servers::new(followed.servers(), &limits, &questions) {
                 Ok(servers) => *used.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(servers),
                 Err(error) => tracing::warn!("{RESOLV_CONF}: {error}; the name servers of before are asked"),
             }

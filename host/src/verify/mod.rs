@@ -70,6 +70,18 @@ pub struct Verifier {
     confirmations: Flights<Mark, Verdict, Sponsors>,
 }
 
+/// How much a verifier remembers, and how much it asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counted {
+    /// Verdicts of Authentication Servers that are remembered, some of them too old to be used.
+    pub remembered: usize,
+    /// Names looked up in DNS since the start, most of them in memory.
+    pub lookups: u64,
+    /// Questions that were sent to name servers.
+    pub questions: u64,
+}
+
 /// A budget for questions was spent before anybody decided: the message is to come again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetSpent {
@@ -185,6 +197,12 @@ impl Verifier {
     pub async fn reaches_dns(&self, domain: &Domain) -> bool {
         let published = self.published(domain, Instant::now() + self.timeout).await;
         !matches!(published, Published::Failed(Failure::Dns { .. } | Failure::Timeout(_)))
+    }
+
+    /// What it remembers, and what it asked DNS.
+    pub fn counted(&self) -> Counted {
+        let (lookups, questions) = self.shared.locator.counted();
+        Counted { remembered: self.shared.memory.len(), lookups, questions }
     }
 
     /// What a domain publishes about its AS, and the addresses that would be asked.

@@ -94,7 +94,8 @@ async fn ask(dice: &mut Dice, keys: &Arc<dyn KeyTable>, keyring: &Arc<dyn Keyrin
         _ => {
             let swept = keyring.sweep(at(when / 4)).await.unwrap();
             let forgot = if small == 0 { keyring.forget(&mailbox(&address)).await.unwrap() } else { false };
-            format!("{swept} {forgot} {:?}", keyring.ending(at(when), 3).await.unwrap())
+            let ages = keyring.ages(at(when)).await.unwrap();
+            format!("{swept} {forgot} {:?} {ages:?}", keyring.ending(at(when), 3).await.unwrap())
         }
     }
 }

@@ -51,6 +51,13 @@ async fn keys_are_listed_by_domain_and_by_their_end(bed: Bed) {
     assert_eq!(ending, ["a@sub.example.com", "b@example.com"]);
     assert_eq!(keyring.ending(at(301), 9).await.unwrap().len(), 3);
     assert!(keyring.ending(at(200), 9).await.unwrap().is_empty());
+    for (now, ended) in [(199, [0, 0]), (200, [1, 1]), (300, [2, 1]), (900, [3, 1])] {
+        let ages = keyring.ages(at(now)).await.unwrap();
+        let told: Vec<_> = ages.iter().map(|ages| (ages.domain.as_str(), ages.addresses, ages.ended)).collect();
+        assert_eq!(told, [("example.com", 3, ended[0]), ("sub.example.com", 1, ended[1])], "{now}");
+        let lives: Vec<_> = ages.iter().map(|ages| ages.oldest.is_some()).collect();
+        assert_eq!(lives, [ended[0] < 3, ended[1] < 1], "{now}");
+    }
 }
 
 async fn what_is_forgotten_can_be_learned_again(bed: Bed) {

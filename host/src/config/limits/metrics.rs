@@ -14,6 +14,11 @@ pub struct Metrics {
     pub head: Duration,
     /// How long store and DNS may take before a daemon counts as not ready.
     pub ready: Duration,
+    /// Domains of ours whose keys have figures of their own; the others are told of as one, so that a provider with ten
+    /// thousand domains does not fill its collector.
+    pub domains: usize,
+    /// How long the figures of all keys are believed: finding them out reads the whole table.
+    pub believed: Duration,
 }
 
 impl Default for Metrics {
@@ -23,6 +28,8 @@ impl Default for Metrics {
             connection: Duration::from_secs(60),
             head: Duration::from_secs(5),
             ready: Duration::from_secs(3),
+            domains: 20,
+            believed: Duration::from_secs(60),
         }
     }
 }

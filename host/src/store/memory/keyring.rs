@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Kept;
 use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
+use crate::store::{Error, KeyAges, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 /// The keys that our own addresses' mail is stamped with, in memory: lost with it.
 #[derive(Debug, Default)]
@@ -83,6 +83,24 @@ impl Keyring for MemoryKeyring {
             ending.sort_by(|one, other| (one.expires, &one.address).cmp(&(other.expires, &other.address)));
             ending.truncate(usize::try_from(most).unwrap_or(usize::MAX));
             Ok(ending)
+        })
+    }
+
+    async fn ages(&self, now: SystemTime) -> Result<Vec<KeyAges>, Error> {
+        self.0.with(|rows| {
+            let mut domains: BTreeMap<String, KeyAges> = BTreeMap::new();
+            for row in present(rows) {
+                let domain = row.address.rsplit_once('@').map_or(row.address.as_str(), |(_, domain)| domain).to_owned();
+                let ages =
+                    domains.entry(domain.clone()).or_insert(KeyAges { domain, addresses: 0, ended: 0, oldest: None });
+                ages.addresses += 1;
+                if row.expires <= time(seconds(now)) {
+                    ages.ended += 1;
+                } else {
+                    ages.oldest = Some(ages.oldest.map_or(row.learned, |oldest| oldest.min(row.learned)));
+                }
+            }
+            Ok(domains.into_values().collect())
         })
     }
 

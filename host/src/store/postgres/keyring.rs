@@ -9,7 +9,7 @@ use sqlx::postgres::PgRow;
 use super::{Fault, Line, PostgresKeyring};
 use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
+use crate::store::{Error, KeyAges, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 #[async_trait]
 impl Keyring for PostgresKeyring {
@@ -77,6 +77,23 @@ impl Keyring for PostgresKeyring {
             .await?;
             self.0.rest(line);
             Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
+        };
+        self.0.scan(work).await
+    }
+
+    async fn ages(&self, now: SystemTime) -> Result<Vec<KeyAges>, Error> {
+        let work = || async {
+            let mut line = self.0.line().await?;
+            let rows = sqlx::query(
+                "SELECT substring(address from '[^@]*$') COLLATE \"C\" AS domain, count(*) AS addresses,
+                 count(*) FILTER (WHERE expires <= $1) AS ended, min(learned) FILTER (WHERE expires > $1) AS oldest
+                 FROM addrauth.keyring WHERE present GROUP BY 1 ORDER BY 1",
+            )
+            .bind(seconds(now))
+            .fetch_all(&mut *line)
+            .await?;
+            self.0.rest(line);
+            Ok(rows.iter().map(ages).collect::<Result<_, _>>()?)
         };
         self.0.scan(work).await
     }
@@ -174,6 +191,17 @@ async fn learn(work: &mut Line, key: &NewestKey) -> Result<Learned, Fault> {
     .execute(&mut **work)
     .await?;
     Ok(Learned::Newest)
+}
+
+fn ages(row: &PgRow) -> Result<KeyAges, sqlx::Error> {
+    let count = |name| Ok::<u64, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or_default());
+    let oldest: Option<i64> = row.try_get("oldest")?;
+    Ok(KeyAges {
+        domain: row.try_get("domain")?,
+        addresses: count("addresses")?,
+        ended: count("ended")?,
+        oldest: oldest.map(time),
+    })
 }
 
 fn row(row: &PgRow) -> Result<KeyringRow, sqlx::Error> {

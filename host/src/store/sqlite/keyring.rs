@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, params};
 use super::{Fault, SqliteKeyring, Statements as _};
 use crate::proto::address::Mailbox;
 use crate::proto::seal::Sealed;
-use crate::store::{Error, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
+use crate::store::{Error, KeyAges, Keyring, KeyringRow, Learned, NewestKey, seconds, time};
 
 #[async_trait]
 impl Keyring for SqliteKeyring {
@@ -51,6 +51,21 @@ impl Keyring for SqliteKeyring {
             )
         });
         rows.await
+    }
+
+    async fn ages(&self, now: SystemTime) -> Result<Vec<KeyAges>, Error> {
+        let now = seconds(now);
+        // What is left of a text without its end is that without any sign but @: the domain is what stands behind the last @.
+        let ages = self.0.scan(move |work| {
+            work.all(
+                "SELECT replace(address, rtrim(address, replace(address, '@', '')), '') AS domain, count(*) AS addresses,
+                 sum(expires <= ?1) AS ended, min(CASE WHEN expires > ?1 THEN learned END) AS oldest
+                 FROM keyring WHERE sealed IS NOT NULL GROUP BY domain ORDER BY domain",
+                [now],
+                ages,
+            )
+        });
+        ages.await
     }
 
     async fn supersede(&self, address: &Mailbox, fingerprints: &[String]) -> Result<bool, Error> {
@@ -111,6 +126,17 @@ fn newest(row: &Row<'_>) -> Result<NewestKey, Fault> {
         sealed: Sealed::from_octets(row.get("sealed")?),
         learned: time(row.get("learned")?),
         expires: time(row.get("expires")?),
+    })
+}
+
+fn ages(row: &Row<'_>) -> Result<KeyAges, Fault> {
+    let count = |name| Ok::<u64, Fault>(u64::try_from(row.get::<_, i64>(name)?).unwrap_or_default());
+    let oldest: Option<i64> = row.get("oldest")?;
+    Ok(KeyAges {
+        domain: row.get("domain")?,
+        addresses: count("addresses")?,
+        ended: count("ended")?,
+        oldest: oldest.map(time),
     })
 }
 

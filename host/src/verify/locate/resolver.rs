@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -62,9 +63,16 @@ impl Moment {
 }
 
 impl Servers {
-    pub(super) fn new(addresses: &[SocketAddr], limits: &Limits) -> Result<Servers, NetError> {
+    /// `questions` counts what is sent to them.
+    pub(super) fn new(
+        addresses: &[SocketAddr],
+        limits: &Limits,
+        questions: &Arc<AtomicU64>,
+    ) -> Result<Servers, NetError> {
         let all = addresses.iter().map(|address| {
-            let resolver = |edns| resolver(*address, edns, addresses.len(), limits);
+            let sockets =
+                Sockets { tokio: TokioRuntimeProvider::default(), server: *address, questions: Arc::clone(questions) };
+            let resolver = |edns| resolver(sockets.clone(), edns, addresses.len(), limits);
             let (edns, plain) = (resolver(true)?, resolver(false)?);
             Ok(Server { edns, plain, without_edns: Moment::default(), demoted: Moment::default() })
         });
@@ -153,14 +161,15 @@ fn is_about_edns(error: &NetError) -> bool {
 
 /// A resolver that asks one server, twice within `limits.verify.locate`; answers are kept within bounds, a part for each server;
 /// /etc/hosts is not what a domain publishes.
-fn resolver(server: SocketAddr, edns: bool, of: usize, limits: &Limits) -> Result<Resolver<Sockets>, NetError> {
+fn resolver(sockets: Sockets, edns: bool, of: usize, limits: &Limits) -> Result<Resolver<Sockets>, NetError> {
+    let server = sockets.server;
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = server.port();
         connection
     });
     let config = NameServerConfig::new(server.ip(), true, connections.into());
     let config = ResolverConfig::from_name_servers(vec![config]);
-    let mut builder = Resolver::builder_with_config(config, Sockets { tokio: TokioRuntimeProvider::default(), server });
+    let mut builder = Resolver::builder_with_config(config, sockets);
     let options: &mut ResolverOpts = builder.options_mut();
     options.timeout = limits.verify.locate.mul_f64(0.45).max(Duration::from_millis(1));
     options.attempts = 1;
@@ -181,6 +190,7 @@ fn resolver(server: SocketAddr, edns: bool, of: usize, limits: &Limits) -> Resul
 struct Sockets {
     tokio: TokioRuntimeProvider,
     server: SocketAddr,
+    questions: Arc<AtomicU64>,
 }
 
 impl RuntimeProvider for Sockets {
@@ -199,6 +209,7 @@ impl RuntimeProvider for Sockets {
         local: Option<SocketAddr>,
         wait_for: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
         self.tokio.connect_tcp(self.server, local, wait_for)
     }
 
@@ -207,6 +218,7 @@ impl RuntimeProvider for Sockets {
         local: SocketAddr,
         _server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Datagrams>>>> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
         let (bound, server) = (self.tokio.bind_udp(local, self.server), self.server);
         Box::pin(async move { Ok(Datagrams { socket: bound.await?, server, question: Arc::default() }) })
     }

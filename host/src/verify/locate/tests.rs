@@ -183,7 +183,7 @@ async fn a_server_is_asked_in_its_scope() {
     let port = socket.local_addr().unwrap().port();
     let scoped = std::net::SocketAddrV6::new("::1".parse().unwrap(), port, 0, 1);
     tokio::spawn(serve(socket, Says::Code(5, true)));
-    let servers = Servers::new(&[scoped.into()], &Limits::default()).unwrap();
+    let servers = Servers::new(&[scoped.into()], &Limits::default(), &Arc::default()).unwrap();
     let mut name = Name::from_ascii("example.com").unwrap();
     name.set_fqdn(true);
     let refused = servers.lookup(name, RecordType::TXT).await.unwrap_err();
