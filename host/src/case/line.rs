@@ -118,8 +118,7 @@ impl Case {
     /// are told as they are.
     pub fn line(&self) -> String {
         let redactor = &self.mail.redactor();
-        let id = text::word(self.mail.queue_id.as_deref().unwrap_or("-"));
-        let mut line = Line { text: format!("{id}:"), redactor };
+        let mut line = Line { text: format!("{}:", self.queue_id_word()), redactor };
         line.finding(&self.finding);
         for decision in &self.decisions {
             let to = (self.decisions.len() > 1).then(|| self.named(&decision.recipients));
@@ -134,6 +133,18 @@ impl Case {
         }
         line.word("verdict", self.reply.verdict.word());
         line.text
+    }
+
+    /// The queue id as the line has it; `-` where there is none.
+    pub fn queue_id_word(&self) -> String {
+        text::word(self.mail.queue_id.as_deref().unwrap_or("-"))
+    }
+
+    /// What was decided, as one word: `mixed` where it was not the same for all, absent where nothing was.
+    pub fn decided(&self) -> Option<&'static str> {
+        let mut words = self.decisions.iter().map(|decision| decision.disposition.word());
+        let first = words.next()?;
+        Some(if words.all(|word| word == first) { first } else { "mixed" })
     }
 
     /// The first few of these recipients, and how many more there are.

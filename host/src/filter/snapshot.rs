@@ -199,7 +199,14 @@ impl Filter {
             None => Case { reply: deferred(), ..case },
         };
         self.steps.keep.took(watch.lap());
-        tracing::info!("{}", case.line());
+        tracing::info!(
+            case.queue_id = %case.queue_id_word(),
+            case.result = case.finding.word(),
+            case.decision = case.decided(),
+            case.verdict = case.reply.verdict.word(),
+            "{}",
+            case.line()
+        );
         case
     }
 

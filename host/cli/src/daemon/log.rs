@@ -7,14 +7,21 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use addrauth::config::Limits;
+use journal::{Journal, LineFields, Records};
+
+mod journal;
 
 /// How long the writer rests when standard error is shared with somebody who made it non-blocking, and is full.
 const FULL: Duration = Duration::from_millis(20);
@@ -23,7 +30,15 @@ const FULL: Duration = Duration::from_millis(20);
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The log of this process, where it is a daemon.
-static DAEMONS: OnceLock<Log> = OnceLock::new();
+static DAEMONS: OnceLock<Daemons> = OnceLock::new();
+
+/// The log of a daemon.
+#[derive(Debug)]
+struct Daemons {
+    log: Log,
+    /// Whether the journal takes it, as records and not as lines.
+    in_journal: bool,
+}
 
 /// Lines on their way to the writer.
 #[derive(Clone, Debug)]
@@ -203,27 +218,41 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Sets the log of this process up: of a daemon as lines that wait for nobody, panics included; of another verb as lines on
-/// standard error.
+/// Sets the log of this process up: of a daemon as lines that wait for nobody, panics included, or as records of the journal where
+/// that reads its standard error; of another verb as lines on standard error.
 ///
 /// # Errors
 /// The system's, where it has no descriptor or thread left.
 pub(crate) fn install(daemon: bool, colours: bool) -> io::Result<()> {
     let (level, complaint) = level(std::env::var_os("ADDRAUTH_LOG"), if daemon { "info" } else { "warn" });
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(level)
+        .with_env_filter(level.clone())
         .with_ansi(colours)
         .with_target(false)
+        .fmt_fields(LineFields)
         // Its complaint about a line that cannot be written would be a panic where standard error is gone.
         .log_internal_errors(false);
     if daemon {
         // A descriptor of its own: who writes to `stderr()` takes a lock that a standing reader would never give back.
-        let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let log = Log::start(sink, Limits::default().log.octets, |lines| {
-            tracing::error!(lines, "log lines are lost: standard error could not be written, or not fast enough");
-        })?;
-        lines.with_writer(log.clone()).init();
-        let _ = DAEMONS.set(log);
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let stream = std::env::var_os("JOURNAL_STREAM");
+        let journal = Journal::of(stream.as_deref(), &stderr, Path::new(journal::SOCKET));
+        let (room, in_journal) = (Limits::default().log.octets, journal.is_some());
+        let tell = |lines| {
+            tracing::error!(lines, "log lines are lost: they could not be written, or not fast enough");
+        };
+        let log = match journal {
+            Some(journal) => Log::start(journal, room, tell)?,
+            None => Log::start(stderr, room, tell)?,
+        };
+        if in_journal {
+            let records = log.clone();
+            let records = Records(move |record: &[u8]| records.push(record));
+            tracing_subscriber::registry().with(level).with(records).init();
+        } else {
+            lines.with_writer(log.clone()).init();
+        }
+        let _ = DAEMONS.set(Daemons { log, in_journal });
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             let words = panic.payload_as_str().unwrap_or("without words").replace(char::is_control, " ");
@@ -241,7 +270,8 @@ pub(crate) fn install(daemon: bool, colours: bool) -> io::Result<()> {
 /// Says something on standard error that is no line of the log; of a daemon it goes the way of the log.
 pub(crate) fn say(text: &str) {
     match DAEMONS.get() {
-        Some(log) => log.push(text.as_bytes()),
+        Some(Daemons { log, in_journal: true }) => log.push(&journal::record(&Level::ERROR, text, &[])),
+        Some(Daemons { log, in_journal: false }) => log.push(text.as_bytes()),
         // Nobody is left to tell.
         None => drop(io::stderr().write_all(text.as_bytes())),
     }
@@ -249,7 +279,7 @@ pub(crate) fn say(text: &str) {
 
 /// Before a daemon ends: what it said is to be written, but nobody is waited for.
 pub(crate) fn finish() {
-    if let Some(log) = DAEMONS.get() {
+    if let Some(Daemons { log, .. }) = DAEMONS.get() {
         log.flush(Limits::default().log.flush);
     }
 }
