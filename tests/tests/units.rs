@@ -84,3 +84,106 @@ fn each_unit_says_what_it_gives_up() {
     assert_eq!(settings(&drop_in).get("MemoryDenyWriteExecute"), Some(&vec!["yes"]));
     assert!(drop_in.contains("interpreter = true"));
 }
+
+/// The directories that a unit lets its daemon write to.
+fn writable(unit: &str) -> Vec<PathBuf> {
+    let text = fs::read_to_string(etc().join(unit)).unwrap();
+    let settings = settings(&text);
+    assert_eq!(settings["ProtectSystem"], ["strict"], "{unit}: everything else could be written as well");
+    let below = [("StateDirectory", "/var/lib"), ("RuntimeDirectory", "/run"), ("ReadWritePaths", "/")];
+    let named = |(setting, top): (&str, &str)| {
+        let values: Vec<&str> =
+            settings.get(setting).into_iter().flatten().flat_map(|value| value.split(' ')).collect();
+        values.into_iter().map(|value| Path::new(top).join(value.trim_start_matches('-'))).collect::<Vec<_>>()
+    };
+    below.into_iter().flat_map(named).collect()
+}
+
+/// The unit whose daemon makes the socket or the directory at this path.
+fn unit_of(path: &Path) -> &'static str {
+    match path.iter().any(|part| part == "addrauth-as") {
+        true => "addrauth-authority.service",
+        false => "addrauth-filter.service",
+    }
+}
+
+/// The paths of unix sockets and state directories that a text has a daemon make. Those of other programs, to which it connects, and
+/// those of the console, which has no unit, stand on lines of their own.
+fn made(text: &str) -> Vec<PathBuf> {
+    let of_others = ["next =", "next\"", "delivery agent", "trusted_proxy", "proxy_pass", "lmtp:unix", "smtpd_milters"];
+    let lines = text.lines().filter(|line| !of_others.iter().any(|other| line.contains(other)));
+    let mut paths = Vec::new();
+    for line in lines {
+        let sockets = line.split("unix:").skip(1).filter(|rest| rest.starts_with('/'));
+        let state = line.split("state_dir = \"").skip(1);
+        for rest in sockets.chain(state) {
+            let path =
+                rest.split(|c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c))).next().unwrap_or_default();
+            if !path.ends_with("/PATH") {
+                paths.push(PathBuf::from(path));
+            }
+        }
+    }
+    paths
+}
+
+#[test]
+fn what_the_samples_and_the_manual_have_a_daemon_make_its_unit_lets_it_make() {
+    let host = etc().join("../..");
+    let mut files: Vec<PathBuf> =
+        ["cli/etc/addrauth.toml", "cli/etc/debian/addrauth.toml", "cli/etc/debian/authority.toml"]
+            .map(|file| host.join(file))
+            .into();
+    files.extend(fs::read_dir(host.join("doc")).unwrap().map(|entry| entry.unwrap().path()));
+    files.push(host.join("../README.md"));
+    let mut seen: BTreeMap<&str, Vec<PathBuf>> = BTreeMap::new();
+    for file in files {
+        for path in made(&fs::read_to_string(&file).unwrap()) {
+            let unit = unit_of(&path);
+            let writable = writable(unit);
+            let is_below = |dir: &PathBuf| path.starts_with(dir);
+            assert!(writable.iter().any(is_below), "{}: {unit} forbids {}", file.display(), path.display());
+            seen.entry(unit).or_default().push(path);
+        }
+    }
+    for (unit, path) in [
+        ("addrauth-filter.service", "/var/spool/postfix/addrauth/milter"),
+        ("addrauth-filter.service", "/var/spool/postfix/addrauth/lmtp"),
+        ("addrauth-filter.service", "/run/addrauth/hooks"),
+        ("addrauth-filter.service", "/run/addrauth/metrics"),
+        ("addrauth-filter.service", "/var/lib/addrauth"),
+        ("addrauth-authority.service", "/run/addrauth-as/metrics"),
+        ("addrauth-authority.service", "/var/lib/addrauth-as"),
+    ] {
+        assert!(seen[unit].iter().any(|known| known == Path::new(path)), "{path} is not in the manual: {seen:?}");
+    }
+    let all = writable("addrauth-filter.service");
+    for other in ["/run/dovecot/lmtp", "/var/spool/postfix/private/x", "/run/addrauth-as/metrics", "/etc/addrauth/x"] {
+        assert!(!all.iter().any(|dir| Path::new(other).starts_with(dir)), "{other}");
+    }
+}
+
+#[test]
+fn no_unit_stands_between_a_daemon_and_the_places_where_it_listens() {
+    for name in ["addrauth-filter.service", "addrauth-authority.service"] {
+        let text = fs::read_to_string(etc().join(name)).unwrap();
+        let settings = settings(&text);
+        let families: Vec<&str> =
+            settings["RestrictAddressFamilies"].iter().flat_map(|value| value.split(' ')).collect();
+        for family in ["AF_INET", "AF_INET6", "AF_UNIX"] {
+            assert!(families.contains(&family), "{name}: {family}");
+        }
+        let shut =
+            ["PrivateNetwork", "IPAddressDeny", "SocketBindDeny", "RestrictNetworkInterfaces", "InaccessiblePaths"];
+        assert!(!shut.iter().any(|setting| settings.contains_key(setting)), "{name}");
+    }
+    // The directory in Postfix's chroot is there before the unit starts, and what is made in it gets its group.
+    let tmpfiles = fs::read_to_string(etc().join("debian/addrauth.tmpfiles")).unwrap();
+    let line = tmpfiles.lines().find(|line| line.starts_with("d ")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let made = Path::new(words[1]).to_owned();
+    assert!(writable("addrauth-filter.service").contains(&made), "{line}");
+    let unit = fs::read_to_string(etc().join("addrauth-filter.service")).unwrap();
+    let settings = settings(&unit);
+    assert_eq!((words[2], words[3], words[4]), ("2750", settings["User"][0], settings["Group"][0]));
+}
