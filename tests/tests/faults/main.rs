@@ -1,12 +1,13 @@
 //! The table of faults (tests/cases/faults.tsv): whatever breaks, a message has exactly one fate, and the published one.
 //!
-//! A sample runs always, every fault with every scenario once; all of it with `ADDRAUTH_LONG=1`.
+//! A sample runs always, every fault with every scenario once, at the milter's door and at that of LMTP; all of it with
+//! `ADDRAUTH_LONG=1`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use addrauth_tests::courier::{Courier, Told};
+use addrauth_tests::agent::Delivery;
 use addrauth_tests::fault::{Filter, Place};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, block_in_place};
@@ -15,7 +16,7 @@ mod seen;
 mod stage;
 
 use seen::Seen;
-use stage::{Part, SCENARIOS, Stage, key, queue_id};
+use stage::{Heard, Part, SCENARIOS, Stage, Way, key, queue_id};
 
 const SHAPES: [&str; 2] = ["one", "mixed"];
 /// Filters that run at once: more would only wait for each other's turn on a small machine.
@@ -53,8 +54,62 @@ fn table() -> Table {
     table
 }
 
+/// What the table says of a cell at this door.
+fn expected(table: &Table, (class, scenario, shape): (&str, &str, &str), way: Way) -> Expected {
+    let cell = |class: &str| &table[&(class.to_owned(), scenario.to_owned(), shape.to_owned())];
+    match way {
+        Way::Milter => cell(class).clone(),
+        Way::Lmtp => between_queue_and_mailbox(table, (class, scenario, shape), cell(class)),
+    }
+}
+
+/// The same between the MTA's queue and the mailboxes: nothing is refused for good, a mark needs no copy, and who is to be told of a
+/// refusal gets a report where that is proved to be the sender; else the message is kept (INVARIANTS §3.6).
+fn between_queue_and_mailbox(table: &Table, (class, scenario, shape): (&str, &str, &str), row: &Expected) -> Expected {
+    let mut rows = table.iter().filter(|((of, ..), _)| of == class);
+    let cannot_write = rows.any(|(_, row)| row.answer == "defer");
+    let own = match scenario {
+        _ if row.answer == "gone" => "deferred",
+        "accept" => "inbox",
+        "mark" => "marked",
+        _ if cannot_write => "deferred",
+        "sender" => "reported",
+        "silent" if row.result == "invalid/wrong" => "dropped",
+        "recipient" => "dropped",
+        _ => "kept",
+    };
+    let (is_mixed, is_put_off) = (shape == "mixed", own == "deferred");
+    let other = match is_mixed {
+        true if is_put_off => "deferred",
+        true => "inbox",
+        false => "-",
+    };
+    let answer = match own {
+        _ if row.answer == "gone" => "gone",
+        "deferred" => "defer",
+        "inbox" | "marked" => "deliver",
+        _ if is_mixed => "deliver",
+        _ => "drop",
+    };
+    Expected {
+        result: row.result.clone(),
+        answer: answer.into(),
+        own: own.into(),
+        other: other.into(),
+        journal: matches!(own, "dropped" | "kept" | "reported"),
+        notices: usize::from(matches!(scenario, "recipient" | "both") && !is_put_off),
+    }
+}
+
+/// What the delivery agent got of a scenario's message.
+fn copies(all: &[Delivery], scenario: &str) -> Vec<Delivery> {
+    let id = format!("Message-ID: <{scenario}@example.net>");
+    let of = |copy: &&Delivery| String::from_utf8_lossy(&copy.message).contains(&id);
+    all.iter().filter(of).cloned().collect()
+}
+
 /// Brings the messages while the fault is there; the filter afterwards is one that has none.
-async fn under_fault(class: &str, stage: &Stage, parts: &[Part], filter: &mut Filter) -> BTreeMap<Part, Told> {
+async fn under_fault(class: &str, stage: &Stage, parts: &[Part], filter: &mut Filter) -> BTreeMap<Part, Heard> {
     let door = filter.door;
     let bring = stage.bring(door, parts, false);
     match class {
@@ -69,7 +124,7 @@ async fn under_fault(class: &str, stage: &Stage, parts: &[Part], filter: &mut Fi
             told
         }
         "disk-full" => {
-            stage.warm_up(&mut Courier::connect(door).await.unwrap()).await;
+            stage.warm_up(&mut stage.connect(door).await).await;
             block_in_place(|| filter.fill_disk());
             let told = bring.await;
             filter.free_disk();
@@ -77,18 +132,18 @@ async fn under_fault(class: &str, stage: &Stage, parts: &[Part], filter: &mut Fi
         }
         "no-descriptors" => {
             // A connection is a descriptor too: all messages come over the one that is there.
-            let mut courier = Courier::connect(door).await.unwrap();
-            stage.warm_up(&mut courier).await;
+            let mut carrier = stage.connect(door).await;
+            stage.warm_up(&mut carrier).await;
             block_in_place(|| filter.take_descriptors());
             let mut told = BTreeMap::new();
             for part in parts {
-                told.insert(*part, courier.bring(&stage.parcel(*part, false)).await);
+                told.insert(*part, carrier.bring(&stage.parcel(*part, false)).await);
             }
             filter.give_descriptors();
             told
         }
         "clock-jump" => {
-            stage.warm_up(&mut Courier::connect(door).await.unwrap()).await;
+            stage.warm_up(&mut stage.connect(door).await).await;
             let jump = async {
                 stage.asked().await;
                 filter.shift_clock(jump(parts));
@@ -105,22 +160,23 @@ fn jump(parts: &[Part]) -> i64 {
 }
 
 /// Runs some cells of one fault in one filter; what is wrong, by cell.
-async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
-    let stage = Stage::set(class, parts).await;
+async fn run(class: &str, parts: &[Part], way: Way, table: &Table) -> Vec<String> {
+    let stage = Stage::set(class, parts, way).await;
     let place = match class {
         "disk-full" => Place::SmallDisk,
         "clock-jump" => Place::OwnClock,
         _ => Place::Usual,
     };
     let mut filter = block_in_place(|| Filter::start(stage.dir(), place));
-    let told = under_fault(class, &stage, parts, &mut filter).await;
+    let heard = under_fault(class, &stage, parts, &mut filter).await;
+    let delivered = stage.delivered();
     let mut wrong = Vec::new();
     let mut deferred = Vec::new();
-    for (part, told) in told {
+    for (part, heard) in heard {
         let (scenario, shape) = part;
-        let seen = Seen::look(&filter, &queue_id(scenario, false), told);
-        let expected = &table[&(class.to_owned(), scenario.to_owned(), shape.to_owned())];
-        wrong.extend(seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape}: {how}")));
+        let seen = Seen::look(&filter, &queue_id(scenario, false), heard, copies(&delivered, scenario));
+        let expected = expected(table, (class, scenario, shape), way);
+        wrong.extend(seen.differs(scenario, shape, &expected).map(|how| format!("{class} {scenario} {shape}: {how}")));
         if class == "clock-jump" {
             let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
             let off = seen.journal.iter().any(|(_, at)| (at - now - jump(parts)).abs() > 3_600);
@@ -131,12 +187,14 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
         }
     }
     // Whoever was put off comes again, and finds the fault gone.
-    for (part, told) in stage.bring(filter.door, &deferred, true).await {
+    let again = stage.bring(filter.door, &deferred, true).await;
+    let delivered = stage.delivered();
+    for (part, heard) in again {
         let (scenario, shape) = part;
-        let seen = Seen::look(&filter, &queue_id(scenario, true), told);
-        let expected = table.get(&("well".into(), scenario.to_owned(), shape.to_owned())).unwrap();
+        let seen = Seen::look(&filter, &queue_id(scenario, true), heard, copies(&delivered, scenario));
+        let expected = expected(table, ("well", scenario, shape), way);
         wrong.extend(
-            seen.differs(scenario, shape, expected).map(|how| format!("{class} {scenario} {shape} again: {how}")),
+            seen.differs(scenario, shape, &expected).map(|how| format!("{class} {scenario} {shape} again: {how}")),
         );
     }
     if !filter.is_alive() {
@@ -146,7 +204,7 @@ async fn run(class: &str, parts: &[Part], table: &Table) -> Vec<String> {
     let told_key = parts.iter().find(|(scenario, _)| log.contains(&key(scenario)));
     wrong.extend(told_key.map(|part| format!("{class} {part:?}: the key is in the log")));
     if !wrong.is_empty() {
-        wrong.push(format!("--- the log of {class}\n{log}"));
+        wrong.push(format!("--- the log of {class} by {way:?}\n{log}"));
     }
     wrong
 }
@@ -197,8 +255,31 @@ fn the_table_has_every_fault_with_every_scenario_for_one_and_for_two() {
     }
 }
 
+#[test]
+fn between_queue_and_mailbox_nothing_is_refused_and_nothing_is_lost() {
+    let table = table();
+    for ((class, scenario, shape), row) in &table {
+        let cell = (class.as_str(), scenario.as_str(), shape.as_str());
+        let own = expected(&table, cell, Way::Lmtp);
+        assert!(!matches!(own.answer.as_str(), "refuse"), "{cell:?} {own:?}");
+        assert_eq!(own.result, row.result);
+        assert!(scenario == "accept" || own.own != "inbox", "{cell:?} delivers what is not wanted");
+        // What the milter's door puts off, this one does too, but where a mark takes no copy of ours.
+        assert!(row.own != "deferred" || own.own == "deferred" || scenario == "mark", "{cell:?} {row:?} {own:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_breaks_a_message_has_the_published_fate() {
+    all_by(Way::Milter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_breaks_a_message_between_queue_and_mailbox_has_its_fate_too() {
+    all_by(Way::Lmtp).await;
+}
+
+async fn all_by(way: Way) {
     let table = Arc::new(table());
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let (mut runs, begin) = (JoinSet::new(), Instant::now());
@@ -207,8 +288,8 @@ async fn whatever_breaks_a_message_has_the_published_fate() {
         runs.spawn(async move {
             let _turn = turns.acquire_owned().await.unwrap();
             let begin = Instant::now();
-            let wrong = run(&class, &parts, &table).await;
-            eprintln!("{class}: {} cells in {:.1} s", parts.len(), begin.elapsed().as_secs_f64());
+            let wrong = run(&class, &parts, way, &table).await;
+            eprintln!("{class} by {way:?}: {} cells in {:.1} s", parts.len(), begin.elapsed().as_secs_f64());
             (parts.len(), wrong)
         });
     }

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use addrauth_tests::courier::{Answer, Told};
+use addrauth_tests::agent::Delivery;
+use addrauth_tests::courier::Answer;
 use addrauth_tests::fault::Filter;
 use rusqlite::{Connection, Row};
 
 use crate::Expected;
+use crate::stage::Heard;
 
 /// What can be seen of one message: its row of the table as it turned out.
 #[derive(Debug)]
 pub struct Seen {
-    told: Told,
+    heard: Heard,
+    /// What the delivery agent got of it.
+    copies: Vec<Delivery>,
     result: String,
     /// The verdicts of its journal rows, and when they were written.
     pub journal: Vec<(String, i64)>,
@@ -28,7 +32,7 @@ fn rows<T>(tables: &Connection, query: &str, id: &str, read: impl FnMut(&Row<'_>
 
 impl Seen {
     /// Looks it up: in what the MTA was told, in the tables and in the log.
-    pub fn look(filter: &Filter, id: &str, told: Told) -> Seen {
+    pub fn look(filter: &Filter, id: &str, heard: Heard, copies: Vec<Delivery>) -> Seen {
         let tables = Connection::open(filter.tables()).unwrap();
         tables.busy_timeout(Duration::from_secs(5)).unwrap();
         let kept = "SELECT recipient FROM held JOIN quarantine ON quarantine = quarantine.id
@@ -36,7 +40,8 @@ impl Seen {
         let outbox =
             "SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?";
         Seen {
-            told,
+            heard,
+            copies,
             result: result(&filter.log(), id),
             journal: rows(&tables, "SELECT verdict, at FROM journal WHERE queue_id = ?", id, |row| {
                 Ok((row.get(0)?, row.get(1)?))
@@ -48,7 +53,11 @@ impl Seen {
 
     /// The answer as a word of the table.
     pub fn answer(&self) -> &str {
-        match &self.told.answer {
+        let told = match &self.heard {
+            Heard::Milter(told) => told,
+            Heard::Lmtp(replies) => return self.reply(replies),
+        };
+        match &told.answer {
             Answer::Deliver => "deliver",
             Answer::Drop => "drop",
             Answer::Hold => "hold",
@@ -60,19 +69,55 @@ impl Seen {
         }
     }
 
+    /// The same of replies for each recipient; a refusal for good as it is, since none may be one.
+    fn reply<'a>(&self, replies: &'a [(String, String)]) -> &'a str {
+        let all = |begin: &str| replies.iter().all(|(_, reply)| reply.starts_with(begin));
+        let other = |(_, reply): &&(String, String)| {
+            !reply.is_empty() && !["250 ", "451 4."].iter().any(|begin| reply.starts_with(begin))
+        };
+        match replies.iter().find(other) {
+            Some((_, reply)) => reply,
+            None if replies.iter().all(|(_, reply)| reply.is_empty()) => "gone",
+            None if all("451 4.") => "defer",
+            None if all("250 ") && self.copies.is_empty() => "drop",
+            None if all("250 ") => "deliver",
+            None => "some put off",
+        }
+    }
+
+    /// Where the recipient's copy is by what the MTA and the delivery agent know, and whether it was struck out.
+    fn outside(&self, recipient: &str) -> (Vec<&'static str>, bool) {
+        let mut places = Vec::new();
+        match &self.heard {
+            Heard::Milter(told) => {
+                let struck = told.removed.contains(&format!("<{recipient}>"));
+                match self.answer() {
+                    "deliver" if !struck && told.field("X-Spam-Flag").is_some() => places.push("marked"),
+                    "deliver" if !struck => places.push("inbox"),
+                    "refuse" => places.push("refused"),
+                    "defer" | "gone" => places.push("deferred"),
+                    "hold" => places.push("held"),
+                    _ => {}
+                }
+                (places, struck)
+            }
+            Heard::Lmtp(replies) => {
+                let reply = replies.iter().find(|(to, _)| to == recipient).map(|(_, reply)| reply.as_str());
+                if !reply.is_some_and(|reply| reply.starts_with("250 ")) {
+                    places.push("deferred");
+                }
+                let own = self.copies.iter().filter(|copy| copy.to.iter().any(|to| to == recipient));
+                let is_marked = |copy: &Delivery| text(copy).contains("\r\nX-Spam-Flag: YES\r\n");
+                places.extend(own.map(|copy| if is_marked(copy) { "marked" } else { "inbox" }));
+                let struck = places.is_empty();
+                (places, struck)
+            }
+        }
+    }
+
     /// Every place where a recipient's copy is; more than one word is a fault by itself.
     pub fn places(&self, recipient: &str) -> String {
-        let path = format!("<{recipient}>");
-        let struck = self.told.removed.contains(&path);
-        let mut places = Vec::new();
-        match self.answer() {
-            "deliver" if !struck && self.told.field("X-Spam-Flag").is_some() => places.push("marked"),
-            "deliver" if !struck => places.push("inbox"),
-            "refuse" => places.push("refused"),
-            "defer" | "gone" => places.push("deferred"),
-            "hold" => places.push("held"),
-            _ => {}
-        }
+        let (mut places, struck) = self.outside(recipient);
         places.extend(self.kept.iter().filter(|kept| *kept == recipient).map(|_| "kept"));
         places.extend(self.outbox.iter().filter(|(kind, to)| kind == "copy" && to == recipient).map(|_| "copy"));
         // A report goes to the sender, and is about whoever is struck out.
@@ -105,10 +150,21 @@ impl Seen {
         let ours = matches!(own.as_str(), "dropped" | "kept" | "copy" | "reported");
         want(!ours || self.journal.len() == 1, "gone without a row")?;
         want(own != "deferred" || self.kept.is_empty() && self.outbox.is_empty(), "deferred, and owed all the same")?;
-        let delivered = self.answer() == "deliver";
-        let stripped = self.told.deleted.iter().any(|name| name == "X-Auth-Key");
-        want(!delivered || stripped, "delivered with its key")?;
-        want(!delivered || self.told.field("X-Auth-Key-Status").is_some(), "delivered without a status")
+        match &self.heard {
+            Heard::Milter(told) => {
+                let delivered = self.answer() == "deliver";
+                let stripped = told.deleted.iter().any(|name| name == "X-Auth-Key");
+                want(!delivered || stripped, "delivered with its key")?;
+                want(!delivered || told.field("X-Auth-Key-Status").is_some(), "delivered without a status")
+            }
+            Heard::Lmtp(replies) => {
+                want(replies.iter().all(|(_, reply)| !reply.starts_with('5')), "refused for good behind a queue")?;
+                let all = |holds: fn(&str) -> bool| self.copies.iter().all(|copy| holds(&text(copy)));
+                want(all(|copy| !copy.contains("X-Auth-Key:")), "delivered with its key")?;
+                want(all(|copy| copy.starts_with("X-Auth-Key-Status: ")), "delivered without a status")?;
+                want(all(|copy| copy.ends_with("\r\n\r\none line\r\n.\r\nanother\r\n")), "another body")
+            }
+        }
     }
 
     /// Where it is otherwise than the table says.
@@ -126,6 +182,10 @@ impl Seen {
         let rules = self.hold_true(scenario).err();
         (seen != *expected || rules.is_some()).then(|| format!("{seen:?}\n  not {expected:?}\n  {rules:?} {self:?}"))
     }
+}
+
+fn text(copy: &Delivery) -> String {
+    String::from_utf8_lossy(&copy.message).into_owned()
 }
 
 /// Result and reason of a message by its line in the log.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use addrauth::proto::wire::Status;
 use addrauth_lab::zone::{self, Records, Zone};
+use addrauth_tests::agent::{Agent, Client, Delivery, Habits};
 use addrauth_tests::authority::{Act, Authority};
 use addrauth_tests::courier::{Answer, Courier, Parcel, Told};
 use addrauth_tests::world::{LOOPBACK, junk};
@@ -25,9 +26,57 @@ pub const SCENARIOS: [(&str, &str); 6] = [
 /// A scenario, and `one` or `mixed`.
 pub type Part = (&'static str, &'static str);
 
+/// The door that the messages come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The milter's.
+    Milter,
+    /// Between the MTA's queue and a delivery agent.
+    Lmtp,
+}
+
+/// What the MTA hears about one message.
+#[derive(Debug)]
+pub enum Heard {
+    /// One answer, and changes.
+    Milter(Told),
+    /// Each recipient's reply; empty where there was none.
+    Lmtp(Vec<(String, String)>),
+}
+
+/// A connection of the MTA's to the door.
+pub enum Carrier {
+    /// To the milter's.
+    Milter(Courier),
+    /// To that of LMTP.
+    Lmtp(Client),
+}
+
+impl Carrier {
+    /// Brings a message, and hears what is to become of it.
+    pub async fn bring(&mut self, parcel: &Parcel) -> Heard {
+        let client = match self {
+            Carrier::Milter(courier) => return Heard::Milter(courier.bring(parcel).await),
+            Carrier::Lmtp(client) => client,
+        };
+        let facts = format!("XFORWARD ADDR=192.0.2.7 NAME=client.example IDENT={}", parcel.queue_id);
+        assert_eq!(client.say(&facts).await, ["250 2.0.0 Ok"]);
+        let mut message: Vec<u8> =
+            parcel.fields.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect();
+        message.extend([b"\r\n", parcel.body.as_slice()].concat());
+        let replies = client.bring(&parcel.from, &parcel.to, &message).await;
+        assert!(replies.len() == parcel.to.len() || replies.len() == 1, "{replies:?}");
+        // A refusal before the message is one of all recipients.
+        let all = replies.iter().cycle().take(parcel.to.len());
+        Heard::Lmtp(parcel.to.iter().cloned().zip(all.cloned()).collect())
+    }
+}
+
 /// The stage; no scenario is twice on it.
 pub struct Stage {
     class: String,
+    /// Behind the door of LMTP.
+    agent: Option<Agent>,
     home: tempfile::TempDir,
     servers: Vec<Authority>,
     _zone: Zone,
@@ -35,7 +84,7 @@ pub struct Stage {
 
 impl Stage {
     /// Starts DNS and the servers, and writes the configuration.
-    pub async fn set(class: &str, parts: &[Part]) -> Stage {
+    pub async fn set(class: &str, parts: &[Part], way: Way) -> Stage {
         let (mut servers, mut records) = (Vec::new(), Records::default());
         for (scenario, shape) in parts {
             let server = Authority::start([act(class, shape)]).await.unwrap();
@@ -48,9 +97,18 @@ impl Stage {
         let zone = Zone::start(records).await.unwrap();
         let home = tempfile::Builder::new().prefix("aa-fault-").tempdir().unwrap();
         let state = home.path().join("state");
+        let agent = match way {
+            Way::Milter => None,
+            Way::Lmtp => Some(Agent::start(Habits::default()).await),
+        };
+        let listen = "listen = [\"inet:127.0.0.1:0\"]";
+        let doors = match &agent {
+            None => format!("[milter]\n{listen}"),
+            Some(agent) => format!("[milter]\nlisten = []\n[lmtp]\n{listen}\nnext = \"inet:{}\"", agent.address),
+        };
         let mut config = format!(
             "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\"]\nobserve = false\nstate_dir = {state:?}\n\
-             trusted_authserv_ids = [\"mx.home.example\"]\n[milter]\nlisten = [\"inet:127.0.0.1:0\"]\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
+             trusted_authserv_ids = [\"mx.home.example\"]\n{doors}\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
              [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\n\
              [policy]\ninvalid = \"accept\"\nquarantine = \"store\"\n\
              [policy.recipient.\"warm@home.example\"]\nnone = \"reject-notify-recipient\"\n",
@@ -63,7 +121,20 @@ impl Stage {
             );
         }
         std::fs::write(home.path().join("filter.toml"), config).unwrap();
-        Stage { class: class.to_owned(), home, servers, _zone: zone }
+        Stage { class: class.to_owned(), agent, home, servers, _zone: zone }
+    }
+
+    /// A connection to the door, which is there.
+    pub async fn connect(&self, door: SocketAddr) -> Carrier {
+        match &self.agent {
+            None => Carrier::Milter(Courier::connect(door).await.unwrap()),
+            Some(_) => Carrier::Lmtp(Client::open(door).await.0),
+        }
+    }
+
+    /// What the delivery agent got since this was asked last.
+    pub fn delivered(&self) -> Vec<Delivery> {
+        self.agent.as_ref().map(Agent::take).unwrap_or_default()
     }
 
     /// Where the filter's files are.
@@ -97,11 +168,11 @@ impl Stage {
     }
 
     /// Brings these messages at the same time, each on a connection of its own.
-    pub async fn bring(&self, door: SocketAddr, parts: &[Part], retry: bool) -> BTreeMap<Part, Told> {
+    pub async fn bring(&self, door: SocketAddr, parts: &[Part], retry: bool) -> BTreeMap<Part, Heard> {
         let mut all = JoinSet::new();
         for part in parts.iter().copied() {
-            let parcel = self.parcel(part, retry);
-            all.spawn(async move { (part, Courier::connect(door).await.unwrap().bring(&parcel).await) });
+            let (parcel, mut carrier) = (self.parcel(part, retry), self.connect(door).await);
+            all.spawn(async move { (part, carrier.bring(&parcel).await) });
         }
         all.join_all().await.into_iter().collect()
     }
@@ -122,7 +193,7 @@ impl Stage {
     }
 
     /// Brings a message that has everything opened which is opened once, to write and to read.
-    pub async fn warm_up(&self, courier: &mut Courier) {
+    pub async fn warm_up(&self, carrier: &mut Carrier) {
         let parcel = Parcel {
             queue_id: "WARM".into(),
             from: "eve@nowhere.example".into(),
@@ -130,7 +201,12 @@ impl Stage {
             fields: vec![("From".into(), "eve@nowhere.example".into())],
             body: Vec::new(),
         };
-        assert_eq!(courier.bring(&parcel).await.answer, Answer::Drop, "{}", self.class);
+        let heard = carrier.bring(&parcel).await;
+        let is_dropped = match &heard {
+            Heard::Milter(told) => told.answer == Answer::Drop,
+            Heard::Lmtp(replies) => replies[0].1.starts_with("250 ") && self.delivered().is_empty(),
+        };
+        assert!(is_dropped, "{}: {heard:?}", self.class);
     }
 }
 
