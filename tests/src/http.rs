@@ -47,7 +47,7 @@ pub async fn exchange(place: SocketAddr, octets: &[u8]) -> Answer {
 }
 
 /// An answer in its parts, whose content ends with the connection or by its length.
-fn read(heard: &[u8]) -> Option<Answer> {
+pub fn read(heard: &[u8]) -> Option<Answer> {
     let end = heard.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&heard[..end]).ok()?;
     let mut lines = head.split("\r\n");

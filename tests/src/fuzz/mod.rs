@@ -7,6 +7,7 @@ use addrauth::proto::results::{self, LeftOut, METHOD, Results};
 use addrauth::proto::wire::{self, Answer, DATAGRAM_MAX, Reason, Request, Status};
 
 mod answer;
+pub mod hooks;
 mod lmtp;
 mod milter;
 mod rules;
@@ -20,15 +21,18 @@ pub use rules::rules;
 type Target = fn(&[u8]);
 
 /// Every target by the name of its file and of its corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("address", address),
     ("answer", answer),
+    ("draft01_cbor", hooks::draft01_cbor),
+    ("draft01_json", hooks::draft01_json),
     ("header", header),
     ("lmtp", lmtp),
     ("milter", milter),
     ("record", record),
     ("results", results),
     ("rules", rules),
+    ("stalwart", hooks::stalwart),
     ("wire", wire),
 ];
 

@@ -38,7 +38,8 @@ pub(super) async fn run<J: Judge>(socket: Socket, paths: Router, door: Arc<Door<
     }
 }
 
-async fn converse<J: Judge>(
+/// Serves a connection in plain HTTP to its end.
+pub(super) async fn converse<J: Judge>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     paths: Router,
     door: &Arc<Door<J>>,

@@ -12,12 +12,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Router;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{Dialect, Hooks};
 use crate::mta::hourly::HourlyWarning;
-use crate::mta::reception::Reception;
+use crate::mta::reception::{Reception, Seats};
 use crate::mta::{Judge, Lanes, listen};
 use crate::tls::Acceptor;
 
@@ -119,22 +121,46 @@ impl<J: Judge> Door<J> {
 /// Connections live on these lanes; the listeners were bound within them. Beyond `limits.hooks.connections` and
 /// `limits.mta.messages_in_flight` a message gets 451; beyond twice as many connections a new one is closed.
 pub async fn serve<J: Judge>(listeners: Vec<Listener>, setting: Setting, reception: Arc<Reception<J>>, lanes: Lanes) {
-    let limits = Arc::clone(reception.limits());
-    let seats = reception.seats(limits.hooks.connections, "connections of hooks");
-    let door = Arc::new(Door {
-        reception,
-        registry: Registry::of(setting.state.clone()),
-        repeats: Repeats::of(setting.state.clone()),
-        setting,
-        room: Arc::new(Semaphore::new(limits.hooks.requests_octets.min(Semaphore::MAX_PERMITS))),
-        denied: HourlyWarning::default(),
-        unasked: HourlyWarning::default(),
-        asked_at_rcpt: false.into(),
-    });
-    let paths = paths::router(&door);
+    let Conversations { door, paths, seats } = Conversations::new(setting, reception);
     let connection = {
         let door = Arc::clone(&door);
         move |socket, seat| connection::run(socket, paths.clone(), Arc::clone(&door), seat)
     };
     listen::serve(listeners, &door.reception, &seats, lanes, connection).await;
+}
+
+/// The door for those who accept connections themselves: over a pipe, or a socket that a service manager hands over.
+#[derive(Debug)]
+pub struct Conversations<J> {
+    door: Arc<Door<J>>,
+    paths: Router,
+    seats: Seats,
+}
+
+impl<J: Judge> Conversations<J> {
+    /// A door with this setting, at which nobody listens.
+    pub fn new(setting: Setting, reception: Arc<Reception<J>>) -> Conversations<J> {
+        let limits = Arc::clone(reception.limits());
+        let seats = reception.seats(limits.hooks.connections, "connections of hooks");
+        let door = Arc::new(Door {
+            reception,
+            registry: Registry::of(setting.state.clone()),
+            repeats: Repeats::of(setting.state.clone()),
+            setting,
+            room: Arc::new(Semaphore::new(limits.hooks.requests_octets.min(Semaphore::MAX_PERMITS))),
+            denied: HourlyWarning::default(),
+            unasked: HourlyWarning::default(),
+            asked_at_rcpt: false.into(),
+        });
+        let paths = paths::router(&door);
+        Conversations { door, paths, seats }
+    }
+
+    /// Serves one connection until one side closes it, in plain HTTP/1.1. Beyond twice `limits.hooks.connections` it is closed at
+    /// once.
+    pub async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        if let Some(seat) = self.seats.take() {
+            connection::converse(stream, self.paths.clone(), &self.door, seat).await;
+        }
+    }
 }

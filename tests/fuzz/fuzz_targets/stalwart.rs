@@ -1,0 +1,4 @@
+//! `addrauth_tests::fuzz::hooks::stalwart`, whose words say what must hold, under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| addrauth_tests::fuzz::hooks::stalwart(octets));
