@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use addrauth::config::Limits;
 use addrauth::mta::hooks::Access;
 use addrauth_tests::hooks::{Door, open};
 use addrauth_tests::http::{Answer, exchange, request};
-use addrauth_tests::milter::Fake;
+use addrauth_tests::milter::{Fake, SLOW};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::captured::{ask, captured, fields};
 
@@ -179,6 +181,47 @@ async fn other_paths_and_methods_are_answered_in_words() {
     }
     let nonsense = exchange(door.place, b"EHLO there\r\n\r\n").await;
     assert_eq!(nonsense.status, 400);
+    door.close().await;
+}
+
+/// Less than the 30 s after which hyper by itself closes a connection that says nothing.
+const SOON: Duration = Duration::from_secs(20);
+
+/// What is said until the connection is closed.
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut heard = Vec::new();
+    let closed = tokio::time::timeout(SOON, stream.read_to_end(&mut heard)).await;
+    closed.expect("the connection is closed").expect("in good order");
+    String::from_utf8(heard).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed_and_one_that_waits_for_its_answer_is_not() {
+    let idle = Duration::from_millis(100);
+    let limits = Limits::default().with(|limits| limits.hooks.idle = idle);
+    let door = open(Fake::named("one"), limits, Access::default());
+    let connect = async || TcpStream::connect(door.place).await.unwrap();
+    let body = about("slow").to_string();
+    let head = "POST /stalwart HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let whole = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    // Nothing, the half of a head, and a head that comes in drops: one time for all of it.
+    assert_eq!(until_closed(&mut connect().await).await, "");
+    let mut half = connect().await;
+    half.write_all(head.as_bytes()).await.unwrap();
+    until_closed(&mut half).await;
+    let mut drops = connect().await;
+    let begin = Instant::now();
+    while drops.write_all(b"x").await.is_ok() && begin.elapsed() < SOON {
+        tokio::time::sleep(idle / 4).await;
+    }
+    assert!(begin.elapsed() < SOON, "a drop now and then keeps a connection for ever");
+    // The judge takes longer than that, and the answer is whole; what follows it is nothing again.
+    assert!(SLOW > idle);
+    let mut asks = connect().await;
+    asks.write_all(whole.as_bytes()).await.unwrap();
+    let heard = until_closed(&mut asks).await;
+    assert!(heard.starts_with("HTTP/1.1 200 ") && heard.ends_with("}"), "{heard}");
+    assert_eq!(heard.matches("HTTP/1.1 ").count(), 1, "{heard}");
     door.close().await;
 }
 
