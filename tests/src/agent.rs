@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +33,8 @@ pub struct Habits {
     pub closes_after: Option<usize>,
     /// It closes the connection when a message is done.
     pub one_message: bool,
+    /// What it says once more so long after what became of a message, before it reads on.
+    pub says_again: Option<(Duration, &'static str)>,
 }
 
 /// A message that came to its end.
@@ -192,7 +195,12 @@ async fn converse(stream: TcpStream, habits: &Habits, seen: &Mutex<Seen>) -> std
         }
         let said: String = replies.iter().map(|reply| format!("{reply}\r\n")).collect();
         writer.write_all(said.as_bytes()).await?;
-        if verb == "QUIT" || over && habits.one_message && (verb == "DATA" || rest.ends_with("LAST")) {
+        let is_end = over && (verb == "DATA" || rest.ends_with("LAST"));
+        if let (true, Some((later, words))) = (is_end, habits.says_again) {
+            tokio::time::sleep(later).await;
+            writer.write_all(format!("{words}\r\n").as_bytes()).await?;
+        }
+        if verb == "QUIT" || is_end && habits.one_message {
             return Ok(());
         }
     }

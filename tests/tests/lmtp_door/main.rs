@@ -18,6 +18,8 @@ use addrauth_tests::agent::{Agent, Client, Habits};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+mod spare;
+
 /// A judge that gives every message the same reply.
 struct Told {
     reply: Reply,
