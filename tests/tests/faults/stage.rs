@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use addrauth::proto::wire::Status;
 use addrauth_lab::zone::{self, Records, Zone};
 use addrauth_tests::agent::{Agent, Client, Delivery, Habits};
 use addrauth_tests::authority::{Act, Authority};
+use addrauth_tests::bridge::Bridge;
 use addrauth_tests::courier::{Answer, Courier, Parcel, Told};
+use addrauth_tests::stalwart::{Brought, Outcome, Stalwart};
 use addrauth_tests::world::{LOOPBACK, junk};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -33,12 +37,16 @@ pub enum Way {
     Milter,
     /// Between the MTA's queue and a delivery agent.
     Lmtp,
+    /// The hooks of a Stalwart.
+    Stalwart,
+    /// The hooks of draft-01.
+    Draft01,
 }
 
 /// What the MTA hears about one message.
 #[derive(Debug)]
 pub enum Heard {
-    /// One answer, and changes.
+    /// One answer, and changes; by hooks too.
     Milter(Told),
     /// Each recipient's reply; empty where there was none.
     Lmtp(Vec<(String, String)>),
@@ -50,6 +58,8 @@ pub enum Carrier {
     Milter(Courier),
     /// To that of LMTP.
     Lmtp(Client),
+    /// None: a mail server that connects for each request.
+    Hooks(Asks),
 }
 
 impl Carrier {
@@ -58,13 +68,11 @@ impl Carrier {
         let client = match self {
             Carrier::Milter(courier) => return Heard::Milter(courier.bring(parcel).await),
             Carrier::Lmtp(client) => client,
+            Carrier::Hooks(asks) => return Heard::Milter(asks.told(parcel).await),
         };
         let facts = format!("XFORWARD ADDR=192.0.2.7 NAME=client.example IDENT={}", parcel.queue_id);
         assert_eq!(client.say(&facts).await, ["250 2.0.0 Ok"]);
-        let mut message: Vec<u8> =
-            parcel.fields.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes()).collect();
-        message.extend([b"\r\n", parcel.body.as_slice()].concat());
-        let replies = client.bring(&parcel.from, &parcel.to, &message).await;
+        let replies = client.bring(&parcel.from, &parcel.to, &octets(parcel)).await;
         assert!(replies.len() == parcel.to.len() || replies.len() == 1, "{replies:?}");
         // A refusal before the message is one of all recipients.
         let all = replies.iter().cycle().take(parcel.to.len());
@@ -72,11 +80,69 @@ impl Carrier {
     }
 }
 
+/// The message of a parcel.
+fn octets(parcel: &Parcel) -> Vec<u8> {
+    let fields = parcel.fields.iter().flat_map(|(name, value)| format!("{name}: {value}\r\n").into_bytes());
+    fields.chain([b"\r\n", parcel.body.as_slice()].concat()).collect()
+}
+
+/// A mail server that asks by hooks, and connects for each request.
+#[derive(Clone)]
+pub enum Asks {
+    /// A Stalwart.
+    Stalwart(Stalwart),
+    /// A bridge of draft-01.
+    Draft01(Arc<Bridge>),
+}
+
+impl Asks {
+    /// What it makes of a message, as if it had been told by a milter. One that gets no answer says 451 by itself.
+    async fn told(&self, parcel: &Parcel) -> Told {
+        let (asks, parcel, to) = (self.clone(), parcel.clone(), parcel.to.clone());
+        let asking = tokio::spawn(async move {
+            let (octets, to) = (octets(&parcel), parcel.to.clone());
+            let brought = Brought { from: &parcel.from, to, login: None, id: &parcel.queue_id, octets: &octets };
+            match asks {
+                Asks::Stalwart(stalwart) => stalwart.takes(&brought, false).await,
+                Asks::Draft01(bridge) => bridge.takes(&brought, false).await,
+            }
+        });
+        let told = Told {
+            answer: Answer::Gone,
+            removed: Vec::new(),
+            added: Vec::new(),
+            inserted: Vec::new(),
+            deleted: Vec::new(),
+        };
+        // Its client gives up where no answer is one.
+        let Ok(Outcome { reply, gets, message }) = asking.await else { return told };
+        let message = String::from_utf8(message).unwrap();
+        let head = message.split("\r\n\r\n").next().unwrap_or_default();
+        let fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
+        let inserted = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>();
+        let has_key = inserted.iter().any(|(name, _)| name.eq_ignore_ascii_case("X-Auth-Key"));
+        Told {
+            answer: match () {
+                () if !reply.starts_with("250 ") => Answer::Reply(reply),
+                () if gets.is_empty() => Answer::Drop,
+                () => Answer::Deliver,
+            },
+            removed: to.iter().filter(|to| !gets.contains(to)).map(|to| format!("<{to}>")).collect(),
+            added: gets.into_iter().filter(|get| !to.contains(get)).collect(),
+            inserted,
+            deleted: if has_key { Vec::new() } else { vec!["X-Auth-Key".into()] },
+        }
+    }
+}
+
 /// The stage; no scenario is twice on it.
 pub struct Stage {
     class: String,
+    way: Way,
     /// Behind the door of LMTP.
     agent: Option<Agent>,
+    /// A bridge that has registered, and where.
+    bridge: Mutex<Option<(SocketAddr, Arc<Bridge>)>>,
     home: tempfile::TempDir,
     servers: Vec<Authority>,
     _zone: Zone,
@@ -97,18 +163,18 @@ impl Stage {
         let zone = Zone::start(records).await.unwrap();
         let home = tempfile::Builder::new().prefix("aa-fault-").tempdir().unwrap();
         let state = home.path().join("state");
-        let agent = match way {
-            Way::Milter => None,
-            Way::Lmtp => Some(Agent::start(Habits::default()).await),
-        };
+        let agent = if way == Way::Lmtp { Some(Agent::start(Habits::default()).await) } else { None };
         let listen = "listen = [\"inet:127.0.0.1:0\"]";
-        let doors = match &agent {
-            None => format!("[milter]\n{listen}"),
-            Some(agent) => format!("[milter]\nlisten = []\n[lmtp]\n{listen}\nnext = \"inet:{}\"", agent.address),
+        let doors = match (&agent, way) {
+            (Some(agent), _) => format!("[milter]\nlisten = []\n[lmtp]\n{listen}\nnext = \"inet:{}\"", agent.address),
+            (None, Way::Stalwart | Way::Draft01) => format!("[milter]\nlisten = []\n[hooks]\n{listen}"),
+            (None, _) => format!("[milter]\n{listen}"),
         };
+        // Stalwart shows no Authentication-Results that can be believed.
+        let trusted = if way == Way::Stalwart { "" } else { "\"mx.home.example\"" };
         let mut config = format!(
             "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\"]\nobserve = false\nstate_dir = {state:?}\n\
-             trusted_authserv_ids = [\"mx.home.example\"]\n{doors}\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
+             trusted_authserv_ids = [{trusted}]\n{doors}\n[notices]\nnotify_via = \"127.0.0.1:9\"\n\
              [verify]\ndns = [\"{}\"]\nallow_targets = [\"127.0.0.0/8\"]\n\
              [policy]\ninvalid = \"accept\"\nquarantine = \"store\"\n\
              [policy.recipient.\"warm@home.example\"]\nnone = \"reject-notify-recipient\"\n",
@@ -121,14 +187,29 @@ impl Stage {
             );
         }
         std::fs::write(home.path().join("filter.toml"), config).unwrap();
-        Stage { class: class.to_owned(), agent, home, servers, _zone: zone }
+        Stage { class: class.to_owned(), way, agent, bridge: Mutex::default(), home, servers, _zone: zone }
     }
 
     /// A connection to the door, which is there.
     pub async fn connect(&self, door: SocketAddr) -> Carrier {
-        match &self.agent {
-            None => Carrier::Milter(Courier::connect(door).await.unwrap()),
-            Some(_) => Carrier::Lmtp(Client::open(door).await.0),
+        match self.way {
+            Way::Milter => Carrier::Milter(Courier::connect(door).await.unwrap()),
+            Way::Lmtp => Carrier::Lmtp(Client::open(door).await.0),
+            Way::Stalwart => Carrier::Hooks(Asks::Stalwart(Stalwart::asking(door))),
+            Way::Draft01 => Carrier::Hooks(Asks::Draft01(self.bridge(door).await)),
+        }
+    }
+
+    /// The bridge that has registered at this door.
+    async fn bridge(&self, door: SocketAddr) -> Arc<Bridge> {
+        let mut known = self.bridge.lock().await;
+        match &*known {
+            Some((place, bridge)) if *place == door => Arc::clone(bridge),
+            _ => {
+                let bridge = Arc::new(Bridge::registered(door, None, &["data"]).await);
+                *known = Some((door, Arc::clone(&bridge)));
+                bridge
+            }
         }
     }
 
