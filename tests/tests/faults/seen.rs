@@ -1,6 +1,6 @@
 //! What became of a message, as the MTA, the tables and the log tell it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use addrauth_tests::agent::Delivery;
 use addrauth_tests::courier::Answer;
@@ -9,6 +9,11 @@ use rusqlite::{Connection, Row};
 
 use crate::Expected;
 use crate::stage::Heard;
+
+/// How long the log's line of a message may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The result where the log has no line.
+const NO_LINE: &str = "-";
 
 /// What can be seen of one message: its row of the table as it turned out.
 #[derive(Debug)]
@@ -39,16 +44,23 @@ impl Seen {
                     WHERE queue_id = ? AND outcome IS NULL";
         let outbox =
             "SELECT kind, recipient FROM outbox JOIN journal ON outbox.journal = journal.id WHERE queue_id = ?";
-        Seen {
+        let mut seen = Seen {
             heard,
             copies,
-            result: result(&filter.log(), id),
+            result: String::new(),
             journal: rows(&tables, "SELECT verdict, at FROM journal WHERE queue_id = ?", id, |row| {
                 Ok((row.get(0)?, row.get(1)?))
             }),
             kept: rows(&tables, kept, id, |row| row.get(0)),
             outbox: rows(&tables, outbox, id, |row| Ok((row.get(0)?, row.get(1)?))),
+        };
+        // The log's line of a message that was answered comes a moment later, and on a busy machine later than that.
+        let (begin, comes) = (Instant::now(), !matches!(seen.answer(), "gone" | "silent"));
+        seen.result = result(&filter.log(), id);
+        while comes && seen.result == NO_LINE && begin.elapsed() < PATIENCE {
+            seen.result = result(&filter.log(), id);
         }
+        seen
     }
 
     /// The answer as a word of the table.
@@ -192,7 +204,7 @@ fn text(copy: &Delivery) -> String {
 fn result(log: &str, id: &str) -> String {
     let Some(line) = log.lines().rev().find(|line| line.contains(&format!(" {id}: ")) && line.contains(" verdict="))
     else {
-        return "-".into();
+        return NO_LINE.into();
     };
     let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
     [word("result="), word("why=")].into_iter().flatten().collect::<Vec<_>>().join("/")
