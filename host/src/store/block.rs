@@ -211,36 +211,16 @@ impl Block {
         }
     }
 
-    /// Whether a row with this result may be in it.
-    pub(super) fn has_result(&self, result: &RowResult) -> bool {
-        self.results.iter().any(|known| known == result.word())
-    }
-
-    /// Whether a row with this verdict may be in it.
-    pub(super) fn has_verdict(&self, verdict: &RowVerdict) -> bool {
-        self.verdicts.iter().any(|known| known == verdict.word())
-    }
-
     /// The bits of which a row that this decision or policy is in has one. None where no row has it.
     pub(super) fn bits(&self, decision: Option<&str>, policy: Option<&str>) -> [u8; 2] {
-        let decision = decision.map_or(u8::MAX, |word| 1 << place(&DECISIONS, &word).min(7));
-        let policy = policy.map_or(u8::MAX, |id| match self.policies.iter().position(|known| known == id) {
-            Some(at) => 1 << at,
-            None if self.policies.len() < POLICIES => 0,
-            None => 1 << POLICIES,
-        });
-        [decision, policy]
+        let known = policy.and_then(|id| self.policies.iter().position(|known| known == id));
+        [decision_bits(decision), policy_bits(policy, known, self.policies.len())]
     }
 
     /// The bits of the row of this number.
     pub(super) fn words(&self, id: i64) -> [u8; 2] {
         let at = usize::try_from(id.rem_euclid(ROWS)).unwrap_or_default();
         self.words.get(at).copied().unwrap_or_default()
-    }
-
-    /// Whether any of its rows has one of these bits in each place; a place of which all bits are looked for does not matter.
-    pub(super) fn has_words(&self, bits: [u8; 2]) -> bool {
-        self.words.iter().any(|words| fits(*words, bits))
     }
 
     /// All but the filter and the columns, in octets.
@@ -276,6 +256,42 @@ impl Block {
         Block::words_in(summary).map(|(block, _)| block)
     }
 
+    /// Whether a row with all of these words may be in the block of this summary. Absent where it is of another version. Nothing of it is
+    /// copied: a search asks this of thousands of blocks.
+    pub(super) fn may_have(summary: &[u8], sought: SoughtWords<'_>) -> Option<bool> {
+        let mut left = Octets::new(summary);
+        if left.octet()? != VERSION {
+            return None;
+        }
+        let mut listed = |wanted: Option<&str>| {
+            let (count, mut place) = (left.number()?, None);
+            for at in 0..count {
+                if Some(left.text()?) == wanted {
+                    place = usize::try_from(at).ok();
+                }
+            }
+            Some((place, usize::try_from(count).ok()?))
+        };
+        let (result, _) = listed(sought.result)?;
+        let (verdict, _) = listed(sought.verdict)?;
+        let (policy, policies) = listed(sought.policy)?;
+        if sought.result.is_some() && result.is_none() || sought.verdict.is_some() && verdict.is_none() {
+            return Some(false);
+        }
+        let bits = [decision_bits(sought.decision), policy_bits(sought.policy, policy, policies)];
+        if bits == [u8::MAX; 2] {
+            return Some(true);
+        }
+        loop {
+            if left.number()? == 0 {
+                return Some(false);
+            }
+            if fits(left.some(2)?.try_into().ok()?, bits) {
+                return Some(true);
+            }
+        }
+    }
+
     /// What is counted, and nothing else.
     pub(super) fn read_tally(summary: &[u8]) -> Option<Tally> {
         let (_, mut left) = Block::words_in(summary)?;
@@ -304,6 +320,37 @@ impl Block {
                 block.words.resize(length, words);
             }
         }
+    }
+}
+
+/// Words that a row is looked for by; absent ones do not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SoughtWords<'a> {
+    pub(super) result: Option<&'a str>,
+    pub(super) verdict: Option<&'a str>,
+    pub(super) decision: Option<&'a str>,
+    pub(super) policy: Option<&'a str>,
+}
+
+impl SoughtWords<'_> {
+    /// Whether none is looked for.
+    pub(super) fn are_none(&self) -> bool {
+        self.result.is_none() && self.verdict.is_none() && self.decision.is_none() && self.policy.is_none()
+    }
+}
+
+/// The bit of a decision; all bits where none is looked for.
+fn decision_bits(word: Option<&str>) -> u8 {
+    word.map_or(u8::MAX, |word| 1 << place(&DECISIONS, &word).min(7))
+}
+
+/// The bit of a policy that is known at this place of so many; all bits where none is looked for.
+fn policy_bits(id: Option<&str>, known: Option<usize>, policies: usize) -> u8 {
+    match (id, known) {
+        (None, _) => u8::MAX,
+        (_, Some(at)) => 1 << at.min(POLICIES),
+        _ if policies < POLICIES => 0,
+        _ => 1 << POLICIES,
     }
 }
 
@@ -425,26 +472,5 @@ impl Names {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn candidates_are_counted_behind_all_else_and_cost_nothing_where_there_are_none() {
-        let bare =
-            Tally { messages: 3, domains: vec![(RowResult::Passing, "a.example".into(), 3)], ..Tally::default() };
-        let counted = |differs, count| ("ours".to_owned(), "0123456789ab.0123456789ab".to_owned(), differs, count);
-        let shadows = vec![counted(Differs::Same, 2), counted(Differs::Late, 1)];
-        let with = Tally { shadows, ..bare.clone() };
-        let octets = |tally: &Tally| {
-            let mut out = Vec::new();
-            tally.write(&mut out);
-            out
-        };
-        let (short, long) = (octets(&bare), octets(&with));
-        // What an older program reads of it is what it wrote itself.
-        assert!(long.starts_with(&short) && long.len() > short.len());
-        assert_eq!(Tally::read(&mut Octets::new(&short)), Some(bare));
-        assert_eq!(Tally::read(&mut Octets::new(&long)), Some(with));
-        assert_eq!(Tally::read(&mut Octets::new(long.get(..long.len() - 1).unwrap())), None);
-    }
-}
+#[path = "block/tests.rs"]
+mod tests;

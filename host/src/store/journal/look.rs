@@ -1,13 +1,13 @@
 //! Rows looked for and counted, block by block: what a block says of its rows decides whether they are read.
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::{COLUMNS, JournalRow, Search, read};
 use crate::case::WrittenCase;
-use crate::store::block::{self, Block, Name, Names, ROWS, Tally, fits};
-use crate::store::seconds;
+use crate::store::block::{self, Block, Name, Names, ROWS, SoughtWords, Tally, fits};
 use crate::store::sqlite::Fault;
+use crate::store::{RowResult, RowVerdict, seconds};
 
 /// Blocks, or rows that are in none, that are counted in one go.
 const PART: usize = 4_096;
@@ -68,22 +68,21 @@ impl Sought {
         candidates: usize,
     ) -> Result<(Vec<JournalRow>, Option<i64>), Fault> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let names = if self.names.is_empty() { ("NULL", "") } else { ("names", "JOIN block_names USING (block)") };
-        let blocks = format!(
-            "SELECT block, newest, summary, {} FROM block JOIN block_summary USING (block) {} WHERE block <= ?
-             ORDER BY block DESC",
-            names.0, names.1
-        );
+        let mut known = Known::prepare(work)?;
         let (mut found, mut upto, mut looked) = (Vec::new(), below, 0);
-        let mut blocks = work.prepare_cached(&blocks)?;
+        let mut blocks = work.prepare_cached("SELECT block, newest FROM block WHERE block <= ? ORDER BY block DESC")?;
         let mut blocks = blocks.query([block::of_row(below.saturating_sub(1))])?;
         while let Some(row) = blocks.next()? {
-            let begin = row.get::<_, i64>(0)?.saturating_mul(ROWS);
+            let (number, newest): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let begin = number.saturating_mul(ROWS);
             let end = begin.saturating_add(ROWS);
             if end < upto {
                 self.rows(work, (end, upto), None, most, &mut found)?;
             }
-            if let (true, Some(block)) = (found.len() < most, self.candidate(row)?) {
+            if found.len() < most
+                && newest >= self.since
+                && let Some(block) = self.candidate(&mut known, number)?
+            {
                 self.rows(work, (begin, end.min(upto)), block.as_ref(), most, &mut found)?;
                 looked += 1;
             }
@@ -100,26 +99,19 @@ impl Sought {
     }
 
     /// Whether rows of this block may be among those that are looked for, and what is known of them; of a block that this version
-    /// cannot read nothing is.
-    fn candidate(&self, row: &Row<'_>) -> Result<Option<Option<Block>>, Fault> {
-        if row.get::<_, i64>(1)? < self.since {
-            return Ok(None);
-        }
-        if let ValueRef::Blob(names) = row.get_ref(3)?
-            && !self.names.iter().all(|name| Names::may_hold(names, *name))
-        {
+    /// cannot read nothing is. The names are asked first: where they say no, nothing else of the block is read.
+    fn candidate(&self, known: &mut Known<'_>, number: i64) -> Result<Option<Option<Block>>, Fault> {
+        if !self.names.is_empty() && !known.may_hold(number, &self.names)? {
             return Ok(None);
         }
         let Search { result, verdict, decision, policy, .. } = &self.search;
-        if result.is_none() && verdict.is_none() && decision.is_none() && policy.is_none() {
-            return Ok(Some(None));
-        }
-        let summary = row.get_ref(2)?.as_blob().unwrap_or_default();
-        let Some(block) = Block::read_words(summary) else { return Ok(Some(None)) };
-        let may_fit = result.as_ref().is_none_or(|result| block.has_result(result))
-            && verdict.as_ref().is_none_or(|verdict| block.has_verdict(verdict))
-            && block.has_words(block.bits(decision.as_deref(), policy.as_deref()));
-        Ok(may_fit.then_some(Some(block)))
+        let words = SoughtWords {
+            result: result.as_ref().map(RowResult::word),
+            verdict: verdict.as_ref().map(RowVerdict::word),
+            decision: decision.as_deref(),
+            policy: policy.as_deref(),
+        };
+        if words.are_none() { Ok(Some(None)) } else { known.block(number, words) }
     }
 
     /// Adds the rows of these numbers that may fit, newest first, until there are as many as are wanted.
@@ -166,6 +158,40 @@ impl Sought {
         let is_packed = !story.is_empty();
         let says = |quoted: &String| is_packed || contains(entry, quoted.as_bytes());
         Ok(self.addresses.iter().all(names) && self.quoted.iter().all(says))
+    }
+}
+
+/// What is known of blocks, read as it is asked for.
+struct Known<'a> {
+    names: CachedStatement<'a>,
+    summary: CachedStatement<'a>,
+}
+
+impl<'a> Known<'a> {
+    fn prepare(work: &'a Connection) -> Result<Known<'a>, Fault> {
+        Ok(Known {
+            names: work.prepare_cached("SELECT names FROM block_names WHERE block = ?")?,
+            summary: work.prepare_cached("SELECT summary FROM block_summary WHERE block = ?")?,
+        })
+    }
+
+    /// Whether all of these names may be in a block; in one without a filter they may.
+    fn may_hold(&mut self, number: i64, names: &[Name]) -> Result<bool, Fault> {
+        let mut rows = self.names.query([number])?;
+        let Some(row) = rows.next()? else { return Ok(true) };
+        let ValueRef::Blob(filter) = row.get_ref(0)? else { return Ok(true) };
+        Ok(names.iter().all(|name| Names::may_hold(filter, *name)))
+    }
+
+    /// What is known of a block that may have rows with these words; absent inside where this version cannot read it.
+    fn block(&mut self, number: i64, words: SoughtWords<'_>) -> Result<Option<Option<Block>>, Fault> {
+        let mut rows = self.summary.query([number])?;
+        let Some(row) = rows.next()? else { return Ok(Some(None)) };
+        let summary = row.get_ref(0)?.as_blob().unwrap_or_default();
+        Ok(match Block::may_have(summary, words) {
+            Some(false) => None,
+            _ => Some(Block::read_words(summary)),
+        })
     }
 }
 
