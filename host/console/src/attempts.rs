@@ -12,7 +12,8 @@ pub(crate) struct Attempts {
     most: u32,
     within: Duration,
     room: usize,
-    counted: Mutex<HashMap<[u8; 32], (Instant, u32)>>,
+    /// When each of them was, as many as count, the oldest first.
+    counted: Mutex<HashMap<[u8; 32], Vec<Instant>>>,
 }
 
 impl Attempts {
@@ -25,18 +26,19 @@ impl Attempts {
     /// [`Attempts::succeeded`].
     pub(crate) fn begin(&self, keys: &[String], now: Instant) -> bool {
         let keys: Vec<[u8; 32]> = keys.iter().map(|key| sum(key)).collect();
+        let most = usize::try_from(self.most).unwrap_or(usize::MAX);
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let lasts = |begun: Instant| now.saturating_duration_since(begun) < self.within;
+        let lasts = |at: &Instant| now.saturating_duration_since(*at) < self.within;
         let is_over =
-            |key: &[u8; 32]| counted.get(key).is_some_and(|(begun, count)| lasts(*begun) && *count >= self.most);
+            |key: &[u8; 32]| counted.get(key).is_some_and(|all| all.iter().filter(|at| lasts(at)).count() >= most);
         if keys.iter().any(is_over) {
             return false;
         }
         if counted.len().saturating_add(keys.len()) > self.room {
-            counted.retain(|_, (begun, _)| lasts(*begun));
+            counted.retain(|_, all| all.iter().any(lasts));
             // Whoever fills it shuts nobody out: who failed longest ago is forgotten, those that failed most come last.
             while counted.len().saturating_add(keys.len()) > self.room {
-                let least = counted.iter().min_by_key(|(_, (begun, count))| (*count, *begun)).map(|(key, _)| *key);
+                let least = counted.iter().min_by_key(|(_, all)| (all.len(), all.last().copied())).map(|(key, _)| *key);
                 match least {
                     Some(key) => _ = counted.remove(&key),
                     None => break,
@@ -44,11 +46,9 @@ impl Attempts {
             }
         }
         for key in keys {
-            let entry = counted.entry(key).or_insert((now, 0));
-            if !lasts(entry.0) {
-                *entry = (now, 0);
-            }
-            entry.1 = entry.1.saturating_add(1);
+            let all = counted.entry(key).or_default();
+            all.retain(lasts);
+            all.push(now);
         }
         true
     }
@@ -57,8 +57,8 @@ impl Attempts {
     pub(crate) fn succeeded(&self, keys: &[String]) {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
-            if let Some((_, count)) = counted.get_mut(&sum(key)) {
-                *count = count.saturating_sub(1);
+            if let Some(all) = counted.get_mut(&sum(key)) {
+                all.pop();
             }
         }
     }
@@ -91,6 +91,46 @@ mod tests {
         assert!(!attempts.begin(&keys("192.0.2.99", "ann"), begin), "the name");
         assert!(attempts.begin(&keys("192.0.2.99", "bob"), begin));
         assert!(attempts.begin(&keys("192.0.2.1", "ann"), begin + minute));
+    }
+
+    /// Of so many tries, this many milliseconds apart, those that were let through, as times since the first one.
+    fn let_through(attempts: &Attempts, count: u64, apart: u64, key: impl Fn(u64) -> Vec<String>) -> Vec<Duration> {
+        let begin = Instant::now();
+        let at = |n: u64| Duration::from_millis(n * apart);
+        (0..count).filter(|n| attempts.begin(&key(*n), begin + at(*n))).map(at).collect()
+    }
+
+    #[test]
+    fn of_ten_thousand_tries_five_a_minute_are_looked_at_whatever_they_vary() {
+        let minute = Duration::from_secs(60);
+        let cases: [(&str, fn(u64) -> Vec<String>); 4] = [
+            ("one source, one name", |_| keys("192.0.2.1", "ann")),
+            ("one source, a name each", |n| keys("192.0.2.1", &format!("u{n}"))),
+            ("a source each, one name", |n| keys(&format!("s{n}"), "ann")),
+            ("few sources, few names", |n| keys(&format!("s{}", n % 3), &format!("u{}", n % 2))),
+        ];
+        for apart in [1, 7, 90, 11_999] {
+            for (what, key) in cases {
+                let attempts = Attempts::new(5, minute, 1_000);
+                let through = let_through(&attempts, 10_000, apart, key);
+                let few = if what.starts_with("few") { 10 } else { 5 };
+                // Within any minute, wherever it begins.
+                for (n, first) in through.iter().enumerate() {
+                    let within = through.iter().skip(n).take_while(|at| **at < *first + minute).count();
+                    assert!(within <= few, "{what}, {apart} ms apart: {within} in a minute from {first:?}");
+                }
+                assert!(through.len() >= few, "{what}: {}", through.len());
+                let held = attempts.counted.lock().unwrap();
+                assert!(held.len() <= 1_000 && held.values().all(|all| all.len() <= 5), "{what}: {}", held.len());
+            }
+        }
+    }
+
+    #[test]
+    fn many_sources_and_names_take_no_more_memory_than_there_is_room_for() {
+        let attempts = Attempts::new(5, Duration::from_secs(60), 100);
+        assert_eq!(let_through(&attempts, 10_000, 1, |n| keys(&format!("s{n}"), &format!("u{n}"))).len(), 10_000);
+        assert!(attempts.counted.lock().unwrap().len() <= 100);
     }
 
     #[test]
