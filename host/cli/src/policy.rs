@@ -30,6 +30,7 @@ mod promote;
 mod prove;
 mod replay;
 mod run;
+mod shadow;
 mod sign;
 mod table;
 mod test;
@@ -162,6 +163,13 @@ enum Verb {
     /// accept < mark < quarantine < reject. A deferral is beside all of them, and so is telling others. Exit code 1: there is a
     /// change, or with --fail-on one of that kind.
     Diff(diff::Options),
+    /// Check a candidate, hold it to its cases, and put it beside its policy (policies.ID.shadow), where it decides and is only recorded.
+    ///
+    /// It goes where policies.ID.shadow names a file of its kind, else to ID.next.wasm or ID.next.toml in policy.dir, and then the
+    /// configuration is edited. Nothing is put, exit code 1, where the filter would refuse it, where `policy check` finds something to be put
+    /// right, or where a case fails: its own, else one of the policy in force. What is in force stays in force: `policy promote` changes
+    /// that. The command for the filter's next reload is printed. Run it as one who may write there.
+    Shadow(shadow::Options),
     /// Put the candidate of a policy (policies.ID.shadow) in its place.
     ///
     /// It reads in the journal what the candidate decided beside the policy, each of them exactly as it is now, and refuses, exit code 1,
@@ -325,6 +333,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             Verb::Sign(options) => sign::run(&workshop, &options, json).map(Told::is),
             Verb::Verify(options) => sign::verify(&workshop, &options, json),
             Verb::Diff(options) => diff::run(&workshop, &options, json),
+            Verb::Shadow(options) => shadow::run(&workshop, &context, &options, json),
             Verb::Promote(options) => promote::run(&workshop, &context, &options, json),
             Verb::Rollback { id } => promote::rollback(&context, &id, json),
         }
@@ -421,6 +430,10 @@ enum Error {
     NoFinding(String),
     #[error("{0}")]
     Unmoved(Box<promote::Unmoved>),
+    #[error("{0}")]
+    Unput(Box<shadow::Unput>),
+    #[error("policies.{0}.shadow names no candidate that can be loaded: `addrauth config check` says which and why")]
+    NoCandidate(String),
     #[error("{0}")]
     Journal(#[from] crate::journal::Unread),
     #[error("{0}")]

@@ -52,7 +52,8 @@ pub(super) fn explain(id: Option<&str>, json: bool) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn look(workshop: &Workshop, named: &Named) -> Value {
+/// What a policy is, as `--json` tells it.
+pub(super) fn look(workshop: &Workshop, named: &Named) -> Value {
     let component = &named.component;
     let settings = component.fit(&named.given).map_err(Undecided::Settings);
     let mut table = serde_json::Map::new();
@@ -94,7 +95,7 @@ fn has_none(named: &Named) -> bool {
     named.component.settings().iter().any(|setting| setting.default.is_null())
 }
 
-fn print(report: &Value, json: bool) {
+pub(super) fn print(report: &Value, json: bool) {
     if json {
         println!("{report}");
         return;

@@ -21,16 +21,16 @@ use super::named::Workshop;
 use super::{Error, Told, replay};
 use crate::{CONFIG_FILE, Context, journal, named, trial};
 
-mod place;
+pub(super) mod place;
 mod record;
 mod section;
 
-use super::pin::edit::replace;
+use super::pin::edit::{keyed, replace};
 use place::{Kept, Put, put};
 use record::{Gates, Record};
 
 /// What is said last: this program knows of no filter that runs, and who may signal it.
-const RELOAD: &str = "systemctl reload addrauth-filter";
+pub(super) const RELOAD: &str = "systemctl reload addrauth-filter";
 
 /// What is promoted, and what it has to show.
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,9 @@ pub(super) struct Options {
     /// Only mail of this time: 7d, 12h, or from a day on: 2026-11-20 (UTC).
     #[arg(long, value_name = "AGE|DAY", value_parser = journal::since, default_value = "7d")]
     since: SystemTime,
+    /// Change nothing: say what its record is, and whether it would be promoted (exit code 0) or not (1).
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Why nothing is promoted, or taken back.
@@ -104,15 +107,15 @@ fn change(text: &str) -> Result<(Disposition, Disposition), String> {
 }
 
 /// The configuration's file, all texts, and what they say; locked until this is dropped. Only that file is edited.
-struct Configured {
-    path: PathBuf,
-    sources: Sources,
-    config: Config,
+pub(super) struct Configured {
+    pub(super) path: PathBuf,
+    pub(super) sources: Sources,
+    pub(super) config: Config,
     _lock: File,
 }
 
 impl Configured {
-    fn read(context: &Context) -> Result<Configured, Error> {
+    pub(super) fn read(context: &Context) -> Result<Configured, Error> {
         let named_file = context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
         let missing = |e: std::io::Error| match e.kind() {
             ErrorKind::NotFound => Error::from(Unmoved::NoFile(named_file.clone())),
@@ -134,7 +137,7 @@ impl Configured {
         self.sources.main().1
     }
 
-    fn module(&self, id: &str) -> Module {
+    pub(super) fn module(&self, id: &str) -> Module {
         self.config.policies.get(id).cloned().unwrap_or_default()
     }
 
@@ -145,17 +148,28 @@ impl Configured {
     }
 
     /// The policies as the filter would load them.
-    fn load(&self, config: &Config) -> Result<Policies, addrauth::policy::Error> {
+    pub(super) fn load(&self, config: &Config) -> Result<Policies, addrauth::policy::Error> {
         Policies::load(&config.policy, &config.policies, &Arc::new(Limits::default()), &trial())
     }
 
     /// This configuration with another section of the policy, as text and as read.
-    fn with(&self, id: &str, module: &Module) -> Result<(String, Config), Error> {
+    pub(super) fn with(&self, id: &str, module: &Module) -> Result<(String, Config), Error> {
+        self.meant(id, module, section::replaced(self.text(), id, &self.module(id), module))
+    }
+
+    /// This configuration with a candidate of the policy, which may have had no section.
+    pub(super) fn with_shadow(&self, id: &str, file: &Path) -> Result<(String, Config), Error> {
+        let module = Module { shadow: Some(file.to_owned()), ..self.module(id) };
+        self.meant(id, &module, keyed(self.text(), id, "shadow", &file.display().to_string()))
+    }
+
+    /// The text of another configuration, where it says no more than that this section is the policy's.
+    fn meant(&self, id: &str, module: &Module, text: Result<String, String>) -> Result<(String, Config), Error> {
         let unfit = |why: String| {
             let meant = toml::to_string(module).unwrap_or_default();
             Unmoved::Edit { path: self.path.clone(), id: id.to_owned(), why, meant }
         };
-        let text = section::replaced(self.text(), id, &self.module(id), module).map_err(unfit)?;
+        let text = text.map_err(unfit)?;
         let config = self.sources.with(&text).config().map(named).map_err(|e| unfit(e.to_string()))?;
         let mut meant = self.config.clone();
         meant.policies.insert(id.to_owned(), module.clone());
@@ -165,11 +179,15 @@ impl Configured {
         Ok((text, config))
     }
 
-    /// Loads the policies of another configuration, and then puts it into this one's place, where this is what decides as the
-    /// policy of this id with it.
-    fn commit(&self, (text, config): (String, Config), id: &str, meant: &Decider) -> Result<(), Error> {
+    /// Loads the policies of another configuration, and then puts it into this one's place, where what is loaded is as it is meant.
+    pub(super) fn commit(
+        &self,
+        (text, config): (String, Config),
+        id: &str,
+        is_meant: impl Fn(&Policies) -> bool,
+    ) -> Result<(), Error> {
         let loaded = self.load(&config).map_err(Unmoved::Dry)?;
-        if !loaded.decider(id).is_some_and(|now| now.is(&meant.digest, &meant.settings)) {
+        if !is_meant(&loaded) {
             return Err(Unmoved::Another(id.to_owned()).into());
         }
         if let Some(dir) = floor::place(&config) {
@@ -208,12 +226,12 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
     let record = recorded(workshop, options, (&old, &new))?;
     let gates = Gates { max_change: options.max_change, never: &options.never, at_least: options.at_least };
     let against = record.against(&gates);
-    if !against.is_empty() {
+    if options.dry_run || !against.is_empty() {
         match json {
             true => println!("{:#}", record.json(&against)),
             false => record.print(id, &against),
         }
-        return Ok(Told::Finding);
+        return Ok(Told::is(against.is_empty()));
     }
     let dir = &configured.config.policy.dir;
     let said = |why| Unmoved::Candidate(id.clone(), why);
@@ -246,7 +264,7 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
         floor::allow(dir, &policy, None).map_err(Unmoved::Floor)?;
     }
     puts.iter().try_for_each(put)?;
-    configured.commit(edited, id, &new)?;
+    configured.commit(edited, id, |loaded| decides(loaded, id, &new))?;
     told(id, "promoted", (&old.digest, &new.digest), &configured, Some(&record), json);
     Ok(Told::Good)
 }
@@ -286,7 +304,7 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
         // A signed component may go back to an older version by this way alone.
         floor::allow(dir, policy, Some(&now.digest)).map_err(Unmoved::Floor)?;
     }
-    let done = configured.commit(edited, id, &now);
+    let done = configured.commit(edited, id, |loaded| decides(loaded, id, &now));
     if let (Err(_), Some((dir, policy))) = (&done, &signed) {
         // What was not done is not allowed either. The first error is the one to tell.
         let _ = floor::allow(dir, policy, None);
@@ -294,6 +312,11 @@ pub(super) fn rollback(context: &Context, id: &str, json: bool) -> Result<Told, 
     done?;
     told(id, "rolled back", (&new, &now.digest), &configured, None, json);
     Ok(Told::Good)
+}
+
+/// Whether this is what decides as the policy of this id.
+pub(super) fn decides(loaded: &Policies, id: &str, meant: &Decider) -> bool {
+    loaded.decider(id).is_some_and(|now| now.is(&meant.digest, &meant.settings))
 }
 
 /// What the journal has of a candidate beside the policy in force.
@@ -358,12 +381,13 @@ mod tests {
             Decider { settings: json!({ "then": "reject" }), ..version.clone() },
         ] {
             let edited = configured.with("ours", &next).unwrap();
-            let refused = configured.commit(edited, "ours", &meant).unwrap_err().to_string();
+            let refused =
+                configured.commit(edited, "ours", |loaded| decides(loaded, "ours", &meant)).unwrap_err().to_string();
             assert!(refused.contains("were changed meanwhile"), "{refused}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
         let edited = configured.with("ours", &next).unwrap();
-        configured.commit(edited, "ours", &version).unwrap();
+        configured.commit(edited, "ours", |loaded| decides(loaded, "ours", &version)).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "[policies.ours]\nmodule = \"mark\" # ours\n");
     }
 }

@@ -50,6 +50,9 @@ pub(super) struct Options {
     /// Days since the sender was valid here last.
     #[arg(long, value_name = "DAYS")]
     last_valid: Option<u32>,
+    /// Decide it by the candidate of the policy (policies.ID.shadow) instead.
+    #[arg(long, conflicts_with = "set")]
+    candidate: bool,
     /// Say which facts counted, and which single change of one would flip the decision.
     #[arg(long)]
     explain: bool,
@@ -72,7 +75,10 @@ struct Group {
 /// Decides the message; false where the policy fails.
 pub(super) fn run(workshop: &Workshop, options: &Options, json: bool) -> Result<bool, Error> {
     let config = workshop.config()?;
-    let named = workshop.load(&options.policy, &options.set.set)?;
+    let named = match options.candidate {
+        true => workshop.candidate(&options.policy).ok_or_else(|| Error::NoCandidate(options.policy.clone()))?,
+        false => workshop.load(&options.policy, &options.set.set)?,
+    };
     let subject = named.subject()?;
     let bracketed = |path: &String| if path.starts_with('<') { path.clone() } else { format!("<{path}>") };
     let said = Said {

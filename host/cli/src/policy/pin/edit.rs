@@ -40,19 +40,26 @@ pub(in crate::policy) fn pinned(text: &str, pins: &BTreeMap<&str, &str>) -> Resu
     edited(text, |document| pin_in(document, pins))
 }
 
+/// The text with this key of `policies.ID` set to this text, and nothing else changed.
+pub(in crate::policy) fn keyed(text: &str, id: &str, key: &str, value: &str) -> Result<String, String> {
+    edited(text, |document| set_in(document, id, key, value))
+}
+
 fn pin_in(document: &mut DocumentMut, pins: &BTreeMap<&str, &str>) -> Result<(), String> {
+    pins.iter().try_for_each(|(id, digest)| set_in(document, id, KEY, digest))
+}
+
+fn set_in(document: &mut DocumentMut, id: &str, key: &str, value: &str) -> Result<(), String> {
     let odd = || format!("[{SECTION}] is no section there");
-    for (id, digest) in pins {
-        let section = document.entry(SECTION).or_insert_with(|| {
-            let mut section = Table::new();
-            section.set_implicit(true);
-            Item::Table(section)
-        });
-        let inline = section.is_inline_table();
-        let section = section.as_table_like_mut().ok_or_else(odd)?;
-        let policy = section.entry(id).or_insert_with(|| fresh(inline));
-        set(policy.as_table_like_mut().ok_or_else(odd)?, digest);
-    }
+    let section = document.entry(SECTION).or_insert_with(|| {
+        let mut section = Table::new();
+        section.set_implicit(true);
+        Item::Table(section)
+    });
+    let inline = section.is_inline_table();
+    let section = section.as_table_like_mut().ok_or_else(odd)?;
+    let policy = section.entry(id).or_insert_with(|| fresh(inline));
+    set(policy.as_table_like_mut().ok_or_else(odd)?, key, value);
     Ok(())
 }
 
@@ -68,15 +75,15 @@ fn fresh(inline: bool) -> Item {
     }
 }
 
-/// A pin keeps its place and the comment behind it.
-fn set(policy: &mut dyn TableLike, digest: &str) {
-    match policy.get_mut(KEY).and_then(Item::as_value_mut) {
+/// A key that is there keeps its place and the comment behind it.
+fn set(policy: &mut dyn TableLike, key: &str, value: &str) {
+    match policy.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
             let decor = old.decor().clone();
-            *old = Value::from(digest);
+            *old = Value::from(value);
             *old.decor_mut() = decor;
         }
-        None => _ = policy.insert(KEY, Item::Value(Value::from(digest))),
+        None => _ = policy.insert(key, Item::Value(Value::from(value))),
     }
 }
 

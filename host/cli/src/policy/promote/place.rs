@@ -18,15 +18,15 @@ const DIGITS: usize = 12;
 
 /// A file that is to be there.
 #[derive(Clone, Debug)]
-pub(super) struct Put {
-    pub(super) path: PathBuf,
-    pub(super) octets: Vec<u8>,
+pub(in crate::policy) struct Put {
+    pub(in crate::policy) path: PathBuf,
+    pub(in crate::policy) octets: Vec<u8>,
     /// The file whose owner and mode it gets.
-    pub(super) like: Option<PathBuf>,
+    pub(in crate::policy) like: Option<PathBuf>,
 }
 
 /// Puts a file in its place, whole or not at all, also where the power fails: written beside it, and renamed.
-pub(super) fn put(file: &Put) -> Result<(), Error> {
+pub(in crate::policy) fn put(file: &Put) -> Result<(), Error> {
     let failed = |source| Error::Write { path: file.path.clone(), source };
     write(file).map_err(failed)
 }
