@@ -81,6 +81,37 @@ if (plan.rules) {
   await plain.close();
 }
 
+// A candidate is refused in place, and put, by forms alone; a message is tried beside other rules.
+if (plan.candidate) {
+  const plain = await browser.newContext({ javaScriptEnabled: false });
+  const page = await plain.newPage();
+  await signIn(page, plan.candidate);
+  const place = `${plan.url}/policies/ours/candidate`;
+  const put = async (rules, wanted) => {
+    await page.goto(place);
+    await page.fill("#rules", rules);
+    await Promise.all([page.waitForNavigation(), page.click('form:has(#rules) button')]);
+    if (!(await page.locator(wanted).count())) faults.push(`a candidate ${JSON.stringify(rules)}: no ${wanted} on ${await page.textContent("main")}`);
+    await page.screenshot({ path: `${folder}/candidate-${wanted.replace(/[^a-z]+/g, "-")}.png`, fullPage: true });
+  };
+  await put("when nonsense", ".notice.bad");
+  await put("when result is missing: mark\notherwise accept", ".notice.good");
+  await page.goto(place);
+  await page.setInputFiles('input[name="component"]', { name: "x.wasm", mimeType: "application/wasm", buffer: Buffer.from("\0asm\x0d\0\x01\0") });
+  await Promise.all([page.waitForNavigation(), page.click('form:has(input[name="component"]) button')]);
+  if (!(await page.locator(".notice.bad").count())) faults.push("a component that is none is not refused");
+  await page.goto(`${plan.url}/try`);
+  await page.setInputFiles('input[name="file"]', { name: "a.eml", mimeType: "message/rfc822", buffer: Buffer.from("From: a@b.example\r\n\r\nx\r\n") });
+  await page.selectOption('select[name="policy"]', "ours");
+  await page.selectOption('select[name="result"]', "none");
+  await page.selectOption('select[name="beside"]', "rules");
+  await page.fill("#rules", "otherwise accept");
+  await Promise.all([page.waitForNavigation(), page.click('form[action="/try"] button')]);
+  if (!(await page.locator("mark").count())) faults.push("nothing is marked where two decisions differ");
+  await page.screenshot({ path: `${folder}/try-both.png`, fullPage: true });
+  await plain.close();
+}
+
 await browser.close();
 times.sort((a, b) => a[0] - b[0]);
 const at = (share) => times[Math.min(times.length - 1, Math.floor(times.length * share))];

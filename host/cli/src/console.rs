@@ -182,25 +182,30 @@ async fn serve(context: &Context, mut signals: Signals) -> Result<(), Box<dyn st
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let wish = tokio::select! {
             biased;
-            wish = signals.next() => match wish {
-                Wish::Stop(_) => break,
-                Wish::Reload => {
-                    supervisor.reloading().await;
-                    let (own, old) = (context.clone(), settings.clone());
-                    match apart(async move { old.next(&own) }).await? {
-                        Ok(next) => {
-                            running.reload(next.config.clone()).await;
-                            settings = next;
-                            tracing::info!("reloaded: the next page is by the new configuration");
-                        }
-                        Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
+            wish = signals.next() => wish,
+            () = running.edited() => Wish::Reload,
+            () = fed => {
+                supervisor.alive().await;
+                continue;
+            }
+        };
+        match wish {
+            Wish::Stop(_) => break,
+            Wish::Reload => {
+                supervisor.reloading().await;
+                let (own, old) = (context.clone(), settings.clone());
+                match apart(async move { old.next(&own) }).await? {
+                    Ok(next) => {
+                        running.reload(next.config.clone()).await;
+                        settings = next;
+                        tracing::info!("reloaded: the next page is by the new configuration");
                     }
-                    supervisor.ready().await;
+                    Err(error) => tracing::error!("not reloaded, the old configuration stays in force: {error}"),
                 }
-            },
-            () = fed => supervisor.alive().await,
+                supervisor.ready().await;
+            }
         }
     }
     tracing::info!("stopping: pages under way come to their end");

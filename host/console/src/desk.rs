@@ -8,7 +8,7 @@ use addrauth::config::{Config, Limits};
 use addrauth::outbox::Letters;
 use addrauth::policy::{self, Policies, Trial};
 use addrauth::store::{self, Act, Ledger, Opening, Register, Summary, is_there};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::attempts::Attempts;
 use crate::fault::Fault;
@@ -49,6 +49,8 @@ pub(crate) struct Desk {
     pub(crate) post: Option<Post>,
     pub(crate) verbs: Option<Verbs>,
     pub(crate) trial: Trial,
+    /// Told where an act has edited the configuration.
+    pub(crate) edited: Notify,
     current: RwLock<Arc<Current>>,
     overview: Mutex<Vec<(Duration, Instant, Arc<Summary>)>>,
 }
@@ -91,6 +93,7 @@ impl Desk {
             post: letters.map(|letters| Post::new(letters, bounds.mails)),
             verbs,
             trial,
+            edited: Notify::new(),
             current: RwLock::new(Arc::new(current)),
             overview: Mutex::default(),
             limits,

@@ -231,7 +231,7 @@ async fn form(
     }
     let bounds = &desk.limits.console;
     // Who is not signed in takes no room that others need.
-    let (most, room) = if row.page == Page::TryMessage {
+    let (most, room) = if matches!(row.page, Page::TryMessage | Page::CandidatePut) {
         let room = timeout(bounds.request, Arc::clone(&desk.uploads).acquire_owned()).await;
         (bounds.upload.saturating_mul(3), room.map_err(|_| Fault::TooMany)?.ok())
     } else {
@@ -243,6 +243,10 @@ async fn form(
         Ok(Err(_)) => return Err(Fault::Form),
         Ok(Ok(read)) => read.to_bytes(),
     };
-    let form = Form::read(&read).ok_or(Fault::Form)?;
+    let form = match word("content-type").filter(|kind| room.is_some() && kind.starts_with("multipart/form-data")) {
+        Some(kind) => Form::read_parts(read, kind).await,
+        None => Form::read(&read),
+    };
+    let form = form.ok_or(Fault::Form)?;
     if secret.is_form_token(form.raw(TOKEN)) { Ok((form, room)) } else { Err(Fault::Form) }
 }

@@ -1,6 +1,8 @@
 //! The pages, and what all of them have around them.
 
 mod acts;
+mod candidate;
+mod domain;
 mod held;
 mod keys;
 mod login;
@@ -13,6 +15,7 @@ mod parts;
 mod policies;
 mod quarantine;
 mod rehearsal;
+mod report;
 mod users;
 
 use axum::http::StatusCode;
@@ -58,10 +61,13 @@ pub(crate) async fn of(page: Page, visit: &Visit) -> Result<Answer, Fault> {
         Page::RulesCheck => me::check(visit).await,
         Page::Policies => policies::list(visit),
         Page::Policy | Page::PolicyRules => policies::one(visit).await,
-        Page::PolicyPlace => policies::place(visit).await,
+        Page::PolicyPlace => candidate::place(visit).await,
+        Page::Candidate => candidate::page(visit).await,
+        Page::CandidatePut => candidate::put(visit).await,
         Page::Try => rehearsal::page(visit),
         Page::TryMessage => rehearsal::examine(visit).await,
         Page::Keys => keys::page(visit).await,
+        Page::DomainPage => domain::page(visit).await,
         Page::Doctor => keys::doctor(visit).await,
         Page::Acts => acts::page(visit).await,
     }

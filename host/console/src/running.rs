@@ -108,6 +108,11 @@ impl Running {
         self.desk.reload(config).await;
     }
 
+    /// Waits until an act has edited the configuration: then it is to be read again.
+    pub async fn edited(&self) {
+        self.desk.edited.notified().await;
+    }
+
     /// Mails each user now what is newly kept back for him; how many mails went out.
     pub async fn mail_digests(&self, now: SystemTime) -> usize {
         mail::digests(&self.desk, now).await.unwrap_or_else(|fault| {

@@ -28,6 +28,20 @@ pub(crate) struct Said {
     pub(crate) good: bool,
     /// Its standard output, and standard error behind it.
     pub(crate) text: String,
+    /// Its standard output alone.
+    out: String,
+}
+
+impl Said {
+    /// What it said as JSON; null where it said none.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_default()
+    }
+
+    /// The same of a verb that says one such value a line.
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        self.out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
 }
 
 /// Runs a verb with this on its standard input.
@@ -77,8 +91,8 @@ fn attended(Verbs { program, arguments }: &Verbs, words: &[String], input: Vec<u
         }
         thread::sleep(LOOK);
     };
-    let text: String = [out, err].into_iter().flatten().filter_map(|hearing| hearing.join().ok()).collect();
-    Ok(Said { good: status.success(), text })
+    let [out, err] = [out, err].map(|hearing| hearing.and_then(|hearing| hearing.join().ok()).unwrap_or_default());
+    Ok(Said { good: status.success(), text: format!("{out}{err}"), out })
 }
 
 fn heard(stream: impl Read) -> String {

@@ -33,9 +33,11 @@ pub struct Bed {
     pub proxy: PathBuf,
     pub inbox: Mailbox,
     pub state: PathBuf,
+    /// `policy.dir`.
+    pub policies: PathBuf,
     door: PathBuf,
     file: PathBuf,
-    _filter: Daemon,
+    filter: Daemon,
     _dir: tempfile::TempDir,
 }
 
@@ -51,12 +53,14 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let (file, door, state, proxy) = (at("site.toml"), at("door"), at("state"), at("proxy"));
+        let policies = at("policies");
+        std::fs::create_dir(&policies).unwrap();
         let inbox = Mailbox::start().unwrap();
         let place = ports::claim_place();
         let text = format!(
             "hostname = \"mx.home.example\"\nfinal_domains = [\"home.example\", \"other.example\"]\nobserve = false\n\
              state_dir = {state:?}\n[milter]\nlisten = [\"unix:{}\"]\n[notices]\nnotify_via = \"{}\"\n\
-             [verify]\ndns = [\"{}\"]\n[policy]\nnone = \"ours\"\nunusable = \"quarantine\"\n\
+             [verify]\ndns = [\"{}\"]\n[policy]\ndir = {policies:?}\nnone = \"ours\"\nunusable = \"quarantine\"\n\
              user_may = [\"accept\", \"mark\", \"quarantine\", \"reject-notify-sender\"]\nuser_rules = true\n\
              [policies.ours]\nmodule = \"rules\"\nsettings.rules = [\"otherwise quarantine '{}'\"]\n\
              [console]\nlisten = [\"inet:{place}\"]\ntrusted_proxy = [\"unix:{}\"]\nurl = \"http://{place}\"\n{more}\n",
@@ -69,7 +73,6 @@ impl Bed {
         std::fs::write(&file, text).unwrap();
         let mut filter = Daemon::start("filter", &file);
         filter.until_it_takes_mail(&format!("unix:{}", door.display()));
-        let filter_log = filter;
         for (name, role, scope) in [
             ("ann", "admin", None),
             ("rea", "reader", None),
@@ -85,7 +88,7 @@ impl Bed {
         std::fs::copy(&file, &own).unwrap();
         let mut console = Daemon::start("console", &own);
         console.until_it_takes_mail(&format!("inet:{place}"));
-        Bed { console, place, proxy, inbox, state, door, file, _filter: filter_log, _dir: dir }
+        Bed { console, place, proxy, inbox, state, door, file, policies, filter, _dir: dir }
     }
 
     /// Mail through the filter's door: what the mail server was told, and the number of its row.
@@ -145,6 +148,26 @@ impl Bed {
     /// The console's configuration.
     pub fn own_file(&self) -> PathBuf {
         self.file.with_file_name("console.toml")
+    }
+
+    /// The filter takes what the console's configuration says now.
+    pub async fn obey(&self) {
+        let begun = self.filter.log_length();
+        std::fs::copy(self.own_file(), &self.file).unwrap();
+        self.filter.signal("HUP");
+        let begin = Instant::now();
+        while !self.filter.log_beyond(begun).contains("reloaded: the next message") {
+            assert!(begin.elapsed() < PATIENCE, "{}", self.filter.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The names of the files in `policy.dir`.
+    pub fn put_there(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.policies).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// A verb of the program on this site; whether its exit code is 0.
@@ -208,6 +231,31 @@ impl Browser {
         let own = [("cookie", cookie.as_str()), ("content-type", "application/x-www-form-urlencoded")];
         let fields = [&own, fields].concat();
         let answer = request(self.place, &format!("POST {path}"), &fields, body.join("&").as_bytes()).await;
+        self.keep(answer)
+    }
+
+    /// Fills in the form of a page that takes files, and sends it: each part with its name, the name of a file where it is one, and what
+    /// it holds.
+    pub async fn upload(&mut self, page: &str, path: &str, parts: &[(&str, Option<&str>, &[u8])]) -> Answer {
+        let token = token(&self.get(page).await.text());
+        self.send_parts(path, &[&[("token", None, token.as_bytes())], parts].concat()).await
+    }
+
+    /// Sends such a form as it is.
+    pub async fn send_parts(&mut self, path: &str, parts: &[(&str, Option<&str>, &[u8])]) -> Answer {
+        let mut body = Vec::new();
+        for (name, file, octets) in parts {
+            let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
+            body.extend(
+                format!("--BoUnDaRy\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").into_bytes(),
+            );
+            body.extend(*octets);
+            body.extend(b"\r\n");
+        }
+        body.extend(b"--BoUnDaRy--\r\n");
+        let cookie = self.cookie.clone();
+        let fields = [("cookie", cookie.as_str()), ("content-type", "multipart/form-data; boundary=BoUnDaRy")];
+        let answer = request(self.place, &format!("POST {path}"), &fields, &body).await;
         self.keep(answer)
     }
 

@@ -45,6 +45,18 @@ async fn a_form_that_is_not_of_this_browser_does_nothing() {
         }
     }
     assert!(forms >= 50);
+    // A form with files is none without its token either.
+    for (path, token) in [("/try", "x"), ("/policies/ours/candidate", own.as_str()), ("/policies/ours/candidate", "")] {
+        let parts: [(&str, Option<&str>, &[u8]); 2] =
+            [("token", None, token.as_bytes()), ("component", Some("x"), b"\0asm")];
+        assert_eq!(ann.send_parts(path, &parts).await.status, 403, "{path}");
+    }
+    assert_eq!(
+        ann.send_parts("/quarantine", &[("token", None, anns.as_bytes())]).await.status,
+        403,
+        "a page that takes no files"
+    );
+    assert!(bed.put_there().is_empty());
     assert_eq!(bed.waits(held).await, ["bob@home.example"]);
     assert!(bed.wanted("bob@home.example").await.is_empty());
     assert!(bed.ledger().await.users("", 10).await.unwrap().is_empty());

@@ -11,6 +11,7 @@ fn filled(path: &str, message: i64, held: i64, address: &str) -> String {
     path.replace("{id}", if path.starts_with("/policies") { "mark" } else { "{id}" })
         .replace("{id}", &id.to_string())
         .replace("{address}", address)
+        .replace("{domain}", address.split('@').next_back().unwrap())
         .replace("{file}", "console.css")
         .replace("{token}", &"A".repeat(43))
 }
@@ -63,6 +64,31 @@ async fn each_page_answers_the_roles_of_its_row_and_no_other() {
     }
     assert!(asked > 4 * TABLE.len());
     assert_eq!(bed.waits(held).await.len(), 2, "nothing was done by an empty form");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_is_shown_to_its_keeper_and_no_other_domain_is() {
+    let bed = Bed::start("").await;
+    for (name, seen) in [
+        ("ann", ["home.example", "other.example"].as_slice()),
+        ("rea", &["home.example", "other.example"]),
+        ("kay", &["other.example"]),
+    ] {
+        let mut browser = bed.signed_in(name).await;
+        let list = browser.get("/keys").await.text();
+        for domain in ["home.example", "other.example", "elsewhere.example"] {
+            let answer = browser.get(&format!("/keys/{domain}")).await;
+            let may = seen.contains(&domain);
+            assert_eq!(answer.status, if may { 200 } else { 404 }, "{name} {domain}");
+            assert_eq!(list.contains(&format!("href=\"/keys/{domain}\"")), may, "{name} {domain}: {list}");
+            if may {
+                let text = answer.text();
+                for told in ["How far it takes part", "Next is step 1", "addrauth record", "keyring.learn", "m=all"] {
+                    assert!(text.contains(told), "{told}: {text}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -135,11 +161,15 @@ async fn mail_of_others_is_not_there_whatever_is_asked() {
                 "/quarantine",
                 "/quarantine?recipient=carol%40home.example",
                 "/users",
+                "/keys",
+                "/keys?address=carol%40home.example",
+                "/keys/other.example",
+                "/keys/home.example",
             ]
         };
         for path in lists {
             let text = browser.get(path).await.text();
-            let shown = text.replace("value=\"carol@home.example\"", "");
+            let shown = text.replace("value=\"carol@home.example\"", "").replace("Keys of carol@home.example", "");
             assert!(
                 !shown.contains("carol") && !text.contains(&format!("/messages/{carols}\"")),
                 "{name} {path}: {text}"

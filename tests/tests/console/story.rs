@@ -137,6 +137,8 @@ async fn an_administrator_filters_pages_and_acts_for_users() {
         ("/policies/mark", "All that it decides"),
         ("/try", "Try a message"),
         ("/keys", "home.example"),
+        ("/keys/home.example", "How far it takes part"),
+        ("/policies/ours/candidate", "nothing decides beside the policy"),
     ] {
         let answer = ann.get(path).await;
         assert!(answer.status == 200 && answer.text().contains(told), "{path}: {}", answer.text());
@@ -160,6 +162,42 @@ async fn an_administrator_filters_pages_and_acts_for_users() {
     let tried = ann.post("/try", "/try", &[("message", &message), ("policy", "ours"), ("result", "none")]).await;
     assert!(tried.text().contains("decides   quarantine"), "{}", tried.text());
     assert_harmless("/try", &tried);
+    // Beside other rules, from a file: what differs is marked.
+    let form: [(&str, Option<&str>, &[u8]); 5] = [
+        ("file", Some("\"><svg.eml"), message.as_bytes()),
+        ("policy", None, b"ours"),
+        ("result", None, b"none"),
+        ("beside", None, b"rules"),
+        ("rules", None, b"otherwise accept"),
+    ];
+    let both = ann.upload("/try", "/try", &form).await;
+    let text = both.text();
+    assert!(text.contains("What differs is marked") && text.contains("<mark>decides   accept</mark>"), "{text}");
+    assert!(text.contains("<mark>decides   quarantine"), "{text}");
+    assert_harmless("/try", &both);
+    let same = ann
+        .post(
+            "/try",
+            "/try",
+            &[
+                ("message", &message),
+                ("policy", "mark"),
+                ("result", "none"),
+                ("beside", "rules"),
+                ("rules", "otherwise nonsense"),
+            ],
+        )
+        .await;
+    assert!(same.status == 200 && same.text().contains("line 1"), "{}", same.text());
+    let none = ann
+        .post("/try", "/try", &[("message", &message), ("policy", "ours"), ("result", "none"), ("beside", "candidate")])
+        .await;
+    assert!(none.text().contains("names no candidate that can be loaded"), "{}", none.text());
+    assert_eq!(ann.post("/try", "/try", &[("policy", "ours"), ("result", "none")]).await.status, 422);
+    assert_eq!(
+        ann.post("/try", "/try", &[("message", "x"), ("policy", "ours"), ("beside", "--help")]).await.status,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,11 @@ async fn a_browser_walks_every_page_as_each_role() {
             .map(|row| {
                 let id = if row.path.starts_with("/quarantine") { last.1.to_string() } else { last.0.to_string() };
                 let id = if row.path.starts_with("/policies") { "ours".into() } else { id };
-                row.path.replace("{id}", &id).replace("{address}", address).replace("{token}", &"A".repeat(43))
+                row.path
+                    .replace("{id}", &id)
+                    .replace("{address}", address)
+                    .replace("{domain}", "other.example")
+                    .replace("{token}", &"A".repeat(43))
             })
             .collect();
         if role.is_some() {
@@ -147,7 +151,7 @@ async fn a_browser_walks_every_page_as_each_role() {
     };
     let plan = serde_json::json!({
         "url": format!("http://{}", bed.place), "password": PASSWORD, "browser": "/usr/bin/chromium", "rules": "bob",
-        "slow": ["/doctor", "/keys", "/policies/ours"],
+        "candidate": "ann", "slow": ["/doctor", "/keys/other.example", "/policies/ours", "/policies/ours/candidate"],
         "roles": {
             "": paths(None, ""), "ann": paths(Some(Role::Admin), "bob@home.example"),
             "kay": paths(Some(Role::Domain), "dave@other.example"), "rea": paths(Some(Role::Reader), ""),

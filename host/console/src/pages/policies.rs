@@ -2,7 +2,7 @@
 
 use addrauth::case::{Differs, KeyStatus};
 use addrauth::policy::Listed;
-use addrauth::store::Act;
+use addrauth::store::Role;
 use maud::{Markup, html};
 
 use super::parts::{age, plain, word};
@@ -49,7 +49,7 @@ pub(super) fn list(visit: &Visit) -> Result<Answer, Fault> {
 }
 
 /// The policy in the path.
-fn named(visit: &Visit) -> Result<Listed, Fault> {
+pub(super) fn named(visit: &Visit) -> Result<Listed, Fault> {
     let listed = visit.current.loaded()?.list();
     // What begins with a dash would be an option of a verb.
     let is_it = |policy: &Listed| policy.id == visit.part("id") && !policy.id.starts_with('-');
@@ -71,7 +71,7 @@ pub(super) async fn one(visit: &Visit) -> Result<Answer, Fault> {
     let (since, span) = age(visit.query.some("since").unwrap_or("7d"));
     let role = visit.who()?.role;
     let shadows = if may(role, Page::Overview) {
-        shadows(visit, &policy, span).await?
+        shadows(visit, &policy.id, span).await?
     } else {
         html! {}
     };
@@ -80,14 +80,14 @@ pub(super) async fn one(visit: &Visit) -> Result<Answer, Fault> {
         (facts(&policy))
         p { a href={ "/messages?" (query(&[("policy", &policy.id), ("since", since)])) } { "Messages that it decided" } }
         (shadows)
-        @if may(role, Page::PolicyPlace) { (places(visit, &policy)) }
+        @if may(role, Page::Candidate) { p { a href={ "/policies/" (segment(&policy.id)) "/candidate" } { "Its candidate: record, promotion, another one" } } }
         h2 { @if lines.is_empty() { "All that it decides" } @else { "All that it would decide by the rules below" } }
         @match table {
             Ok(said) => { @if said.good { pre tabindex="0" { (said.text) } } @else { p.notice.bad role="alert" { (said.text) } } }
             Err(fault) => p.notice.odd { (fault) },
         }
         @if let (Some(rules), true) = (&rules, may(role, Page::PolicyRules)) {
-            (editor(visit, &policy.id, if lines.is_empty() { rules } else { &tried }, &lines))
+            (editor(visit, &policy.id, if lines.is_empty() { rules } else { &tried }, role))
         }
     };
     Ok(whole(visit, "Policy", &main))
@@ -109,72 +109,38 @@ fn facts(policy: &Listed) -> Markup {
 }
 
 /// The lines of rules of a policy that has some, one below the other.
-fn rules(visit: &Visit, id: &str) -> Option<String> {
+pub(super) fn rules(visit: &Visit, id: &str) -> Option<String> {
     let lines = visit.current.config.policies.get(id)?.settings.get("rules")?.as_array()?;
     Some(lines.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join("\n"))
 }
 
-/// Rules to be tried: nothing of them is in force until an administrator writes them into the configuration.
-fn editor(visit: &Visit, id: &str, text: &str, tried: &[&str]) -> Markup {
+/// Rules to be tried, and to be made the candidate: nothing of them is in force before that is promoted.
+fn editor(visit: &Visit, id: &str, text: &str, role: Role) -> Markup {
     let place = format!("/policies/{}", segment(id));
     html! {
         form.card method="post" action=(place) {
             (token(&visit.secret))
             label for="rules" { "Its rules, one a line" }
             textarea id="rules" name="rules" rows="10" spellcheck="false" { (text) }
-            div.buttons { button { "Show what they would decide" } a href=(place) { "As it is in force" } }
-            p { small { "Nothing changes by this: the table above tells what these rules would decide." } }
-            @if !tried.is_empty() {
-                p { "As the candidate of " code { "policies." (plain(id)) ".shadow" } ", a file of these lines decides beside the policy:" }
-                pre.lines tabindex="0" {
-                    "settings.rules = [\n" @for line in tried { "  " (serde_json::Value::from(*line).to_string()) ",\n" } "]"
-                }
+            div.buttons {
+                button { "Show what they would decide" }
+                @if may(role, Page::CandidatePut) { button.quiet formaction={ (place) "/candidate" } { "Check them, and make them the candidate" } }
+                a href=(place) { "As it is in force" }
             }
+            p { small { "What is in force stays in force: a candidate decides beside it until it is promoted." } }
         }
     }
-}
-
-/// What puts a candidate in place, and takes that back.
-fn places(visit: &Visit, policy: &Listed) -> Markup {
-    let place = format!("/policies/{}/place", segment(&policy.id));
-    html! {
-        form.actions method="post" action=(place) {
-            (token(&visit.secret))
-            @if policy.shadow.is_some() { button name="wish" value="promote" { "Put the candidate in place" } }
-            @if visit.current.config.policies.contains_key(&policy.id) { button.quiet name="wish" value="rollback" { "Take the last promotion back" } }
-        }
-    }
-}
-
-/// Puts a candidate in place, or takes that back, as far as the verb of the program lets it be.
-pub(super) async fn place(visit: &Visit) -> Result<Answer, Fault> {
-    let policy = named(visit)?;
-    let wish =
-        ["promote", "rollback"].into_iter().find(|wish| *wish == visit.form.text("wish")).ok_or(Fault::NotFound)?;
-    let said = verbs::run(&visit.desk, &["policy", wish, &policy.id], b"").await?;
-    let outcome = if said.good { "done" } else { "refused" };
-    let act =
-        Act { act: wish.into(), about: format!("policy {}", policy.id), outcome: outcome.into(), ..Act::default() };
-    visit.desk.note(visit.who()?, &visit.source, act).await?;
-    let main = html! {
-        h1 { (plain(&policy.id)) }
-        @if said.good { p.notice.good role="status" { "Done. The filter obeys with its next reload." } } @else { p.notice.odd role="alert" { "Not done." } }
-        pre.lines tabindex="0" { (said.text) }
-        p { a href={ "/policies/" (segment(&policy.id)) } { "Back" } }
-    };
-    Ok(whole(visit, "Policy", &main))
 }
 
 /// What its candidate decided beside it.
-async fn shadows(visit: &Visit, policy: &Listed, span: std::time::Duration) -> Result<Markup, Fault> {
+pub(super) async fn shadows(visit: &Visit, id: &str, span: std::time::Duration) -> Result<Markup, Fault> {
     let summary = visit.desk.summary(span).await?;
-    let own: Vec<_> = summary.shadows.iter().filter(|((id, _), _)| *id == policy.id).collect();
+    let own: Vec<_> = summary.shadows.iter().filter(|((of, _), _)| of == id).collect();
     Ok(html! { @if !own.is_empty() {
         h2 { "What its candidate decided beside it" }
         div.wide tabindex="0" role="region" aria-label="Candidate" { table {
             thead { tr { th { "Candidate" } @for differs in Differs::ALL { th.number { (differs.word()) } } } }
             tbody { @for ((_, candidate), counts) in own { tr { td { code { (plain(candidate)) } } @for count in counts { td.number { (count) } } } } }
         } }
-        p { "It can be put in place where its record allows that." }
     } })
 }
