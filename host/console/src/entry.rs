@@ -230,10 +230,14 @@ async fn form(
         return Err(Fault::Form);
     }
     let bounds = &desk.limits.console;
+    let parts = word("content-type").filter(|kind| kind.starts_with("multipart/form-data"));
     // Who is not signed in takes no room that others need.
     let (most, room) = if matches!(row.page, Page::TryMessage | Page::CandidatePut) {
         let room = timeout(bounds.request, Arc::clone(&desk.uploads).acquire_owned()).await;
-        (bounds.upload.saturating_mul(3), room.map_err(|_| Fault::TooMany)?.ok())
+        // In a text each octet may be written as three; a file comes as it is.
+        let most =
+            if parts.is_some() { bounds.upload.saturating_add(bounds.form) } else { bounds.upload.saturating_mul(3) };
+        (most, room.map_err(|_| Fault::TooMany)?.ok())
     } else {
         (bounds.form, None)
     };
@@ -243,7 +247,7 @@ async fn form(
         Ok(Err(_)) => return Err(Fault::Form),
         Ok(Ok(read)) => read.to_bytes(),
     };
-    let form = match word("content-type").filter(|kind| room.is_some() && kind.starts_with("multipart/form-data")) {
+    let form = match parts.filter(|_| room.is_some()) {
         Some(kind) => Form::read_parts(read, kind).await,
         None => Form::read(&read),
     };

@@ -65,10 +65,13 @@ pub(crate) async fn run(desk: &Desk, words: &[&str], input: &[u8]) -> Result<Sai
 /// Runs it, and ends it where it takes too long.
 fn attended(Verbs { program, arguments }: &Verbs, words: &[String], input: Vec<u8>) -> Result<Said, Fault> {
     let trouble = |fault: std::io::Error| Fault::Trouble(format!("{}: {fault}", program.display()));
+    // What a verb puts there goes with it, also where it is ended.
+    let scratch = tempfile::tempdir().map_err(trouble)?;
     let mut child = Command::new(program)
         .args(arguments)
         .args(words)
         .env("ADDRAUTH_LOG", "off")
+        .env("TMPDIR", scratch.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -88,6 +88,8 @@ pub struct Search {
     pub sender: Option<String>,
     /// To this recipient, in the same form.
     pub recipient: Option<String>,
+    /// To one of these as well, in the same form; empty: to anybody.
+    pub recipients: Vec<String>,
     /// Where a policy decided this, by the word of its [`Disposition`](crate::case::Disposition).
     pub decision: Option<String>,
     /// Where the policy of this id decided.

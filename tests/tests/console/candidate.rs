@@ -289,3 +289,21 @@ async fn a_candidate_takes_the_place_of_nothing_that_is_in_force() {
     );
     assert_eq!(bed.put_there(), ["ours.cases.toml"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_keeps_nobody_from_acting_and_two_do_not_act_at_once() {
+    let bed = Bed::start("").await;
+    let mut ann = bed.signed_in("ann").await;
+    assert_eq!(ann.post(PAGE, PAGE, &[("rules", "otherwise accept")]).await.status, 200);
+    until(&mut ann, PAGE, "ours.next.toml").await;
+    let held = fs::File::open(bed.own_file()).unwrap();
+    held.lock().unwrap();
+    let looked = bed.signed_in("rea").await.get(PAGE).await.text();
+    assert!(looked.contains("<b>0</b> decisions of both") && looked.contains("Against it"), "{looked}");
+    let before = fs::read_to_string(bed.policies.join("ours.next.toml")).unwrap();
+    let acted = ann.post(PAGE, PAGE, &[("rules", "otherwise mark")]).await;
+    assert!(acted.status == 422 && acted.text().contains("is at work on"), "{}", acted.text());
+    assert_eq!(fs::read_to_string(bed.policies.join("ours.next.toml")).unwrap(), before);
+    drop(held);
+    assert_eq!(ann.post(PAGE, PAGE, &[("rules", "otherwise mark")]).await.status, 200);
+}

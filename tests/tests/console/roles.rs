@@ -3,7 +3,7 @@
 use addrauth::store::Role;
 use addrauth_console::table::{May, Page, TABLE, Way};
 
-use super::bed::{Bed, Browser, HOSTILE, assert_harmless};
+use super::bed::{Bed, Browser, HOSTILE, PASSWORD, assert_harmless};
 
 /// A row's path with what is asked for in its open parts.
 fn filled(path: &str, message: i64, held: i64, address: &str) -> String {
@@ -178,6 +178,34 @@ async fn mail_of_others_is_not_there_whatever_is_asked() {
     }
     assert_eq!(bed.waits(carols_held).await, ["carol@home.example"]);
     assert!(bed.wanted("carol@home.example").await.is_empty());
+    // Whoever keeps several domains finds the mail of each of them.
+    let (daves, _) = bed.kept("DAVE1", "alice@sender.example", &["dave@other.example"], "for dave").await;
+    for (name, domains, seen) in [
+        ("kim", ["home.example", "other.example"], [true, true]),
+        ("kit", ["other.example", "other.example"], [false, true]),
+    ] {
+        let words = [
+            "console",
+            "user",
+            "add",
+            name,
+            "--role",
+            "domain",
+            "--password-file",
+            "-",
+            "--for",
+            domains[0],
+            "--for",
+            domains[1],
+        ];
+        assert!(bed.verb(&words, &format!("{PASSWORD}\n")), "{name}");
+        let mut keeper = bed.signed_in(name).await;
+        for query in ["", "?sender=alice%40sender.example", "?result=none", "?policy=ours", "?since=1d"] {
+            let text = keeper.get(&format!("/messages{query}")).await.text();
+            let shown = [carols, daves].map(|row| text.contains(&format!("href=\"/messages/{row}\"")));
+            assert_eq!(shown, seen, "{name} {query}: {text}");
+        }
+    }
     // Of a message to both, bob sees his own part, and does his own part.
     let mut bob = bed.signed_in("bob").await;
     for path in [format!("/messages/{shared}"), format!("/quarantine/{shared_held}"), "/me/messages?id=SHARED1".into()]

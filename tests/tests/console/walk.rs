@@ -33,6 +33,36 @@ const RESULTS: [KeyStatus; 7] = [
     KeyStatus::Unverified,
 ];
 
+/// Each filter of the list of messages: by what is frequent, rare, and not there; and some together.
+const FILTERS: [&str; 26] = [
+    "",
+    "?below=500",
+    "?result=invalid",
+    "?result=unusable",
+    "?result=valid&decision=reject",
+    "?verdict=defer",
+    "?decision=reject&since=7d",
+    "?decision=defer",
+    "?policy=ours&decision=mark",
+    "?policy=unknown",
+    "?policy=unknown&result=none&since=20d",
+    "?sender=u77%40d15.example",
+    "?sender=%40d15.example",
+    "?sender=nobody%40nowhere.example",
+    "?domain=d4711.example",
+    "?domain=d4711.example&result=invalid",
+    "?domain=nowhere.example",
+    "?recipient=r77%40home.example",
+    "?recipient=r77%40home.example&result=missing",
+    "?recipient=%40home.example",
+    "?recipient=nobody%40home.example",
+    "?recipient=%40home.example&policy=unknown",
+    "?since=1h",
+    "?since=2020-01-01&verdict=hold",
+    "?id=Q3039",
+    "?id=nothing",
+];
+
 /// As many rows as are wished for, of senders, recipients, results and decisions that differ as those of a site do.
 async fn fill(bed: &Bed, count: usize) {
     let ledger = bed.ledger().await;
@@ -78,33 +108,38 @@ async fn pages_of_a_large_journal_are_measured() {
     let begin = Instant::now();
     fill(&bed, rows()).await;
     println!("{} rows in {:?}", rows(), begin.elapsed());
-    let mut ann = bed.signed_in("ann").await;
-    for query in [
-        "",
-        "?result=invalid",
-        "?decision=reject&since=7d",
-        "?result=valid&decision=reject",
-        "?sender=u77%40d15.example",
-        "?sender=%40d15.example",
-        "?domain=d4711.example&result=invalid",
-        "?recipient=r77%40home.example",
-        "?recipient=r77%40home.example&result=missing",
-        "?recipient=nobody%40home.example",
-        "?id=Q3039",
-        "?policy=ours&decision=mark",
-        "?policy=unknown",
-        "?below=500",
-    ] {
-        let mut times = Vec::new();
-        for _ in 0..20 {
-            let begin = Instant::now();
-            let answer = ann.get(&format!("/messages{query}")).await;
-            times.push(begin.elapsed());
-            assert_eq!(answer.status, 200, "{query}");
-        }
-        times.sort();
-        println!("/messages{query:<50} median {:>9.1?}  95 of 100 within {:>9.1?}", times[10], times[18]);
+    for (name, scope) in [("kim", ["home.example", "other.example"]), ("kit", ["other.example", "other.example"])] {
+        let words = [
+            "console",
+            "user",
+            "add",
+            name,
+            "--role",
+            "domain",
+            "--password-file",
+            "-",
+            "--for",
+            scope[0],
+            "--for",
+            scope[1],
+        ];
+        assert!(bed.verb(&words, &format!("{PASSWORD}\n")), "{name}");
     }
+    for (name, list) in [("ann", "/messages"), ("kim", "/messages"), ("kit", "/messages"), ("bob", "/me/messages")] {
+        let mut browser = bed.signed_in(name).await;
+        for query in FILTERS {
+            let mut times = Vec::new();
+            for _ in 0..20 {
+                let begin = Instant::now();
+                let answer = browser.get(&format!("{list}{query}")).await;
+                times.push(begin.elapsed());
+                assert_eq!(answer.status, 200, "{query}");
+            }
+            times.sort();
+            println!("{name} {query:<50} median {:>9.1?}  95 of 100 within {:>9.1?}", times[10], times[18]);
+        }
+    }
+    let mut ann = bed.signed_in("ann").await;
     for path in ["/overview", "/overview?since=30d", "/quarantine"] {
         let begin = Instant::now();
         assert_eq!(ann.get(path).await.status, 200);

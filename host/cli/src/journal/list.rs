@@ -56,6 +56,7 @@ impl Wanted {
             decision: self.decision.clone(),
             policy: self.policy.clone(),
             since: self.since,
+            ..store::Wanted::default()
         })
     }
 }

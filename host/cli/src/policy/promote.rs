@@ -106,16 +106,27 @@ fn change(text: &str) -> Result<(Disposition, Disposition), String> {
     both.ok_or_else(|| "write OLD:NEW, each of them accept, mark, quarantine, reject or defer".into())
 }
 
-/// The configuration's file, all texts, and what they say; locked until this is dropped. Only that file is edited.
+/// The configuration's file, all texts, and what they say; locked until this is dropped, unless it is only looked at. Only that file is
+/// edited.
 pub(super) struct Configured {
     pub(super) path: PathBuf,
     pub(super) sources: Sources,
     pub(super) config: Config,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Configured {
+    /// To be edited: nobody else edits it meanwhile.
     pub(super) fn read(context: &Context) -> Result<Configured, Error> {
+        Configured::found(context, true)
+    }
+
+    /// To be looked at.
+    pub(super) fn look_at(context: &Context) -> Result<Configured, Error> {
+        Configured::found(context, false)
+    }
+
+    fn found(context: &Context, locks: bool) -> Result<Configured, Error> {
         let named_file = context.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
         let missing = |e: std::io::Error| match e.kind() {
             ErrorKind::NotFound => Error::from(Unmoved::NoFile(named_file.clone())),
@@ -123,8 +134,8 @@ impl Configured {
         };
         // A link stays one: what it leads to is replaced.
         let path = named_file.canonicalize().map_err(missing)?;
-        let lock = File::open(&path).map_err(missing)?;
-        lock.try_lock().map_err(|e| match e {
+        let lock = if locks { Some(File::open(&path).map_err(missing)?) } else { None };
+        lock.as_ref().map_or(Ok(()), File::try_lock).map_err(|e| match e {
             TryLockError::WouldBlock => Error::from(Unmoved::Busy(path.clone())),
             TryLockError::Error(source) => Error::Read { path: path.clone(), source },
         })?;
@@ -215,7 +226,7 @@ impl Configured {
 /// Puts the candidate of a policy in its place, where its record allows that.
 pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, json: bool) -> Result<Told, Error> {
     let id = &options.id;
-    let configured = Configured::read(context)?;
+    let configured = if options.dry_run { Configured::look_at(context)? } else { Configured::read(context)? };
     let module = configured.module(id);
     let file = module.shadow.clone().ok_or_else(|| Unmoved::NoShadow(id.clone()))?;
     let policies = configured.load(&configured.config)?;
@@ -373,7 +384,7 @@ mod tests {
         std::fs::write(&path, &text).unwrap();
         let sources = Sources::read(&path).unwrap();
         let (config, lock) = (named(sources.config().unwrap()), File::open(&path).unwrap());
-        let configured = Configured { path: path.clone(), sources, config, _lock: lock };
+        let configured = Configured { path: path.clone(), sources, config, _lock: Some(lock) };
         let version = configured.load(&configured.config).unwrap().decider("ours").unwrap();
         let next = Module { shadow: None, ..configured.module("ours") };
         for meant in [

@@ -26,6 +26,9 @@ mod spot;
 use given::Given;
 use spot::{Place, tell};
 
+/// Cases that fail of which JSON tells more than their number.
+const SHOWN: usize = 20;
+
 /// What becomes the candidate of which policy.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
@@ -95,13 +98,13 @@ struct Looked {
 
 /// Puts a candidate beside its policy, takes it away, or says what would be done.
 pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, json: bool) -> Result<Told, Error> {
-    let configured = Configured::read(context)?;
     let id = &options.id;
     rehearse::check_id(id)?;
     if options.place {
-        tell(&configured, id, json);
+        tell(&Configured::look_at(context)?, id, json);
         return Ok(Told::Good);
     }
+    let configured = Configured::read(context)?;
     if options.off {
         return off(&configured, id, json);
     }
@@ -129,6 +132,22 @@ pub(super) fn run(workshop: &Workshop, context: &Context, options: &Options, jso
 }
 
 impl Looked {
+    fn failed(&self) -> impl Iterator<Item = &Ran> {
+        self.ran.iter().filter(|ran| !ran.passed)
+    }
+
+    /// The same as JSON, with these members beside.
+    fn json(&self, mut told: Value) -> Value {
+        let shown: Vec<&Ran> = self.failed().take(SHOWN).collect();
+        let failed = self.failed().count();
+        told["check"] = json!(self.check);
+        told["cases"] = json!(shown);
+        told["passed"] = json!(self.ran.len() - failed);
+        told["failed"] = json!(failed);
+        told["left_out"] = json!(self.left_out);
+        told
+    }
+
     fn of(refused: String) -> Looked {
         Looked { refused: Some(refused), ..Looked::default() }
     }
@@ -346,8 +365,7 @@ fn off(configured: &Configured, id: &str, json: bool) -> Result<Told, Error> {
 fn told(id: &str, looked: &Looked, json: bool) -> Told {
     let why = looked.refused.clone().unwrap_or_default();
     if json {
-        let told = json!({ "policy": id, "refused": why, "check": looked.check, "cases": looked.ran, "left_out": looked.left_out });
-        println!("{told:#}");
+        println!("{:#}", looked.json(json!({ "policy": id, "refused": why })));
         return Told::Finding;
     }
     print(looked);
@@ -359,7 +377,7 @@ fn print(looked: &Looked) {
     if let Some(report) = &looked.check {
         check::print(report, false);
     }
-    for ran in looked.ran.iter().filter(|ran| !ran.passed) {
+    for ran in looked.failed() {
         println!("FAIL {} ({}:{})", ran.case, ran.file.display(), ran.expect_line);
         match &ran.wrong {
             Some(wrong) => println!("  {wrong}"),
@@ -380,9 +398,8 @@ fn done(configured: &Configured, id: &str, looked: &Looked, (place, new): (&Plac
     let is_watched = place.is_named && configured.config.policy.watch;
     let next = (!is_watched).then_some(RELOAD);
     if json {
-        let told = json!({ "policy": id, "done": "candidate", "file": place.path, "digest": new.digest, "next": next,
-            "check": looked.check, "cases": looked.ran, "left_out": looked.left_out });
-        println!("{told:#}");
+        let told = json!({ "policy": id, "done": "candidate", "file": place.path, "digest": new.digest, "next": next });
+        println!("{:#}", looked.json(told));
         return;
     }
     print(looked);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::parts::{plain, select};
-use super::policies::{named, shadows};
+use super::policies::{named, rules, shadows};
 use super::report::{looked, record};
 use super::{frame, page as whole, parts, token};
 use crate::answer::Answer;
@@ -99,7 +99,10 @@ async fn shown(visit: &Visit, brought: Option<Brought>) -> Result<Answer, Fault>
         }
         (shadows(visit, &policy.id, span).await?)
         @if let Some(found) = found { (weight(visit, found, &gates)) }
-        @if let Some((place, words)) = &place { (places(visit, &own, is_there, place, &gates)) (bring(visit, &own, place, words)) }
+        @if let Some(place) = &place {
+            (places(visit, &own, is_there, &place.0, &gates))
+            (bring(visit, &own, &rules(visit, &policy.id).unwrap_or_default(), place))
+        }
     };
     let Some(brought) = brought else { return Ok(whole(visit, "Candidate", &main)) };
     let page = frame(visit.who.as_ref(), &visit.secret, ("Candidate", &visit.place), &main, visit.by_proxy);
@@ -155,11 +158,11 @@ fn places(visit: &Visit, own: &str, is_there: bool, place: &Value, gates: &Gates
 }
 
 /// The forms that bring another one, or what stands in their way and the commands that do it.
-fn bring(visit: &Visit, own: &str, place: &Value, said: &str) -> Markup {
+fn bring(visit: &Visit, own: &str, in_force: &str, (place, said): &(Value, String)) -> Markup {
     let action = format!("{own}/candidate");
     let form = &visit.form;
     let barred = |kind: &str| place[kind]["may"] != true;
-    let why = |kind: &str| place[kind]["why"].as_str().map_or_else(|| said.to_owned(), str::to_owned);
+    let why = |kind: &str| place[kind]["why"].as_str().map_or_else(|| said.clone(), str::to_owned);
     let commands: Vec<&str> = place["commands"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let not_here = |kind: &str| {
         html! {
@@ -178,7 +181,7 @@ fn bring(visit: &Visit, own: &str, place: &Value, said: &str) -> Markup {
                     label { "Component (.wasm)" input type="file" name="component" accept=".wasm,application/wasm" required; }
                     label { "Its cases (.toml), where it has some" input type="file" name="cases" accept=".toml"; }
                     label { "Its signature (.minisig), where it has one" input type="file" name="signature" accept=".minisig"; }
-                    button { "Check it, and make it the candidate" }
+                    div.buttons { button { "Check it, and make it the candidate" } }
                 }
             }
         }
@@ -188,10 +191,10 @@ fn bring(visit: &Visit, own: &str, place: &Value, said: &str) -> Markup {
                 form method="post" action=(action) {
                     (token(&visit.secret))
                     label for="rules" { "One rule a line" }
-                    textarea id="rules" name="rules" rows="8" required spellcheck="false" autocomplete="off" { (form.raw("rules")) }
+                    textarea id="rules" name="rules" rows="8" required spellcheck="false" autocomplete="off" { (form.some("rules").map_or(in_force, |_| form.raw("rules"))) }
                     label for="cases" { "Cases that they have to pass, as in cases.toml" }
                     textarea id="cases" name="cases_text" rows="4" spellcheck="false" { (form.raw("cases_text")) }
-                    button { "Check them, and make them the candidate" }
+                    div.buttons { button { "Check them, and make them the candidate" } }
                 }
             }
         }
@@ -267,10 +270,9 @@ pub(super) async fn put(visit: &Visit) -> Result<Answer, Fault> {
     );
     noted(visit, "candidate", about, &said).await?;
     let status = if said.good { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let told = if told.is_object() {
-        looked(&told)
-    } else {
-        html! { p.notice.bad role="alert" { (plain(&said.text)) } }
+    let told = match told.is_object() {
+        true => looked(&told),
+        false => html! { p.notice.bad role="alert" { (plain(&said.text)) } },
     };
     shown(visit, Some(Brought { status, told })).await
 }

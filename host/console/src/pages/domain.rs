@@ -71,10 +71,10 @@ fn steps(told: &Value) -> Markup {
             None => p.notice { "What is not done could not be told." },
         }
         div.wide tabindex="0" role="region" aria-label="Steps" { table.rows {
-            thead { tr { th { "Step" } th { "" } th { "What" } th { "Found" } } }
+            thead { tr { th { "Step" } th { "Stands" } th { "What" } th { "Found" } } }
             tbody { @for step in all() { tr aria-current=[(next == Some(step)).then_some("step")] {
                 td data-name="Step" { (step["step"]) }
-                td data-name="" { (stand(&step["stand"])) }
+                td data-name="Stands" { (stand(&step["stand"])) }
                 td data-name="What" { (text(&step["what"])) }
                 td data-name="Found" { (text(&step["found"])) }
             } } }

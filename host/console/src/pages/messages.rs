@@ -1,6 +1,7 @@
 //! The journal, filtered by what the URL says, a page at a time.
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use addrauth::case::{Decision, WrittenCase};
 use addrauth::proto::address::Mailbox;
@@ -26,7 +27,10 @@ const VERDICTS: [&str; 6] = ["", "accept", "hold", "discard", "reject", "defer"]
 pub(super) async fn page(visit: &Visit, own: Option<&Mailbox>) -> Result<Answer, Fault> {
     let scope = &visit.who()?.scope;
     let found = match wanted(&visit.query, scope) {
-        Ok(wanted) => Ok(found(visit, &wanted, scope).await?),
+        Ok(wanted) => {
+            let found = found(visit, &wanted, scope).await?;
+            Ok((reached(visit, &found).await?, found))
+        }
         Err(wrong) => Err(wrong),
     };
     let title = if own.is_some() { "My mail" } else { "Messages" };
@@ -35,7 +39,7 @@ pub(super) async fn page(visit: &Visit, own: Option<&Mailbox>) -> Result<Answer,
         (filters(&visit.query, own.is_some(), visit))
         @match &found {
             Err(wrong) => p.notice.bad role="alert" { (wrong) },
-            Ok(found) => (table(found, visit, scope)),
+            Ok((reached, found)) => (table(found, *reached, visit, scope)),
         }
     };
     Ok(whole(visit, title, &main))
@@ -63,14 +67,11 @@ fn wanted(query: &Form, scope: &Scope) -> Result<Wanted, String> {
         None => None,
         Some(text) => Some(Whom::parse(&text).ok_or(format!("{text:?} is no domain"))?),
     };
-    // The database looks through less where all that may be seen has one name. Who asks for others' mail finds none.
-    let own = match scope {
-        Scope::Mailbox(mailbox) => Some(Whom::Mailbox(mailbox.clone())),
-        Scope::Domains(domains) => match domains.as_slice() {
-            [one] => Some(Whom::Domain(one.clone())),
-            _ => None,
-        },
-        Scope::All => None,
+    // The database looks through less where it knows whose mail may be seen. Who asks for others' mail finds none.
+    let (own, recipients) = match scope {
+        Scope::Mailbox(mailbox) => (Some(Whom::Mailbox(mailbox.clone())), Vec::new()),
+        Scope::Domains(domains) => (None, domains.iter().cloned().map(Whom::Domain).collect()),
+        Scope::All => (None, Vec::new()),
     };
     let asked = whom("recipient")?;
     let is_in_scope = |asked: &Whom| match (scope, asked) {
@@ -88,6 +89,7 @@ fn wanted(query: &Form, scope: &Scope) -> Result<Wanted, String> {
     Ok(Wanted {
         sender: whom("sender")?.or(domain),
         recipient,
+        recipients,
         result: known("result", &RESULTS)?.map(|word| RowResult::of_word(&word)),
         verdict: known("verdict", &VERDICTS)?.map(|word| RowVerdict::of_word(&word)),
         decision: known("decision", &DECISIONS)?,
@@ -128,6 +130,16 @@ async fn found(visit: &Visit, wanted: &Wanted, scope: &Scope) -> Result<Found, F
     Ok(ledger.wanted(wanted, below, (bounds.rows, bounds.looked), may).await?)
 }
 
+/// How far back was looked, where a page is short and older rows were not looked at yet.
+async fn reached(visit: &Visit, found: &Found) -> Result<Option<SystemTime>, Fault> {
+    let is_short = found.rows.len() < visit.desk.limits.console.rows;
+    // When others' mail came is told to those alone who see it.
+    match found.next.filter(|_| is_short && visit.who.as_ref().is_some_and(|who| who.scope.is_all())) {
+        Some(next) => Ok(visit.desk.ledger.journal_row(next).await?.map(|row| row.at)),
+        None => Ok(None),
+    }
+}
+
 fn filters(query: &Form, is_own: bool, visit: &Visit) -> Markup {
     let field = |name: &str, label: &str, hint: &str| {
         html! { label { (label) input name=(name) value=(query.text(name)) placeholder=(hint) maxlength="320"; } }
@@ -158,7 +170,7 @@ fn filters(query: &Form, is_own: bool, visit: &Visit) -> Markup {
     }
 }
 
-fn table(found: &Found, visit: &Visit, scope: &Scope) -> Markup {
+fn table(found: &Found, reached: Option<SystemTime>, visit: &Visit, scope: &Scope) -> Markup {
     let older = found.next.map(|next| visit.query.with("below", &next.to_string()));
     html! {
         @if found.rows.is_empty() {
@@ -170,6 +182,9 @@ fn table(found: &Found, visit: &Visit, scope: &Scope) -> Markup {
                     tbody { @for row in &found.rows { (line(row, scope)) } }
                 }
             }
+        }
+        @if let Some(reached) = reached {
+            p { "Searched back to " (moment(reached)) ": " b { "Older" } " goes on from there." }
         }
         p.pages {
             @if visit.query.some("below").is_some() { a href={ "?" (visit.query.with("below", "")) } { "Newest" } }

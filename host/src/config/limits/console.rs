@@ -25,7 +25,7 @@ pub struct Console {
     pub failures: u32,
     /// The time within which failures are counted.
     pub failures_in: Duration,
-    /// Addresses and names whose failures are remembered at once. Beyond it every login is refused until some are forgotten.
+    /// Addresses and names whose failures are remembered at once. Beyond it those that failed least, and longest ago, are forgotten.
     pub failing: usize,
     /// Passwords that are checked at once: each takes 19 MiB and 20 ms of a processor.
     pub checking: usize,

@@ -23,6 +23,8 @@ pub(super) struct Sought {
     names: Vec<Name>,
     /// Local part and domain, the first empty where all of a domain is looked for. They stand literally in a row.
     addresses: Vec<(String, String)>,
+    /// The same of recipients of whom one is enough; empty: any is.
+    any: Vec<(Name, (String, String))>,
     /// The same of what a row of an older version has as JSON.
     quoted: Vec<String>,
 }
@@ -44,6 +46,7 @@ impl Sought {
             since: search.since.map_or(i64::MIN, seconds),
             names: whom.iter().map(|(whom, name)| name(whom)).collect(),
             addresses: whom.iter().map(|(whom, _)| parts(whom)).collect(),
+            any: search.recipients.iter().map(|whom| (block::recipient(whom), parts(whom))).collect(),
             quoted: words.into_iter().filter_map(quoted).collect(),
             search,
         }
@@ -101,7 +104,7 @@ impl Sought {
     /// Whether rows of this block may be among those that are looked for, and what is known of them; of a block that this version
     /// cannot read nothing is. The names are asked first: where they say no, nothing else of the block is read.
     fn candidate(&self, known: &mut Known<'_>, number: i64) -> Result<Option<Option<Block>>, Fault> {
-        if !self.names.is_empty() && !known.may_hold(number, &self.names)? {
+        if !known.may_hold(number, self)? {
             return Ok(None);
         }
         let Search { result, verdict, decision, policy, .. } = &self.search;
@@ -148,7 +151,7 @@ impl Sought {
 
     /// Whether the texts that are looked for stand in the row's octets; it is not unpacked for that.
     fn may_fit(&self, row: &Row<'_>) -> Result<bool, Fault> {
-        if self.addresses.is_empty() && self.quoted.is_empty() {
+        if self.addresses.is_empty() && self.any.is_empty() && self.quoted.is_empty() {
             return Ok(true);
         }
         let [sender, entry, story] = [row.get_ref("sender")?, row.get_ref("entry")?, row.get_ref("story")?].map(octets);
@@ -157,7 +160,8 @@ impl Sought {
         };
         let is_packed = !story.is_empty();
         let says = |quoted: &String| is_packed || contains(entry, quoted.as_bytes());
-        Ok(self.addresses.iter().all(names) && self.quoted.iter().all(says))
+        let has_one = self.any.is_empty() || self.any.iter().any(|(_, parts)| names(parts));
+        Ok(has_one && self.addresses.iter().all(names) && self.quoted.iter().all(says))
     }
 }
 
@@ -175,12 +179,17 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// Whether all of these names may be in a block; in one without a filter they may.
-    fn may_hold(&mut self, number: i64, names: &[Name]) -> Result<bool, Fault> {
+    /// Whether all names that are looked for may be in a block; in one without a filter they may.
+    fn may_hold(&mut self, number: i64, sought: &Sought) -> Result<bool, Fault> {
+        if sought.names.is_empty() && sought.any.is_empty() {
+            return Ok(true);
+        }
         let mut rows = self.names.query([number])?;
         let Some(row) = rows.next()? else { return Ok(true) };
         let ValueRef::Blob(filter) = row.get_ref(0)? else { return Ok(true) };
-        Ok(names.iter().all(|name| Names::may_hold(filter, *name)))
+        let may_hold = |name: &Name| Names::may_hold(filter, *name);
+        let has_one = sought.any.is_empty() || sought.any.iter().any(|(name, _)| may_hold(name));
+        Ok(has_one && sought.names.iter().all(may_hold))
     }
 
     /// What is known of a block that may have rows with these words; absent inside where this version cannot read it.

@@ -16,6 +16,8 @@ pub struct Wanted {
     pub sender: Option<Whom>,
     /// To this recipient.
     pub recipient: Option<Whom>,
+    /// To one of these as well; empty: to anybody.
+    pub recipients: Vec<Whom>,
     /// With this result.
     pub result: Option<RowResult>,
     /// Where the mail server was told this.
@@ -51,6 +53,7 @@ impl Wanted {
             since: self.since,
             sender: self.sender.as_ref().map(Whom::sought),
             recipient: self.recipient.as_ref().map(Whom::sought),
+            recipients: self.recipients.iter().map(Whom::sought).collect(),
             decision: self.decision.clone(),
             policy: self.policy.clone(),
         }
@@ -58,7 +61,8 @@ impl Wanted {
 
     /// Whether a row that [`Wanted::search`] found is wanted.
     pub fn fits(&self, row: &JournalRow) -> bool {
-        if self.sender.is_none() && self.recipient.is_none() && self.decision.is_none() && self.policy.is_none() {
+        let is_anybody = self.sender.is_none() && self.recipient.is_none() && self.recipients.is_empty();
+        if is_anybody && self.decision.is_none() && self.policy.is_none() {
             return true;
         }
         WrittenCase::read(&row.entry.json).is_ok_and(|story| self.fits_story(&story))
@@ -70,6 +74,7 @@ impl Wanted {
         let is_recipient = |whom: &Whom| story.recipients.iter().any(|address| whom.includes(bare(address)));
         self.sender.as_ref().is_none_or(is_sender)
             && self.recipient.as_ref().is_none_or(is_recipient)
+            && (self.recipients.is_empty() || self.recipients.iter().any(is_recipient))
             && self.is_decided(story)
     }
 

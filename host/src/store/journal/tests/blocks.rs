@@ -75,16 +75,18 @@ fn is_of(addresses: impl Iterator<Item = String>, whom: &str) -> bool {
 
 /// Whether a row is one of those that are looked for, read whole.
 fn fits(search: &Search, row: &JournalRow) -> bool {
-    let Search { result, verdict, since, sender, recipient, decision, policy } = search;
+    let Search { result, verdict, since, sender, recipient, recipients, decision, policy } = search;
     let told = story(row);
     let decided = |fits: &dyn Fn(&crate::case::Decision) -> bool| told.iter().flat_map(|t| &t.decisions).any(fits);
     let from = told.iter().flat_map(|t| t.author().into_iter().chain(t.reverse_path.as_deref())).map(str::to_owned);
     let to = told.iter().flat_map(|t| t.recipients.clone());
-    result.as_ref().is_none_or(|result| *result == row.entry.result)
+    let is_one = |whom: &String| is_of(to.clone(), whom);
+    (recipients.is_empty() || recipients.iter().any(is_one))
+        && result.as_ref().is_none_or(|result| *result == row.entry.result)
         && verdict.as_ref().is_none_or(|verdict| *verdict == row.entry.verdict)
         && since.is_none_or(|since| row.at >= since)
         && sender.as_ref().is_none_or(|whom| is_of(from, whom))
-        && recipient.as_ref().is_none_or(|whom| is_of(to, whom))
+        && recipient.as_ref().is_none_or(is_one)
         && decision.as_ref().is_none_or(|word| decided(&|d| d.disposition.word() == word))
         && policy.as_ref().is_none_or(|id| decided(&|d| d.policy == *id))
 }
@@ -109,6 +111,16 @@ fn searches() -> Vec<Search> {
     for whom in ["r17@home.example", "many39-3@other.example", "@other.example", "@home.example", "@d3.example"] {
         all.push(Search { recipient: text(whom), ..none() });
         all.push(Search { recipient: text(whom), sender: text("@d3.example"), ..none() });
+    }
+    for some in [
+        ["@other.example", "@nowhere.example"].as_slice(),
+        &["@home.example", "r17@home.example", "@other.example"],
+        &["@nowhere.example", "x@y.example"],
+    ] {
+        let recipients: Vec<String> = some.iter().map(|whom| (*whom).to_owned()).collect();
+        all.push(Search { recipients: recipients.clone(), ..none() });
+        all.push(Search { recipients: recipients.clone(), recipient: text("@home.example"), ..none() });
+        all.push(Search { recipients, sender: text("@d3.example"), decision: text("mark"), ..none() });
     }
     for word in ["accept", "mark", "quarantine", "reject"] {
         all.push(Search { decision: text(word), ..none() });
