@@ -12,6 +12,8 @@ use crate::fault::Fault;
 
 /// Octets of what a verb says that are shown.
 const SAID: u64 = 256 * 1024;
+/// Octets of one argument: the system takes 128 KiB.
+const ARGUMENT: usize = 100 * 1024;
 /// How long a verb may take: `doctor` asks servers of others.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks whether it ended.
@@ -52,6 +54,12 @@ pub(crate) async fn run(desk: &Desk, words: &[&str], input: &[u8]) -> Result<Sai
     let Some(verbs) = desk.verbs.clone() else {
         return Err(Fault::Refused("this console was started without the program that can tell".into()));
     };
+    if words.iter().any(|word| word.len() > ARGUMENT) {
+        return Err(Fault::TooLarge);
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(Fault::Refused("no text here has a zero octet".into()));
+    }
     let room = timeout(PATIENCE, ROOM.acquire()).await.map_err(|_| Fault::TooMany)?;
     let (words, input) = (words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), input.to_owned());
     let running = tokio::task::spawn_blocking(move || {

@@ -193,7 +193,15 @@ async fn an_administrator_filters_pages_and_acts_for_users() {
         .post("/try", "/try", &[("message", &message), ("policy", "ours"), ("result", "none"), ("beside", "candidate")])
         .await;
     assert!(none.text().contains("names no candidate that can be loaded"), "{}", none.text());
-    assert_eq!(ann.post("/try", "/try", &[("policy", "ours"), ("result", "none")]).await.status, 422);
+    for (more, status) in [
+        (vec![], 422),
+        (vec![("message", "x"), ("to", "a\0@home.example")], 422),
+        (vec![("message", "x"), ("beside", "rules"), ("rules", "otherwise \0accept")], 200),
+        (vec![("message", "x"), ("beside", "rules"), ("rules", &*"when result is none: mark\n".repeat(5_000))], 413),
+    ] {
+        let form = [vec![("policy", "ours"), ("result", "none")], more].concat();
+        assert_eq!(ann.post("/try", "/try", &form).await.status, status, "{:.200}", format!("{form:?}"));
+    }
     assert_eq!(
         ann.post("/try", "/try", &[("message", "x"), ("policy", "ours"), ("beside", "--help")]).await.status,
         404

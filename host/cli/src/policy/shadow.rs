@@ -310,7 +310,7 @@ fn settle(
     })();
     if tried.is_err() {
         // What stands in the way of that stands in the way of all else; the first error is the one to tell.
-        for (path, octets) in before {
+        for Before { path, octets } in before {
             let _ = match octets {
                 Some(octets) => put(&Put { path, octets, like: None }),
                 None => gone(&path),
@@ -320,19 +320,22 @@ fn settle(
     tried
 }
 
+/// A file as it was; absent inside: there was none.
+struct Before {
+    path: PathBuf,
+    octets: Option<Vec<u8>>,
+}
+
 /// What lies at these places now.
-fn kept<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<(PathBuf, Option<Vec<u8>>)>, Error> {
+fn kept<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Before>, Error> {
     let most = u64::try_from(Limits::default().of(Size::Large).policy.file).unwrap_or(u64::MAX);
-    paths
-        .map(|path| {
-            let unread = |e: files::Error| Error::Read { path: path.clone(), source: e.into() };
-            let octets = match files::is_there(path).map_err(unread)? {
-                true => Some(files::read(path, most).map_err(unread)?),
-                false => None,
-            };
-            Ok((path.clone(), octets))
-        })
-        .collect()
+    let read = |path: &PathBuf| {
+        let unread = |e: files::Error| Error::Read { path: path.clone(), source: e.into() };
+        let is_there = files::is_there(path).map_err(unread)?;
+        let octets = if is_there { Some(files::read(path, most).map_err(unread)?) } else { None };
+        Ok(Before { path: path.clone(), octets })
+    };
+    paths.map(read).collect()
 }
 
 /// Removes a file, where it is there.

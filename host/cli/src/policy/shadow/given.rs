@@ -121,6 +121,6 @@ mod tests {
         assert!(read(b"\xff\xfe", false, None).is_err());
         assert!(read(b"\0asm\x0d\0\x01\0\xff", true, None).is_err(), "rules are text");
         assert!(read(b"[policies.ours]", false, Some(&file)).is_err(), "nobody signs text");
-        assert!(read(&vec![b'x'; 2 << 20], true, None).is_err());
+        assert!(read(&vec![b'x'; 5 << 20], true, None).is_err());
     }
 }
