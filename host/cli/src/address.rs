@@ -135,7 +135,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     match done {
         Ok(()) => exit::YES,
         Err(e) => {
-            key::note(format_args!("addrauth address: {e}"));
+            exit::complain(&e);
             let no = matches!(e, Error::Authority(OtherDomain { .. } | NotEnlisted { .. } | NoDomain { .. }));
             if no { exit::no() } else { exit::unknown() }
         }

@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             report.exit()
         }
         Err(text) => {
-            eprintln!("addrauth ask: {text}");
+            exit::complain(text);
             exit::unknown()
         }
     }

@@ -47,7 +47,7 @@ enum Verb {
 pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     let config = match context.read_config() {
         Ok(config) => config,
-        Err(error) => return unread(context, &error),
+        Err(error) => return unread(&error),
     };
     match args.verb {
         Verb::Check => check::run(context, &config).await,
@@ -57,20 +57,16 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 /// A configuration that this user may not read need not be wrong.
-fn unread(context: &Context, error: &Error) -> ExitCode {
-    let no = refused(context, &error.to_string());
+fn unread(error: &Error) -> ExitCode {
+    let no = refused(&error.to_string());
     match error {
         Error::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => exit::unknown(),
         _ => no,
     }
 }
 
-fn refused(context: &Context, error: &str) -> ExitCode {
-    if context.json {
-        println!("{}", serde_json::json!({ "ok": false, "error": error }));
-    } else {
-        eprintln!("addrauth: {error}");
-    }
+fn refused(error: &str) -> ExitCode {
+    exit::complain(error);
     exit::no()
 }
 

@@ -144,7 +144,7 @@ pub(crate) async fn run(args: Args, context: &Context, signals: Option<Signals>)
         (Some(Verb::User { verb }), _) => match accounts(verb, context).await {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("addrauth console: {error}");
+                exit::complain(&error);
                 if error.is_no() { exit::no() } else { exit::unknown() }
             }
         },

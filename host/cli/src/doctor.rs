@@ -1,13 +1,12 @@
 //! `addrauth doctor`: looks at the installation, the domains and Postfix, and says what to do.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Context, exit, output};
+use super::{Context, exit};
 use addrauth::config::Config;
 use addrauth::proto::address::Domain;
 use addrauth::proto::text;
@@ -137,10 +136,7 @@ impl State {
 pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     let domain = match args.domain.as_deref().map(domain_name).transpose() {
         Ok(domain) => domain,
-        Err(text) => {
-            let _ = writeln!(output::err(), "addrauth doctor: {text}");
-            return exit::unknown();
-        }
+        Err(text) => return exit::fail(text),
     };
     if let (Some(domain), true) = (&domain, args.steps) {
         return follow(domain, context).await;
@@ -168,10 +164,7 @@ async fn follow(domain: &Domain, context: &Context) -> ExitCode {
             print!("{text}");
             if steps.is_whole() { exit::YES } else { exit::no() }
         }
-        Err(e) => {
-            let _ = writeln!(output::err(), "addrauth doctor: {e}");
-            exit::unknown()
-        }
+        Err(e) => exit::fail(e),
     }
 }
 

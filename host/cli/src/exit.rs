@@ -1,6 +1,7 @@
 //! The exit codes of every verb.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Done, or the answer is yes.
 pub(crate) const YES: ExitCode = ExitCode::SUCCESS;
@@ -15,8 +16,24 @@ pub(crate) fn unknown() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Says on standard error why a verb could not be carried out; exit code 2.
-pub(crate) fn fail(error: impl std::fmt::Display) -> ExitCode {
+/// Whether results are printed as JSON, and so are errors.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Errors are printed as JSON from now on, too.
+pub(crate) fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// Says on standard error why a verb was not carried out; with `--json` standard output has it as `{"ok": false, "error": …}` as well.
+pub(crate) fn complain(error: impl std::fmt::Display) {
+    if JSON.load(Ordering::Relaxed) {
+        println!("{}", serde_json::json!({ "ok": false, "error": error.to_string() }));
+    }
     eprintln!("addrauth: {error}");
+}
+
+/// The same; exit code 2.
+pub(crate) fn fail(error: impl std::fmt::Display) -> ExitCode {
+    complain(error);
     unknown()
 }

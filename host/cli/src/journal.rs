@@ -108,7 +108,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
     match done {
         Ok(code) => code,
         Err(none @ Unread::NoRow(_)) => {
-            eprintln!("addrauth: {none}");
+            exit::complain(none);
             exit::no()
         }
         Err(error) => fail(error),

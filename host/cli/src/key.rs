@@ -269,8 +269,7 @@ pub(super) fn note(line: impl std::fmt::Display) {
 }
 
 fn complain(line: impl std::fmt::Display) -> ExitCode {
-    note(format_args!("addrauth key: {line}"));
-    exit::unknown()
+    exit::fail(line)
 }
 
 #[cfg(test)]

@@ -146,6 +146,9 @@ fn main() -> ExitCode {
     if let Err(error) = log::install(daemon, std::io::stderr().is_terminal()) {
         return cannot_start(&error);
     }
+    if arguments.json {
+        exit::speak_json();
+    }
     let context = Context { config: arguments.config, json: arguments.json };
     let code = runtime.block_on(perform(arguments.verb, &context, signals));
     if daemon {

@@ -342,14 +342,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(Ok(Told::Good)) => exit::YES,
         Ok(Ok(Told::Finding)) => exit::no(),
         Ok(Ok(Told::Unknown)) => exit::unknown(),
-        Ok(Err(e)) => {
-            eprintln!("addrauth: {e}");
-            exit::unknown()
-        }
-        Err(e) => {
-            eprintln!("addrauth: {e}");
-            exit::unknown()
-        }
+        Ok(Err(e)) => exit::fail(e),
+        Err(e) => exit::fail(e),
     }
 }
 

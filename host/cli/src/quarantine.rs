@@ -204,7 +204,7 @@ impl Error {
 }
 
 fn failed(error: &Error) -> ExitCode {
-    let _ = writeln!(output::err(), "addrauth quarantine: {error}");
+    exit::complain(error);
     if error.is_no() { exit::no() } else { exit::unknown() }
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
 }
 
 fn complain(text: &str, code: ExitCode) -> ExitCode {
-    let _ = writeln!(output::err(), "addrauth record: {text}");
+    exit::complain(text);
     code
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
             exit::YES
         }
         Err(e) => {
-            key::note(format_args!("addrauth report: {e}"));
+            exit::complain(&e);
             let foreign = matches!(e.downcast_ref(), Some(authority::Error::NoDomain { .. }));
             if foreign { exit::no() } else { exit::unknown() }
         }

@@ -101,7 +101,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> ExitCode {
         Ok(true) => exit::YES,
         Ok(false) => exit::no(),
         Err(error) => {
-            eprintln!("addrauth user: {error}");
+            exit::complain(&error);
             error.code()
         }
     }

@@ -103,6 +103,9 @@ fn attended(Verbs { program, arguments }: &Verbs, words: &[String], input: Vec<u
         thread::sleep(LOOK);
     };
     let [out, err] = [out, err].map(|hearing| hearing.and_then(|hearing| hearing.join().ok()).unwrap_or_default());
+    // Standard error has it in words.
+    let is_refusal = |said: serde_json::Value| said["ok"] == false && said["error"].is_string();
+    let out = if serde_json::from_str(&out).is_ok_and(is_refusal) { String::new() } else { out };
     Ok(Said { good: status.success(), text: format!("{out}{err}"), out })
 }
 

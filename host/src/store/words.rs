@@ -159,9 +159,13 @@ impl RowResult {
 
     /// What a word means; one that this version does not know stays as it is.
     pub fn of_word(word: &str) -> RowResult {
-        let judged = KeyStatus::ALL.into_iter().map(RowResult::Judged);
-        let known = judged.chain(RowResult::OTHERS).find(|known| known.word() == word);
+        let known = RowResult::known().find(|known| known.word() == word);
         known.unwrap_or_else(|| RowResult::Unknown(word.to_owned()))
+    }
+
+    /// Every result that this version knows.
+    pub fn known() -> impl Iterator<Item = RowResult> {
+        KeyStatus::ALL.into_iter().map(RowResult::Judged).chain(RowResult::OTHERS)
     }
 }
 

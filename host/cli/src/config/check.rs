@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, config: &Config) -> ExitCode {
     };
     let policies = match looked.await {
         Ok(policies) => policies,
-        Err(error) => return super::refused(context, &error.to_string()),
+        Err(error) => return super::refused(&error.to_string()),
     };
     let Checked { untold, notes } = checked;
     let mut warnings = warnings(config, policies.as_ref());

@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, config: &Config, to: &str, from: Opti
     };
     let policies = match Policies::load(&config.policy, &config.policies, &Arc::default(), &trial()) {
         Ok(policies) => policies,
-        Err(error) => return refused(context, &error.to_string()),
+        Err(error) => return refused(&error.to_string()),
     };
     let view = match view(config, &policies, to, from).await {
         Ok(view) => view,

@@ -12,8 +12,20 @@ use addrauth::proto::whom::Whom;
 use addrauth::store::{self, JournalRow, RowResult, RowVerdict};
 use addrauth::why::story;
 
-/// The words of a row's result: the six, and those of mail that was sent, or could not be judged when it came.
-const RESULTS: [&str; 8] = ["valid", "invalid", "missing", "none", "unverified", "unusable", "submitted", "postponed"];
+/// The words of a row's result: the six, and those of mail that was sent, was not ours to judge, or could not be judged.
+const RESULTS: [&str; 11] = [
+    "valid",
+    "invalid",
+    "missing",
+    "none",
+    "unverified",
+    "unusable",
+    "passing",
+    "submitted",
+    "postponed",
+    "unclear",
+    "quarantined",
+];
 /// The words of what the mail server was told.
 const VERDICTS: [&str; 5] = ["accept", "hold", "discard", "reject", "defer"];
 
@@ -144,4 +156,15 @@ fn decisions(story: &WrittenCase) -> String {
     let words: BTreeSet<String> =
         story.decisions.iter().map(|decision| format!("{}={}", decision.policy, decision.word())).collect();
     if words.is_empty() { "-".into() } else { words.into_iter().collect::<Vec<_>>().join(",") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_result_that_a_row_can_have_can_be_asked_for() {
+        let known: Vec<RowResult> = RowResult::known().collect();
+        assert_eq!(known.iter().map(RowResult::word).collect::<Vec<_>>(), RESULTS);
+    }
 }

@@ -132,7 +132,7 @@ fn build(crates: &[Crate], maker: &Maker, json: bool) -> Result<(), Error> {
             false => println!("{}: {} octets, SHA-256 {digest}", path.display(), octets.len()),
         }
         if octets.len() > Limits::default().policy.file {
-            eprintln!("addrauth: {} needs size = \"large\" in the section [policies.{name}]", path.display());
+            eprintln!("note: {} needs size = \"large\" in the section [policies.{name}]", path.display());
         }
         let entry = Entry { source: policy.source_hash()?, digest, compiler };
         let mut lock = lock::read(&policy.lock_file())?;

@@ -94,7 +94,12 @@ pub(in crate::policy) fn replace(path: &Path, before: &str, after: &str) -> Resu
     let target = fs::canonicalize(path).map_err(wrong)?;
     let dir = target.parent().unwrap_or(Path::new("/"));
     let old = fs::metadata(&target).map_err(wrong)?;
+    // `before` was read without a byte order mark; who put one there finds it again.
+    let now = || files::read(&target, Limits::default().files.config).map_err(|e| wrong(e.into()));
+    let found = now()?;
+    let mark = found.strip_suffix(files::without_mark(&found)).unwrap_or_default();
     let written = tempfile::NamedTempFile::new_in(dir).and_then(|mut file| {
+        file.write_all(mark)?;
         file.write_all(after.as_bytes())?;
         let made = file.as_file().metadata()?;
         if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
@@ -105,8 +110,7 @@ pub(in crate::policy) fn replace(path: &Path, before: &str, after: &str) -> Resu
         Ok(file)
     });
     let written = written.map_err(wrong)?;
-    let now = files::read(&target, Limits::default().files.config).map_err(|e| wrong(e.into()))?;
-    if now != before.as_bytes() {
+    if files::without_mark(&now()?) != before.as_bytes() {
         return Err(Error::Changed(path.to_owned()));
     }
     written.persist(&target).map_err(|e| wrong(e.error))?;
