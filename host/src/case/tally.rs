@@ -20,7 +20,13 @@ impl WrittenCase {
     /// The domain in From, in small letters.
     pub fn sender_domain(&self) -> String {
         let domain = self.author().and_then(|sender| sender.rsplit_once('@')).map(|(_, domain)| domain.to_lowercase());
-        domain.unwrap_or_else(|| "(no single usable address)".into())
+        let none = if self.is_judged() { "(no single usable address)" } else { "(not judged)" };
+        domain.unwrap_or_else(|| none.into())
+    }
+
+    /// Whether its From field was weighed and is kept: not of mail that was put off or was not ours to judge.
+    pub fn is_judged(&self) -> bool {
+        matches!(self.finding, WrittenFinding::Found(_) | WrittenFinding::Submitted(_))
     }
 
     /// The address in From.

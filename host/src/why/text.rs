@@ -55,12 +55,12 @@ pub(super) fn of(account: &Account) -> Vec<Line> {
 fn envelope(page: &mut Page, story: &WrittenCase) {
     let mut field = |name: &'static str, value: &str| page.field(name, value);
     field("When", &moment(&story.received));
-    let author = match &story.finding {
-        WrittenFinding::Found(found) => found.sender.as_deref(),
-        WrittenFinding::Submitted(submitted) => submitted.sender.as_deref(),
-        WrittenFinding::Passing(_) | WrittenFinding::Postponed(_) | WrittenFinding::Unclear => None,
+    let author = match story.author() {
+        Some(author) => format!("{author} (as the message itself says)"),
+        None if story.is_judged() => "no single usable address".into(),
+        None => "not kept, since the message was not judged".into(),
     };
-    field("From", &author.map_or("no single usable address".into(), |a| format!("{a} (as the message itself says)")));
+    field("From", &author);
     field(
         "Envelope",
         match story.reverse_path.as_deref() {

@@ -418,4 +418,8 @@ fn what_is_said_of_keys_that_are_not_learned_and_of_mail_that_goes_out_holds_its
     assert!(sent(Stamp::Bare(NotStamped::Ended)).contains("newest key of this address in the keyring has ended"));
     let later = text(Finding::Postponed(Postponed::NewKey(Why::Timeout)));
     assert!(later.contains("could not be checked at the Authentication Server (timeout)"), "{later}");
+    // What a row does not keep is not said to be missing in the message.
+    for unjudged in [later, text(Finding::Unclear)] {
+        assert!(unjudged.contains("not judged") && !unjudged.contains("no single usable address"), "{unjudged}");
+    }
 }
