@@ -408,7 +408,7 @@ async fn the_verbs_tell_what_they_did_by_words_and_exit_codes() {
 
     for words in ["show 7", "release 7", "delete 7"] {
         let (code, _, err) = stage.run(words);
-        let want = "addrauth quarantine: there is no message 7 in quarantine; `addrauth quarantine list` shows them\n";
+        let want = "addrauth: there is no message 7 in quarantine; `addrauth quarantine list` shows them\n";
         assert_eq!((code, err.as_str()), (Some(1), want), "{words}");
     }
     let (code, _, err) = stage.run(&format!("delete 1 --for {CAROL}"));
