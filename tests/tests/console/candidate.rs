@@ -111,7 +111,9 @@ async fn rules_become_the_candidate_are_weighed_promoted_and_taken_back() {
             Fate::Discarded
         );
     }
-    let weighed = until(&mut ann, &format!("{PAGE}?since=1d"), "Against it").await;
+    until(&mut ann, &format!("{PAGE}?since=1d"), "Against it").await;
+    // The console has read the configuration anew a moment later.
+    let weighed = until(&mut ann, &format!("{PAGE}?since=1d"), "ours.next.toml").await;
     for told in
         ["<b>3</b> decisions of both", "quarantine", "3 of 3 decisions change", "ours.next.toml", "href=\"/messages/"]
     {
